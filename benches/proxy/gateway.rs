@@ -1,0 +1,178 @@
+//! The real gateway: its release binary, configured, given a user and a token as an operator would.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use serde_json::Value;
+
+use crate::load;
+use crate::process::{self, Running, Server};
+
+/// A folder with a configuration, a key and a store, and a token of the user in it.
+pub struct Gateway {
+    folder: PathBuf,
+    pub token: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum AccessLog {
+    On,
+    Off,
+}
+
+impl Gateway {
+    /// Creates all of it, and returns once the gateway has admitted the token.
+    pub async fn prepare(folder: PathBuf, platform: SocketAddr, log: AccessLog) -> Result<Self> {
+        fs::create_dir(&folder)?;
+        fs::write(
+            folder.join("gateway.toml"),
+            configuration(platform, log == AccessLog::On),
+        )?;
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(folder.join("key"))?
+            .write_all(b"a key of the bench, of no use elsewhere")?;
+
+        let mut gateway = Self {
+            folder,
+            token: String::new(),
+        };
+        let (server, _) = gateway.launch(&["--init"]).await?;
+        gateway.add_user()?;
+        gateway.token = mint(server.http).await?;
+        let request = load::request(Some(&gateway.token));
+        process::until("the gateway admits its own token", async || {
+            let answer = load::exchange(server.http, &request).await;
+            answer.is_ok_and(|answer| answer.status == 200)
+        })
+        .await?;
+        Ok(gateway)
+    }
+
+    /// Starts the gateway on the store that `prepare` left; how long it took from spawning it until `/readyz` said 200.
+    pub async fn start(&self) -> Result<(Server, Duration)> {
+        self.launch(&[]).await
+    }
+
+    /// The access log goes to a real file, which need not grow with the rounds.
+    pub fn truncate_log(&self) -> Result<()> {
+        Ok(OpenOptions::new()
+            .write(true)
+            .open(self.log())?
+            .set_len(0)?)
+    }
+
+    async fn launch(&self, options: &[&str]) -> Result<(Server, Duration)> {
+        fs::write(self.log(), "")?;
+        let mut command = process::on_proxy_core(PROGRAM);
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(self.configuration())
+            .args(options)
+            .stderr(OpenOptions::new().append(true).open(self.log())?);
+        let start = Instant::now();
+        let mut process = Running::spawn(command)?;
+        let ready = process::until("the gateway is ready", async || {
+            let Some(admin) = self.listener("admin") else {
+                return process.has_ended();
+            };
+            let answer = load::get(admin, "/readyz").await;
+            answer.is_ok_and(|answer| answer.status == 200)
+        })
+        .await;
+        let ready_after = start.elapsed();
+        let http = ready
+            .and_then(|()| self.listener("http").context("no plain listener"))
+            .with_context(|| fs::read_to_string(self.log()).unwrap_or_default())?;
+        Ok((Server { process, http }, ready_after))
+    }
+
+    /// Where a listener is, as the gateway logs it (the configuration asks for port 0).
+    fn listener(&self, name: &str) -> Option<SocketAddr> {
+        let log = fs::read_to_string(self.log()).ok()?;
+        log.lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find(|line| line["message"] == "listening" && line["listener"] == name)
+            .and_then(|line| line.get("address")?.as_str()?.parse().ok())
+    }
+
+    fn add_user(&self) -> Result<()> {
+        let mut child = Command::new(PROGRAM)
+            .args(["user", "add", USER, "--email", "bench@example.com"])
+            .args(["--organization", "Main Org.", "--password-stdin"])
+            .arg("--config")
+            .arg(self.configuration())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()?;
+        writeln!(child.stdin.take().context("standard input")?, "{PASSWORD}")?;
+        let status = child.wait()?;
+        ensure!(status.success(), "user add: {status}");
+        Ok(())
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.folder.join("gateway.toml")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+}
+
+/// The same token under another signature.
+pub fn forged(token: &str) -> Result<String> {
+    let (signed, signature) = token.rsplit_once('.').context("a token has dots")?;
+    let other = if signature.starts_with('A') { 'B' } else { 'A' };
+    let rest = signature.get(1..).context("a signature")?;
+    Ok(format!("{signed}.{other}{rest}"))
+}
+
+fn configuration(platform: SocketAddr, access: bool) -> String {
+    format!(
+        r#"
+[server]
+http = ["127.0.0.1:0"]
+state_dir = "state"
+threads = 1
+
+[admin]
+listen = "127.0.0.1:0"
+
+[platform]
+servers = ["http://{platform}"]
+
+[token]
+keys = [{{ kid = "bench", algorithm = "HS256", file = "key" }}]
+
+[log]
+access = {access}
+"#
+    )
+}
+
+async fn mint(gateway: SocketAddr) -> Result<String> {
+    let basic = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{PASSWORD}"));
+    let request = format!(
+        "POST /ds-api/user-token HTTP/1.1\r\nhost: bench\r\nauthorization: Basic {basic}\r\ncontent-length: 0\r\n\r\n"
+    );
+    let answer = load::exchange(gateway, request.as_bytes()).await?;
+    ensure!(answer.status == 201, "minting: {}", answer.status);
+    let body: Value = serde_json::from_slice(&answer.body)?;
+    let token = body.get("user-token").and_then(Value::as_str);
+    Ok(token.context("no user-token in the answer")?.to_owned())
+}
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_ds-gateway");
+const USER: &str = "bench";
+const PASSWORD: &str = "correct horse battery staple";

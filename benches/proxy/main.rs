@@ -1,0 +1,124 @@
+//! What the gateway costs beside bare pingora: CPU time of the proxy process per request, in one run, in interleaved
+//! rounds, so that a noisy neighbour meets all cases alike. `docs/benchmarks.md` says how to read the numbers.
+//!
+//! This process is both the clients and the platform, on one core; the proxy measured has the other to itself.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "nobody sees this binary from outside: `pub` is what a module offers the others"
+)]
+
+mod bare;
+mod case;
+mod gateway;
+mod load;
+mod process;
+mod report;
+mod stats;
+
+use anyhow::{Context, Result, ensure};
+
+use case::Case;
+use gateway::{AccessLog, Gateway};
+use load::{Outcome::*, Platform};
+use report::{AtRest, Report};
+
+/// The gateway's allocator, so that the bare server differs by nothing but the gateway itself.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Interleaved rounds by default: each measures every case once.
+const ROUNDS: usize = 20;
+/// Requests by default, a case and round: a burst of about half a second.
+const REQUESTS: usize = 20_000;
+/// Starts that are timed.
+const STARTS: usize = 5;
+
+/// The cases that others are compared with.
+const BARE: &str = "bare pingora";
+const VALID: &str = "valid token";
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [mode, listen, platform] = arguments.as_slice()
+        && mode == bare::MODE
+    {
+        return bare::serve(listen, platform.parse()?);
+    }
+    process::pin_this_to(process::LOAD_CORE)?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(bench(
+            number("ROUNDS", ROUNDS)?,
+            number("REQUESTS", REQUESTS)?,
+        ))
+}
+
+async fn bench(rounds: usize, requests: usize) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let platform = Platform::start().await?;
+    let at = platform.address();
+    let bare = bare::start(at).await?;
+    let quiet = Gateway::prepare(folder.path().join("quiet"), at, AccessLog::Off).await?;
+    let logging = Gateway::prepare(folder.path().join("logging"), at, AccessLog::On).await?;
+
+    let mut starts = Vec::new();
+    for _ in 0..STARTS {
+        starts.push(quiet.start().await?.1);
+    }
+    let (quiet_server, _) = quiet.start().await?;
+    let (logging_server, _) = logging.start().await?;
+    tokio::time::sleep(process::REST).await;
+    let resident_mb = quiet_server.process.resident_mb()?;
+
+    let valid = Some(quiet.token.as_str());
+    let forged = gateway::forged(&quiet.token)?;
+    let cases = [
+        Case::new(BARE, &bare, valid, Forwarded),
+        Case::new(VALID, &quiet_server, valid, Forwarded).at_most(1.25, BARE),
+        Case::new(
+            "valid token, access log on",
+            &logging_server,
+            Some(&logging.token),
+            Forwarded,
+        ),
+        Case::new("no token", &quiet_server, None, Refused).at_most(0.5, VALID),
+        Case::new("forged token", &quiet_server, Some(&forged), Refused).at_most(0.5, VALID),
+    ];
+
+    for case in &cases {
+        case.sample(&platform, requests).await?; // warms up
+    }
+    let mut report = Report::new(&cases)?;
+    for round in 1..=rounds {
+        // Every other round backwards, so that drift within a round falls on all alike.
+        let mut order: Vec<_> = cases.iter().enumerate().collect();
+        if round % 2 == 0 {
+            order.reverse();
+        }
+        for (index, case) in order {
+            report.add(round, index, case.sample(&platform, requests).await?)?;
+        }
+        logging.truncate_log()?;
+        eprintln!("round {round} of {rounds}");
+    }
+    report.finish(&AtRest {
+        starts,
+        resident_mb,
+        resident_after_mb: quiet_server.process.resident_mb()?,
+    })
+}
+
+/// A number from the environment.
+fn number(name: &str, default: usize) -> Result<usize> {
+    let Ok(value) = std::env::var(name) else {
+        return Ok(default);
+    };
+    let number = value
+        .parse()
+        .with_context(|| format!("{name}={value} is no number"))?;
+    ensure!(number > 0, "{name} must be above zero");
+    Ok(number)
+}

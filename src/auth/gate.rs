@@ -1,0 +1,264 @@
+//! The gate: one question, may this request pass, and the only place that says yes.
+//!
+//! A [`Permit`] has private fields and is made here alone, so whoever holds one knows that the check
+//! happened. Nothing here waits, reads a clock or touches anything but memory.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::denial::Denial;
+use super::identity::Identity;
+use super::keys::KeyRing;
+use super::policy::PublicPass;
+use super::revocation::Standing;
+use super::time::UnixTime;
+use super::token::{self, TokenId, TokenRules};
+
+/// The two clocks of one reading: what the world calls now, and how long this process has run.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Compared with `exp`, `iat` and `nbf`.
+    pub now: UnixTime,
+    /// Monotonic; compared with the last successful read of the store.
+    pub uptime: Duration,
+}
+
+/// The `user-token` fields of a request; none, one and several stay distinct.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenField<'r> {
+    /// No such field.
+    Absent,
+    /// Exactly one, with its value as received.
+    One(&'r [u8]),
+    /// Two or more, whatever they say.
+    Several,
+    /// A field that some server behind us would read as `user-token`.
+    Alias,
+}
+
+/// Proof that a request carried a token that holds at this moment.
+#[derive(Debug)]
+pub struct Permit {
+    id: TokenId,
+    identity: Identity,
+    expires_at: UnixTime,
+}
+
+impl Permit {
+    /// The token's name.
+    pub const fn id(&self) -> TokenId {
+        self.id
+    }
+
+    /// Who the token speaks for.
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The first second at which the token no longer holds.
+    pub const fn expires_at(&self) -> UnixTime {
+        self.expires_at
+    }
+}
+
+/// What a request needs before a byte of it may reach the platform.
+#[derive(Debug)]
+pub enum Pass {
+    /// It carried a valid token.
+    Permit(Permit),
+    /// The configuration makes its path public.
+    Public(PublicPass),
+}
+
+/// Keys, rules, and the standing that the follower keeps up to date.
+pub struct Gate {
+    keys: KeyRing,
+    rules: TokenRules,
+    max_staleness: Duration,
+    standing: ArcSwap<Standing>,
+    /// Uptime in milliseconds at the last successful read of the store.
+    read_at: AtomicU64,
+}
+
+impl Gate {
+    /// `standing` is what the store held at `uptime`.
+    pub fn new(
+        keys: KeyRing,
+        rules: TokenRules,
+        max_staleness: Duration,
+        standing: Standing,
+        uptime: Duration,
+    ) -> Self {
+        let gate = Self {
+            keys,
+            rules,
+            max_staleness,
+            standing: ArcSwap::from_pointee(standing),
+            read_at: AtomicU64::new(0),
+        };
+        gate.note_read(uptime);
+        gate
+    }
+
+    /// May a request with these `user-token` fields pass at this moment?
+    pub fn admit(&self, field: TokenField<'_>, moment: Moment) -> Result<Permit, Denial> {
+        let token = match field {
+            TokenField::Absent => return Err(Denial::TokenMissing),
+            TokenField::Several => return Err(Denial::TokenRepeated),
+            TokenField::Alias => return Err(Denial::TokenAlias),
+            TokenField::One(b"") => return Err(Denial::TokenEmpty),
+            // Two fields that something in front of us joined (RFC 9110 §5.3).
+            TokenField::One(token) if token.contains(&b',') => return Err(Denial::TokenRepeated),
+            TokenField::One(token) => token,
+        };
+        self.inspect(token, moment)
+    }
+
+    /// Does this token hold at this moment?
+    pub fn inspect(&self, token: &[u8], moment: Moment) -> Result<Permit, Denial> {
+        if self.is_stale(moment.uptime) {
+            return Err(Denial::StateStale);
+        }
+        let verified = token::verify(token, &self.keys, &self.rules)?;
+        verified.check_time(moment.now, &self.rules)?;
+        self.standing.load().check(&verified, &self.rules)?;
+        Ok(Permit {
+            id: verified.id,
+            identity: verified.identity,
+            expires_at: verified.expires_at,
+        })
+    }
+
+    /// Has the store not been read for longer than `max_staleness`?
+    pub fn is_stale(&self, uptime: Duration) -> bool {
+        let read_at = Duration::from_millis(self.read_at.load(Ordering::Relaxed));
+        uptime.saturating_sub(read_at) > self.max_staleness
+    }
+
+    /// Notes that the store was read at `uptime` and that the standing is what it said.
+    pub fn note_read(&self, uptime: Duration) {
+        let millis = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
+        self.read_at.fetch_max(millis, Ordering::Relaxed);
+    }
+
+    /// Changes the standing in one step: a request sees all of the change or, if it fails, none of it.
+    /// There is one follower, so no two changes meet.
+    pub fn update<E>(
+        &self,
+        change: impl FnOnce(&mut Standing) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut standing = Standing::clone(&self.standing.load());
+        change(&mut standing)?;
+        self.standing.store(standing.into());
+        Ok(())
+    }
+
+    /// The last store transaction that is in force here.
+    pub fn number(&self) -> u64 {
+        self.standing.load().number()
+    }
+
+    /// How many users the gate knows.
+    pub fn users(&self) -> usize {
+        self.standing.load().users()
+    }
+
+    /// The ring, for minting.
+    pub const fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
+    /// The rules, for minting.
+    pub const fn rules(&self) -> &TokenRules {
+        &self.rules
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::keys::{Algorithm, Key};
+    use crate::auth::name::Name;
+    use crate::auth::revocation::{Mark, Subject};
+    use crate::auth::secret::Secret;
+    use crate::auth::token::{UnknownUsers, mint};
+
+    const NOW: UnixTime = UnixTime(1_700_000_000);
+
+    fn gate() -> Gate {
+        let secret = Secret::new(b"0123456789abcdef0123456789abcdef".to_vec());
+        let key = Key::new("k", Algorithm::Hs256, &secret, false).unwrap();
+        let rules = TokenRules {
+            lifetime: 86_400,
+            max_lifetime: 90_000,
+            max_skew: 5,
+            max_bytes: 8192,
+            unknown_users: UnknownUsers::Refuse,
+        };
+        let ring = KeyRing::new(vec![key]).unwrap();
+        Gate::new(ring, rules, Duration::from_secs(300), Standing::default(), Duration::ZERO)
+    }
+
+    fn at(uptime: u64) -> Moment {
+        Moment { now: NOW, uptime: Duration::from_secs(uptime) }
+    }
+
+    fn token(gate: &Gate) -> String {
+        let anna = Identity {
+            user: Name::parse_user("anna").unwrap(),
+            email: "anna@example.com".into(),
+            organization: Name::parse("Main Org.").unwrap(),
+        };
+        let minted = mint(&anna, 5, [1; 16], NOW, gate.rules(), gate.keys().signer()).unwrap();
+        minted.token
+    }
+
+    #[test]
+    fn exactly_one_field_with_a_valid_token_gives_a_permit() {
+        let gate = gate();
+        let token = token(&gate);
+        let twice = format!("{token}, {token}");
+        for (field, denial) in [
+            (TokenField::Absent, Denial::TokenMissing),
+            (TokenField::Several, Denial::TokenRepeated),
+            (TokenField::Alias, Denial::TokenAlias),
+            (TokenField::One(b""), Denial::TokenEmpty),
+            (TokenField::One(twice.as_bytes()), Denial::TokenRepeated),
+            (TokenField::One(b"x"), Denial::TokenMalformed),
+        ] {
+            assert_eq!(gate.admit(field, at(0)).err(), Some(denial), "{field:?}");
+        }
+        let permit = gate.admit(TokenField::One(token.as_bytes()), at(0)).unwrap();
+        assert_eq!(permit.identity().user.as_str(), "anna");
+        assert_eq!(permit.expires_at(), NOW.plus(86_400));
+    }
+
+    #[test]
+    fn past_max_staleness_nothing_passes_until_the_store_is_read_again() {
+        let gate = gate();
+        let token = token(&gate);
+        let field = TokenField::One(token.as_bytes());
+        assert!(gate.admit(field, at(300)).is_ok());
+        assert_eq!(gate.admit(field, at(301)).err(), Some(Denial::StateStale));
+        gate.note_read(Duration::from_secs(301));
+        assert!(gate.admit(field, at(301)).is_ok());
+    }
+
+    #[test]
+    fn an_update_is_in_force_at_once() {
+        let gate = gate();
+        let token = token(&gate);
+        let field = TokenField::One(token.as_bytes());
+        let mark = Mark { number: 6, second: NOW, closed: false };
+        let update = gate.update(|standing| {
+            standing.raise(Subject::User("anna".into()), mark);
+            standing.reached(6);
+            Ok::<(), ()>(())
+        });
+        assert_eq!(update, Ok(()));
+        assert_eq!(gate.admit(field, at(0)).err(), Some(Denial::Revoked));
+        assert_eq!(gate.number(), 6);
+    }
+}

@@ -1,0 +1,311 @@
+//! The key ring: which secrets sign and verify, each pinned to one algorithm.
+//!
+//! The first key signs, all of them verify. A key is known outside this module by its `kid` and its
+//! [`Fingerprint`], never by its bytes.
+
+use std::fmt;
+
+use jsonwebtoken::{DecodingKey, EncodingKey};
+use sha2::{Digest, Sha256};
+
+use super::hmac;
+use super::secret::Secret;
+
+/// The HMAC algorithms of RFC 7518 §3.2. Issuer and verifier are one, so nothing is gained by others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// HMAC with SHA-256.
+    Hs256,
+    /// HMAC with SHA-384.
+    Hs384,
+    /// HMAC with SHA-512.
+    Hs512,
+}
+
+impl Algorithm {
+    /// By its registered name, exactly.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "HS256" => Some(Self::Hs256),
+            "HS384" => Some(Self::Hs384),
+            "HS512" => Some(Self::Hs512),
+            _ => None,
+        }
+    }
+
+    /// The registered name, as in the `alg` header member.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hs256 => "HS256",
+            Self::Hs384 => "HS384",
+            Self::Hs512 => "HS512",
+        }
+    }
+
+    const fn library(self) -> jsonwebtoken::Algorithm {
+        match self {
+            Self::Hs256 => jsonwebtoken::Algorithm::HS256,
+            Self::Hs384 => jsonwebtoken::Algorithm::HS384,
+            Self::Hs512 => jsonwebtoken::Algorithm::HS512,
+        }
+    }
+}
+
+/// What a key is recognised by when its `kid` is not to be trusted: SHA-256 over a label and the secret.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl Fingerprint {
+    fn of(secret: &Secret) -> Self {
+        let digest = Sha256::new()
+            .chain_update(b"ds-gateway key fingerprint\0")
+            .chain_update(secret.expose_secret())
+            .finalize();
+        Self(digest.into())
+    }
+}
+
+/// 64 hexadecimal digits.
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a secret cannot be a signing key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyError {
+    /// Fewer than 32 bytes: less than the hash's output (RFC 7518 §3.2).
+    TooShort,
+    /// Long enough, but a repetition or a run.
+    TooUniform,
+    /// Looks like a PEM file: a public key as an HMAC secret is known to everybody.
+    Pem,
+    /// Two keys of one ring have this `kid`.
+    RepeatedKid,
+    /// A `kid` outside 1–64 characters of `A–Z a–z 0–9 . _ -`.
+    BadKid,
+    /// No key at all.
+    EmptyRing,
+}
+
+impl KeyError {
+    /// The reason as the second half of a sentence.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooShort => "is shorter than 32 bytes; make one with `openssl rand -base64 48`",
+            Self::TooUniform => {
+                "has fewer than 8 different bytes; make one with `openssl rand -base64 48`"
+            }
+            Self::Pem => "is a PEM file; an HMAC key is a random secret, not a certificate or key pair",
+            Self::RepeatedKid => "has the `kid` of another key; give each key its own",
+            Self::BadKid => "has a `kid` that is not 1-64 characters of A-Z a-z 0-9 . _ -",
+            Self::EmptyRing => "is needed: at least one key must sign",
+        }
+    }
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+/// One key of the ring.
+pub struct Key {
+    kid: Box<str>,
+    algorithm: Algorithm,
+    foreign: bool,
+    fingerprint: Fingerprint,
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+}
+
+impl Key {
+    /// Checks the secret and prepares it. `foreign` admits tokens that were not minted here.
+    pub fn new(
+        kid: &str,
+        algorithm: Algorithm,
+        secret: &Secret,
+        foreign: bool,
+    ) -> Result<Self, KeyError> {
+        let kid_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if kid.is_empty() || kid.len() > 64 || !kid.bytes().all(kid_byte) {
+            return Err(KeyError::BadKid);
+        }
+        let bytes = secret.expose_secret();
+        if bytes.len() < 32 {
+            return Err(KeyError::TooShort);
+        }
+        if bytes.windows(11).any(|window| window == b"-----BEGIN ") {
+            return Err(KeyError::Pem);
+        }
+        let mut seen = [false; 256];
+        for &byte in bytes {
+            if let Some(slot) = seen.get_mut(usize::from(byte)) {
+                *slot = true;
+            }
+        }
+        if seen.iter().filter(|&&slot| slot).count() < 8 {
+            return Err(KeyError::TooUniform);
+        }
+        Ok(Self {
+            kid: kid.into(),
+            algorithm,
+            foreign,
+            fingerprint: Fingerprint::of(secret),
+            encoding: EncodingKey::from_secret(bytes),
+            decoding: DecodingKey::from_secret(bytes),
+        })
+    }
+
+    /// The name that a token's header carries.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The one algorithm that this key signs and verifies with.
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Does this key also admit tokens that were not minted here?
+    pub const fn foreign(&self) -> bool {
+        self.foreign
+    }
+
+    /// What the key is recognised by.
+    pub const fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// Is `signature` (base64url) this key's over `message`? In constant time.
+    pub(super) fn verifies(&self, message: &[u8], signature: &str) -> bool {
+        hmac::install();
+        jsonwebtoken::crypto::verify(
+            signature,
+            message,
+            &self.decoding,
+            self.algorithm.library(),
+        )
+        .unwrap_or(false)
+    }
+
+    /// A signed token with this key's `kid` and algorithm in its header.
+    pub(super) fn sign<T: serde::Serialize>(&self, claims: &T) -> Option<String> {
+        hmac::install();
+        let mut header = jsonwebtoken::Header::new(self.algorithm.library());
+        header.kid = Some(self.kid.to_string());
+        jsonwebtoken::encode(&header, claims, &self.encoding).ok()
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("kid", &self.kid)
+            .field("algorithm", &self.algorithm)
+            .field("foreign", &self.foreign)
+            .field("fingerprint", &self.fingerprint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// At least one key, each `kid` once.
+#[derive(Debug)]
+pub struct KeyRing {
+    signer: Key,
+    others: Vec<Key>,
+}
+
+impl KeyRing {
+    /// The first of `keys` signs.
+    pub fn new(keys: Vec<Key>) -> Result<Self, KeyError> {
+        let mut keys = keys.into_iter();
+        let signer = keys.next().ok_or(KeyError::EmptyRing)?;
+        let mut ring = Self {
+            signer,
+            others: Vec::new(),
+        };
+        for key in keys {
+            if ring.by_kid(key.kid()).is_some() {
+                return Err(KeyError::RepeatedKid);
+            }
+            ring.others.push(key);
+        }
+        Ok(ring)
+    }
+
+    /// The key that signs.
+    pub const fn signer(&self) -> &Key {
+        &self.signer
+    }
+
+    /// The key of that name.
+    pub fn by_kid(&self, kid: &str) -> Option<&Key> {
+        self.iter().find(|key| key.kid() == kid)
+    }
+
+    /// All keys, the signing one first.
+    pub fn iter(&self) -> impl Iterator<Item = &Key> {
+        std::iter::once(&self.signer).chain(&self.others)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(kid: &str, secret: &[u8]) -> Result<Key, KeyError> {
+        Key::new(kid, Algorithm::Hs256, &Secret::new(secret.to_vec()), false)
+    }
+
+    #[test]
+    fn a_weak_secret_is_refused() {
+        let good = b"0123456789abcdef0123456789abcdef";
+        for (kid, secret, expected) in [
+            ("k", good.as_slice(), None),
+            ("k", b"", Some(KeyError::TooShort)),
+            ("k", b"0123456789abcdef0123456789abcde", Some(KeyError::TooShort)),
+            ("k", &[b'x'; 64], Some(KeyError::TooUniform)),
+            (
+                "k",
+                b"-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQ",
+                Some(KeyError::Pem),
+            ),
+            ("", good, Some(KeyError::BadKid)),
+            ("../../etc/passwd", good, Some(KeyError::BadKid)),
+        ] {
+            assert_eq!(key(kid, secret).err(), expected, "{kid:?}");
+        }
+    }
+
+    #[test]
+    fn a_ring_has_a_signer_and_each_kid_once() {
+        let one = || key("one", b"0123456789abcdef0123456789abcdef").unwrap();
+        let two = || key("two", b"fedcba9876543210fedcba9876543210").unwrap();
+        assert_eq!(KeyRing::new(vec![]).err(), Some(KeyError::EmptyRing));
+        assert_eq!(
+            KeyRing::new(vec![one(), one()]).err(),
+            Some(KeyError::RepeatedKid)
+        );
+        let ring = KeyRing::new(vec![one(), two()]).unwrap();
+        assert_eq!(ring.signer().kid(), "one");
+        assert_eq!(ring.by_kid("two").map(Key::kid), Some("two"));
+        assert!(ring.by_kid("three").is_none());
+    }
+
+    #[test]
+    fn debug_shows_no_key_material() {
+        let text = format!("{:?}", key("one", b"0123456789abcdef0123456789abcdef"));
+        assert!(!text.contains("0123456789abcdef0123"), "{text}");
+    }
+}

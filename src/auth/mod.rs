@@ -1,0 +1,20 @@
+//! The room that thinks and touches nothing: no socket, file, clock, randomness, environment or log.
+//! What it needs to know of the world comes in as an argument.
+//!
+//! In the order of its arrows: [`time`], [`secret`], [`name`], [`identity`], [`password`], [`keys`],
+//! [`denial`], [`token`], [`revocation`], [`policy`], [`gate`], [`endpoint`], [`reply`].
+
+pub mod denial;
+pub mod endpoint;
+pub mod gate;
+mod hmac;
+pub mod identity;
+pub mod keys;
+pub mod name;
+pub mod password;
+pub mod policy;
+pub mod reply;
+pub mod revocation;
+pub mod secret;
+pub mod time;
+pub mod token;

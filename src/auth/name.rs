@@ -1,0 +1,160 @@
+//! Names of users and organizations: one spelling each, and nothing that could break out of a header.
+
+use std::fmt;
+
+use serde::Serialize;
+use unicode_normalization::{UnicodeNormalization, is_nfc};
+
+/// A user's or an organization's name: NFC, 1–128 characters, no control character, no blank at either
+/// end. Compared by bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Name(Box<str>);
+
+/// Why a text cannot be a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameError {
+    /// Nothing in it.
+    Empty,
+    /// More characters than allowed.
+    TooLong,
+    /// A control character (general category Cc).
+    Control,
+    /// A blank at its beginning or end.
+    Blank,
+    /// Not in Unicode normalization form C, so that two names could look the same.
+    NotNormalized,
+    /// A colon, which RFC 7617 §2 forbids in a user's name.
+    Colon,
+}
+
+impl NameError {
+    /// The reason as the second half of a sentence.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Empty => "must not be empty",
+            Self::TooLong => "is too long (names: 128 characters, e-mail addresses: 254)",
+            Self::Control => "must not contain control characters",
+            Self::Blank => "must not begin or end with a blank",
+            Self::NotNormalized => "must be in Unicode normalization form C",
+            Self::Colon => "must not contain a colon",
+        }
+    }
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::error::Error for NameError {}
+
+impl Name {
+    /// The longest name, in characters.
+    pub const MAX_CHARS: usize = 128;
+
+    /// An organization's name, or any name that is only compared.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        check_text(text, Self::MAX_CHARS)?;
+        if !is_nfc(text) {
+            return Err(NameError::NotNormalized);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// A user's name, which Basic authentication sends in front of a colon.
+    pub fn parse_user(text: &str) -> Result<Self, NameError> {
+        if text.contains(':') {
+            return Err(NameError::Colon);
+        }
+        Self::parse(text)
+    }
+
+    /// The name as it is compared.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What two names share when a person would take one for the other: case is folded, compatibility
+    /// forms are unified.
+    pub fn folded(&self) -> String {
+        // Upper, then lower: the two together fold `ß` and `SS`, `ſ` and `s`, `ς` and `σ`.
+        let upper: String = self.0.nfkc().collect::<String>().to_uppercase();
+        upper.to_lowercase().nfc().collect()
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The rule for an e-mail address: it is shown and forwarded, never interpreted; 254 characters are the
+/// limit of RFC 5321.
+pub fn check_email(text: &str) -> Result<(), NameError> {
+    check_text(text, 254)
+}
+
+fn check_text(text: &str, max_chars: usize) -> Result<(), NameError> {
+    if text.is_empty() {
+        return Err(NameError::Empty);
+    }
+    // Four bytes a character at most: a cheap bound before the characters are counted.
+    if text.len() > 4 * max_chars || text.chars().count() > max_chars {
+        return Err(NameError::TooLong);
+    }
+    if text.chars().any(char::is_control) {
+        return Err(NameError::Control);
+    }
+    if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) {
+        return Err(NameError::Blank);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rule_refuses_what_breaks_it() {
+        for (text, expected) in [
+            ("", Err(NameError::Empty)),
+            ("Main Org.", Ok(())),
+            ("Zoë 日本語 🦀", Ok(())),
+            (" a", Err(NameError::Blank)),
+            ("a\u{a0}", Err(NameError::Blank)),
+            ("a\r\nb", Err(NameError::Control)),
+            ("a\u{0}", Err(NameError::Control)),
+            ("a\u{85}b", Err(NameError::Control)),
+            ("e\u{301}", Err(NameError::NotNormalized)),
+            ("a:b", Ok(())),
+        ] {
+            assert_eq!(Name::parse(text).map(drop), expected, "{text:?}");
+        }
+        assert_eq!(Name::parse_user("a:b"), Err(NameError::Colon));
+    }
+
+    #[test]
+    fn length_is_counted_in_characters() {
+        assert!(Name::parse(&"é".repeat(128)).is_ok());
+        assert_eq!(Name::parse(&"é".repeat(129)), Err(NameError::TooLong));
+    }
+
+    #[test]
+    fn twins_share_their_fold() {
+        let fold = |text| Name::parse(text).unwrap().folded();
+        for (one, other) in [
+            ("Anna", "aNNA"),
+            ("STRASSE", "straße"),
+            ("ΣΊΣΥΦΟΣ", "σίσυφος"),
+            ("Kelvin", "\u{ff2b}elvin"),
+            ("ſam", "SAM"),
+        ] {
+            assert_eq!(fold(one), fold(other), "{one} {other}");
+        }
+        assert_ne!(fold("anna"), fold("anne"));
+    }
+}

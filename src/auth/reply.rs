@@ -1,0 +1,250 @@
+//! Answers that the gateway gives itself. Status codes are known here and nowhere else.
+//!
+//! Every error is JSON, `{"error": "<sentence>"}`: clients of the platform look for that key.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use super::denial::Denial;
+use super::endpoint::Refusal;
+use super::gate::Permit;
+use super::policy::TargetError;
+
+/// A whole answer: status, fields and body.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status code.
+    pub status: u16,
+    /// Fields beyond those that every answer of the gateway has ([`Reply::COMMON_FIELDS`]).
+    pub fields: Vec<(&'static str, &'static str)>,
+    /// JSON.
+    pub body: Cow<'static, str>,
+}
+
+/// A request that is refused for its form, before anybody is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// The target has no single meaning.
+    Target(TargetError),
+    /// No `Host`, an empty one, or several (RFC 9112 §3.2).
+    Host,
+    /// `Connection` nominates a field that the gateway manages.
+    Connection,
+    /// `Upgrade`: nothing may be forwarded that cannot be cut.
+    Upgrade,
+    /// Framing that two servers could read differently (RFC 9112 §6).
+    Framing,
+    /// An `Expect` other than `100-continue` (RFC 9110 §10.1.1).
+    Expect,
+    /// More header bytes than `limits.header_bytes`.
+    HeaderBytes,
+    /// More fields than `limits.header_fields`.
+    HeaderFields,
+    /// More body bytes than `limits.body_bytes`.
+    Body,
+    /// The body did not arrive in time.
+    BodyTimeout,
+}
+
+/// What went wrong on the platform's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlatformFault {
+    /// It could not be reached, or its answer was none.
+    Unreachable,
+    /// It did not answer in time.
+    TimedOut,
+}
+
+impl Reply {
+    /// What every answer of the gateway carries: it concerns a token, and it is JSON.
+    pub const COMMON_FIELDS: [(&'static str, &'static str); 3] = [
+        ("Content-Type", "application/json"),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+    ];
+
+    /// `201 {"user-token": …}`.
+    pub fn minted(token: &str) -> Self {
+        Self::json(201, &serde_json::json!({ "user-token": token }))
+    }
+
+    /// `200` with what the token says.
+    pub fn inspected(permit: &Permit) -> Self {
+        let identity = permit.identity();
+        Self::json(
+            200,
+            &Inspection {
+                email: &identity.email,
+                expire_time: permit.expires_at().to_string(),
+                organization_name: identity.organization.as_str(),
+                user: identity.user.as_str(),
+            },
+        )
+    }
+
+    /// One 401 for every reason, so that it tells a guesser nothing; 503 where we cannot know.
+    pub fn denied(denial: Denial) -> Self {
+        match denial {
+            Denial::StateStale => Self::store_unavailable(),
+            _ => Self::error(401, "a valid user-token is required"),
+        }
+    }
+
+    /// An answer of the token endpoint to a request that it cannot serve.
+    pub fn refused(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Method => {
+                let text = "use POST to obtain a token, GET with ?token= to inspect one";
+                Self::error(405, text).with("Allow", "GET, POST")
+            }
+            Refusal::Credentials => Self::error(401, "wrong or missing credentials")
+                .with("WWW-Authenticate", r#"Basic realm="ds-api", charset="UTF-8""#),
+            Refusal::TokenParameter => {
+                Self::error(400, "exactly one token is needed: ?token=<user-token>")
+            }
+        }
+    }
+
+    /// A token that does not hold, at the endpoint: the same 401 for expired, forged and revoked.
+    pub fn token_refused() -> Self {
+        Self::error(401, "the token is not valid")
+    }
+
+    /// Under the gateway's subtree, and nothing there.
+    pub fn not_found() -> Self {
+        Self::error(404, "no such resource")
+    }
+
+    /// A request whose form is refused.
+    pub fn malformed(fault: Malformed) -> Self {
+        match fault {
+            Malformed::Target(TargetError::NotOriginForm) => {
+                Self::error(400, "the request target must be a path that begins with /")
+            }
+            Malformed::Target(TargetError::EncodedNul) => {
+                Self::error(400, "the path must not contain %00")
+            }
+            Malformed::Target(TargetError::NotCanonical) => {
+                Self::error(400, "the path must be in its canonical form")
+            }
+            Malformed::Host => Self::error(400, "exactly one Host field is needed"),
+            Malformed::Connection => {
+                Self::error(400, "Connection must not name a field that the gateway manages")
+            }
+            Malformed::Upgrade => Self::error(400, "upgrades are not supported"),
+            Malformed::Framing => Self::error(
+                400,
+                "the length of the body is ambiguous: use one Content-Length or \
+                 Transfer-Encoding: chunked",
+            ),
+            Malformed::Expect => Self::error(417, "only Expect: 100-continue is supported"),
+            Malformed::HeaderBytes => {
+                Self::error(431, "the header is larger than limits.header_bytes allows")
+            }
+            Malformed::HeaderFields => {
+                Self::error(431, "the header has more fields than limits.header_fields allows")
+            }
+            Malformed::Body => Self::error(413, "the body is larger than limits.body_bytes allows"),
+            Malformed::BodyTimeout => Self::error(408, "the body did not arrive in time"),
+        }
+    }
+
+    /// Every password worker is busy and the queue is full.
+    pub fn busy() -> Self {
+        Self::error(503, "too many logins at once, try again").with("Retry-After", "1")
+    }
+
+    /// The store cannot be asked, or has not been heard of for too long.
+    pub fn store_unavailable() -> Self {
+        Self::error(503, "the gateway cannot reach its store, try again").with("Retry-After", "5")
+    }
+
+    /// Our own fault, which waiting will not mend.
+    pub fn internal() -> Self {
+        Self::error(500, "the gateway failed")
+    }
+
+    /// 502 or 504.
+    pub fn platform(fault: PlatformFault) -> Self {
+        match fault {
+            PlatformFault::Unreachable => Self::error(502, "the platform cannot be reached"),
+            PlatformFault::TimedOut => Self::error(504, "the platform did not answer in time"),
+        }
+    }
+
+    fn error(status: u16, sentence: &'static str) -> Self {
+        // The sentences are ours and contain nothing that JSON would escape; a test holds them to it.
+        Self {
+            status,
+            fields: Vec::new(),
+            body: format!("{{\"error\": \"{sentence}\"}}").into(),
+        }
+    }
+
+    fn json(status: u16, body: &impl Serialize) -> Self {
+        match serde_json::to_string(body) {
+            Ok(body) => Self { status, fields: Vec::new(), body: body.into() },
+            Err(_) => Self::internal(),
+        }
+    }
+
+    fn with(mut self, name: &'static str, value: &'static str) -> Self {
+        self.fields.push((name, value));
+        self
+    }
+}
+
+#[derive(Serialize)]
+struct Inspection<'p> {
+    email: &'p str,
+    expire_time: String,
+    organization_name: &'p str,
+    user: &'p str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_is_json_with_one_member() {
+        let refusals = [Refusal::Method, Refusal::Credentials, Refusal::TokenParameter];
+        let malformed = [
+            Malformed::Target(TargetError::NotOriginForm),
+            Malformed::Target(TargetError::EncodedNul),
+            Malformed::Target(TargetError::NotCanonical),
+            Malformed::Host,
+            Malformed::Connection,
+            Malformed::Upgrade,
+            Malformed::Framing,
+            Malformed::Expect,
+            Malformed::HeaderBytes,
+            Malformed::HeaderFields,
+            Malformed::Body,
+            Malformed::BodyTimeout,
+        ];
+        let faults = [PlatformFault::Unreachable, PlatformFault::TimedOut];
+        let replies = Denial::ALL.into_iter().map(Reply::denied)
+            .chain(refusals.into_iter().map(Reply::refused))
+            .chain(malformed.into_iter().map(Reply::malformed))
+            .chain(faults.into_iter().map(Reply::platform))
+            .chain([Reply::token_refused(), Reply::not_found(), Reply::busy()])
+            .chain([Reply::store_unavailable(), Reply::internal()]);
+        for reply in replies {
+            let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+            assert_eq!(body.as_object().unwrap().len(), 1, "{reply:?}");
+            assert!(body["error"].is_string(), "{reply:?}");
+            assert!((400..600).contains(&reply.status), "{reply:?}");
+            let retry = reply.fields.iter().any(|(name, _)| *name == "Retry-After");
+            assert_eq!(retry, reply.status == 503, "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn every_refused_token_gets_the_same_answer() {
+        for denial in Denial::ALL.into_iter().filter(|denial| *denial != Denial::StateStale) {
+            assert_eq!(Reply::denied(denial), Reply::denied(Denial::TokenMissing));
+        }
+    }
+}

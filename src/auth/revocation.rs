@@ -1,0 +1,249 @@
+//! Which tokens no longer count: marks, ordered by the store and not by a clock.
+//!
+//! A *mark* on a user, an organization or everybody refuses what was minted before it. It carries the
+//! number of the transaction that set it and the second in which it was set, and both only grow: there is
+//! no un-revoke.
+
+use std::collections::{HashMap, HashSet};
+
+use super::denial::Denial;
+use super::identity::Identity;
+use super::time::UnixTime;
+use super::token::{Origin, TokenRules, UnknownUsers, Verified};
+
+/// The line between the tokens that a revocation ends and those that came after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The number of the store transaction that set it; 0 where there is no mark.
+    pub number: u64,
+    /// The second in which it was set; a mint takes an `iat` no earlier.
+    pub second: UnixTime,
+    /// Nothing passes, whatever its number: a user that is disabled or removed.
+    pub closed: bool,
+}
+
+impl Mark {
+    /// Does this mark refuse the token?
+    fn covers(&self, token: &Verified, rules: &TokenRules) -> bool {
+        if self.number == 0 {
+            return false;
+        }
+        let before = match token.origin {
+            Origin::Ours { number } => number < self.number || token.issued_at < self.second,
+            // The platform's clock and ours may disagree by the skew, so the doubt counts against it.
+            Origin::Foreign => token.issued_at.minus(rules.max_skew) <= self.second,
+        };
+        self.closed || before
+    }
+
+    /// What holds when both marks were set, in whatever order they were read.
+    fn unite(&mut self, other: Self) {
+        if other.number >= self.number {
+            self.number = other.number;
+            self.closed = other.closed;
+        }
+        self.second = self.second.max(other.second);
+    }
+}
+
+/// What a mark is set on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// All tokens, whoever holds them.
+    Everybody,
+    /// All tokens of the user of that name.
+    User(Box<str>),
+    /// All tokens with that claim `database`.
+    Organization(Box<str>),
+}
+
+/// Marks and users as last read from the store: all that the gate knows beyond the token itself.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    everybody: Mark,
+    users: HashMap<Box<str>, Mark>,
+    organizations: HashMap<Box<str>, Mark>,
+    known: HashSet<Box<str>>,
+    number: u64,
+}
+
+impl Standing {
+    /// Takes a mark in. Marks unite: reading one twice, late or out of order changes nothing.
+    pub fn raise(&mut self, subject: Subject, mark: Mark) {
+        match subject {
+            Subject::Everybody => self.everybody.unite(mark),
+            Subject::Organization(name) => self.organizations.entry(name).or_default().unite(mark),
+            Subject::User(name) => {
+                if mark.closed {
+                    self.known.remove(&name);
+                }
+                self.users.entry(name).or_default().unite(mark);
+            }
+        }
+    }
+
+    /// Takes in that the store has an enabled user of that name.
+    pub fn know(&mut self, user: Box<str>) {
+        self.known.insert(user);
+    }
+
+    /// Takes in that all up to transaction `number` has been read.
+    pub fn reached(&mut self, number: u64) {
+        self.number = self.number.max(number);
+    }
+
+    /// The last transaction that this standing includes.
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// How many users are known.
+    pub fn users(&self) -> usize {
+        self.known.len()
+    }
+
+    /// May a token with a valid signature pass?
+    pub fn check(&self, token: &Verified, rules: &TokenRules) -> Result<(), Denial> {
+        let Identity { user, organization, .. } = &token.identity;
+        let marks = [
+            Some(&self.everybody),
+            self.users.get(user.as_str()),
+            self.organizations.get(organization.as_str()),
+        ];
+        if marks.into_iter().flatten().any(|mark| mark.covers(token, rules)) {
+            return Err(Denial::Revoked);
+        }
+        if token.origin == Origin::Foreign
+            && rules.unknown_users == UnknownUsers::Refuse
+            && !self.known.contains(user.as_str())
+        {
+            return Err(Denial::UserUnknown);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::keys::Fingerprint;
+    use crate::auth::name::Name;
+    use crate::auth::token::TokenId;
+    use proptest::prelude::*;
+
+    const RULES: TokenRules = TokenRules {
+        lifetime: 86_400,
+        max_lifetime: 90_000,
+        max_skew: 5,
+        max_bytes: 8192,
+        unknown_users: UnknownUsers::Refuse,
+    };
+
+    fn token(user: &str, origin: Origin, iat: u64) -> Verified {
+        Verified {
+            id: TokenId([0; 16]),
+            identity: Identity {
+                user: Name::parse_user(user).unwrap(),
+                email: "a@b".into(),
+                organization: Name::parse("org").unwrap(),
+            },
+            origin,
+            issued_at: UnixTime(iat),
+            expires_at: UnixTime(iat + 86_400),
+            not_before: None,
+            key: Fingerprint([0; 32]),
+        }
+    }
+
+    fn mark(number: u64, second: u64, closed: bool) -> Mark {
+        Mark { number, second: UnixTime(second), closed }
+    }
+
+    #[test]
+    fn a_mark_ends_what_came_before_and_spares_what_came_after() {
+        for subject in [
+            Subject::Everybody,
+            Subject::User("anna".into()),
+            Subject::Organization("org".into()),
+        ] {
+            let mut standing = Standing::default();
+            standing.know("anna".into());
+            standing.raise(subject.clone(), mark(10, 1000, false));
+            for (origin, iat, expected) in [
+                (Origin::Ours { number: 9 }, 1000, Err(Denial::Revoked)),
+                (Origin::Ours { number: 9 }, 2000, Err(Denial::Revoked)),
+                (Origin::Ours { number: 11 }, 999, Err(Denial::Revoked)),
+                (Origin::Ours { number: 11 }, 1000, Ok(())),
+                (Origin::Foreign, 1005, Err(Denial::Revoked)),
+                (Origin::Foreign, 1006, Ok(())),
+            ] {
+                let verdict = standing.check(&token("anna", origin, iat), &RULES);
+                assert_eq!(verdict, expected, "{subject:?} {origin:?} {iat}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mark_on_another_changes_nothing() {
+        let mut standing = Standing::default();
+        standing.raise(Subject::User("bert".into()), mark(10, 1000, true));
+        standing.raise(Subject::Organization("other".into()), mark(10, 1000, true));
+        let ours = token("anna", Origin::Ours { number: 1 }, 1);
+        assert_eq!(standing.check(&ours, &RULES), Ok(()));
+    }
+
+    #[test]
+    fn a_closed_mark_refuses_until_one_that_is_not_closed_follows() {
+        let mut standing = Standing::default();
+        standing.raise(Subject::User("anna".into()), mark(10, 1000, true));
+        let later = token("anna", Origin::Ours { number: 99 }, 9999);
+        assert_eq!(standing.check(&later, &RULES), Err(Denial::Revoked));
+        standing.raise(Subject::User("anna".into()), mark(20, 1500, false));
+        assert_eq!(standing.check(&later, &RULES), Ok(()));
+        let earlier = token("anna", Origin::Ours { number: 15 }, 1500);
+        assert_eq!(standing.check(&earlier, &RULES), Err(Denial::Revoked));
+    }
+
+    #[test]
+    fn a_foreign_token_needs_a_known_user_unless_the_rules_say_otherwise() {
+        let foreign = token("anna", Origin::Foreign, 1000);
+        let accept = TokenRules { unknown_users: UnknownUsers::Accept, ..RULES };
+        let mut standing = Standing::default();
+        assert_eq!(standing.check(&foreign, &RULES), Err(Denial::UserUnknown));
+        assert_eq!(standing.check(&foreign, &accept), Ok(()));
+        standing.know("anna".into());
+        assert_eq!(standing.check(&foreign, &RULES), Ok(()));
+        standing.raise(Subject::User("anna".into()), mark(3, 10, true));
+        assert_eq!(standing.check(&foreign, &accept), Err(Denial::Revoked));
+    }
+
+    proptest! {
+        /// Whatever the order and the repetition in which marks are read, the last number decides.
+        #[test]
+        fn marks_unite_in_any_order(
+            marks in prop::collection::vec((1u64..50, 0u64..2000, any::<bool>()), 1..12),
+            order in prop::collection::vec(any::<prop::sample::Index>(), 0..24),
+            number in 1u64..60,
+            iat in 0u64..2500,
+        ) {
+            // One transaction sets one mark: equal numbers are the same mark.
+            let marks: std::collections::BTreeMap<u64, Mark> =
+                marks.into_iter().map(|(n, s, c)| (n, mark(n, s, c))).collect();
+            let marks: Vec<Mark> = marks.into_values().collect();
+            let user = || Subject::User("anna".into());
+            let mut straight = Standing::default();
+            marks.iter().for_each(|&mark| straight.raise(user(), mark));
+            let mut shuffled = Standing::default();
+            order.iter().for_each(|at| shuffled.raise(user(), marks[at.index(marks.len())]));
+            marks.iter().rev().for_each(|&mark| shuffled.raise(user(), mark));
+            let ours = token("anna", Origin::Ours { number }, iat);
+            let verdict = straight.check(&ours, &RULES);
+            prop_assert_eq!(verdict, shuffled.check(&ours, &RULES));
+
+            // The naive model: closed last, or any mark that came later.
+            let refused = marks.last().is_some_and(|last| last.closed)
+                || marks.iter().any(|mark| number < mark.number || UnixTime(iat) < mark.second);
+            prop_assert_eq!(verdict.is_err(), refused);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Seconds since the Unix epoch, always an argument: nothing in this room reads a clock.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Whole seconds since 1970-01-01T00:00:00Z, the `NumericDate` of RFC 7519 §2 without its fractions.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct UnixTime(pub u64);
+
+impl UnixTime {
+    /// This moment moved `seconds` later; stops at the end of the range instead of wrapping.
+    pub const fn plus(self, seconds: u64) -> Self {
+        Self(self.0.saturating_add(seconds))
+    }
+
+    /// This moment moved `seconds` earlier; stops at the epoch instead of wrapping.
+    pub const fn minus(self, seconds: u64) -> Self {
+        Self(self.0.saturating_sub(seconds))
+    }
+}
+
+/// `YYYY-MM-DD HH:MM:SS` in UTC, the form of `expire_time` in the published API.
+impl fmt::Display for UnixTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let moment = i64::try_from(self.0)
+            .ok()
+            .and_then(|seconds| chrono::DateTime::from_timestamp(seconds, 0));
+        match moment {
+            Some(moment) => write!(f, "{}", moment.format("%Y-%m-%d %H:%M:%S")),
+            None => f.write_str("9999-12-31 23:59:59"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_written_as_the_published_api_writes_it() {
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00:00"),
+            (1_580_216_224, "2020-01-28 12:57:04"),
+            (4_102_444_800, "2100-01-01 00:00:00"),
+            (u64::MAX, "9999-12-31 23:59:59"),
+        ] {
+            assert_eq!(UnixTime(seconds).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn arithmetic_stops_at_both_ends_of_the_range() {
+        assert_eq!(UnixTime(3).minus(5), UnixTime(0));
+        assert_eq!(UnixTime(u64::MAX).plus(1), UnixTime(u64::MAX));
+    }
+}

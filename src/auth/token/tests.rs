@@ -1,0 +1,297 @@
+use super::*;
+use crate::auth::secret::Secret;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const NOW: UnixTime = UnixTime(1_700_000_000);
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+const RULES: TokenRules = TokenRules {
+    lifetime: 86_400,
+    max_lifetime: 90_000,
+    max_skew: 5,
+    max_bytes: 8192,
+    unknown_users: UnknownUsers::Refuse,
+};
+
+fn key(kid: &str, secret: &[u8], foreign: bool) -> Key {
+    Key::new(kid, Algorithm::Hs256, &Secret::new(secret.to_vec()), foreign).unwrap()
+}
+
+fn ring() -> KeyRing {
+    KeyRing::new(vec![
+        key("ours", SECRET, false),
+        key("platform", b"fedcba9876543210fedcba9876543210", true),
+    ])
+    .unwrap()
+}
+
+fn anna() -> Identity {
+    Identity {
+        user: Name::parse_user("anna").unwrap(),
+        email: "anna@example.com".into(),
+        organization: Name::parse("Main Org.").unwrap(),
+    }
+}
+
+fn signed(header: &[u8], claims: &[u8], signer: &Key) -> String {
+    use ::hmac::{Hmac, KeyInit, Mac};
+    let secret: &[u8] = match signer.kid() {
+        "ours" => SECRET,
+        _ => b"fedcba9876543210fedcba9876543210",
+    };
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+    let tag = Hmac::<Sha256>::new_from_slice(secret)
+        .unwrap()
+        .chain_update(&message)
+        .finalize()
+        .into_bytes();
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag))
+}
+
+fn our_header() -> Value {
+    json!({"typ": "JWT", "alg": "HS256", "kid": "ours"})
+}
+
+fn our_claims() -> Value {
+    json!({"exp": NOW.0 + 86_400, "iat": NOW.0, "database": "Main Org.", "email": "anna@example.com",
+        "user": "anna", "jti": "7.AAAAAAAAAAAAAAAAAAAAAA"})
+}
+
+/// The verdict over a token made of `header` and `claims`, signed with the first key.
+fn verdict(header: &Value, claims: &Value) -> Result<Verified, Denial> {
+    let ring = ring();
+    let token = signed(header.to_string().as_bytes(), claims.to_string().as_bytes(), ring.signer());
+    verify(token.as_bytes(), &ring, &RULES)
+}
+
+fn with(mut object: Value, member: &str, value: Value) -> Value {
+    object[member] = value;
+    object
+}
+
+fn without(mut object: Value, member: &str) -> Value {
+    object.as_object_mut().unwrap().remove(member);
+    object
+}
+
+#[test]
+fn a_minted_token_is_verified_with_all_that_went_in() {
+    let ring = ring();
+    let minted = mint(&anna(), 42, [7; 16], NOW, &RULES, ring.signer()).unwrap();
+    let verified = verify(minted.token.as_bytes(), &ring, &RULES).unwrap();
+    assert_eq!(verified.identity, anna());
+    assert_eq!(verified.id, minted.id);
+    assert_eq!(verified.origin, Origin::Ours { number: 42 });
+    assert_eq!((verified.issued_at, verified.expires_at), (NOW, NOW.plus(86_400)));
+    assert_eq!(verified.key, ring.signer().fingerprint());
+}
+
+#[test]
+fn time_is_strict() {
+    let ring = ring();
+    let minted = mint(&anna(), 1, [0; 16], NOW, &RULES, ring.signer()).unwrap();
+    let verified = verify(minted.token.as_bytes(), &ring, &RULES).unwrap();
+    for (now, expected) in [
+        (NOW, Ok(())),
+        (NOW.minus(5), Ok(())),
+        (NOW.minus(6), Err(Denial::TokenNotYetValid)),
+        (NOW.plus(86_399), Ok(())),
+        (NOW.plus(86_400), Err(Denial::TokenExpired)),
+        (UnixTime(u64::MAX), Err(Denial::TokenExpired)),
+        (UnixTime(0), Err(Denial::TokenNotYetValid)),
+    ] {
+        assert_eq!(verified.check_time(now, &RULES), expected, "{now:?}");
+    }
+}
+
+#[test]
+fn a_token_of_ours_has_the_members_of_ours_and_no_other() {
+    let header = our_header;
+    let claims = our_claims;
+    assert!(verdict(&header(), &claims()).is_ok());
+    for member in REFUSED_MEMBERS.into_iter().chain(["x5t", "foo"]) {
+        let header = with(header(), member, json!([]));
+        assert_eq!(verdict(&header, &claims()).err(), Some(Denial::TokenHeader), "{member}");
+    }
+    for (header, denial) in [
+        (without(header(), "typ"), Denial::TokenHeader),
+        (with(header(), "typ", json!("at+jwt")), Denial::TokenHeader),
+        (with(header(), "typ", json!(null)), Denial::TokenMalformed),
+        (with(header(), "typ", json!("jwt")), Denial::TokenHeader),
+        (without(header(), "alg"), Denial::TokenMalformed),
+        (with(header(), "alg", json!("none")), Denial::TokenAlgorithm),
+        (with(header(), "alg", json!("hs256")), Denial::TokenAlgorithm),
+        (with(header(), "alg", json!("HS384")), Denial::TokenAlgorithm),
+        (with(header(), "alg", json!("RS256")), Denial::TokenAlgorithm),
+        (with(header(), "kid", json!("../ours")), Denial::TokenKey),
+        (with(header(), "kid", json!("platform")), Denial::TokenSignature),
+        (with(header(), "kid", json!(1)), Denial::TokenMalformed),
+        (without(header(), "kid"), Denial::TokenSignature),
+    ] {
+        assert_eq!(verdict(&header, &claims()).err(), Some(denial), "{header}");
+    }
+    for member in ["exp", "iat", "database", "email", "user"] {
+        assert_eq!(verdict(&header(), &without(claims(), member)).err(), Some(Denial::TokenClaims));
+    }
+    for (member, value, denial) in [
+        ("exp", json!("1"), Denial::TokenClaims),
+        ("exp", json!(null), Denial::TokenClaims),
+        ("exp", json!(1.5), Denial::TokenClaims),
+        ("exp", json!(-1), Denial::TokenClaims),
+        ("exp", json!(NOW.0), Denial::TokenClaims),
+        ("exp", json!(u64::MAX), Denial::TokenLifetime),
+        ("exp", json!(NOW.0 + 90_001), Denial::TokenLifetime),
+        ("iat", json!(true), Denial::TokenClaims),
+        ("nbf", json!(NOW.0), Denial::TokenClaims),
+        ("nbf", json!(null), Denial::TokenClaims),
+        ("admin", json!(true), Denial::TokenClaims),
+        ("user", json!("anna\r\nX: y"), Denial::TokenClaims),
+        ("user", json!("an:na"), Denial::TokenClaims),
+        ("database", json!(" x"), Denial::TokenClaims),
+        ("email", json!("a\u{0}b"), Denial::TokenClaims),
+        ("jti", json!("7.short"), Denial::TokenForeign),
+        ("jti", json!("07.AAAAAAAAAAAAAAAAAAAAAA"), Denial::TokenForeign),
+        ("jti", json!("+7.AAAAAAAAAAAAAAAAAAAAAA"), Denial::TokenForeign),
+        ("jti", json!(".AAAAAAAAAAAAAAAAAAAAAA"), Denial::TokenForeign),
+        ("jti", json!(7), Denial::TokenClaims),
+    ] {
+        let claims = with(claims(), member, value.clone());
+        assert_eq!(verdict(&header(), &claims).err(), Some(denial), "{member} {value}");
+    }
+}
+
+#[test]
+fn a_duplicate_member_is_refused_in_either_spelling() {
+    let ring = ring();
+    let header = our_header().to_string();
+    for extra in ["\"user\":\"root\"", "\"\\u0075ser\":\"root\"", "\"exp\":1"] {
+        for claims in [
+            our_claims().to_string().replacen('{', &format!("{{{extra},"), 1),
+            our_claims().to_string().replace('}', &format!(",{extra}}}")),
+        ] {
+            let token = signed(header.as_bytes(), claims.as_bytes(), ring.signer());
+            assert_eq!(
+                verify(token.as_bytes(), &ring, &RULES).err(),
+                Some(Denial::TokenClaims),
+                "{claims}"
+            );
+        }
+    }
+    let twice = header.replacen('{', "{\"alg\":\"HS256\",", 1);
+    let token = signed(twice.as_bytes(), our_claims().to_string().as_bytes(), ring.signer());
+    assert_eq!(verify(token.as_bytes(), &ring, &RULES).err(), Some(Denial::TokenMalformed));
+}
+
+#[test]
+fn a_foreign_token_needs_a_foreign_key_and_all_five_claims() {
+    let ring = ring();
+    let platform = ring.by_kid("platform").unwrap();
+    // The published example: no `kid`, no `jti`, 86,405 seconds long.
+    let header = json!({"typ": "JWT", "alg": "HS256"});
+    let claims = json!({"exp": 1_580_216_224, "iat": 1_580_129_819, "database": "Main Org.",
+        "email": "my@example.com", "user": "myUser"});
+    let check = |header: &Value, claims: &Value, key: &Key| {
+        let token = signed(header.to_string().as_bytes(), claims.to_string().as_bytes(), key);
+        verify(token.as_bytes(), &ring, &RULES)
+    };
+    let verified = check(&header, &claims, platform).unwrap();
+    assert_eq!(verified.origin, Origin::Foreign);
+    assert_eq!(verified.check_time(UnixTime(1_580_170_000), &RULES), Ok(()));
+    assert_eq!(verified.check_time(UnixTime(1_580_216_224), &RULES), Err(Denial::TokenExpired));
+
+    assert_eq!(check(&header, &claims, ring.signer()).err(), Some(Denial::TokenSignature));
+    let named = with(header.clone(), "kid", json!("ours"));
+    assert_eq!(check(&named, &claims, ring.signer()).err(), Some(Denial::TokenForeign));
+    for member in ["exp", "iat", "database", "email", "user"] {
+        let claims = without(claims.clone(), member);
+        assert_eq!(check(&header, &claims, platform).err(), Some(Denial::TokenClaims));
+    }
+    for member in REFUSED_MEMBERS {
+        let header = with(header.clone(), member, json!("x"));
+        assert_eq!(check(&header, &claims, platform).err(), Some(Denial::TokenHeader));
+    }
+    let later = with(claims.clone(), "nbf", json!(1_580_170_000));
+    let verified = check(&header, &later, platform).unwrap();
+    assert_eq!(
+        verified.check_time(UnixTime(1_580_169_999), &RULES),
+        Err(Denial::TokenNotYetValid)
+    );
+    assert!(check(&header, &with(claims.clone(), "role", json!("x")), platform).is_ok());
+    // A `jti` of our form without our header is neither ours nor foreign.
+    let ours = with(claims, "jti", json!("7.AAAAAAAAAAAAAAAAAAAAAA"));
+    assert_eq!(check(&header, &ours, platform).err(), Some(Denial::TokenHeader));
+}
+
+#[test]
+fn a_token_has_exactly_one_spelling() {
+    let ring = ring();
+    let token = mint(&anna(), 1, [3; 16], NOW, &RULES, ring.signer()).unwrap().token;
+    let [header, claims, tag]: [&str; 3] =
+        token.split('.').collect::<Vec<_>>().try_into().unwrap();
+    let last = tag.chars().last().unwrap();
+    let next = char::from(last as u8 + 1);
+    for spelling in [
+        String::new(),
+        ".".into(),
+        "..".into(),
+        format!("{token}="),
+        format!("{token}."),
+        format!(" {token}"),
+        format!("{token}\n"),
+        format!("Bearer {token}"),
+        format!("{header}.{claims}"),
+        format!("{header}.{claims}."),
+        format!("{header}..{tag}"),
+        format!("{header}.{claims}.{tag}.{tag}"),
+        format!("{header}.{claims}.{}", tag.trim_end_matches(last)),
+        format!("{header}.{claims}.{}{next}", tag.trim_end_matches(last)),
+        format!("{header}=.{claims}.{tag}"),
+        "é.é.é".into(),
+        token.replace(['-', '_'], "+") + "+",
+    ] {
+        let denial = verify(spelling.as_bytes(), &ring, &RULES).unwrap_err();
+        assert!(
+            matches!(denial, Denial::TokenMalformed | Denial::TokenSignature),
+            "{spelling}: {denial:?}"
+        );
+    }
+}
+
+#[test]
+fn size_is_judged_before_anything_else() {
+    let long = vec![b'.'; RULES.max_bytes + 1];
+    assert_eq!(verify(&long, &ring(), &RULES), Err(Denial::TokenOversized));
+}
+
+#[test]
+fn deep_or_odd_json_is_malformed_and_harmless() {
+    let ring = ring();
+    let deep = "[".repeat(2000);
+    for header in [deep.as_str(), "[]", "{", "\u{feff}{}", "null", "{}{}", "\"x\""] {
+        let token = signed(header.as_bytes(), b"{}", ring.signer());
+        assert_eq!(
+            verify(token.as_bytes(), &ring, &RULES),
+            Err(Denial::TokenMalformed),
+            "{header}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_changed_byte_is_refused(at in any::<prop::sample::Index>(), byte: u8) {
+        let ring = ring();
+        let token = mint(&anna(), 1, [3; 16], NOW, &RULES, ring.signer()).unwrap().token;
+        let mut changed = token.clone().into_bytes();
+        let at = at.index(changed.len());
+        prop_assume!(changed[at] != byte);
+        changed[at] = byte;
+        prop_assert!(verify(&changed, &ring, &RULES).is_err());
+    }
+
+    #[test]
+    fn any_bytes_are_refused_without_a_panic(bytes: Vec<u8>) {
+        prop_assert!(verify(&bytes, &ring(), &RULES).is_err());
+    }
+}

@@ -1,0 +1,81 @@
+//! Which secret each `kid` stands for. A gateway whose key file says something else refuses to start.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::sqlite::{StoreError, next_number};
+use crate::auth::keys::KeyRing;
+use crate::auth::time::UnixTime;
+
+/// A `kid` whose secret is not the one that the store recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyConflict {
+    /// The `kid` in question.
+    Differs(String),
+    /// The store failed.
+    Store(StoreError),
+}
+
+impl From<StoreError> for KeyConflict {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<rusqlite::Error> for KeyConflict {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Compares the ring with what is recorded, and records what is new.
+pub fn record(connection: &Connection, ring: &KeyRing, now: UnixTime) -> Result<(), KeyConflict> {
+    for key in ring.iter() {
+        let recorded: Option<[u8; 32]> = connection
+            .query_row("SELECT fingerprint FROM keys WHERE kid = ?1", [key.kid()], |row| row.get(0))
+            .optional()?;
+        match recorded {
+            Some(fingerprint) if fingerprint == key.fingerprint().0 => {}
+            Some(_) => return Err(KeyConflict::Differs(key.kid().to_owned())),
+            None => {
+                let number = next_number(connection)?;
+                connection.execute(
+                    "INSERT INTO keys (kid, fingerprint, recorded_at, number) VALUES (?1, ?2, ?3, ?4)",
+                    (key.kid(), key.fingerprint().0, now.0, number),
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Has the store ever seen a key?
+pub fn any_recorded(connection: &Connection) -> Result<bool, StoreError> {
+    Ok(connection.query_row("SELECT EXISTS (SELECT 1 FROM keys)", [], |row| row.get(0))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::keys::{Algorithm, Key};
+    use crate::auth::secret::Secret;
+    use crate::store::Store;
+
+    #[test]
+    fn a_kid_keeps_its_secret_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::create(&folder.path().join("s.db"), UnixTime(0)).unwrap();
+        let connection = store.connect().unwrap();
+        let ring = |kid: &str, secret: &[u8]| {
+            let secret = Secret::new(secret.to_vec());
+            KeyRing::new(vec![Key::new(kid, Algorithm::Hs256, &secret, false).unwrap()]).unwrap()
+        };
+        let one = ring("k", b"0123456789abcdef0123456789abcdef");
+        let other = ring("k", b"fedcba9876543210fedcba9876543210");
+        assert_eq!(any_recorded(&connection), Ok(false));
+        assert_eq!(record(&connection, &one, UnixTime(0)), Ok(()));
+        assert_eq!(record(&connection, &one, UnixTime(1)), Ok(()));
+        assert_eq!(any_recorded(&connection), Ok(true));
+        let conflict = record(&connection, &other, UnixTime(1));
+        assert_eq!(conflict, Err(KeyConflict::Differs("k".into())));
+    }
+}

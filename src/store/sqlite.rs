@@ -1,0 +1,438 @@
+//! The file: how it is created, opened, migrated and read whole.
+//!
+//! WAL with `synchronous=FULL`: a transaction that was acknowledged is on the disk. Only [`Store::open`]
+//! with [`Opening::Run`] migrates; an unknown or newer file is never touched.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use crate::auth::revocation::{Mark, Standing, Subject};
+use crate::auth::time::UnixTime;
+
+/// Why the store could not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// There is no file.
+    Missing,
+    /// The file is something else, or damaged.
+    NotAStore(String),
+    /// Written by a newer version of this program.
+    Newer {
+        /// The schema found in the file.
+        found: u32,
+    },
+    /// Written by an older version; `run` brings it up to date.
+    Older {
+        /// The schema found in the file.
+        found: u32,
+    },
+    /// The operating system refuses access.
+    NotPermitted(String),
+    /// Another process holds it, or the queue is full: waiting mends it.
+    Busy,
+    /// Anything else that the disk or SQLite says: full, failing, read-only.
+    Failed(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("the store does not exist"),
+            Self::NotAStore(detail) => write!(
+                f,
+                "the file is not a store of ds-gateway, or is damaged ({detail}); restore it from a backup"
+            ),
+            Self::Newer { found } => write!(
+                f,
+                "the store has schema {found}, this program knows up to {SCHEMA}; use the newer program"
+            ),
+            Self::Older { found } => write!(
+                f,
+                "the store has schema {found}, this program needs {SCHEMA}; `ds-gateway run` migrates it"
+            ),
+            Self::NotPermitted(detail) => write!(f, "access to the store is refused ({detail})"),
+            Self::Busy => f.write_str("the store is busy"),
+            Self::Failed(detail) => write!(f, "the store failed: {detail}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        // SQLite's messages name tables and files, never values.
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+                Self::NotAStore(error.to_string())
+            }
+            Some(ErrorCode::PermissionDenied) => Self::NotPermitted(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for StoreError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing,
+            io::ErrorKind::PermissionDenied => Self::NotPermitted(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Who opens the store, and so what may be done to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// The gateway: migrates an older schema.
+    Run,
+    /// The command line beside it: leaves the schema alone.
+    Command,
+}
+
+/// Where the store lies. Connections are opened from it, one for each thread that needs one.
+#[derive(Clone, Debug)]
+pub struct Store {
+    path: PathBuf,
+}
+
+impl Store {
+    /// Is there a store at `path`? A file that was created but never filled does not count.
+    pub fn exists(path: &Path) -> Result<bool, StoreError> {
+        match std::fs::metadata(path) {
+            Ok(metadata) => Ok(metadata.len() > 0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Creates the store with a mark on everybody: nothing minted before it is trusted. Harmless when two
+    /// processes do it at once.
+    pub fn create(path: &Path, now: UnixTime) -> Result<Self, StoreError> {
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path)?;
+        drop(file);
+        let store = Self { path: path.to_owned() };
+        let mut connection = store.connect()?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if schema_of(&transaction)? == 0 {
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            migrate(&transaction, 0)?;
+            let number = next_number(&transaction)?;
+            set_mark(&transaction, &Subject::Everybody, number, now, false)?;
+            transaction.commit()?;
+        }
+        // The name of a new file is durable only once its folder is.
+        if let Some(folder) = path.parent() {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(store)
+    }
+
+    /// Opens an existing store and checks that it is one.
+    pub fn open(path: &Path, opening: Opening) -> Result<Self, StoreError> {
+        if !Self::exists(path)? {
+            return Err(StoreError::Missing);
+        }
+        // SQLite would say only that it cannot open the file; this says why.
+        drop(OpenOptions::new().read(true).write(true).open(path)?);
+        let store = Self { path: path.to_owned() };
+        let mut connection = store.connect()?;
+        let application: i32 =
+            connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+        if application != APPLICATION_ID {
+            let detail = format!("its application id is {application:#x}");
+            return Err(StoreError::NotAStore(detail));
+        }
+        match schema_of(&connection)? {
+            SCHEMA => {}
+            found if found > SCHEMA => return Err(StoreError::Newer { found }),
+            found if opening == Opening::Command => return Err(StoreError::Older { found }),
+            _ => {
+                let transaction =
+                    connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                let found = schema_of(&transaction)?;
+                migrate(&transaction, found)?;
+                transaction.commit()?;
+            }
+        }
+        if opening == Opening::Run {
+            quick_check(&connection)?;
+        }
+        Ok(store)
+    }
+
+    /// A new connection with the settings that durability needs.
+    pub fn connect(&self) -> Result<Connection, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let mode: String =
+            connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        if mode != "wal" {
+            return Err(StoreError::Failed(format!("journal mode is {mode}, not wal")));
+        }
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        Ok(connection)
+    }
+
+    /// Runs `change` as one transaction on a connection of its own: for the command line.
+    pub fn transact<T>(
+        &self,
+        change: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.connect()?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let value = change(&transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    }
+}
+
+/// Reads all that the gate needs, as of one moment.
+pub fn load(connection: &mut Connection) -> Result<Standing, StoreError> {
+    let mut standing = Standing::default();
+    read_changes(connection, 0, &mut standing)?;
+    Ok(standing)
+}
+
+/// Reads all that changed after transaction `after` into `standing`, as of one moment.
+pub fn read_changes(
+    connection: &mut Connection,
+    after: u64,
+    standing: &mut Standing,
+) -> Result<(), StoreError> {
+    let snapshot = connection.transaction()?;
+    let mut users =
+        snapshot.prepare_cached("SELECT name FROM users WHERE number > ?1 AND disabled = 0")?;
+    for name in users.query_map([after], |row| row.get::<_, Box<str>>(0))? {
+        standing.know(name?);
+    }
+    let mut marks = snapshot
+        .prepare_cached("SELECT kind, name, number, second, closed FROM marks WHERE number > ?1")?;
+    let rows = marks.query_map([after], |row| {
+        let subject = subject_of(row.get(0)?, row.get(1)?);
+        let mark = Mark {
+            number: row.get(2)?,
+            second: UnixTime(row.get(3)?),
+            closed: row.get(4)?,
+        };
+        Ok((subject, mark))
+    })?;
+    for row in rows {
+        let (subject, mark) = row?;
+        let subject = subject.ok_or_else(|| StoreError::NotAStore("unknown kind of mark".into()))?;
+        standing.raise(subject, mark);
+    }
+    standing.reached(current_number(&snapshot)?);
+    Ok(())
+}
+
+/// The number of the last transaction.
+pub fn current_number(connection: &Connection) -> Result<u64, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT number FROM sequence")?;
+    Ok(statement.query_row([], |row| row.get(0))?)
+}
+
+/// Takes the next number for the running transaction.
+pub(super) fn next_number(connection: &Connection) -> Result<u64, StoreError> {
+    let mut statement =
+        connection.prepare_cached("UPDATE sequence SET number = number + 1 RETURNING number")?;
+    Ok(statement.query_row([], |row| row.get(0))?)
+}
+
+/// Sets a mark; its second never goes back.
+pub(super) fn set_mark(
+    connection: &Connection,
+    subject: &Subject,
+    number: u64,
+    now: UnixTime,
+    closed: bool,
+) -> Result<(), StoreError> {
+    let (kind, name) = row_of(subject);
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO marks (kind, name, number, second, closed) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (kind, name) DO UPDATE SET
+           number = excluded.number, second = max(second, excluded.second), closed = excluded.closed",
+    )?;
+    statement.execute((kind, name, number, now.0, closed))?;
+    Ok(())
+}
+
+/// The second before which a mint for this user and organization must not lie.
+pub(super) fn mark_second(
+    connection: &Connection,
+    user: &str,
+    organization: &str,
+) -> Result<UnixTime, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT coalesce(max(second), 0) FROM marks
+         WHERE (kind, name) IN (VALUES ('everybody', ''), ('user', ?1), ('organization', ?2))",
+    )?;
+    Ok(UnixTime(statement.query_row([user, organization], |row| row.get(0))?))
+}
+
+/// One line of the audit trail, written in the transaction that it tells of.
+pub(super) struct AuditRow<'a> {
+    pub(super) number: u64,
+    pub(super) at: UnixTime,
+    /// Who did it: a user of the API, or the account that ran the command line.
+    pub(super) actor: &'a str,
+    pub(super) action: &'a str,
+    pub(super) subject: &'a str,
+    /// 32 hexadecimal digits, for actions on a token.
+    pub(super) token_id: Option<String>,
+    /// The client's address, or the command line.
+    pub(super) origin: &'a str,
+}
+
+impl AuditRow<'_> {
+    pub(super) fn write(&self, connection: &Connection) -> Result<(), StoreError> {
+        let mut statement = connection.prepare_cached(
+            "INSERT INTO audit (number, at, actor, action, subject, token_id, origin)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?;
+        statement.execute((
+            self.number,
+            self.at.0,
+            self.actor,
+            self.action,
+            self.subject,
+            &self.token_id,
+            self.origin,
+        ))?;
+        Ok(())
+    }
+}
+
+fn subject_of(kind: String, name: Box<str>) -> Option<Subject> {
+    match kind.as_str() {
+        "everybody" => Some(Subject::Everybody),
+        "user" => Some(Subject::User(name)),
+        "organization" => Some(Subject::Organization(name)),
+        _ => None,
+    }
+}
+
+fn row_of(subject: &Subject) -> (&'static str, &str) {
+    match subject {
+        Subject::Everybody => ("everybody", ""),
+        Subject::User(name) => ("user", name),
+        Subject::Organization(name) => ("organization", name),
+    }
+}
+
+fn schema_of(connection: &Connection) -> Result<u32, StoreError> {
+    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+}
+
+fn migrate(connection: &Connection, found: u32) -> Result<(), StoreError> {
+    for (version, script) in (1..).zip(MIGRATIONS).skip_while(|(version, _)| *version <= found) {
+        connection.execute_batch(script)?;
+        connection.pragma_update(None, "user_version", version)?;
+    }
+    Ok(())
+}
+
+fn quick_check(connection: &Connection) -> Result<(), StoreError> {
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict == "ok" {
+        Ok(())
+    } else {
+        Err(StoreError::NotAStore(verdict))
+    }
+}
+
+/// `DSGW`, so that `file` and we can tell the store from any other SQLite file.
+const APPLICATION_ID: i32 = i32::from_be_bytes(*b"DSGW");
+
+/// How long a writer waits for another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The schema that this program reads and writes.
+const SCHEMA: u32 = 1;
+
+/// One script a schema version, in order; a released one is never changed.
+const MIGRATIONS: [&str; SCHEMA as usize] = [include_str!("schema/1.sql")];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    #[test]
+    fn a_new_store_begins_with_a_mark_on_everybody() {
+        let folder = folder();
+        let store = Store::create(&folder.path().join("s.db"), UnixTime(1000)).unwrap();
+        let standing = load(&mut store.connect().unwrap()).unwrap();
+        assert_eq!(standing.number(), 1);
+        assert_eq!(mark_second(&store.connect().unwrap(), "x", "y"), Ok(UnixTime(1000)));
+        // Creating again changes nothing.
+        Store::create(&folder.path().join("s.db"), UnixTime(2000)).unwrap();
+        assert_eq!(mark_second(&store.connect().unwrap(), "x", "y"), Ok(UnixTime(1000)));
+    }
+
+    #[test]
+    fn only_a_store_is_opened() {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        let opened = |path: &Path| Store::open(path, Opening::Run).map(drop);
+        assert_eq!(opened(&path), Err(StoreError::Missing));
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(opened(&path), Err(StoreError::Missing));
+        std::fs::write(&path, "not a database at all, but long enough to be looked at").unwrap();
+        assert!(matches!(opened(&path), Err(StoreError::NotAStore(_))));
+        std::fs::remove_file(&path).unwrap();
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+        assert!(matches!(opened(&path), Err(StoreError::NotAStore(_))));
+    }
+
+    #[test]
+    fn a_newer_schema_is_left_alone() {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        let store = Store::create(&path, UnixTime(0)).unwrap();
+        store.connect().unwrap().pragma_update(None, "user_version", SCHEMA + 1).unwrap();
+        let error = Store::open(&path, Opening::Run).unwrap_err();
+        assert_eq!(error, StoreError::Newer { found: SCHEMA + 1 });
+    }
+
+    #[test]
+    fn a_damaged_store_is_refused() {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        Store::create(&path, UnixTime(0)).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        for byte in bytes.iter_mut().skip(4096).take(100) {
+            *byte = 0xff;
+        }
+        std::fs::write(&path, bytes).unwrap();
+        assert!(matches!(Store::open(&path, Opening::Run), Err(StoreError::NotAStore(_))));
+    }
+
+    #[test]
+    fn a_change_that_fails_leaves_nothing_behind() {
+        let folder = folder();
+        let store = Store::create(&folder.path().join("s.db"), UnixTime(0)).unwrap();
+        let outcome: Result<(), _> = store.transact(|connection| {
+            next_number(connection)?;
+            Err(StoreError::Busy)
+        });
+        assert_eq!(outcome, Err(StoreError::Busy));
+        assert_eq!(current_number(&store.connect().unwrap()), Ok(1));
+    }
+}

@@ -1,0 +1,155 @@
+//! The claims of a token of ours: all of them, once, of the right type, with times that hold now.
+
+use crate::client::request;
+use crate::command::eventually;
+use crate::gateway::{ORGANIZATION, USER};
+use crate::house::{House, Rows, all_are_refused, header};
+use crate::jwt::now;
+
+#[test]
+fn every_claim_is_there_once_and_nothing_else_is() {
+    let house = House::open();
+    let mut rows = Rows::default();
+    for name in ["exp", "iat", "database", "email", "user", "jti"] {
+        rows.token(format!("no {name}"), house.token(&header(), &house.claims().without(name)));
+    }
+    for (name, json) in [
+        ("nbf", "0".to_owned()), ("sub", format!("\"{USER}\"")), ("aud", "[]".to_owned()), ("iss", "\"x\"".to_owned()),
+        ("admin", "true".to_owned()), ("User", format!("\"{USER}\"")), ("", "1".to_owned()),
+    ] {
+        rows.token(format!("the unknown claim {name}"), house.token(&header(), &house.claims().and(name, json)));
+    }
+    let claims = house.claims().json();
+    for (name, json) in [
+        ("exp", (now() + 60).to_string()), ("iat", now().to_string()), ("user", format!("\"{USER}\"")),
+        ("user", "\"root\"".to_owned()), ("\\u0075ser", "\"root\"".to_owned()), ("email", "\"root@example.com\"".to_owned()),
+        ("database", format!("\"{ORGANIZATION}\"")), ("jti", format!("\"{}.AbCdEfGhIjKlMnOpQrStUv\"", house.number)),
+    ] {
+        rows.token(format!("a second {name}, after"), house.token(&header(), &house.claims().and(name, &json)));
+        let before = format!("{{\"{name}\":{json},{}", &claims[1..]);
+        rows.token(format!("a second {name}, before"), house.with_claims(before));
+    }
+    for (name, text) in [
+        ("a byte order mark", format!("\u{feff}{claims}")),
+        ("an array", format!("[{claims}]")),
+        ("null", "null".to_owned()),
+        ("nothing", String::new()),
+        ("an empty object", "{}".to_owned()),
+        ("a tail", format!("{claims}x")),
+        ("no end", claims[..claims.len() - 1].to_owned()),
+        ("a comment", claims.replace('}', "/**/}")),
+        ("another token inside", house.good()),
+    ] {
+        rows.token(name, house.with_claims(text));
+    }
+    all_are_refused(&house, &rows);
+}
+
+#[test]
+fn claims_have_their_types() {
+    let house = House::open();
+    let mut rows = Rows::default();
+    let later = now() + 3_600;
+    let numbers = [
+        "null", "true", "[]", "{}", "\"\"", "-1", "1e400", "18446744073709551616", "18446744073709551615", "1e19", "0",
+    ];
+    for json in numbers {
+        rows.token(format!("exp {json}"), house.with("exp", json));
+        rows.token(format!("iat {json}"), house.with("iat", json));
+    }
+    for json in [format!("\"{later}\""), format!("{later}.5"), format!("{later}.0"), format!("[{later}]"), format!("0{later}")] {
+        rows.token(format!("exp {json}"), house.with("exp", &json));
+    }
+    for json in [format!("\"{}\"", now()), format!("{}.5", now()), format!("-{}", now())] {
+        rows.token(format!("iat {json}"), house.with("iat", &json));
+    }
+    for name in ["user", "email", "database", "jti"] {
+        for json in ["null", "true", "1", "[]", "{}", "[\"myUser\"]"] {
+            rows.token(format!("{name} {json}"), house.with(name, json));
+        }
+    }
+    for jti in ["", "1", "x", "1.", ".AbCdEfGhIjKlMnOpQrStUv", "x.AbCdEfGhIjKlMnOpQrStUv", "-1.AbCdEfGhIjKlMnOpQrStUv"] {
+        rows.token(format!("the jti {jti:?}"), house.with("jti", format!("\"{jti}\"")));
+    }
+    // 22 characters of base64url after the number, no more, no less, no other.
+    for random in ["AbCdEfGhIjKlMnOpQrStU", "AbCdEfGhIjKlMnOpQrStUvw", "AbCdEfGhIjKlMnOpQrSt+/", "AbCdEfGhIjKlMnOpQrStU=", "AbCdEfGhIj.lMnOpQrStUv"] {
+        rows.token(format!("the random part {random:?}"), house.with("jti", format!("\"{}.{random}\"", house.number)));
+    }
+    rows.token("a number beyond 64 bits", house.with("jti", "\"99999999999999999999999.AbCdEfGhIjKlMnOpQrStUv\""));
+    rows.token("a number before the store", house.with("jti", "\"0.AbCdEfGhIjKlMnOpQrStUv\""));
+    all_are_refused(&house, &rows);
+}
+
+#[test]
+fn no_control_character_gets_into_an_identity() {
+    let house = House::open();
+    let mut rows = Rows::default();
+    for name in ["user", "email", "database"] {
+        for escape in ["\\u0000", "\\r\\n", "\\n", "\\t", "\\u001f", "\\u007f", "\\u0080", "\\u0085", "\\u009f"] {
+            rows.token(format!("{escape} in {name}"), house.with(name, format!("\"a{escape}b\"")));
+        }
+        rows.token(format!("a raw control in {name}"), house.with(name, "\"a\u{1}b\""));
+        rows.token(format!("a raw DEL in {name}"), house.with(name, "\"a\u{7f}b\""));
+        for escape in ["\\ud800", "\\udc00x", "\\x41", "\\u12"] {
+            rows.token(format!("{escape} in {name}"), house.with(name, format!("\"a{escape}\"")));
+        }
+        let broken = house.claims().with(name, "\"a?b\"").json().replace('?', "\u{1}").into_bytes();
+        let broken: Vec<u8> = broken.into_iter().map(|byte| if byte == 1 { 0xC3 } else { byte }).collect();
+        rows.token(format!("{name} not in UTF-8"), house.with_claims(broken));
+    }
+    rows.token("an injected field", house.with("user", "\"myUser\\r\\nX-DS-User: root\""));
+    all_are_refused(&house, &rows);
+    house.platform.never_saw("root");
+}
+
+#[test]
+fn times_are_strict() {
+    let house = House::open();
+    let at = now();
+    let times = |iat: u64, exp: u64| house.token(&header(), &house.claims().with("iat", iat).with("exp", exp));
+    let mut rows = Rows::default();
+    rows.token("exp is now", times(at, at));
+    rows.token("exp is one second ago", times(at, at - 1));
+    rows.token("exp is long ago", times(at, 1_580_216_224));
+    rows.token("iat beyond the skew", times(at + 120, at + 3_600));
+    rows.token("iat after exp", times(at + 3_600, at + 1_800));
+    rows.token("one second more than max_lifetime", times(at, at + 90_001));
+    rows.token("a lifetime without end", times(at, 4_102_444_800));
+    rows.token("iat before the store was made", times(at - 3_600, at + 3_600));
+    rows.token("iat at the beginning", times(0, at + 3_600));
+    rows.token("both far away", times(4_102_444_800, 4_102_444_801));
+    all_are_refused(&house, &rows);
+
+    let at = now();
+    assert_eq!(house.gateway.status(&times(at, at + 90_000)), 200, "just max_lifetime");
+    assert_eq!(house.gateway.status(&times(at + 3, at + 3_600)), 200, "iat within the skew");
+}
+
+#[test]
+fn a_token_lives_until_the_second_of_its_exp_and_no_longer() {
+    let house = House::open();
+    let exp = now() + 2;
+    let token = house.with("exp", exp);
+    let asked = request("GET", "/ds-api/while-it-lives", &[("user-token", &token)]);
+    let mut client = house.gateway.client();
+    let mut admitted = 0;
+    eventually("the token to die", || {
+        let before = now();
+        let status = client.exchange(&asked).status;
+        let after = now();
+        match status {
+            200 => {
+                assert!(before < exp, "admitted at {before}, exp is {exp}");
+                admitted += 1;
+                None
+            }
+            401 => {
+                assert!(after >= exp, "refused at {after}, exp is {exp}");
+                Some(())
+            }
+            other => panic!("{other}"),
+        }
+    });
+    assert!(admitted > 0);
+    house.gateway.still_healthy();
+}

@@ -1,0 +1,131 @@
+//! The binary as a command: in a folder of its own, run to its end, with all that it said.
+
+use crate::gateway::{Gateway, User};
+use std::fs;
+use std::io::{Read, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Asks until there is an answer. The deadline only keeps a broken gateway from hanging the suite.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "waited too long for: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Writes a file that nobody else may read.
+pub fn private(path: &Path, content: &[u8]) {
+    fs::write(path, content).expect("a file");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("its mode");
+}
+
+/// A temporary folder with a configuration in it.
+pub struct Folder {
+    pub dir: TempDir,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Done {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Done {
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.stdout
+    }
+}
+
+impl Folder {
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("gateway.toml")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    /// The binary with these arguments and this folder's configuration.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = binary();
+        command.args(arguments).arg("--config").arg(self.config());
+        command
+    }
+
+    pub fn cli(&self, arguments: &[&str], input: &str) -> Done {
+        finish(self.command(arguments), input)
+    }
+
+    #[track_caller]
+    pub fn add(&self, user: &User) {
+        let of = ["--email", &user.email, "--organization", &user.organization, "--password-stdin"];
+        self.cli(&[&["user", "add", &user.name], &of[..]].concat(), &user.password).ok();
+    }
+
+    /// Starts `run` and waits until it is ready.
+    pub fn run(self, extra: &[&str]) -> Gateway {
+        let command = self.command(&[&["run"], extra].concat());
+        Gateway::start(self, command)
+    }
+}
+
+/// The binary, not steered by the environment of whoever runs the tests.
+pub fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ds-gateway"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DS_GATEWAY")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs a command to its end.
+#[track_caller]
+pub fn finish(mut command: Command, input: &str) -> Done {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a command that starts");
+    let stdout = collect(child.stdout.take().expect("stdout"));
+    let stderr = collect(child.stderr.take().expect("stderr"));
+    // A command that does not read its input may be gone by now.
+    drop(child.stdin.take().expect("stdin").write_all(input.as_bytes()));
+    let end = Instant::now() + DEADLINE;
+    let code = loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            break status.code();
+        }
+        if Instant::now() > end {
+            drop(child.kill());
+            drop(child.wait());
+            panic!("{command:?} did not end: {}", stderr.join().expect("a reader"));
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    Done { code, stdout: stdout.join().expect("a reader"), stderr: stderr.join().expect("a reader") }
+}
+
+fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        drop(from.read_to_end(&mut bytes));
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+const DEADLINE: Duration = Duration::from_secs(20);
