@@ -1,0 +1,144 @@
+//! The files that the configuration names: keys and certificates, read and checked with it.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use openssl::pkey::{PKey, Private};
+use openssl::x509::X509;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::auth::keys::{Algorithm, Key, KeyRing};
+use crate::auth::secret::Secret;
+
+/// Where the signing keys come from.
+#[derive(Debug)]
+pub enum SigningKeys {
+    /// From the files that the configuration names.
+    Configured(KeyRing),
+    /// From `state_dir/keys`, made there with a new store.
+    Generated,
+}
+
+/// One entry of `token.keys`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeyEntry {
+    kid: String,
+    algorithm: String,
+    file: std::path::PathBuf,
+    #[serde(default)]
+    foreign: bool,
+}
+
+/// Reads every key; one sentence for each that cannot be used.
+pub(super) fn read_keys(entries: &[KeyEntry], base: &Path) -> Result<KeyRing, Vec<String>> {
+    let mut keys = Vec::new();
+    let mut faults = Vec::new();
+    for entry in entries {
+        match read_key(entry, base) {
+            Ok(key) => keys.push(key),
+            Err(text) => faults.push(format!("the key {:?} {text}", entry.kid)),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    KeyRing::new(keys).map_err(|error| vec![format!("a key {error}")])
+}
+
+fn read_key(entry: &KeyEntry, base: &Path) -> Result<Key, String> {
+    let algorithm = Algorithm::parse(&entry.algorithm)
+        .ok_or("has an unknown algorithm: use HS256, HS384 or HS512")?;
+    let secret = read_secret(&base.join(&entry.file))?;
+    Key::new(&entry.kid, algorithm, &secret, entry.foreign).map_err(|error| error.to_string())
+}
+
+/// A secret from a file that nobody else may read; a final newline is not part of it.
+pub fn read_secret(path: &Path) -> Result<Secret, String> {
+    let shown = path.display();
+    let fault = |error: std::io::Error| format!("is in {shown}, which cannot be read: {error}");
+    let mut file = File::open(path).map_err(fault)?;
+    let mode = file.metadata().map_err(fault)?.mode();
+    if mode & 0o077 != 0 {
+        return Err(format!(
+            "is in {shown}, which others may read or write (mode {:o}): run `chmod 600 {shown}`",
+            mode & 0o777
+        ));
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
+    file.by_ref().take(64 * 1024).read_to_end(&mut bytes).map_err(fault)?;
+    let trimmed = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let trimmed = trimmed.strip_suffix(b"\r").unwrap_or(trimmed);
+    Ok(Secret::new(trimmed.to_vec()))
+}
+
+/// A certificate chain, leaf first, and its private key.
+#[derive(Clone)]
+pub struct CertifiedKey {
+    /// At least one certificate.
+    pub chain: Vec<X509>,
+    /// The key of the first.
+    pub key: PKey<Private>,
+}
+
+impl std::fmt::Debug for CertifiedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CertifiedKey").field("chain", &self.chain.len()).finish_non_exhaustive()
+    }
+}
+
+/// Which of the two files of a pair a fault lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PairFile {
+    /// The certificate chain.
+    Certificate,
+    /// The private key.
+    Key,
+}
+
+impl PairFile {
+    pub(super) const fn key<'k>(self, certificate: &'k str, key: &'k str) -> &'k str {
+        match self {
+            Self::Certificate => certificate,
+            Self::Key => key,
+        }
+    }
+}
+
+impl CertifiedKey {
+    /// Reads a pair and checks that the two belong together.
+    pub fn read(certificate: &Path, key: &Path) -> Result<Self, (PairFile, String)> {
+        let chain = read_certificates(certificate).map_err(|text| (PairFile::Certificate, text))?;
+        let shown = key.display();
+        let fault = |text: String| (PairFile::Key, text);
+        let pem = std::fs::read(key)
+            .map(Zeroizing::new)
+            .map_err(|error| fault(format!("{shown} cannot be read: {error}")))?;
+        let private = PKey::private_key_from_pem(&pem)
+            .map_err(|_| fault(format!("{shown} is not a private key in PEM form")))?;
+        let matches = chain
+            .first()
+            .and_then(|leaf| leaf.public_key().ok())
+            .is_some_and(|public| public.public_eq(&private));
+        if !matches {
+            return Err(fault(format!(
+                "{shown} is not the key of the certificate {}",
+                certificate.display()
+            )));
+        }
+        Ok(Self { chain, key: private })
+    }
+}
+
+/// All certificates of a PEM file, at least one.
+pub(super) fn read_certificates(path: &Path) -> Result<Vec<X509>, String> {
+    let shown = path.display();
+    let pem = std::fs::read(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
+    match X509::stack_from_pem(&pem) {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        _ => Err(format!("{shown} holds no certificate in PEM form")),
+    }
+}

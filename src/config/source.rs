@@ -1,0 +1,138 @@
+//! Where settings come from: a TOML file and the environment, read key by key so that every fault is found
+//! in one pass and every unknown key is noticed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+/// One thing wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// `section.key`, or where else the fault lies.
+    pub key: String,
+    /// What is wrong and what to do about it.
+    pub text: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.text)
+    }
+}
+
+/// All settings that were given and not yet asked for, and the faults found so far.
+pub(super) struct Source {
+    root: Table,
+    environment: BTreeMap<String, String>,
+    asked: Vec<String>,
+    faults: Vec<Fault>,
+}
+
+impl Source {
+    /// `environment` may hold anything; only [`PREFIX`] variables are looked at.
+    pub(super) fn new(text: &str, environment: impl Iterator<Item = (String, String)>) -> Self {
+        let mut source = Self {
+            root: Table::new(),
+            environment: environment.filter(|(name, _)| name.starts_with(PREFIX)).collect(),
+            asked: Vec::new(),
+            faults: Vec::new(),
+        };
+        match text.parse() {
+            Ok(root) => source.root = root,
+            Err(error) => source.fault("the file", format!("is not valid TOML: {error}")),
+        }
+        source
+    }
+
+    pub(super) fn fault(&mut self, key: &str, text: impl Into<String>) {
+        self.faults.push(Fault { key: key.to_owned(), text: text.into() });
+    }
+
+    /// Takes a section out; what is left of it when it is dropped is unknown.
+    pub(super) fn section(&mut self, name: &'static str) -> Section<'_> {
+        let table = match self.root.remove(name) {
+            None => Table::new(),
+            Some(Value::Table(table)) => table,
+            Some(_) => {
+                self.fault(name, format!("must be a section: write [{name}]"));
+                Table::new()
+            }
+        };
+        Section { name, table, source: self }
+    }
+
+    /// All faults, and the keys that were asked for.
+    pub(super) fn finish(mut self) -> (Vec<Fault>, Vec<String>) {
+        for name in std::mem::take(&mut self.root).keys() {
+            self.fault(name, "unknown section: remove it or correct its name");
+        }
+        for name in std::mem::take(&mut self.environment).keys() {
+            self.fault(name, "this environment variable names no setting: unset it or correct it");
+        }
+        (self.faults, self.asked)
+    }
+}
+
+/// One `[section]`.
+pub(super) struct Section<'s> {
+    name: &'static str,
+    table: Table,
+    source: &'s mut Source,
+}
+
+impl Section<'_> {
+    /// The setting, or nothing if it is not given or faulty. `cure` says what would be right.
+    pub(super) fn optional<T: DeserializeOwned>(&mut self, key: &str, cure: &str) -> Option<T> {
+        let path = format!("{}.{key}", self.name);
+        self.source.asked.push(path.clone());
+        let variable = format!("{PREFIX}{}__{}", self.name, key).to_uppercase();
+        let in_file = self.table.remove(key);
+        let candidates = match self.source.environment.remove(&variable) {
+            Some(text) => readings(&text),
+            None => in_file.into_iter().collect(),
+        };
+        if candidates.is_empty() {
+            return None;
+        }
+        let found = candidates.into_iter().find_map(|value| value.try_into().ok());
+        if found.is_none() {
+            self.source.fault(&path, format!("has the wrong form: {cure}"));
+        }
+        found
+    }
+
+    /// The setting, or `default`.
+    pub(super) fn or<T: DeserializeOwned>(&mut self, key: &str, default: T, cure: &str) -> T {
+        self.optional(key, cure).unwrap_or(default)
+    }
+
+    /// Notes a fault of a value whose form was right.
+    pub(super) fn fault(&mut self, key: &str, text: impl Into<String>) {
+        let path = format!("{}.{key}", self.name);
+        self.source.fault(&path, text);
+    }
+}
+
+impl Drop for Section<'_> {
+    fn drop(&mut self) {
+        for key in std::mem::take(&mut self.table).keys() {
+            let path = format!("{}.{key}", self.name);
+            self.source.fault(&path, "unknown key: remove it or correct its name");
+        }
+    }
+}
+
+/// What the text of an environment variable may mean: TOML, plain text, or a list with commas.
+fn readings(text: &str) -> Vec<Value> {
+    let toml = format!("value = {text}").parse::<Table>().ok();
+    let list = text.split(',').map(|item| Value::String(item.trim().to_owned()));
+    toml.and_then(|mut table| table.remove("value"))
+        .into_iter()
+        .chain([Value::String(text.to_owned()), Value::Array(list.collect())])
+        .collect()
+}
+
+/// What every variable that overrides a setting begins with.
+const PREFIX: &str = "DS_GATEWAY__";

@@ -1,0 +1,188 @@
+use super::*;
+
+const MINIMAL: &str = r#"
+[server]
+http = ["127.0.0.1:0"]
+state_dir = "state"
+[platform]
+servers = ["http://127.0.0.1:9000"]
+"#;
+
+fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let variables = environment.iter().map(|&(name, value)| (name.into(), value.into()));
+    let (config, _) = Config::parse(text, Path::new("/etc/ds-gateway"), variables);
+    config.map_err(|faults| faults.iter().map(Fault::to_string).collect())
+}
+
+fn faults(text: &str) -> Vec<String> {
+    parse(text, &[]).map(|_| ()).expect_err(text)
+}
+
+#[test]
+fn a_minimal_configuration_has_every_default() {
+    let config = parse(MINIMAL, &[]).unwrap();
+    assert_eq!(config.server.state_dir, Path::new("/etc/ds-gateway/state"));
+    assert_eq!(config.store.path, Path::new("/etc/ds-gateway/state/gateway.db"));
+    assert_eq!(config.admin.to_string(), "127.0.0.1:9464");
+    assert_eq!(config.platform.servers, ["127.0.0.1:9000"]);
+    assert_eq!((config.token.lifetime, config.token.max_lifetime), (86_400, 90_000));
+    assert!(config.platform.forward_token && !config.platform.forward_authorization);
+    assert!(config.routes.public.is_empty());
+    assert_eq!(config.limits.body_bytes, None);
+    assert!(config.warnings().is_empty());
+}
+
+#[test]
+fn every_fault_is_found_in_one_pass() {
+    let found = faults(
+        r#"
+        typo = 1
+        [server]
+        https = "0.0.0.0:8443"
+        threads = 0
+        colour = "blue"
+        [platform]
+        servers = ["ftp://x", "http://host/path", "127.0.0.1:9000"]
+        read_timeout = "soon"
+        ca_file = "/nowhere.pem"
+        [token]
+        lifetime = "48h"
+        keys = [{ kid = "k", algorithm = "RS256", file = "k" }]
+        [routes]
+        public = ["/a*", "/ds-api/user-token/x"]
+        [store]
+        url = "redis://x"
+        max_staleness = "1s"
+        [limits]
+        header_bytes = 1
+        [log]
+        level = "debug"
+        [extra]
+        "#,
+    );
+    for expected in [
+        "server.https: has the wrong form",
+        "server.https: no listener",
+        "server.threads: must be",
+        "server.colour: unknown key",
+        "server.state_dir: is needed",
+        "platform.servers: \"ftp://x\" must begin with",
+        "platform.servers: \"http://host/path\" must have no path",
+        "platform.servers: \"127.0.0.1:9000\"",
+        "platform.read_timeout: has the wrong form",
+        "platform.ca_file: means something only for https",
+        "token.max_lifetime: is shorter",
+        "token.keys: the key \"k\" has an unknown algorithm",
+        "routes.public: \"/a*\"",
+        "routes.public: \"/ds-api/user-token/x\" is the gateway's own",
+        "store.url: must be",
+        "store.max_staleness: must be",
+        "limits.header_bytes: must be",
+        "log.level: must be",
+        "typo: unknown section",
+        "extra: unknown section",
+    ] {
+        let hits = found.iter().filter(|fault| fault.starts_with(expected)).count();
+        assert_eq!(hits, 1, "{expected}\n{found:#?}");
+    }
+    assert_eq!(found.len(), 20, "{found:#?}");
+}
+
+#[test]
+fn the_environment_overrides_and_is_held_to_the_same_rules() {
+    let config = parse(
+        MINIMAL,
+        &[
+            ("DS_GATEWAY__PLATFORM__SERVERS", "http://a:1, http://b:2"),
+            ("DS_GATEWAY__PLATFORM__FORWARD_TOKEN", "false"),
+            ("DS_GATEWAY__TOKEN__LIFETIME", "1h"),
+            ("DS_GATEWAY__ROUTES__PUBLIC", r#"["/x", { path = "/y", methods = ["OPTIONS"] }]"#),
+            ("PATH", "/bin"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.platform.servers, ["a:1", "b:2"]);
+    assert!(!config.platform.forward_token);
+    assert_eq!(config.token.lifetime, 3600);
+    assert_eq!(config.routes.public.len(), 2);
+
+    let found = parse(MINIMAL, &[("DS_GATEWAY__PLATFORM__SERVER", "x")]).unwrap_err();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("DS_GATEWAY__PLATFORM__SERVER: "), "{found:?}");
+}
+
+#[test]
+fn https_without_a_name_to_check_is_a_fault() {
+    let https = |rest: &str| {
+        MINIMAL.replace("http://127.0.0.1:9000\"]", &format!("https://127.0.0.1:9000\"]\n{rest}"))
+    };
+    assert_eq!(faults(&https("")).len(), 1);
+    assert!(faults(&https(""))[0].starts_with("platform.server_name: is needed"));
+    assert!(faults(&https("server_name = \"\""))[0].starts_with("platform.server_name: must be"));
+    assert!(faults(&https("server_name = \"::1\""))[0].starts_with("platform.server_name: must be"));
+    let config = parse(&https("server_name = \"platform.example\""), &[]).unwrap();
+    assert!(config.platform.tls.is_some_and(|tls| tls.verify));
+    let config = parse(&MINIMAL.replace("http://127.0.0.1:9000", "https://p.example"), &[]).unwrap();
+    assert_eq!(config.platform.servers, ["p.example:443"]);
+    assert_eq!(config.platform.tls.unwrap().server_name, "p.example");
+}
+
+#[test]
+fn dangerous_choices_are_named() {
+    let config = parse(
+        &format!("{MINIMAL}[routes]\npublic = [\"/*\"]\n[token]\nunknown_users = \"accept\"\n"),
+        &[("DS_GATEWAY__SERVER__HTTP", "0.0.0.0:80"), ("DS_GATEWAY__ADMIN__LISTEN", "0.0.0.0:1")],
+    )
+    .unwrap();
+    assert_eq!(config.warnings().len(), 4, "{:#?}", config.warnings());
+}
+
+#[test]
+fn a_key_file_must_be_private_and_strong() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    let read = |mode: u32, secret: &str| {
+        std::fs::write(&path, secret).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let text = format!(
+            "{MINIMAL}[token]\nkeys = [{{ kid = \"k\", algorithm = \"HS256\", file = {path:?} }}]\n"
+        );
+        parse(&text, &[]).map(|_| ())
+    };
+    let strong = "0123456789abcdef0123456789abcdef\n";
+    assert_eq!(read(0o600, strong), Ok(()));
+    assert_eq!(read(0o400, strong), Ok(()));
+    for (mode, secret, expected) in [
+        (0o640, strong, "others may read"),
+        (0o604, strong, "others may read"),
+        (0o620, strong, "others may read"),
+        (0o600, "short\n", "shorter than 32 bytes"),
+        (0o600, "", "shorter than 32 bytes"),
+    ] {
+        let found = read(mode, secret).unwrap_err();
+        assert!(found.len() == 1 && found[0].contains(expected), "{found:?}");
+    }
+}
+
+/// Keys that the reader asks for and keys that the paper describes are the same.
+#[test]
+fn the_paper_describes_every_key_and_no_other() {
+    let (_, asked) = Config::parse(MINIMAL, Path::new("/"), std::iter::empty());
+    let paper = include_str!("../../docs/configuration.md");
+    let mut section = "";
+    let mut described = Vec::new();
+    for line in paper.lines() {
+        if let Some(name) = line.strip_prefix("## `[").and_then(|rest| rest.strip_suffix("]`")) {
+            section = name;
+        } else if let Some((key, _)) = line.strip_prefix("| `").and_then(|rest| rest.split_once('`')) {
+            described.push(format!("{section}.{key}"));
+        }
+    }
+    let sorted = |mut keys: Vec<String>| {
+        keys.sort();
+        keys
+    };
+    assert!(asked.len() > 30);
+    assert_eq!(sorted(asked), sorted(described));
+}
