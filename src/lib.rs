@@ -1,4 +1,28 @@
 //! ds-gateway, the authentication gateway in front of the Datasentinel platform API.
+//!
+//! ```text
+//!              ┌─────────────────────── ds-gateway ────────────────────────┐
+//!   client ──► │ edge: listener ─► connection ─► proxy ─┬─► upstream       │ ──► platform
+//!              │                                        │                  │
+//!              │ auth:            policy ◄─ gate ◄──────┤ (pure)           │
+//!              │                                        │                  │
+//!              │ edge:            token ─► login        ┘                  │
+//!              │ store:            writer ─► SQLite ─► follow ─► gate      │
+//!              └───────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Two rooms and a door, arrows one way: [`auth`] thinks and touches nothing; [`edge`] touches and does not
+//! think; [`store`] remembers; [`app`] joins them; [`cli`] is the door. A request that may go on carries a
+//! [`Pass`](auth::gate::Pass), which only the gate and the policy can make.
+//!
+//! The modules stand in the order of their arrows: each uses only those above it.
+
 pub mod auth;
-pub mod store;
 pub mod config;
+pub mod clock;
+pub mod store;
+pub mod metrics;
+pub mod logging;
+pub mod edge;
+pub mod app;
+pub mod cli;

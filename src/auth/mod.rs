@@ -2,10 +2,11 @@
 //! What it needs to know of the world comes in as an argument.
 //!
 //! In the order of its arrows: [`time`], [`secret`], [`name`], [`identity`], [`password`], [`keys`],
-//! [`denial`], [`token`], [`revocation`], [`policy`], [`gate`], [`endpoint`], [`reply`].
+//! [`fields`], [`denial`], [`token`], [`revocation`], [`policy`], [`gate`], [`endpoint`], [`reply`].
 
 pub mod denial;
 pub mod endpoint;
+pub mod fields;
 pub mod gate;
 mod hmac;
 pub mod identity;

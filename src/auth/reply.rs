@@ -45,6 +45,10 @@ pub enum Malformed {
     Body,
     /// The body did not arrive in time.
     BodyTimeout,
+    /// The header did not arrive in time.
+    HeaderTimeout,
+    /// No request at all, by RFC 9112, or one that is no business of a gateway (`CONNECT`).
+    Unreadable,
 }
 
 /// What went wrong on the platform's side.
@@ -147,12 +151,19 @@ impl Reply {
             }
             Malformed::Body => Self::error(413, "the body is larger than limits.body_bytes allows"),
             Malformed::BodyTimeout => Self::error(408, "the body did not arrive in time"),
+            Malformed::HeaderTimeout => Self::error(408, "the header did not arrive in time"),
+            Malformed::Unreadable => Self::error(400, "the request cannot be understood"),
         }
     }
 
     /// Every password worker is busy and the queue is full.
     pub fn busy() -> Self {
         Self::error(503, "too many logins at once, try again").with("Retry-After", "1")
+    }
+
+    /// `limits.connections` are open.
+    pub fn crowded() -> Self {
+        Self::error(503, "too many connections, try again").with("Retry-After", "1")
     }
 
     /// The store cannot be asked, or has not been heard of for too long.
@@ -223,13 +234,15 @@ mod tests {
             Malformed::HeaderFields,
             Malformed::Body,
             Malformed::BodyTimeout,
+            Malformed::HeaderTimeout,
+            Malformed::Unreadable,
         ];
         let faults = [PlatformFault::Unreachable, PlatformFault::TimedOut];
         let replies = Denial::ALL.into_iter().map(Reply::denied)
             .chain(refusals.into_iter().map(Reply::refused))
             .chain(malformed.into_iter().map(Reply::malformed))
             .chain(faults.into_iter().map(Reply::platform))
-            .chain([Reply::token_refused(), Reply::not_found(), Reply::busy()])
+            .chain([Reply::token_refused(), Reply::not_found(), Reply::busy(), Reply::crowded()])
             .chain([Reply::store_unavailable(), Reply::internal()]);
         for reply in replies {
             let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap();

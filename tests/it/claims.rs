@@ -11,23 +11,48 @@ fn every_claim_is_there_once_and_nothing_else_is() {
     let house = House::open();
     let mut rows = Rows::default();
     for name in ["exp", "iat", "database", "email", "user", "jti"] {
-        rows.token(format!("no {name}"), house.token(&header(), &house.claims().without(name)));
+        rows.token(
+            format!("no {name}"),
+            house.token(&header(), &house.claims().without(name)),
+        );
     }
     for (name, json) in [
-        ("nbf", "0".to_owned()), ("sub", format!("\"{USER}\"")), ("aud", "[]".to_owned()), ("iss", "\"x\"".to_owned()),
-        ("admin", "true".to_owned()), ("User", format!("\"{USER}\"")), ("", "1".to_owned()),
+        ("nbf", "0".to_owned()),
+        ("sub", format!("\"{USER}\"")),
+        ("aud", "[]".to_owned()),
+        ("iss", "\"x\"".to_owned()),
+        ("admin", "true".to_owned()),
+        ("User", format!("\"{USER}\"")),
+        ("", "1".to_owned()),
     ] {
-        rows.token(format!("the unknown claim {name}"), house.token(&header(), &house.claims().and(name, json)));
+        rows.token(
+            format!("the unknown claim {name}"),
+            house.token(&header(), &house.claims().and(name, json)),
+        );
     }
     let claims = house.claims().json();
     for (name, json) in [
-        ("exp", (now() + 60).to_string()), ("iat", now().to_string()), ("user", format!("\"{USER}\"")),
-        ("user", "\"root\"".to_owned()), ("\\u0075ser", "\"root\"".to_owned()), ("email", "\"root@example.com\"".to_owned()),
-        ("database", format!("\"{ORGANIZATION}\"")), ("jti", format!("\"{}.AbCdEfGhIjKlMnOpQrStUv\"", house.number)),
+        ("exp", (now() + 60).to_string()),
+        ("iat", now().to_string()),
+        ("user", format!("\"{USER}\"")),
+        ("user", "\"root\"".to_owned()),
+        ("\\u0075ser", "\"root\"".to_owned()),
+        ("email", "\"root@example.com\"".to_owned()),
+        ("database", format!("\"{ORGANIZATION}\"")),
+        (
+            "jti",
+            format!("\"{}.AbCdEfGhIjKlMnOpQrStUv\"", house.number),
+        ),
     ] {
-        rows.token(format!("a second {name}, after"), house.token(&header(), &house.claims().and(name, &json)));
+        rows.token(
+            format!("a second {name}, after"),
+            house.token(&header(), &house.claims().and(name, &json)),
+        );
         let before = format!("{{\"{name}\":{json},{}", &claims[1..]);
-        rows.token(format!("a second {name}, before"), house.with_claims(before));
+        rows.token(
+            format!("a second {name}, before"),
+            house.with_claims(before),
+        );
     }
     for (name, text) in [
         ("a byte order mark", format!("\u{feff}{claims}")),
@@ -51,16 +76,36 @@ fn claims_have_their_types() {
     let mut rows = Rows::default();
     let later = now() + 3_600;
     let numbers = [
-        "null", "true", "[]", "{}", "\"\"", "-1", "1e400", "18446744073709551616", "18446744073709551615", "1e19", "0",
+        "null",
+        "true",
+        "[]",
+        "{}",
+        "\"\"",
+        "-1",
+        "1e400",
+        "18446744073709551616",
+        "18446744073709551615",
+        "1e19",
+        "0",
     ];
     for json in numbers {
         rows.token(format!("exp {json}"), house.with("exp", json));
         rows.token(format!("iat {json}"), house.with("iat", json));
     }
-    for json in [format!("\"{later}\""), format!("{later}.5"), format!("{later}.0"), format!("[{later}]"), format!("0{later}")] {
+    for json in [
+        format!("\"{later}\""),
+        format!("{later}.5"),
+        format!("{later}.0"),
+        format!("[{later}]"),
+        format!("0{later}"),
+    ] {
         rows.token(format!("exp {json}"), house.with("exp", &json));
     }
-    for json in [format!("\"{}\"", now()), format!("{}.5", now()), format!("-{}", now())] {
+    for json in [
+        format!("\"{}\"", now()),
+        format!("{}.5", now()),
+        format!("-{}", now()),
+    ] {
         rows.token(format!("iat {json}"), house.with("iat", &json));
     }
     for name in ["user", "email", "database", "jti"] {
@@ -68,15 +113,41 @@ fn claims_have_their_types() {
             rows.token(format!("{name} {json}"), house.with(name, json));
         }
     }
-    for jti in ["", "1", "x", "1.", ".AbCdEfGhIjKlMnOpQrStUv", "x.AbCdEfGhIjKlMnOpQrStUv", "-1.AbCdEfGhIjKlMnOpQrStUv"] {
-        rows.token(format!("the jti {jti:?}"), house.with("jti", format!("\"{jti}\"")));
+    for jti in [
+        "",
+        "1",
+        "x",
+        "1.",
+        ".AbCdEfGhIjKlMnOpQrStUv",
+        "x.AbCdEfGhIjKlMnOpQrStUv",
+        "-1.AbCdEfGhIjKlMnOpQrStUv",
+    ] {
+        rows.token(
+            format!("the jti {jti:?}"),
+            house.with("jti", format!("\"{jti}\"")),
+        );
     }
     // 22 characters of base64url after the number, no more, no less, no other.
-    for random in ["AbCdEfGhIjKlMnOpQrStU", "AbCdEfGhIjKlMnOpQrStUvw", "AbCdEfGhIjKlMnOpQrSt+/", "AbCdEfGhIjKlMnOpQrStU=", "AbCdEfGhIj.lMnOpQrStUv"] {
-        rows.token(format!("the random part {random:?}"), house.with("jti", format!("\"{}.{random}\"", house.number)));
+    for random in [
+        "AbCdEfGhIjKlMnOpQrStU",
+        "AbCdEfGhIjKlMnOpQrStUvw",
+        "AbCdEfGhIjKlMnOpQrSt+/",
+        "AbCdEfGhIjKlMnOpQrStU=",
+        "AbCdEfGhIj.lMnOpQrStUv",
+    ] {
+        rows.token(
+            format!("the random part {random:?}"),
+            house.with("jti", format!("\"{}.{random}\"", house.number)),
+        );
     }
-    rows.token("a number beyond 64 bits", house.with("jti", "\"99999999999999999999999.AbCdEfGhIjKlMnOpQrStUv\""));
-    rows.token("a number before the store", house.with("jti", "\"0.AbCdEfGhIjKlMnOpQrStUv\""));
+    rows.token(
+        "a number beyond 64 bits",
+        house.with("jti", "\"99999999999999999999999.AbCdEfGhIjKlMnOpQrStUv\""),
+    );
+    rows.token(
+        "a number before the store",
+        house.with("jti", "\"0.AbCdEfGhIjKlMnOpQrStUv\""),
+    );
     all_are_refused(&house, &rows);
 }
 
@@ -85,19 +156,45 @@ fn no_control_character_gets_into_an_identity() {
     let house = House::open();
     let mut rows = Rows::default();
     for name in ["user", "email", "database"] {
-        for escape in ["\\u0000", "\\r\\n", "\\n", "\\t", "\\u001f", "\\u007f", "\\u0080", "\\u0085", "\\u009f"] {
-            rows.token(format!("{escape} in {name}"), house.with(name, format!("\"a{escape}b\"")));
+        for escape in [
+            "\\u0000", "\\r\\n", "\\n", "\\t", "\\u001f", "\\u007f", "\\u0080", "\\u0085",
+            "\\u009f",
+        ] {
+            rows.token(
+                format!("{escape} in {name}"),
+                house.with(name, format!("\"a{escape}b\"")),
+            );
         }
-        rows.token(format!("a raw control in {name}"), house.with(name, "\"a\u{1}b\""));
-        rows.token(format!("a raw DEL in {name}"), house.with(name, "\"a\u{7f}b\""));
+        rows.token(
+            format!("a raw control in {name}"),
+            house.with(name, "\"a\u{1}b\""),
+        );
+        rows.token(
+            format!("a raw DEL in {name}"),
+            house.with(name, "\"a\u{7f}b\""),
+        );
         for escape in ["\\ud800", "\\udc00x", "\\x41", "\\u12"] {
-            rows.token(format!("{escape} in {name}"), house.with(name, format!("\"a{escape}\"")));
+            rows.token(
+                format!("{escape} in {name}"),
+                house.with(name, format!("\"a{escape}\"")),
+            );
         }
-        let broken = house.claims().with(name, "\"a?b\"").json().replace('?', "\u{1}").into_bytes();
-        let broken: Vec<u8> = broken.into_iter().map(|byte| if byte == 1 { 0xC3 } else { byte }).collect();
+        let broken = house
+            .claims()
+            .with(name, "\"a?b\"")
+            .json()
+            .replace('?', "\u{1}")
+            .into_bytes();
+        let broken: Vec<u8> = broken
+            .into_iter()
+            .map(|byte| if byte == 1 { 0xC3 } else { byte })
+            .collect();
         rows.token(format!("{name} not in UTF-8"), house.with_claims(broken));
     }
-    rows.token("an injected field", house.with("user", "\"myUser\\r\\nX-DS-User: root\""));
+    rows.token(
+        "an injected field",
+        house.with("user", "\"myUser\\r\\nX-DS-User: root\""),
+    );
     all_are_refused(&house, &rows);
     house.platform.never_saw("root");
 }
@@ -106,7 +203,9 @@ fn no_control_character_gets_into_an_identity() {
 fn times_are_strict() {
     let house = House::open();
     let at = now();
-    let times = |iat: u64, exp: u64| house.token(&header(), &house.claims().with("iat", iat).with("exp", exp));
+    let times = |iat: u64, exp: u64| {
+        house.token(&header(), &house.claims().with("iat", iat).with("exp", exp))
+    };
     let mut rows = Rows::default();
     rows.token("exp is now", times(at, at));
     rows.token("exp is one second ago", times(at, at - 1));
@@ -115,14 +214,25 @@ fn times_are_strict() {
     rows.token("iat after exp", times(at + 3_600, at + 1_800));
     rows.token("one second more than max_lifetime", times(at, at + 90_001));
     rows.token("a lifetime without end", times(at, 4_102_444_800));
-    rows.token("iat before the store was made", times(at - 3_600, at + 3_600));
+    rows.token(
+        "iat before the store was made",
+        times(at - 3_600, at + 3_600),
+    );
     rows.token("iat at the beginning", times(0, at + 3_600));
     rows.token("both far away", times(4_102_444_800, 4_102_444_801));
     all_are_refused(&house, &rows);
 
     let at = now();
-    assert_eq!(house.gateway.status(&times(at, at + 90_000)), 200, "just max_lifetime");
-    assert_eq!(house.gateway.status(&times(at + 3, at + 3_600)), 200, "iat within the skew");
+    assert_eq!(
+        house.gateway.status(&times(at, at + 90_000)),
+        200,
+        "just max_lifetime"
+    );
+    assert_eq!(
+        house.gateway.status(&times(at + 3, at + 3_600)),
+        200,
+        "iat within the skew"
+    );
 }
 
 #[test]

@@ -1,11 +1,9 @@
 //! Starts the real binary in a temporary folder, on ports the system chose, and stops only what it started.
 
 use crate::client::{Answer, Client, basic, request};
-use crate::command::{Folder, eventually, private};
-use crate::platform::Platform;
+use crate::command::{Folder, eventually};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -19,143 +17,6 @@ pub const PASSWORD: &str = "myPassword";
 pub const EMAIL: &str = "my.user@example.com";
 pub const ORGANIZATION: &str = "Main Org.";
 
-/// A user to add with the command line.
-#[derive(Clone)]
-pub struct User {
-    pub name: String,
-    pub password: String,
-    pub email: String,
-    pub organization: String,
-}
-
-impl User {
-    pub fn new(name: &str, password: &str, email: &str, organization: &str) -> Self {
-        let [name, password, email, organization] = [name, password, email, organization].map(str::to_owned);
-        Self { name, password, email, organization }
-    }
-}
-
-/// A signing key that the test knows.
-#[derive(Clone)]
-pub struct Key {
-    pub kid: String,
-    pub secret: Vec<u8>,
-    pub foreign: bool,
-}
-
-impl Key {
-    pub fn ours(kid: &str) -> Self {
-        let secret = format!("a secret of the tests, long enough: {kid}").into_bytes();
-        Self { kid: kid.to_owned(), secret, foreign: false }
-    }
-
-    pub fn foreign(kid: &str) -> Self {
-        Self { foreign: true, ..Self::ours(kid) }
-    }
-}
-
-/// What a gateway is started with: by default one plain listener, no key, and the user of the published example.
-#[derive(Clone)]
-pub struct Options {
-    sections: BTreeMap<String, BTreeMap<String, String>>,
-    users: Vec<User>,
-    keys: Vec<Key>,
-}
-
-impl Options {
-    pub fn new(platform: &Platform) -> Self {
-        Self::servers(&[platform.url().as_str()])
-    }
-
-    pub fn servers(urls: &[&str]) -> Self {
-        let users = vec![User::new(USER, PASSWORD, EMAIL, ORGANIZATION)];
-        Self { sections: BTreeMap::new(), users, keys: Vec::new() }
-            .set("server", "http", "[\"127.0.0.1:0\"]")
-            .set("server", "state_dir", "\"state\"")
-            .set("server", "threads", "2")
-            .set("admin", "listen", "\"127.0.0.1:0\"")
-            .set("platform", "servers", format!("{urls:?}"))
-    }
-
-    /// Sets a key of the configuration to a TOML value.
-    pub fn set(mut self, section: &str, key: &str, value: impl ToString) -> Self {
-        self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), value.to_string());
-        self
-    }
-
-    pub fn unset(mut self, section: &str, key: &str) -> Self {
-        self.sections.get_mut(section).and_then(|keys| keys.remove(key)).expect("a key to take away");
-        self
-    }
-
-    pub fn https(self) -> Self {
-        self.set("server", "https", "[\"127.0.0.1:0\"]")
-    }
-
-    pub fn public(self, entries: &str) -> Self {
-        self.set("routes", "public", entries)
-    }
-
-    pub fn user(mut self, user: User) -> Self {
-        self.users.push(user);
-        self
-    }
-
-    pub fn nobody(mut self) -> Self {
-        self.users.clear();
-        self
-    }
-
-    pub fn key(mut self, key: Key) -> Self {
-        self.keys.push(key);
-        self
-    }
-
-    /// Writes the configuration and its key files, and starts nothing.
-    pub fn folder(mut self) -> Folder {
-        let dir = TempDir::new().expect("a temporary folder");
-        let mut rows = Vec::new();
-        for key in &self.keys {
-            let file = format!("{}.key", key.kid);
-            private(&dir.path().join(&file), &key.secret);
-            rows.push(format!(
-                "{{ kid = {:?}, algorithm = \"HS256\", file = {file:?}, foreign = {} }}",
-                key.kid, key.foreign
-            ));
-        }
-        if !rows.is_empty() {
-            self = self.set("token", "keys", format!("[{}]", rows.join(", ")));
-        }
-        let mut text = String::new();
-        for (section, keys) in &self.sections {
-            writeln!(text, "[{section}]").expect("a string");
-            for (key, value) in keys {
-                writeln!(text, "{key} = {value}").expect("a string");
-            }
-        }
-        let folder = Folder { dir };
-        fs::write(folder.config(), text).expect("a configuration");
-        folder
-    }
-
-    /// Starts the gateway with its users, and waits until it is ready and knows them.
-    pub fn start(self) -> Gateway {
-        let (users, keyed) = (self.users.clone(), !self.keys.is_empty());
-        let folder = self.folder();
-        // Without keys of its own the command line may create the store; with them only `run --init` may.
-        if !keyed {
-            users.iter().for_each(|user| folder.add(user));
-            return folder.run(&[]);
-        }
-        let gateway = folder.run(&["--init"]);
-        for user in &users {
-            gateway.folder.add(user);
-            eventually("a user added while running", || gateway.login(&user.name, &user.password));
-        }
-        gateway
-    }
-}
-
 /// The lines of a child's standard error, as they come.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<String>>>);
@@ -167,7 +28,10 @@ impl Log {
 
     /// The JSON lines with this message.
     pub fn messages(&self, message: &str) -> Vec<Value> {
-        let parsed = self.lines().into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        let parsed = self
+            .lines()
+            .into_iter()
+            .filter_map(|line| serde_json::from_str::<Value>(&line).ok());
         parsed.filter(|line| line["message"] == message).collect()
     }
 }
@@ -195,23 +59,51 @@ impl Gateway {
         let (lines, stderr) = (log.clone(), child.stderr.take().expect("stderr"));
         thread::spawn(move || {
             for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-                lines.0.lock().expect("a lock").push(String::from_utf8_lossy(&line).into_owned());
+                lines
+                    .0
+                    .lock()
+                    .expect("a lock")
+                    .push(String::from_utf8_lossy(&line).into_owned());
             }
         });
         let text = fs::read_to_string(folder.config()).expect("a configuration");
         let mut wanted = vec!["admin"];
-        wanted.extend(["http", "https"].into_iter().filter(|kind| text.contains(&format!("\n{kind} = "))));
+        wanted.extend(
+            ["http", "https"]
+                .into_iter()
+                .filter(|kind| text.contains(&format!("\n{kind} = "))),
+        );
         let found = eventually("the listeners", || {
             if let Some(status) = child.try_wait().expect("a child") {
-                panic!("the gateway ended with {status}:\n{}", log.lines().join("\n"));
+                panic!(
+                    "the gateway ended with {status}:\n{}",
+                    log.lines().join("\n")
+                );
             }
-            let found: BTreeMap<String, SocketAddr> = log.messages("listening").iter().map(listener).collect();
-            wanted.iter().all(|kind| found.contains_key(*kind)).then_some(found)
+            let found: BTreeMap<String, SocketAddr> =
+                log.messages("listening").iter().map(listener).collect();
+            wanted
+                .iter()
+                .all(|kind| found.contains_key(*kind))
+                .then_some(found)
         });
         let of = |kind: &str| found.get(kind).copied();
-        let (http, https, admin) = (of("http"), of("https"), of("admin").expect("the admin listener"));
-        let gateway = Self { child, folder, log, http, https, admin };
-        eventually("/readyz", || (gateway.admin("/readyz").status == 200).then_some(()));
+        let (http, https, admin) = (
+            of("http"),
+            of("https"),
+            of("admin").expect("the admin listener"),
+        );
+        let gateway = Self {
+            child,
+            folder,
+            log,
+            http,
+            https,
+            admin,
+        };
+        eventually("/readyz", || {
+            (gateway.admin("/readyz").status == 200).then_some(())
+        });
         gateway
     }
 
@@ -221,10 +113,6 @@ impl Gateway {
 
     pub fn https(&self) -> SocketAddr {
         self.https.expect("a TLS listener")
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// A new connection to the plain listener.
@@ -247,20 +135,37 @@ impl Gateway {
         let text = self.admin("/metrics").text();
         let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
         let of_labels = |line: &&str| labels.iter().all(|label| line.contains(label));
-        let value = |line: &str| line.rsplit(' ').next().and_then(|word| word.parse::<f64>().ok());
-        text.lines().filter(of_name).filter(of_labels).filter_map(value).sum()
+        let value = |line: &str| {
+            line.rsplit(' ')
+                .next()
+                .and_then(|word| word.parse::<f64>().ok())
+        };
+        text.lines()
+            .filter(of_name)
+            .filter(of_labels)
+            .filter_map(value)
+            .sum()
     }
 
     /// Asks for a token with a name and a password.
     pub fn log_in(&self, user: &str, password: &str) -> Answer {
-        self.exchange(request("POST", "/ds-api/user-token", &[("Authorization", &basic(user, password))]))
+        self.exchange(request(
+            "POST",
+            "/ds-api/user-token",
+            &[("Authorization", &basic(user, password))],
+        ))
     }
 
     /// A token, or nothing if the answer was 401.
     pub fn login(&self, user: &str, password: &str) -> Option<String> {
         let answer = self.log_in(user, password);
         match answer.status {
-            201 => Some(answer.json()["user-token"].as_str().expect("a token").to_owned()),
+            201 => Some(
+                answer.json()["user-token"]
+                    .as_str()
+                    .expect("a token")
+                    .to_owned(),
+            ),
             401 => None,
             _ => panic!("{answer:?}"),
         }
@@ -274,7 +179,12 @@ impl Gateway {
 
     /// The status of a protected request with this token.
     pub fn status(&self, token: &str) -> u16 {
-        self.exchange(request("GET", "/ds-api/status-of-a-token", &[("user-token", token)])).status
+        self.exchange(request(
+            "GET",
+            "/ds-api/status-of-a-token",
+            &[("user-token", token)],
+        ))
+        .status
     }
 
     /// "Still healthy": alive, ready, and a new user of it gets through to the platform.
@@ -283,14 +193,25 @@ impl Gateway {
         assert_eq!(self.admin("/healthz").status, 200);
         assert_eq!(self.admin("/readyz").status, 200);
         let token = self.mint();
-        let answer = self.exchange(request("GET", "/ds-api/still-healthy", &[("user-token", &token)]));
-        assert_eq!((answer.status, answer.values("x-platform")), (200, vec!["yes"]), "{}", answer.text());
+        let answer = self.exchange(request(
+            "GET",
+            "/ds-api/still-healthy",
+            &[("user-token", &token)],
+        ));
+        assert_eq!(
+            (answer.status, answer.values("x-platform")),
+            (200, vec!["yes"]),
+            "{}",
+            answer.text()
+        );
     }
 
     /// Kills the gateway and gives its folder back.
     pub fn kill(mut self) -> Folder {
         self.end();
-        let empty = Folder { dir: TempDir::new().expect("a temporary folder") };
+        let empty = Folder {
+            dir: TempDir::new().expect("a temporary folder"),
+        };
         std::mem::replace(&mut self.folder, empty)
     }
 
@@ -304,12 +225,18 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.end();
         if thread::panicking() {
-            eprintln!("--- the gateway's standard error ---\n{}", self.log.lines().join("\n"));
+            eprintln!(
+                "--- the gateway's standard error ---\n{}",
+                self.log.lines().join("\n")
+            );
         }
     }
 }
 
 fn listener(line: &Value) -> (String, SocketAddr) {
     let text = |key: &str| line[key].as_str().expect("a text").to_owned();
-    (text("listener"), text("address").parse().expect("an address"))
+    (
+        text("listener"),
+        text("address").parse().expect("an address"),
+    )
 }

@@ -11,26 +11,39 @@
     clippy::indexing_slicing,
     reason = "a test that cannot go on should stop at once and say where"
 )]
+#![allow(unreachable_pub, reason = "nothing is outside of a test binary")]
 
 mod client;
 mod command;
 mod gateway;
 mod house;
 mod jwt;
+mod options;
+mod paths;
 mod platform;
 mod wire;
 
 mod architecture;
 mod basic;
+mod bodies;
 mod claims;
+mod commands;
 mod configuration;
 mod contract;
 mod demo;
+mod endpoint;
 mod foreign;
 mod headers;
+mod identity;
+mod inspection;
 mod limits;
 mod observability;
 mod platform_side;
+mod platform_tls;
 mod routes;
+mod secrets;
+mod startup;
 mod token;
+mod transport;
+mod unauthenticated;
 mod users;

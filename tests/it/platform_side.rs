@@ -1,22 +1,23 @@
-//! The other side: bodies as streams, several servers, TLS, and every way in which a platform can fail.
+//! The other side: bodies as streams, several servers, and every way in which a platform can fail.
 
 use crate::client::{Answer, request, request_with};
-use crate::gateway::{Gateway, Options};
+use crate::gateway::Gateway;
+use crate::options::Options;
 use crate::platform::{Behaviour, Platform};
 use crate::wire::{Fault, chunks};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::io::Write as _;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-fn get(gateway: &Gateway, target: &str, token: &str) -> Answer {
+pub fn get(gateway: &Gateway, target: &str, token: &str) -> Answer {
     gateway.exchange(request("GET", target, &[("user-token", token)]))
 }
 
 /// A few MB in which no two places look alike.
 fn megabytes() -> Vec<u8> {
-    (0..600_000u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()).collect()
+    (0..600_000u32)
+        .flat_map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes())
+        .collect()
 }
 
 #[test]
@@ -26,10 +27,15 @@ fn bodies_arrive_whole_both_ways_sized_and_chunked() {
     let token = gateway.mint();
     let body = megabytes();
     for answered_chunked in [false, true] {
-        platform.behave(Behaviour::Mirror { chunked: answered_chunked });
+        platform.behave(Behaviour::Mirror {
+            chunked: answered_chunked,
+        });
         for sent_chunked in [false, true] {
             let target = format!("/mirror/{answered_chunked}/{sent_chunked}");
-            let fields = [("user-token", token.as_str()), ("Transfer-Encoding", "chunked")];
+            let fields = [
+                ("user-token", token.as_str()),
+                ("Transfer-Encoding", "chunked"),
+            ];
             let bytes = if sent_chunked {
                 [request("PUT", &target, &fields), chunks(&body, 70_000)].concat()
             } else {
@@ -40,10 +46,19 @@ fn bodies_arrive_whole_both_ways_sized_and_chunked() {
             let sending = thread::spawn(move || sender.write_all(&bytes));
             let answer = client.answer().expect("an answer");
             sending.join().expect("a sender").expect("all is sent");
-            assert_eq!((answer.status, answer.body.len()), (200, body.len()), "{target}");
+            assert_eq!(
+                (answer.status, answer.body.len()),
+                (200, body.len()),
+                "{target}"
+            );
             assert!(answer.body == body, "{target}");
             assert!(platform.request(&target).body == body, "{target}");
-            assert_eq!(client.exchange(request("GET", "/after", &[("user-token", &token)])).status, 200);
+            assert_eq!(
+                client
+                    .exchange(request("GET", "/after", &[("user-token", &token)]))
+                    .status,
+                200
+            );
         }
     }
 }
@@ -55,13 +70,23 @@ fn bodies_are_streamed_not_stored() {
     let platform = Platform::start(Behaviour::Custom(Arc::new(move |_, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")?;
         // The rest is sent only after the client has read the first chunk.
-        told.lock().expect("a lock").recv().expect("a word from the client");
+        told.lock()
+            .expect("a lock")
+            .recv()
+            .expect("a word from the client");
         stream.write_all(b"6\r\nsecond\r\n0\r\n\r\n")
     })));
     let gateway = Options::new(&platform).start();
     let token = gateway.mint();
     let mut client = gateway.client();
-    client.send(request("POST", "/stream", &[("user-token", token.as_str()), ("Transfer-Encoding", "chunked")]));
+    client.send(request(
+        "POST",
+        "/stream",
+        &[
+            ("user-token", token.as_str()),
+            ("Transfer-Encoding", "chunked"),
+        ],
+    ));
     client.send("8\r\nupload-1\r\n");
     platform.waits_for("upload-1");
     client.send("8\r\nupload-2\r\n0\r\n\r\n");
@@ -69,7 +94,13 @@ fn bodies_are_streamed_not_stored() {
     assert_eq!((status, head.is_chunked()), (200, true));
     let mut text = Vec::new();
     while text.len() < 5 {
-        text.extend(client.wire().chunk().expect("a chunk").expect("not the end"));
+        text.extend(
+            client
+                .wire()
+                .chunk()
+                .expect("a chunk")
+                .expect("not the end"),
+        );
     }
     go_on.send(()).expect("the platform waits");
     text.extend(client.wire().chunked().expect("the rest"));
@@ -95,16 +126,29 @@ fn answers_without_a_body_stay_without_one() {
     let mut client = gateway.client();
     let head = client.exchange(request("HEAD", "/head", &[("user-token", &token)]));
     assert_eq!((head.status, head.value("x-platform")), (200, "yes"));
-    assert_eq!(client.exchange(request("GET", "/second", &[("user-token", &token)])).status, 200);
+    assert_eq!(
+        client
+            .exchange(request("GET", "/second", &[("user-token", &token)]))
+            .status,
+        200
+    );
     for status in [204, 304] {
-        platform.behave(Behaviour::Raw(format!("HTTP/1.1 {status} X\r\nETag: \"a\"\r\n\r\n").into_bytes()));
+        platform.behave(Behaviour::Raw(
+            format!("HTTP/1.1 {status} X\r\nETag: \"a\"\r\n\r\n").into_bytes(),
+        ));
         let answer = client.exchange(request("GET", "/none", &[("user-token", &token)]));
         assert_eq!((answer.status, answer.value("etag")), (status, "\"a\""));
         answer.value("x-request-id");
     }
-    platform.behave(Behaviour::Raw(b"HTTP/1.1 500 X\r\nContent-Length: 4\r\n\r\nmine".to_vec()));
+    platform.behave(Behaviour::Raw(
+        b"HTTP/1.1 500 X\r\nContent-Length: 4\r\n\r\nmine".to_vec(),
+    ));
     let answer = get(&gateway, "/error", &token);
-    assert_eq!((answer.status, answer.text().as_str()), (500, "mine"), "an error of the platform is the platform's");
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (500, "mine"),
+        "an error of the platform is the platform's"
+    );
 }
 
 #[test]
@@ -119,16 +163,30 @@ fn a_platform_that_fails_is_502_and_no_connection_to_it_is_used_again() {
         ("garbage", raw("\x00\x01\x02 nothing like HTTP\r\n\r\n")),
         ("text", raw("hello\r\n\r\n")),
         ("half a header", raw("HTTP/1.1 200 OK\r\nContent-Le")),
-        ("no number", raw("HTTP/1.1 abc OK\r\nContent-Length: 0\r\n\r\n")),
-        ("an upgrade that nobody asked for", raw("HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")),
+        (
+            "no number",
+            raw("HTTP/1.1 abc OK\r\nContent-Length: 0\r\n\r\n"),
+        ),
+        (
+            "an upgrade that nobody asked for",
+            raw("HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"),
+        ),
     ] {
         platform.behave(behaviour);
         for method in ["GET", "POST"] {
             let before = platform.requests().len();
-            let answer = gateway.exchange(request_with(method, "/failing", &[("user-token", &token)], b"body"));
+            let answer = gateway.exchange(request_with(
+                method,
+                "/failing",
+                &[("user-token", &token)],
+                b"body",
+            ));
             assert_eq!(answer.status, 502, "{name} {method}");
             answer.is_error(502);
-            assert!(method != "POST" || platform.requests().len() <= before + 1, "{name}: a POST is not tried again");
+            assert!(
+                method != "POST" || platform.requests().len() <= before + 1,
+                "{name}: a POST is not tried again"
+            );
         }
         platform.behave(Behaviour::Echo);
         gateway.still_healthy();
@@ -142,7 +200,12 @@ fn a_post_is_sent_once_even_on_a_connection_that_was_used_before() {
     let token = gateway.mint();
     assert_eq!(get(&gateway, "/warm", &token).status, 200);
     platform.behave(Behaviour::Close);
-    let answer = gateway.exchange(request_with("POST", "/once", &[("user-token", &token)], b"an order"));
+    let answer = gateway.exchange(request_with(
+        "POST",
+        "/once",
+        &[("user-token", &token)],
+        b"an order",
+    ));
     answer.is_error(502);
     platform.request("/once");
     platform.behave(Behaviour::Echo);
@@ -155,7 +218,14 @@ fn a_platform_that_is_not_there_is_502() {
     let gateway = Options::servers(&["http://127.0.0.1:1"]).start();
     let token = gateway.mint();
     for method in ["GET", "POST"] {
-        gateway.exchange(request_with(method, "/x", &[("user-token", &token)], b"body")).is_error(502);
+        gateway
+            .exchange(request_with(
+                method,
+                "/x",
+                &[("user-token", &token)],
+                b"body",
+            ))
+            .is_error(502);
     }
     assert_eq!(gateway.admin("/healthz").status, 200);
     gateway.mint();
@@ -164,7 +234,9 @@ fn a_platform_that_is_not_there_is_502() {
 #[test]
 fn a_platform_that_says_nothing_is_504() {
     let platform = Platform::start(Behaviour::Never);
-    let gateway = Options::new(&platform).set("platform", "read_timeout", "\"1s\"").start();
+    let gateway = Options::new(&platform)
+        .set("platform", "read_timeout", "\"1s\"")
+        .start();
     let token = gateway.mint();
     get(&gateway, "/slow", &token).is_error(504);
     platform.request("/slow");
@@ -175,12 +247,16 @@ fn a_platform_that_says_nothing_is_504() {
 #[test]
 fn an_answer_that_breaks_off_never_looks_complete() {
     let platform = Platform::echo();
-    let gateway = Options::new(&platform).set("platform", "read_timeout", "\"1s\"").start();
+    let gateway = Options::new(&platform)
+        .set("platform", "read_timeout", "\"1s\"")
+        .start();
     let token = gateway.mint();
     for head in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
         for stall in [false, true] {
             platform.behave(Behaviour::Custom(Arc::new(move |_, stream| {
-                stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nfirst\r\n").as_bytes())?;
+                stream.write_all(
+                    format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nfirst\r\n").as_bytes(),
+                )?;
                 if stall {
                     std::io::Read::read(stream, &mut [0; 1])?;
                 }
@@ -199,101 +275,4 @@ fn an_answer_that_breaks_off_never_looks_complete() {
     }
     platform.behave(Behaviour::Echo);
     gateway.still_healthy();
-}
-
-/// A TLS server of the `openssl` program, which answers every request with a page about the connection.
-struct TlsServer {
-    child: Child,
-    port: u16,
-}
-
-impl TlsServer {
-    fn start(folder: &Path, extra: &[&str]) -> Self {
-        let mut child = Command::new("openssl")
-            .args(["s_server", "-accept", "127.0.0.1:0", "-cert", "server.pem", "-key", "server.key", "-www"])
-            .args(extra)
-            .current_dir(folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("openssl");
-        let mut lines = BufReader::new(child.stdout.take().expect("stdout")).lines().map_while(Result::ok);
-        let line = lines.find(|line| line.starts_with("ACCEPT")).expect("an address");
-        let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok()).expect("a port");
-        thread::spawn(move || lines.for_each(drop));
-        Self { child, port }
-    }
-}
-
-impl Drop for TlsServer {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-/// A CA, a certificate of it for `platform.test`, one for a client, and a CA that signed none of them.
-fn certificates(folder: &Path) {
-    let script = r#"
-        set -e
-        for ca in ca other; do
-            openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$ca" -keyout $ca.key -out $ca.pem
-        done
-        for name in server client; do
-            openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$name-of-the-test" -keyout $name.key -out $name.csr
-            printf 'subjectAltName=DNS:platform.test\n' > $name.ext
-            openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile $name.ext -out $name.pem
-        done
-        chmod 600 *.key"#;
-    let mut command = Command::new("bash");
-    command.args(["-c", script]).current_dir(folder);
-    crate::command::finish(command, "").ok();
-}
-
-fn over_tls(folder: &Path, port: u16) -> Options {
-    Options::servers(&[&format!("https://127.0.0.1:{port}")])
-        .set("platform", "ca_file", format!("{:?}", folder.join("ca.pem")))
-        .set("platform", "server_name", "\"platform.test\"")
-}
-
-#[test]
-fn an_https_platform_is_believed_only_with_a_certificate_that_can_be_checked() {
-    let dir = tempfile::TempDir::new().expect("a temporary folder");
-    certificates(dir.path());
-    let server = TlsServer::start(dir.path(), &[]);
-    let good = || over_tls(dir.path(), server.port);
-    let other = format!("{:?}", dir.path().join("other.pem"));
-    for (name, options, status) in [
-        ("its CA and its name", good(), 200),
-        ("another CA", good().set("platform", "ca_file", &other), 502),
-        ("no CA but the system's", good().unset("platform", "ca_file"), 502),
-        ("another name", good().set("platform", "server_name", "\"elsewhere.test\""), 502),
-        ("not verified, as asked for", good().set("platform", "ca_file", &other).set("platform", "verify", "false"), 200),
-    ] {
-        let gateway = options.start();
-        let token = gateway.mint();
-        let answer = get(&gateway, "/", &token);
-        assert_eq!(answer.status, status, "{name}: {}", answer.text());
-        if status == 502 {
-            answer.is_error(502);
-        }
-    }
-}
-
-#[test]
-fn the_platform_can_ask_for_the_gateways_certificate() {
-    let dir = tempfile::TempDir::new().expect("a temporary folder");
-    certificates(dir.path());
-    let server = TlsServer::start(dir.path(), &["-Verify", "2", "-CAfile", "ca.pem", "-verify_return_error"]);
-    let file = |name: &str| format!("{:?}", dir.path().join(name));
-    let gateway = over_tls(dir.path(), server.port)
-        .set("platform", "client_certificate", file("client.pem"))
-        .set("platform", "client_key", file("client.key"))
-        .start();
-    let answer = get(&gateway, "/", &gateway.mint());
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    assert!(answer.text().contains("client-of-the-test"), "{}", answer.text());
-    let without = over_tls(dir.path(), server.port).start();
-    get(&without, "/", &without.mint()).is_error(502);
 }

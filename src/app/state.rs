@@ -1,0 +1,263 @@
+//! The state folder: store and keys, opened together or created together, never one without the other.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::StartError;
+use crate::auth::keys::{Algorithm, Key, KeyRing};
+use crate::auth::time::UnixTime;
+use crate::config::{SigningKeys, StoreSettings, read_secret};
+use crate::store::keys::{KeyConflict, any_recorded, record};
+use crate::store::sqlite::Opening;
+use crate::store::{Store, StoreError};
+
+/// May a store be created where there is none?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Creation {
+    /// Only where there are no keys either: then nothing can have been lost.
+    IfNew,
+    /// Even so; the operator says that the old one is gone for good.
+    Init,
+}
+
+/// What the folder holds, checked against each other.
+#[derive(Debug)]
+pub struct State {
+    /// Users, marks, audit.
+    pub store: Store,
+    /// The signing keys.
+    pub keys: KeyRing,
+}
+
+impl State {
+    /// Opens what is there, or creates it.
+    pub fn open(
+        folder: &Path,
+        settings: &StoreSettings,
+        keys: SigningKeys,
+        opening: Opening,
+        creation: Creation,
+        now: UnixTime,
+    ) -> Result<Self, StartError> {
+        prepare_folder(folder)?;
+        let key_folder = folder.join("keys");
+        let key_files = list_keys(&key_folder)?;
+        let has_keys = matches!(keys, SigningKeys::Configured(_)) || !key_files.is_empty();
+        let path = &settings.path;
+        let store = match Store::open(path, opening) {
+            Ok(store) => store,
+            Err(StoreError::Missing) if has_keys && creation == Creation::IfNew => {
+                return Err(StartError::Refused(format!(
+                    "the store {} does not exist, but signing keys do: restore the store from a backup, or \
+                     start once with `ds-gateway run --init`, which ends every token and starts without users",
+                    path.display()
+                )));
+            }
+            Err(StoreError::Missing) => {
+                Store::create(path, now).map_err(|error| store_error(path, &error))?
+            }
+            Err(error) => return Err(store_error(path, &error)),
+        };
+        let keys = match keys {
+            SigningKeys::Configured(ring) => ring,
+            SigningKeys::Generated => generated_ring(&store, &key_folder, key_files, path, now)?,
+        };
+        let recorded = store.transact(|connection| match record(connection, &keys, now) {
+            Ok(()) => Ok(Ok(())),
+            Err(KeyConflict::Differs(kid)) => Ok(Err(kid)),
+            Err(KeyConflict::Store(error)) => Err(error),
+        });
+        match recorded {
+            Ok(Ok(())) => Ok(Self { store, keys }),
+            Ok(Err(kid)) => Err(StartError::Refused(format!(
+                "the key {kid:?} is not the one that the store knows by this name: put the old file back, or \
+                 give the new key another kid"
+            ))),
+            Err(error) => Err(store_error(path, &error)),
+        }
+    }
+}
+
+fn store_error(path: &Path, error: &StoreError) -> StartError {
+    StartError::Refused(format!("{}: {error}", path.display()))
+}
+
+fn file_error(path: &Path) -> impl Fn(io::Error) -> StartError + '_ {
+    move |error| StartError::Refused(format!("{}: {error}", path.display()))
+}
+
+fn prepare_folder(folder: &Path) -> Result<(), StartError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(file_error(folder))?;
+    let mode = fs::metadata(folder).map_err(file_error(folder))?.mode();
+    if mode & 0o077 != 0 {
+        return Err(StartError::Refused(format!(
+            "{0} is open to others (mode {1:o}): run `chmod 700 {0}`",
+            folder.display(),
+            mode & 0o777
+        )));
+    }
+    Ok(())
+}
+
+/// The key files, by name.
+fn list_keys(folder: &Path) -> Result<Vec<PathBuf>, StartError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(file_error(folder)(error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(file_error(folder))?.path();
+        if path.extension().is_some_and(|extension| extension == EXTENSION) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn generated_ring(
+    store: &Store,
+    folder: &Path,
+    mut files: Vec<PathBuf>,
+    store_path: &Path,
+    now: UnixTime,
+) -> Result<KeyRing, StartError> {
+    if files.is_empty() {
+        // Key and record are two steps: a key that is not yet recorded is recorded at the next start, one
+        // that was recorded and is gone is a loss.
+        let connection = store.connect().map_err(|error| store_error(store_path, &error))?;
+        if any_recorded(&connection).map_err(|error| store_error(store_path, &error))? {
+            return Err(StartError::Refused(format!(
+                "the signing keys in {} are gone, but the store knows of some: restore them from a backup, or \
+                 name keys in token.keys",
+                folder.display()
+            )));
+        }
+        files.push(generate_key(folder, now).map_err(file_error(folder))?);
+    }
+    let mut keys = Vec::new();
+    for path in &files {
+        let kid = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let faulty = |text: String| StartError::Refused(format!("the key {kid:?} {text}"));
+        let secret = read_secret(path).map_err(faulty)?;
+        let key = Key::new(kid, Algorithm::Hs256, &secret, false);
+        keys.push(key.map_err(|error| faulty(error.to_string()))?);
+    }
+    KeyRing::new(keys).map_err(|error| StartError::Refused(format!("a key {error}")))
+}
+
+/// Makes a key of 48 random bytes, in base64, and returns its path once it is on the disk.
+fn generate_key(folder: &Path, now: UnixTime) -> io::Result<PathBuf> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let mut random = Zeroizing::new([0; 48]);
+    getrandom::fill(random.as_mut_slice()).map_err(io::Error::other)?;
+    let mut secret = Zeroizing::new(STANDARD.encode(random.as_slice()));
+    secret.push('\n');
+    let date = now.to_string();
+    let date = date.split(' ').next().unwrap_or_default();
+    let path = folder.join(format!("{date}.{EXTENSION}"));
+    // Complete under its name or not there at all.
+    let draft = path.with_extension("draft");
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
+    file.write_all(secret.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&draft, &path)?;
+    File::open(folder)?.sync_all()?;
+    Ok(path)
+}
+
+const EXTENSION: &str = "hs256";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    struct World {
+        folder: tempfile::TempDir,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().unwrap() }
+        }
+
+        fn state(&self) -> PathBuf {
+            self.folder.path().join("state")
+        }
+
+        fn open(&self, creation: Creation) -> Result<State, String> {
+            let settings = StoreSettings {
+                path: self.state().join("gateway.db"),
+                max_staleness: Duration::from_secs(300),
+            };
+            State::open(
+                &self.state(),
+                &settings,
+                SigningKeys::Generated,
+                Opening::Run,
+                creation,
+                UnixTime(1_700_000_000),
+            )
+            .map_err(|error| error.to_string())
+        }
+    }
+
+    #[test]
+    fn store_and_key_are_made_once_and_found_again() {
+        let world = World::new();
+        let one = world.open(Creation::IfNew).unwrap();
+        assert_eq!(one.keys.signer().kid(), "2023-11-14");
+        let two = world.open(Creation::IfNew).unwrap();
+        assert_eq!(one.keys.signer().fingerprint(), two.keys.signer().fingerprint());
+        assert_eq!(fs::metadata(world.state()).unwrap().mode() & 0o777, 0o700);
+        let key = world.state().join("keys/2023-11-14.hs256");
+        assert_eq!(fs::metadata(key).unwrap().mode() & 0o777, 0o600);
+        let store = world.state().join("gateway.db");
+        assert_eq!(fs::metadata(store).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_lost_store_or_key_is_noticed() {
+        let world = World::new();
+        world.open(Creation::IfNew).unwrap();
+        for name in ["gateway.db", "gateway.db-wal", "gateway.db-shm"] {
+            let _ = fs::remove_file(world.state().join(name));
+        }
+        let refusal = world.open(Creation::IfNew).unwrap_err();
+        assert!(refusal.contains("does not exist, but signing keys do"), "{refusal}");
+        world.open(Creation::Init).unwrap();
+
+        fs::remove_dir_all(world.state().join("keys")).unwrap();
+        let refusal = world.open(Creation::IfNew).unwrap_err();
+        assert!(refusal.contains("are gone"), "{refusal}");
+    }
+
+    #[test]
+    fn a_changed_key_is_noticed() {
+        let world = World::new();
+        world.open(Creation::IfNew).unwrap();
+        let key = world.state().join("keys/2023-11-14.hs256");
+        fs::write(key, "0123456789abcdef0123456789abcdef").unwrap();
+        let refusal = world.open(Creation::IfNew).unwrap_err();
+        assert!(refusal.contains("is not the one that the store knows"), "{refusal}");
+    }
+
+    #[test]
+    fn an_open_folder_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let world = World::new();
+        fs::create_dir(world.state()).unwrap();
+        fs::set_permissions(world.state(), fs::Permissions::from_mode(0o755)).unwrap();
+        let refusal = world.open(Creation::IfNew).unwrap_err();
+        assert!(refusal.contains("chmod 700"), "{refusal}");
+    }
+}

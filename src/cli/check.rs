@@ -1,0 +1,21 @@
+use clap::Args;
+
+use super::{ConfigArgs, Failure};
+
+/// `ds-gateway check`
+#[derive(Args, Debug)]
+pub(super) struct Check {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl Check {
+    pub(super) fn execute(self) -> Result<(), Failure> {
+        let config = self.config.load()?;
+        for warning in config.warnings() {
+            eprintln!("warning: {warning}");
+        }
+        println!("{} has no fault", self.config.config.display());
+        Ok(())
+    }
+}

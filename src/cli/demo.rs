@@ -1,0 +1,175 @@
+//! `ds-gateway demo`: the whole thing on loopback, with a platform that shows what it received.
+
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use async_trait::async_trait;
+use clap::Args;
+use http::Response;
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+
+use super::Failure;
+use crate::app::state::{Creation, State};
+use crate::app::{self, Hooks, Listening};
+use crate::auth::identity::Identity;
+use crate::auth::name::Name;
+use crate::auth::password::Phc;
+use crate::auth::secret::Secret;
+use crate::clock::wall;
+use crate::config::Config;
+use crate::edge::listener::Bound;
+use crate::logging::Sink;
+use crate::store::sqlite::Opening;
+use crate::store::users::{Act, NewUser, UserError, add};
+use crate::store::StoreError;
+
+/// `ds-gateway demo`
+#[derive(Args, Debug)]
+pub(super) struct Demo {
+    /// The port for HTTPS on 127.0.0.1; 0 takes any
+    #[arg(long, default_value_t = 8443)]
+    port: u16,
+}
+
+impl Demo {
+    pub(super) fn execute(self) -> Result<(), Failure> {
+        let folder = tempfile::Builder::new()
+            .prefix("ds-gateway-demo-")
+            .tempdir()
+            .map_err(Failure::cannot_start)?;
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let platform = Bound::bind("platform", any).map_err(Failure::cannot_start)?;
+        let config = configuration(folder.path(), self.port, platform.address())?;
+        let sink = Sink::install(config.log);
+        add_user(&config)?;
+        // Read again: opening the state took the keys.
+        let config = configuration(folder.path(), self.port, platform.address())?;
+        let hooks = Hooks {
+            services: vec![app::plain_service("platform", Echo, platform)],
+            announce: Some(Box::new(explain)),
+            on_exit: Some(Box::new(move || drop(folder))),
+        };
+        let outcome = app::run(config, Creation::IfNew, &sink, hooks);
+        sink.drain();
+        Ok(outcome?)
+    }
+}
+
+fn configuration(folder: &Path, port: u16, platform: SocketAddr) -> Result<Config, Failure> {
+    let text = format!(
+        r#"
+        [server]
+        https = ["127.0.0.1:{port}"]
+        state_dir = "state"
+        [admin]
+        listen = "127.0.0.1:0"
+        [platform]
+        servers = ["http://{platform}"]
+        [routes]
+        public = ["/ds-api/", "/ds-api/download/*"]
+        [log]
+        format = "text"
+        "#
+    );
+    let (config, _) = Config::parse(&text, folder, std::iter::empty());
+    config.map_err(|faults| Failure::faults(folder, &faults))
+}
+
+fn add_user(config: &Config) -> Result<(), Failure> {
+    let keys = crate::config::SigningKeys::Generated;
+    let folder = &config.server.state_dir;
+    let state = State::open(folder, &config.store, keys, Opening::Run, Creation::IfNew, wall())?;
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).map_err(Failure::cannot_start)?;
+    let parse = |text| Name::parse(text).map_err(Failure::cannot_start);
+    let user = NewUser {
+        identity: Identity {
+            user: parse(USER)?,
+            email: "my.user@example.com".into(),
+            organization: parse("Main Org.")?,
+        },
+        phc: Phc::hash(&Secret::new(PASSWORD.into()), salt)
+            .ok_or_else(|| Failure::cannot_start("the password cannot be hashed"))?,
+    };
+    let act = Act { now: wall(), actor: "demo", origin: "demo" };
+    let added = state.store.transact(|connection| {
+        add(connection, &user, act).map_err(|error| match error {
+            UserError::Store(error) => error,
+            other => StoreError::Failed(format!("{other:?}")),
+        })
+    });
+    Ok(added?)
+}
+
+fn explain(listening: &Listening) {
+    let Some((https, admin)) = listening.https.first().zip(listening.admin.first()) else {
+        return;
+    };
+    let url = format!("https://{https}");
+    // A reader that went away is no reason to stop.
+    let _ = writeln!(
+        std::io::stdout(),
+        "\
+ds-gateway demo: a gateway on {url}, in front of a platform that shows what it received.
+Everything it keeps is in a temporary folder that goes with it. Ctrl-C ends it.
+
+# Obtain a token
+curl -u {USER}:{PASSWORD} -k -X POST {url}/ds-api/user-token
+
+# Keep one in a variable
+TOKEN=$(curl -s -u {USER}:{PASSWORD} -k -X POST {url}/ds-api/user-token | cut -d '\"' -f 4)
+
+# What does it say?
+curl -u {USER}:{PASSWORD} -k -X GET {url}/ds-api/user-token?token=$TOKEN
+
+# With it, a request reaches the platform; without it, 401
+curl -k -H \"user-token: $TOKEN\" {url}/ds-api/servers
+curl -k {url}/ds-api/servers
+
+# Public in this demo
+curl -k {url}/ds-api/
+
+# What the gateway counted
+curl -s http://{admin}/metrics
+"
+    );
+}
+
+/// Answers every request with what it received.
+struct Echo;
+
+#[async_trait]
+impl ServeHttp for Echo {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let request = session.req_header();
+        let headers: Vec<String> = request
+            .headers
+            .iter()
+            .map(|(name, value)| {
+                let shown = match name.as_str() {
+                    "user-token" => "…".into(),
+                    _ => String::from_utf8_lossy(value.as_bytes()),
+                };
+                format!("{name}: {shown}")
+            })
+            .collect();
+        let body = serde_json::json!({
+            "platform": "a stand-in that shows what it received",
+            "method": request.method.as_str(),
+            "target": String::from_utf8_lossy(request.raw_path()),
+            "headers": headers,
+        });
+        let body = format!("{body:#}\n").into_bytes();
+        // Every part is a constant or a number.
+        Response::builder()
+            .header("Content-Type", "application/json")
+            .header("Content-Length", body.len())
+            .body(body)
+            .unwrap_or_default()
+    }
+}
+
+const USER: &str = "myUser";
+const PASSWORD: &str = "myPassword";

@@ -1,0 +1,79 @@
+//! The admin listener: metrics, health and readiness, apart from the traffic.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use http::Response;
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+
+use crate::auth::gate::Gate;
+use crate::clock::Clock;
+use crate::logging::Sink;
+use crate::metrics::Metrics;
+
+/// What the admin listener shows.
+pub struct Admin {
+    /// For its number and its age.
+    pub gate: Arc<Gate>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Reads the clock.
+    pub clock: Clock,
+    /// For its dropped lines.
+    pub sink: Sink,
+    /// Set once the process is asked to stop.
+    pub stopping: Arc<AtomicBool>,
+}
+
+impl Admin {
+    fn unready(&self) -> Vec<&'static str> {
+        let stale = self.gate.is_stale(self.clock.uptime());
+        let stopping = self.stopping.load(Ordering::Relaxed);
+        let reasons = [
+            (stale, "the store has not been read for longer than store.max_staleness"),
+            (stopping, "the gateway is stopping"),
+        ];
+        reasons.into_iter().filter(|(on, _)| *on).map(|(_, reason)| reason).collect()
+    }
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let request = session.req_header();
+        if !matches!(request.method, http::Method::GET | http::Method::HEAD) {
+            return respond(405, JSON, r#"{"error": "only GET is served here"}"#.into());
+        }
+        match request.uri.path() {
+            "/metrics" => {
+                let text = self.metrics.scrape(&self.gate, self.clock.uptime(), self.sink.dropped());
+                respond(200, prometheus::TEXT_FORMAT, text)
+            }
+            "/healthz" => respond(200, JSON, r#"{"healthy": true}"#.into()),
+            "/readyz" => {
+                let reasons = self.unready();
+                let body = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons });
+                respond(if reasons.is_empty() { 200 } else { 503 }, JSON, body.to_string())
+            }
+            _ => {
+                let text = r#"{"error": "there are /metrics, /healthz and /readyz"}"#;
+                respond(404, JSON, text.into())
+            }
+        }
+    }
+}
+
+fn respond(status: u16, kind: &str, body: String) -> Response<Vec<u8>> {
+    let built = Response::builder()
+        .status(status)
+        .header("Content-Type", kind)
+        .header("Content-Length", body.len())
+        .header("Cache-Control", "no-store");
+    let built = if status == 405 { built.header("Allow", "GET, HEAD") } else { built };
+    // Every part above is a constant or a number.
+    built.body(body.into_bytes()).unwrap_or_default()
+}
+
+const JSON: &str = "application/json";

@@ -1,0 +1,91 @@
+//! Sending an answer of our own so that it arrives, and so that the connection survives it where it can.
+//!
+//! A body that nobody wants is read and thrown away: closing over unread bytes would make the kernel reset
+//! the connection, and the client would see a broken pipe instead of its 401.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use tokio::time::{Instant, timeout_at};
+
+use super::request::Body;
+use crate::auth::reply::Reply;
+
+/// The name under which an answer carries the request's id.
+pub const REQUEST_ID: &str = "X-Request-Id";
+
+/// Sends `reply`. `body` is the body of the request, none of which has been read.
+pub async fn send(
+    session: &mut Session,
+    reply: &Reply,
+    request_id: &str,
+    body: Body,
+    expects_continue: bool,
+) -> Result<()> {
+    // A client that waits for `100 Continue` may send its body after the answer or never: the two cannot
+    // be told apart, so the connection ends (RFC 9110 §10.1.1).
+    let keeps = match body {
+        Body::Absent => true,
+        Body::Sized(length) => length <= DRAIN_BYTES && !expects_continue,
+        Body::Chunked => !expects_continue,
+    };
+    if !keeps {
+        session.set_keepalive(None);
+    }
+    session.set_close_on_response_before_downstream_finish(false);
+    session.set_total_drain_timeout(Some(DRAIN_TIME));
+
+    write(session, reply, request_id).await?;
+    if body != Body::Absent && !expects_continue {
+        drain(session, keeps).await;
+    }
+    Ok(())
+}
+
+/// Writes header and body, and nothing else.
+pub async fn write(session: &mut Session, reply: &Reply, request_id: &str) -> Result<()> {
+    let mut header = ResponseHeader::build(reply.status, Some(8))?;
+    for (name, value) in Reply::COMMON_FIELDS.iter().chain(&reply.fields) {
+        header.insert_header(*name, *value)?;
+    }
+    header.insert_header(REQUEST_ID, request_id)?;
+    header.set_content_length(reply.body.len())?;
+    let head_only = session.req_header().method == http::Method::HEAD;
+    session.write_response_header(Box::new(header), head_only).await?;
+    if !head_only {
+        let body = Bytes::copy_from_slice(reply.body.as_bytes());
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+/// Reads what is left of the request's body, up to a size and a time. A body that is larger costs the
+/// connection, but is read for a while all the same, so that the answer is read before the end is seen.
+async fn drain(session: &mut Session, keeps: bool) {
+    let deadline = Instant::now() + DRAIN_TIME;
+    let mut read = 0;
+    loop {
+        match timeout_at(deadline, session.read_request_body()).await {
+            Ok(Ok(None)) => return,
+            Ok(Ok(Some(chunk))) => {
+                read += chunk.len() as u64;
+                if read > DRAIN_BYTES && keeps {
+                    session.set_keepalive(None);
+                }
+            }
+            Ok(Err(_)) | Err(_) => {
+                session.set_keepalive(None);
+                return;
+            }
+        }
+    }
+}
+
+/// A refused body up to this size does not cost the connection.
+const DRAIN_BYTES: u64 = 64 * 1024;
+
+/// The longest time that a refused body is read.
+const DRAIN_TIME: Duration = Duration::from_secs(2);

@@ -1,0 +1,381 @@
+//! The guard around each client connection: how many there are, how long a header may take, how large it
+//! may grow, and that even the engine's own refusals are JSON.
+//!
+//! pingora reads a header of up to 1 MiB, gives each read 60 s, and answers what it cannot parse with an
+//! empty page before any filter is asked. This stands between it and the socket. HTTP/2 has limits of its
+//! own and passes through.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Buf, Bytes};
+use pingora::apps::ServerApp;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::{SslDigest, TlsRef};
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use pingora::server::ShutdownWatch;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use super::answer::REQUEST_ID;
+use super::proxy::RequestId;
+use crate::auth::reply::{Malformed, Reply};
+use crate::config::Limits;
+use crate::metrics::{Metrics, RouteLabel};
+
+/// Told by the proxy: the header of this connection's request is complete.
+pub(super) fn header_read() {
+    // Streams of HTTP/2 run in tasks of their own and have no such connection.
+    let _ = PHASE.try_with(|phase| phase.store(REQUEST, Ordering::Relaxed));
+}
+
+/// Told by the proxy: the request is over.
+pub(super) fn request_done() {
+    let _ = PHASE.try_with(|phase| phase.store(IDLE, Ordering::Relaxed));
+}
+
+/// An application behind the guard.
+pub struct Guarded<A> {
+    inner: Arc<A>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    live: AtomicUsize,
+}
+
+impl<A> Guarded<A> {
+    /// Guards `inner`.
+    pub fn new(inner: A, limits: Limits, metrics: Arc<Metrics>) -> Self {
+        Self { inner: Arc::new(inner), limits, metrics, live: AtomicUsize::new(0) }
+    }
+}
+
+#[async_trait]
+impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
+    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let live = Live::new(self);
+        if live.number > self.limits.connections {
+            let reply = raw(&Reply::crowded());
+            let _ = timeout(LINGER, stream.write_all(&reply)).await;
+            let _ = timeout(LINGER, stream.flush()).await;
+            self.metrics.request(RouteLabel::Refused, 503, Duration::ZERO);
+            return None;
+        }
+        let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+        let phase = Arc::new(AtomicU8::new(if is_http2 { REQUEST } else { HEADER }));
+        let guarded = GuardedStream {
+            inner: stream,
+            phase: Arc::clone(&phase),
+            limits: self.limits,
+            metrics: Arc::clone(&self.metrics),
+            header: HeaderProgress::new(self.limits.header_timeout),
+            refusal: None,
+        };
+        PHASE.scope(phase, self.inner.process_new(Box::new(guarded), shutdown)).await
+    }
+
+    async fn cleanup(&self) {
+        self.inner.cleanup().await;
+    }
+}
+
+/// Counts a connection while it lives.
+struct Live<'g, A> {
+    guard: &'g Guarded<A>,
+    number: usize,
+}
+
+impl<'g, A> Live<'g, A> {
+    fn new(guard: &'g Guarded<A>) -> Self {
+        guard.metrics.connection(1);
+        Self { guard, number: guard.live.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+}
+
+impl<A> Drop for Live<'_, A> {
+    fn drop(&mut self) {
+        self.guard.metrics.connection(-1);
+        self.guard.live.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+tokio::task_local! {
+    static PHASE: Arc<AtomicU8>;
+}
+
+/// Between two requests.
+const IDLE: u8 = 0;
+/// Inside a header.
+const HEADER: u8 = 1;
+/// Inside a request, or HTTP/2.
+const REQUEST: u8 = 2;
+
+/// How far a header has come.
+struct HeaderProgress {
+    deadline: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+    bytes: usize,
+    lines: usize,
+}
+
+impl HeaderProgress {
+    fn new(limit: Duration) -> Self {
+        Self { deadline: Instant::now() + limit, timer: None, bytes: 0, lines: 0 }
+    }
+
+    /// Is the time over? Wakes the task when it will be.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = self.deadline;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        timer.as_mut().poll(cx)
+    }
+}
+
+struct GuardedStream {
+    inner: Stream,
+    phase: Arc<AtomicU8>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    header: HeaderProgress,
+    refusal: Option<Refusal>,
+}
+
+/// An answer of ours on its way out; after it the connection ends.
+struct Refusal {
+    answer: Bytes,
+    linger: Option<Pin<Box<Sleep>>>,
+}
+
+impl GuardedStream {
+    fn refuse(&mut self, fault: Malformed) {
+        let reply = Reply::malformed(fault);
+        self.metrics.request(RouteLabel::Refused, reply.status, Duration::ZERO);
+        self.refusal = Some(Refusal { answer: raw(&reply), linger: None });
+    }
+
+    /// Writes what is left of the refusal.
+    fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(refusal) = &mut self.refusal else {
+            return Poll::Ready(Ok(()));
+        };
+        while refusal.answer.has_remaining() {
+            let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &refusal.answer))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            refusal.answer.advance(written);
+        }
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    /// Sends the refusal, then reads on for a moment so that the client sees it, then ends the stream.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_refusal(cx))?;
+        let Some(refusal) = &mut self.refusal else {
+            return Poll::Ready(Ok(()));
+        };
+        let linger = refusal.linger.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + LINGER)));
+        loop {
+            if linger.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut scratch = [0; 4096];
+            let mut buffer = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Notes bytes of a header; a fault where it grows beyond all use.
+    fn note_header(&mut self, new: &[u8], phase: u8) -> Result<(), Malformed> {
+        if phase == IDLE {
+            self.phase.store(HEADER, Ordering::Relaxed);
+            self.header = HeaderProgress::new(self.limits.header_timeout);
+        }
+        self.header.bytes += new.len();
+        // A small header cannot have many fields: most requests are never looked through.
+        if self.header.bytes > MANY_FIELDS {
+            self.header.lines += new.iter().filter(|&&byte| byte == b'\n').count();
+        }
+        // What was read may include the beginning of a body; the exact size is judged with the request.
+        if self.header.bytes > 2 * self.limits.header_bytes {
+            return Err(Malformed::HeaderBytes);
+        }
+        Ok(())
+    }
+}
+
+impl AsyncRead for GuardedStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let me = self.get_mut();
+        let phase = me.phase.load(Ordering::Relaxed);
+        if phase == REQUEST {
+            return Pin::new(&mut me.inner).poll_read(cx, buf);
+        }
+        if me.refusal.is_some() {
+            return me.poll_farewell(cx);
+        }
+        let before = buf.filled().len();
+        match Pin::new(&mut me.inner).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) => {
+                let new = buf.filled().get(before..).unwrap_or_default();
+                if !new.is_empty()
+                    && let Err(fault) = me.note_header(new, phase)
+                {
+                    buf.set_filled(before);
+                    me.refuse(fault);
+                    return me.poll_farewell(cx);
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending if phase == HEADER => {
+                ready!(me.header.poll_deadline(cx));
+                // A connection that never said a word gets none either.
+                if me.header.bytes == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                me.refuse(Malformed::HeaderTimeout);
+                me.poll_farewell(cx)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncWrite for GuardedStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let me = self.get_mut();
+        if me.phase.load(Ordering::Relaxed) == REQUEST {
+            return Pin::new(&mut me.inner).poll_write(cx, bytes);
+        }
+        // No request is being served, so this is the engine's own refusal: ours goes out in its place.
+        if me.refusal.is_none() {
+            let too_many = me.header.lines > me.limits.header_fields;
+            me.refuse(if too_many { Malformed::HeaderFields } else { Malformed::Unreadable });
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let me = self.get_mut();
+        ready!(me.poll_refusal(cx))?;
+        Pin::new(&mut me.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let me = self.get_mut();
+        ready!(me.poll_refusal(cx))?;
+        Pin::new(&mut me.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.phase.load(Ordering::Relaxed) == REQUEST {
+            return Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, parts);
+        }
+        let all: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        self.poll_write(cx, &all)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl Shutdown for GuardedStream {
+    async fn shutdown(&mut self) {
+        if self.refusal.is_some() {
+            // Reads the rest of what is refused; `poll_read` ends it in time.
+            let _ = self.read(&mut [0]).await;
+        }
+        Shutdown::shutdown(self.inner.as_mut()).await;
+    }
+}
+
+#[async_trait]
+impl Peek for GuardedStream {
+    async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        self.inner.try_peek(buffer).await
+    }
+}
+
+impl UniqueID for GuardedStream {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl Ssl for GuardedStream {
+    fn get_ssl(&self) -> Option<&TlsRef> {
+        self.inner.get_ssl()
+    }
+
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for GuardedStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for GuardedStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.inner.get_proxy_digest()
+    }
+}
+
+impl GetSocketDigest for GuardedStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+}
+
+impl std::fmt::Debug for GuardedStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GuardedStream").finish_non_exhaustive()
+    }
+}
+
+/// An answer as bytes, for where there is no session to write it with.
+fn raw(reply: &Reply) -> Bytes {
+    let status = http::StatusCode::from_u16(reply.status);
+    let reason = status.ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
+    let mut text = format!("HTTP/1.1 {} {reason}\r\n", reply.status);
+    for (name, value) in Reply::COMMON_FIELDS.iter().chain(&reply.fields) {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    text.push_str(&format!(
+        "{REQUEST_ID}: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
+        RequestId::new().as_str(),
+        reply.body.len(),
+        reply.body
+    ));
+    text.into()
+}
+
+/// A header with more fields than any limit has at least this many bytes.
+const MANY_FIELDS: usize = 1024;
+
+/// How long a refused client may take to read its answer.
+const LINGER: Duration = Duration::from_secs(1);

@@ -1,0 +1,451 @@
+//! The phases of a request, in the order in which pingora calls them:
+//!
+//! 1. [`early_request_filter`](ProxyHttp::early_request_filter): settings that each header resets
+//! 2. [`request_filter`](ProxyHttp::request_filter): decide; answer here, or note the [`Pass`]
+//! 3. [`upstream_peer`](ProxyHttp::upstream_peer): a server, for a pass only
+//! 4. [`upstream_request_filter`](ProxyHttp::upstream_request_filter): what the platform sees
+//! 5. [`request_body_filter`](ProxyHttp::request_body_filter): the size of the body
+//! 6. [`upstream_response_filter`](ProxyHttp::upstream_response_filter),
+//!    [`response_filter`](ProxyHttp::response_filter): what the client sees
+//! 7. [`fail_to_proxy`](ProxyHttp::fail_to_proxy): the platform's failures as answers
+//! 8. [`logging`](ProxyHttp::logging): counters and one line
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use super::answer;
+use super::connection;
+use super::request::{Body, Screened, mentions_content_length, read_framing, screen};
+use super::token::{Call, TokenEndpoint};
+use super::upstream::{Forwarded, Upstream};
+use crate::auth::gate::{Gate, Pass};
+use crate::auth::policy::{Policy, Route, split_target};
+use crate::auth::reply::{Malformed, PlatformFault, Reply};
+use crate::auth::token::TokenId;
+use crate::clock::Clock;
+use crate::config::Limits;
+use crate::logging::{AccessLine, Sink, redact_target};
+use crate::metrics::{Decision, InFlight, Metrics, RouteLabel};
+
+/// The gateway as pingora sees it.
+pub struct Gateway {
+    /// Keys, rules and standing.
+    pub gate: Arc<Gate>,
+    /// Public routes.
+    pub policy: Policy,
+    /// The token endpoint.
+    pub tokens: TokenEndpoint,
+    /// The platform.
+    pub upstream: Arc<Upstream>,
+    /// Reads the clock.
+    pub clock: Clock,
+    /// Sizes and times.
+    pub limits: Limits,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Log lines.
+    pub sink: Sink,
+}
+
+/// What is known of one request; pingora hands it from phase to phase.
+pub struct Ctx {
+    started: Instant,
+    request_id: RequestId,
+    route: RouteLabel,
+    decision: &'static str,
+    pass: Option<Pass>,
+    user: Option<Box<str>>,
+    token: Option<TokenId>,
+    body: Body,
+    body_read: u64,
+    expects_continue: bool,
+    has_managed: bool,
+    first_server: usize,
+    tries: usize,
+    fault: Option<&'static str>,
+    _in_flight: InFlight,
+}
+
+/// What is to be done with a request.
+enum Verdict {
+    Forward(Pass),
+    Answer(Reply),
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx {
+            started: Instant::now(),
+            request_id: RequestId::new(),
+            route: RouteLabel::Refused,
+            decision: "malformed",
+            pass: None,
+            user: None,
+            token: None,
+            body: Body::Absent,
+            body_read: 0,
+            expects_continue: false,
+            has_managed: false,
+            first_server: 0,
+            tries: 0,
+            fault: None,
+            _in_flight: self.metrics.begin(),
+        }
+    }
+
+    /// The compression module that pingora adds by default has nothing to do here.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, _ctx: &mut Ctx) -> Result<()> {
+        connection::header_read();
+        // Each header sets keep-alive to "for ever"; one that asked for the end stays at that.
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(self.limits.keepalive_timeout.as_secs()));
+        }
+        session.set_read_timeout(Some(self.limits.body_timeout));
+        session.set_write_timeout(Some(WRITE_TIMEOUT));
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        match self.decide(session, ctx).await {
+            Verdict::Forward(pass) => {
+                ctx.pass = Some(pass);
+                Ok(false)
+            }
+            Verdict::Answer(reply) => {
+                let id = ctx.request_id.as_str();
+                answer::send(session, &reply, id, ctx.body, ctx.expects_continue).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        let peer = ctx.pass.as_ref().and_then(|pass| {
+            if ctx.tries == 0 {
+                ctx.first_server = self.upstream.next();
+            }
+            self.upstream.peer(pass, ctx.first_server, ctx.tries)
+        });
+        ctx.tries += 1;
+        peer.ok_or_else(|| Error::explain(ErrorType::InternalError, "no pass, or no server"))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let Some(pass) = &ctx.pass else {
+            return Error::e_explain(ErrorType::InternalError, "no pass");
+        };
+        let forwarded = Forwarded {
+            pass,
+            has_managed: ctx.has_managed,
+            request_id: ctx.request_id.as_str(),
+            client: client_of(session).map(|address| address.ip().to_string()),
+            is_tls: session.digest().is_some_and(|digest| digest.ssl_digest.is_some()),
+        };
+        self.upstream.rewrite(request, &forwarded)
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        if let (Some(limit), Some(chunk)) = (self.limits.body_bytes, body) {
+            ctx.body_read += chunk.len() as u64;
+            if ctx.body_read > limit {
+                return Error::e_explain(TOO_LARGE, "body larger than the limit");
+            }
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        _ctx: &mut Ctx,
+    ) -> Result<()> {
+        // Nobody asked for another protocol; the client would wait for an answer for ever.
+        if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "unexpected 101").into_up());
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        if session.is_process_shutting_down() {
+            session.set_keepalive(None);
+        }
+        response.insert_header(answer::REQUEST_ID, ctx.request_id.as_str())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Ctx,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        // Nothing was sent, so even a POST may go to the next server.
+        error.set_retry(ctx.tries < self.upstream.servers().min(MAX_TRIES));
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Ctx,
+    ) -> FailToProxy {
+        ctx.fault = Some(error.etype().as_str());
+        let reply = reply_to(error);
+        let error_code = reply.as_ref().map_or(0, |reply| reply.status);
+        let begun = session.response_written().is_some_and(|header| !header.status.is_informational());
+        if let (Some(reply), false) = (reply, begun) {
+            session.set_keepalive(None);
+            // A client that went away meanwhile does not want to know.
+            let _ = answer::write(session, &reply, ctx.request_id.as_str()).await;
+        }
+        FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
+        connection::request_done();
+        let elapsed = ctx.started.elapsed();
+        let status = match session.response_written() {
+            Some(header) => header.status.as_u16(),
+            None => CLIENT_CLOSED,
+        };
+        self.metrics.request(ctx.route, status, elapsed);
+        if !self.sink.writes_access() {
+            return;
+        }
+        let permit = match &ctx.pass {
+            Some(Pass::Permit(permit)) => Some(permit),
+            _ => None,
+        };
+        let request = session.req_header();
+        self.sink.access(&AccessLine {
+            request_id: ctx.request_id.as_str(),
+            client: client_of(session).map(ToString::to_string),
+            method: request.method.as_str(),
+            path: redact_target(request.raw_path()),
+            status,
+            route: ctx.route.as_str(),
+            decision: ctx.decision,
+            user: permit.map(|permit| permit.identity().user.as_str()).or(ctx.user.as_deref()),
+            token_id: permit.map(|permit| permit.id()).or(ctx.token).map(|id| id.to_string()),
+            duration_ms: elapsed.as_secs_f64() * 1e3,
+            bytes_sent: session.body_bytes_sent(),
+            fault: ctx.fault.or(error.map(|error| error.etype().as_str())),
+        });
+    }
+
+    /// Ours is the access line, which shows no secret.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &Ctx,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+
+    /// pingora's own would show the query.
+    fn request_summary(&self, session: &Session, ctx: &Ctx) -> String {
+        let request = session.req_header();
+        format!("{} {} {}", request.method, redact_target(request.raw_path()), ctx.request_id.as_str())
+    }
+}
+
+impl Gateway {
+    /// The whole path of a request, top to bottom: form, route, token.
+    async fn decide(&self, session: &Session, ctx: &mut Ctx) -> Verdict {
+        let request = session.req_header();
+        let screened = match self.screen(session) {
+            Ok(screened) => screened,
+            Err(fault) => {
+                ctx.body = body_after(fault, session);
+                return Verdict::Answer(Reply::malformed(fault));
+            }
+        };
+        ctx.body = screened.body;
+        ctx.expects_continue = screened.expects_continue;
+        ctx.has_managed = screened.has_managed;
+        let has_body = screened.body != Body::Absent;
+        let route = self.policy.classify(request.method.as_str(), request.raw_path(), has_body);
+        match route {
+            Err(error) => Verdict::Answer(Reply::malformed(Malformed::Target(error))),
+            Ok(Route::Subtree) => {
+                ctx.route = RouteLabel::Endpoint;
+                ctx.decision = "not_found";
+                Verdict::Answer(Reply::not_found())
+            }
+            Ok(Route::Endpoint { organization }) => {
+                ctx.route = RouteLabel::Endpoint;
+                let served = self.tokens.serve(Call {
+                    method: request.method.as_str(),
+                    query: split_target(request.raw_path()).1,
+                    authorization: request
+                        .headers
+                        .get_all(http::header::AUTHORIZATION)
+                        .iter()
+                        .map(http::HeaderValue::as_bytes)
+                        .collect(),
+                    organization,
+                    client: client_of(session).map(ToString::to_string).unwrap_or_default(),
+                });
+                let served = served.await;
+                ctx.decision = served.as_str();
+                if let Some((action, outcome)) = served.counted {
+                    self.metrics.token_request(action, outcome);
+                }
+                ctx.user = served.user;
+                ctx.token = served.token;
+                Verdict::Answer(served.reply)
+            }
+            Ok(Route::Public(pass)) if screened.token != crate::auth::gate::TokenField::Alias => {
+                ctx.route = RouteLabel::Public;
+                self.decided(ctx, Decision::Public);
+                Verdict::Forward(Pass::Public(pass))
+            }
+            Ok(Route::Public(_) | Route::Protected) => {
+                ctx.route = RouteLabel::Protected;
+                match self.gate.admit(screened.token, self.clock.moment()) {
+                    Ok(permit) => {
+                        self.decided(ctx, Decision::Admitted);
+                        Verdict::Forward(Pass::Permit(permit))
+                    }
+                    Err(denial) => {
+                        self.decided(ctx, Decision::Denied(denial));
+                        Verdict::Answer(Reply::denied(denial))
+                    }
+                }
+            }
+        }
+    }
+
+    fn screen<'s>(&self, session: &'s Session) -> std::result::Result<Screened<'s>, Malformed> {
+        let request = session.req_header();
+        let raw = session.as_downstream().as_http1().map(|http1| http1.get_headers_raw_bytes());
+        let header_bytes = match &raw {
+            Some(raw) => raw.len(),
+            // RFC 9113 §6.5.2 counts 32 bytes of overhead a field.
+            None => request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum(),
+        };
+        screen(
+            &request.headers,
+            request.version,
+            header_bytes,
+            || raw.as_deref().is_some_and(mentions_content_length),
+            self.upstream.managed(),
+            &self.limits,
+        )
+    }
+
+    fn decided(&self, ctx: &mut Ctx, decision: Decision) {
+        ctx.decision = decision.as_str();
+        self.metrics.decision(decision);
+    }
+}
+
+/// What the client is told; nothing if it is the one that failed.
+fn reply_to(error: &Error) -> Option<Reply> {
+    let downstream_gone = matches!(
+        error.etype(),
+        ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout
+    );
+    match (error.esource(), error.etype()) {
+        (_, kind) if *kind == TOO_LARGE => Some(Reply::malformed(Malformed::Body)),
+        (
+            ErrorSource::Upstream,
+            ErrorType::ConnectTimedout
+            | ErrorType::TLSHandshakeTimedout
+            | ErrorType::ReadTimedout
+            | ErrorType::WriteTimedout,
+        ) => Some(Reply::platform(PlatformFault::TimedOut)),
+        (ErrorSource::Upstream, _) => Some(Reply::platform(PlatformFault::Unreachable)),
+        (ErrorSource::Downstream, _) if downstream_gone => None,
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => {
+            Some(Reply::malformed(Malformed::BodyTimeout))
+        }
+        (ErrorSource::Downstream, _) => Some(Reply::malformed(Malformed::Unreadable)),
+        (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Reply::internal()),
+    }
+}
+
+/// The body that a refused header announces. Where its length is in doubt, or too much, the connection ends.
+fn body_after(fault: Malformed, session: &Session) -> Body {
+    let endless = Body::Sized(u64::MAX);
+    match fault {
+        Malformed::Framing | Malformed::Body | Malformed::HeaderBytes | Malformed::HeaderFields => endless,
+        _ => read_framing(&session.req_header().headers, || true).unwrap_or(endless),
+    }
+}
+
+fn client_of(session: &Session) -> Option<&std::net::SocketAddr> {
+    session.client_addr().and_then(|address| address.as_inet())
+}
+
+/// 32 hexadecimal digits, the same for client, platform and log.
+#[derive(Clone, Copy)]
+pub(super) struct RequestId([u8; 32]);
+
+impl RequestId {
+    pub(super) fn new() -> Self {
+        let mut digits = [b'0'; 32];
+        let mut bits = fastrand::u128(..);
+        for digit in &mut digits {
+            *digit = HEX.get(usize::from(bits as u8 & 0xf)).copied().unwrap_or(b'0');
+            bits >>= 4;
+        }
+        Self(digits)
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// The body filter's own error, told apart from anything that the engine says.
+const TOO_LARGE: ErrorType = ErrorType::HTTPStatus(413);
+
+/// A client that does not read for so long is given up.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Servers that one request is tried on at most.
+pub const MAX_TRIES: usize = 3;
+
+/// What logs and metrics say where the client went away before it was answered.
+const CLIENT_CLOSED: u16 = 499;

@@ -1,0 +1,256 @@
+//! A request as the rules see it: read once, refused where its form has more than one meaning.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::{HeaderName, Version};
+
+use crate::auth::fields::{Field, ManagedFields};
+use crate::auth::gate::TokenField;
+use crate::auth::reply::Malformed;
+use crate::config::Limits;
+
+/// What one pass over the fields of a request found.
+#[derive(Debug)]
+pub struct Screened<'r> {
+    /// The `user-token` fields.
+    pub token: TokenField<'r>,
+    /// Are there fields that must be dropped before the request goes on?
+    pub has_managed: bool,
+    /// Does the request have a body, and how long does it say it is?
+    pub body: Body,
+    /// Does the client wait for `100 Continue`?
+    pub expects_continue: bool,
+}
+
+/// The body of a request, from its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// None, or an empty one.
+    Absent,
+    /// Of this many bytes.
+    Sized(u64),
+    /// In chunks.
+    Chunked,
+}
+
+/// Reads the fields. `header_bytes` is the size of the whole header; `has_hidden_length` says whether the
+/// header had a `Content-Length` that the engine took away because of a `Transfer-Encoding`.
+pub fn screen<'r>(
+    headers: &'r HeaderMap,
+    version: Version,
+    header_bytes: usize,
+    has_hidden_length: impl FnOnce() -> bool,
+    managed: &ManagedFields,
+    limits: &Limits,
+) -> Result<Screened<'r>, Malformed> {
+    if header_bytes > limits.header_bytes {
+        return Err(Malformed::HeaderBytes);
+    }
+    if headers.len() > limits.header_fields {
+        return Err(Malformed::HeaderFields);
+    }
+    let mut screened = Screened {
+        token: TokenField::Absent,
+        has_managed: false,
+        body: Body::Absent,
+        expects_continue: false,
+    };
+    let mut hosts = 0;
+    let mut alias = false;
+    for (name, value) in headers {
+        match managed.classify(name.as_str().as_bytes()) {
+            Field::Free => match *name {
+                HOST => hosts += if value.is_empty() { 2 } else { 1 },
+                CONNECTION if managed.is_nominated(value.as_bytes()) => {
+                    return Err(Malformed::Connection);
+                }
+                UPGRADE if !is_plain_upgrade(value) => return Err(Malformed::Upgrade),
+                EXPECT => {
+                    if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+                        return Err(Malformed::Expect);
+                    }
+                    screened.expects_continue = true;
+                }
+                _ => {}
+            },
+            Field::Token => {
+                screened.token = match screened.token {
+                    TokenField::Absent => TokenField::One(value.as_bytes()),
+                    _ => TokenField::Several,
+                }
+            }
+            Field::TokenAlias => {
+                alias = true;
+                screened.has_managed = true;
+            }
+            Field::Managed => screened.has_managed = true,
+        }
+    }
+    if alias {
+        screened.token = TokenField::Alias;
+    }
+    // HTTP/2 has its authority elsewhere, HTTP/1.0 may do without (RFC 9112 §3.2).
+    if hosts > 1 || (hosts == 0 && version == Version::HTTP_11) {
+        return Err(Malformed::Host);
+    }
+    screened.body = read_framing(headers, has_hidden_length)?;
+    if let (Body::Sized(length), Some(limit)) = (screened.body, limits.body_bytes)
+        && length > limit
+    {
+        return Err(Malformed::Body);
+    }
+    Ok(screened)
+}
+
+/// `Upgrade: h2c` may be ignored (RFC 9110 §7.8), and many clients send it on every request in the clear.
+fn is_plain_upgrade(value: &HeaderValue) -> bool {
+    value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"h2c")
+}
+
+/// RFC 9112 §6.3, without its leniency: one length, or one `chunked`, and never both.
+pub fn read_framing(
+    headers: &HeaderMap,
+    has_hidden_length: impl FnOnce() -> bool,
+) -> Result<Body, Malformed> {
+    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    match (encodings.next(), lengths.next()) {
+        (None, None) => Ok(Body::Absent),
+        (Some(encoding), None) => {
+            let chunked = encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
+            if chunked && encodings.next().is_none() && !has_hidden_length() {
+                Ok(Body::Chunked)
+            } else {
+                Err(Malformed::Framing)
+            }
+        }
+        (None, Some(length)) => {
+            let length = length.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+            match (length.and_then(|text| text.parse().ok()), lengths.next()) {
+                (Some(0), None) => Ok(Body::Absent),
+                (Some(length), None) => Ok(Body::Sized(length)),
+                _ => Err(Malformed::Framing),
+            }
+        }
+        (Some(_), Some(_)) => Err(Malformed::Framing),
+    }
+}
+
+/// Does the raw header have a `Content-Length` field?
+pub fn mentions_content_length(raw: &[u8]) -> bool {
+    raw.split(|&byte| byte == b'\n').skip(1).any(|line| {
+        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(b"content-length")
+    })
+}
+
+/// The names of the client's fields that must not go on; `user-token` stays only if `keep_token`.
+pub fn managed_names(
+    headers: &HeaderMap,
+    managed: &ManagedFields,
+    keep_token: bool,
+    keep_authorization: bool,
+) -> Vec<HeaderName> {
+    let dropped = |name: &&HeaderName| match managed.classify(name.as_str().as_bytes()) {
+        Field::Free => false,
+        Field::Token => !keep_token,
+        Field::TokenAlias => true,
+        Field::Managed => !(keep_authorization && **name == http::header::AUTHORIZATION),
+    };
+    headers.keys().filter(dropped).cloned().collect()
+}
+
+/// A field that is a credential of another kind, which a public request goes on without.
+pub const OTHER_CREDENTIAL: HeaderName = COOKIE;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const LIMITS: Limits = Limits {
+        header_bytes: 1024,
+        header_fields: 10,
+        body_bytes: Some(1000),
+        header_timeout: Duration::from_secs(1),
+        keepalive_timeout: Duration::from_secs(1),
+        body_timeout: Duration::from_secs(1),
+        connections: 1,
+        login_workers: 1,
+        login_queue: 1,
+    };
+
+    fn read(fields: &[(&str, &str)]) -> Result<(String, Body), Malformed> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name: HeaderName = name.parse().unwrap();
+            headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        let managed = ManagedFields::new(["x-ds-user"]);
+        let screened = screen(&headers, Version::HTTP_11, 100, || false, &managed, &LIMITS)?;
+        Ok((format!("{:?}", screened.token), screened.body))
+    }
+
+    #[test]
+    fn each_form_is_read_or_refused() {
+        let host = ("host", "h");
+        for (fields, expected) in [
+            (&[host][..], Ok(Body::Absent)),
+            (&[], Err(Malformed::Host)),
+            (&[("host", "")], Err(Malformed::Host)),
+            (&[host, host], Err(Malformed::Host)),
+            (&[host, ("connection", "close, X-DS-User")], Err(Malformed::Connection)),
+            (&[host, ("upgrade", "websocket")], Err(Malformed::Upgrade)),
+            (&[host, ("upgrade", "h2c, websocket")], Err(Malformed::Upgrade)),
+            (&[host, ("upgrade", "h2c")], Ok(Body::Absent)),
+            (&[host, ("expect", "100-Continue")], Ok(Body::Absent)),
+            (&[host, ("expect", "y 100-continue")], Err(Malformed::Expect)),
+            (&[host, ("content-length", "7")], Ok(Body::Sized(7))),
+            (&[host, ("content-length", "0")], Ok(Body::Absent)),
+            (&[host, ("content-length", "1001")], Err(Malformed::Body)),
+            (&[host, ("content-length", "7"), ("content-length", "7")], Err(Malformed::Framing)),
+            (&[host, ("content-length", "7, 7")], Err(Malformed::Framing)),
+            (&[host, ("content-length", "+7")], Err(Malformed::Framing)),
+            (&[host, ("content-length", "")], Err(Malformed::Framing)),
+            (&[host, ("transfer-encoding", "Chunked")], Ok(Body::Chunked)),
+            (&[host, ("transfer-encoding", "gzip, chunked")], Err(Malformed::Framing)),
+            (
+                &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+                Err(Malformed::Framing),
+            ),
+            (
+                &[host, ("transfer-encoding", "chunked"), ("content-length", "7")],
+                Err(Malformed::Framing),
+            ),
+        ] {
+            assert_eq!(read(fields).map(|(_, body)| body), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn token_fields_are_told_apart() {
+        let host = ("host", "h");
+        for (fields, expected) in [
+            (&[host][..], "Absent"),
+            (&[host, ("user-token", "")], "One([])"),
+            (&[host, ("user-token", "a")], "One([97])"),
+            (&[host, ("user-token", "a"), ("user-token", "a")], "Several"),
+            (&[host, ("user_token", "a"), ("user-token", "a")], "Alias"),
+        ] {
+            assert_eq!(read(fields).map(|(token, _)| token), Ok(expected.into()), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_hidden_length_is_found_in_the_raw_header() {
+        for (raw, expected) in [
+            ("POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", true),
+            ("POST / HTTP/1.1\r\ncontent-length : 5\r\n\r\n", true),
+            ("POST /content-length:5 HTTP/1.1\r\nx: content-length\r\n\r\n", false),
+        ] {
+            assert_eq!(mentions_content_length(raw.as_bytes()), expected, "{raw}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The token endpoint: asks the pool, the store and the gate, and lets `auth` decide what it means.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::login::{LoginError, LoginPool};
+use crate::auth::endpoint::{self, Credentials, InspectAuth, Refusal, TokenRequest};
+use crate::auth::gate::{Gate, Permit};
+use crate::auth::identity::Identity;
+use crate::auth::reply::Reply;
+use crate::auth::token::{Minted, TokenId};
+use crate::clock::Clock;
+use crate::metrics::{TokenAction, TokenOutcome};
+use crate::store::users::{Act, MintOutcome, User, mint, rehash};
+use crate::store::writer::Writer;
+use crate::store::StoreError;
+
+/// All that the endpoint needs.
+pub struct TokenEndpoint {
+    /// Keys, rules and standing.
+    pub gate: Arc<Gate>,
+    /// Checks passwords.
+    pub logins: LoginPool,
+    /// Makes mints durable.
+    pub writer: Writer,
+    /// Reads the clock.
+    pub clock: Clock,
+    /// Who may inspect.
+    pub inspect_auth: InspectAuth,
+}
+
+/// One request to the endpoint.
+pub struct Call<'r> {
+    /// As sent.
+    pub method: &'r str,
+    /// Without its `?`.
+    pub query: Option<&'r [u8]>,
+    /// Every `Authorization` field.
+    pub authorization: Vec<&'r [u8]>,
+    /// The organization in the path, decoded.
+    pub organization: Option<Cow<'r, str>>,
+    /// The client's address.
+    pub client: String,
+}
+
+/// The answer, and what log and metrics say of it.
+pub struct Served {
+    /// What the client gets.
+    pub reply: Reply,
+    /// What it asked for; nothing that is counted if the method is wrong.
+    pub counted: Option<(TokenAction, TokenOutcome)>,
+    /// Who it was, once a password or token said so.
+    pub user: Option<Box<str>>,
+    /// The token that was minted or inspected.
+    pub token: Option<TokenId>,
+}
+
+impl Served {
+    fn new(reply: Reply, action: TokenAction, outcome: TokenOutcome) -> Self {
+        Self { reply, counted: Some((action, outcome)), user: None, token: None }
+    }
+
+    /// The outcome as the log names it.
+    pub const fn as_str(&self) -> &'static str {
+        match self.counted {
+            Some((_, outcome)) => outcome.as_str(),
+            None => Refusal::Method.as_str(),
+        }
+    }
+}
+
+/// Why a request was not served.
+enum Failure {
+    Refused(Refusal),
+    Login(LoginError),
+    Organization,
+    Token,
+    Store(StoreError),
+    Random,
+}
+
+impl From<LoginError> for Failure {
+    fn from(error: LoginError) -> Self {
+        Self::Login(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl TokenEndpoint {
+    /// Answers one request.
+    pub async fn serve(&self, call: Call<'_>) -> Served {
+        let action = match call.method {
+            "POST" => TokenAction::Mint,
+            "GET" => TokenAction::Inspect,
+            _ => {
+                let reply = Reply::refused(Refusal::Method);
+                return Served { reply, counted: None, user: None, token: None };
+            }
+        };
+        match self.answer(&call).await {
+            Ok(served) => served,
+            Err(failure) => fail(failure, action),
+        }
+    }
+
+    async fn answer(&self, call: &Call<'_>) -> Result<Served, Failure> {
+        let read = endpoint::read(call.method, call.query, &call.authorization, self.inspect_auth);
+        match read.map_err(Failure::Refused)? {
+            TokenRequest::Mint { credentials } => {
+                let (user, minted) = self.mint(credentials, call).await?;
+                let reply = Reply::minted(&minted.token);
+                Ok(Served {
+                    user: Some(user.identity.user.as_str().into()),
+                    token: Some(minted.id),
+                    ..Served::new(reply, TokenAction::Mint, TokenOutcome::Ok)
+                })
+            }
+            TokenRequest::Inspect { credentials, token } => {
+                if let Some(credentials) = credentials {
+                    let user = self.log_in(credentials).await?;
+                    belongs(&user.identity, call)?;
+                }
+                let permit = self.inspect(token.as_bytes(), call)?;
+                let reply = Reply::inspected(&permit);
+                Ok(Served {
+                    user: Some(permit.identity().user.as_str().into()),
+                    token: Some(permit.id()),
+                    ..Served::new(reply, TokenAction::Inspect, TokenOutcome::Ok)
+                })
+            }
+        }
+    }
+
+    /// Mints for a user whose password fits. If the user changes in between, once more, then no.
+    async fn mint(&self, credentials: Credentials, call: &Call<'_>) -> Result<(User, Minted), Failure> {
+        for _ in 0..2 {
+            let again = Credentials {
+                user: credentials.user.clone(),
+                password: credentials.password.clone(),
+            };
+            let user = self.log_in(again).await?;
+            belongs(&user.identity, call)?;
+            if let Some(minted) = self.store_mint(&user, &call.client).await? {
+                return Ok((user, minted));
+            }
+        }
+        Err(Failure::Login(LoginError::Refused))
+    }
+
+    async fn store_mint(&self, user: &User, client: &str) -> Result<Option<Minted>, Failure> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|_| Failure::Random)?;
+        let now = self.clock.moment().now;
+        let (gate, user, client) = (Arc::clone(&self.gate), user.clone(), client.to_owned());
+        let outcome = self.writer.write(move |connection| {
+            let act = Act { now, actor: user.identity.user.as_str(), origin: &client };
+            mint(connection, &user, random, gate.rules(), gate.keys().signer(), act)
+        });
+        match outcome.await? {
+            MintOutcome::Minted(minted) => Ok(Some(minted)),
+            MintOutcome::Changed => Ok(None),
+        }
+    }
+
+    async fn log_in(&self, credentials: Credentials) -> Result<User, Failure> {
+        let login = self.logins.check(credentials).await?;
+        if let Some(phc) = login.rehashed {
+            let name = login.user.identity.user.clone();
+            let version = login.user.credential_version;
+            let stored = self
+                .writer
+                .write(move |connection| rehash(connection, name.as_str(), version, &phc))
+                .await;
+            if let Err(error) = stored {
+                // The old hash still fits; the next login tries again.
+                log::warn!("an old password hash was not replaced: {error}");
+            }
+        }
+        Ok(login.user)
+    }
+
+    fn inspect(&self, token: &[u8], call: &Call<'_>) -> Result<Permit, Failure> {
+        let permit = self.gate.inspect(token, self.clock.moment()).map_err(|denial| match denial {
+            crate::auth::denial::Denial::StateStale => Failure::Store(StoreError::Busy),
+            _ => Failure::Token,
+        })?;
+        match belongs(permit.identity(), call) {
+            Ok(()) => Ok(permit),
+            Err(_) => Err(Failure::Token),
+        }
+    }
+}
+
+/// Is the organization in the path, if there is one, this identity's?
+fn belongs(identity: &Identity, call: &Call<'_>) -> Result<(), Failure> {
+    match &call.organization {
+        Some(name) if name.as_ref() != identity.organization.as_str() => Err(Failure::Organization),
+        _ => Ok(()),
+    }
+}
+
+fn fail(failure: Failure, action: TokenAction) -> Served {
+    let (reply, outcome) = match failure {
+        Failure::Refused(Refusal::TokenParameter) => {
+            (Reply::refused(Refusal::TokenParameter), TokenOutcome::BadRequest)
+        }
+        Failure::Refused(refusal) => (Reply::refused(refusal), TokenOutcome::BadCredentials),
+        Failure::Login(LoginError::Refused) => {
+            (Reply::refused(Refusal::Credentials), TokenOutcome::BadCredentials)
+        }
+        // Nothing may tell a right password from a wrong one here.
+        Failure::Organization => {
+            (Reply::refused(Refusal::Credentials), TokenOutcome::OrganizationMismatch)
+        }
+        Failure::Token => (Reply::token_refused(), TokenOutcome::BadToken),
+        Failure::Login(LoginError::Busy) => (Reply::busy(), TokenOutcome::Busy),
+        Failure::Login(LoginError::Store(error)) | Failure::Store(error) => {
+            log::error!("the token endpoint cannot use the store: {error}");
+            let reply = match error {
+                StoreError::NotAStore(_) | StoreError::Newer { .. } | StoreError::Older { .. } => {
+                    Reply::internal()
+                }
+                _ => Reply::store_unavailable(),
+            };
+            (reply, TokenOutcome::StoreUnavailable)
+        }
+        Failure::Random => {
+            log::error!("the system gives no random bytes");
+            (Reply::internal(), TokenOutcome::StoreUnavailable)
+        }
+    };
+    Served::new(reply, action, outcome)
+}

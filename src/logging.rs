@@ -1,0 +1,310 @@
+//! Log lines: one writer thread, a bounded queue in front of it, and no line with a secret.
+//!
+//! A request never waits for the reader of the log: when the queue is full the line is dropped and counted.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use chrono::{SecondsFormat, Utc};
+use log::{LevelFilter, Metadata, Record};
+use serde::Serialize;
+
+use crate::config::{Log, LogFormat};
+
+/// Where lines go. Its copies share the queue.
+#[derive(Clone)]
+pub struct Sink {
+    queue: SyncSender<Entry>,
+    dropped: Arc<AtomicU64>,
+    settings: Log,
+}
+
+enum Entry {
+    Line(String),
+    Flush(SyncSender<()>),
+}
+
+/// What is said of one request.
+#[derive(Serialize)]
+pub struct AccessLine<'a> {
+    /// Also sent to the client and the platform.
+    pub request_id: &'a str,
+    /// Address of the client's end of the connection.
+    pub client: Option<String>,
+    /// As sent.
+    pub method: &'a str,
+    /// Path and query, tokens redacted.
+    pub path: String,
+    /// Of the answer; 499 where the client went away first.
+    pub status: u16,
+    /// Which way it went.
+    pub route: &'static str,
+    /// What was decided, or how the token endpoint answered.
+    pub decision: &'static str,
+    /// Who was let in.
+    pub user: Option<&'a str>,
+    /// Names the token, and is no secret.
+    pub token_id: Option<String>,
+    /// From the end of the header to the end of the answer.
+    pub duration_ms: f64,
+    /// Body bytes sent to the client.
+    pub bytes_sent: usize,
+    /// What failed on the platform's side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<&'a str>,
+}
+
+impl Sink {
+    /// Starts the writer and makes it the process's logger, once.
+    pub fn install(settings: Log) -> Self {
+        let (queue, entries) = sync_channel(QUEUE);
+        let sink = Self { queue, dropped: Arc::default(), settings };
+        thread::spawn(move || write(&entries));
+        if log::set_boxed_logger(Box::new(sink.clone())).is_ok() {
+            log::set_max_level(settings.level);
+        }
+        std::panic::set_hook(Box::new(|info| {
+            // The message may hold what the code was working on, so only the place is told.
+            let place = info.location().map(ToString::to_string).unwrap_or_default();
+            log::error!("a task panicked at {place}; its connection is lost, nothing else");
+        }));
+        sink
+    }
+
+    /// Writes the line of a request, where the configuration wants one.
+    pub fn access(&self, line: &AccessLine<'_>) {
+        if self.settings.access && self.settings.level >= LevelFilter::Info {
+            self.push(self.format("info", "ds_gateway::access", "access", Some(line)));
+        }
+    }
+
+    /// Are access lines written at all?
+    pub const fn writes_access(&self) -> bool {
+        self.settings.access
+    }
+
+    /// Lines that were dropped.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits, for a while, until all lines so far are written.
+    pub fn drain(&self) {
+        let (done, wait) = sync_channel(1);
+        if self.queue.send(Entry::Flush(done)).is_ok() {
+            let _ = wait.recv_timeout(Duration::from_secs(1));
+        }
+    }
+
+    fn push(&self, line: String) {
+        if self.queue.try_send(Entry::Line(line)).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn format<T: Serialize>(&self, level: &str, target: &str, message: &str, more: Option<T>) -> String {
+        let line = Line {
+            time: Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
+            level,
+            target,
+            message,
+            more,
+        };
+        match self.settings.format {
+            LogFormat::Json => serde_json::to_string(&line).unwrap_or_default() + "\n",
+            LogFormat::Text => as_text(&line),
+        }
+    }
+}
+
+impl log::Log for Sink {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // The engine's own lines below a warning are about itself. Its errors about single requests and
+        // handshakes are ours to tell, in the access line.
+        let quiet = metadata.target().starts_with("pingora");
+        let limit = if quiet { LevelFilter::Warn } else { self.settings.level };
+        metadata.level() <= limit && !metadata.target().starts_with("pingora_proxy")
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let message = record.args().to_string();
+        let engine = record.target().starts_with("pingora");
+        if engine && message.starts_with("Downstream handshake") {
+            return;
+        }
+        let message = if engine { redact_text(&message) } else { message };
+        let level = record.level().as_str().to_ascii_lowercase();
+        let fields = Fields::of(record);
+        self.push(self.format(&level, record.target(), &message, Some(fields)));
+    }
+
+    fn flush(&self) {
+        self.drain();
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a, T> {
+    time: String,
+    level: &'a str,
+    target: &'a str,
+    message: &'a str,
+    #[serde(flatten)]
+    more: Option<T>,
+}
+
+/// Key-value pairs of a record, as strings.
+#[derive(Serialize)]
+struct Fields(#[serde(with = "fields")] Vec<(String, String)>);
+
+impl Fields {
+    fn of(record: &Record<'_>) -> Self {
+        struct Visitor(Vec<(String, String)>);
+        impl<'kvs> log::kv::VisitSource<'kvs> for Visitor {
+            fn visit_pair(
+                &mut self,
+                key: log::kv::Key<'kvs>,
+                value: log::kv::Value<'kvs>,
+            ) -> Result<(), log::kv::Error> {
+                self.0.push((key.to_string(), value.to_string()));
+                Ok(())
+            }
+        }
+        let mut visitor = Visitor(Vec::new());
+        // Our visitor never fails.
+        let _ = record.key_values().visit(&mut visitor);
+        Self(visitor.0)
+    }
+}
+
+mod fields {
+    use serde::ser::{SerializeMap, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        pairs: &[(String, String)],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(pairs.len()))?;
+        for (key, value) in pairs {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
+    }
+}
+
+/// `time LEVEL message key=value …`; values keep their JSON form, so that no line break gets out.
+fn as_text<T: Serialize>(line: &Line<'_, T>) -> String {
+    let mut text = format!("{} {:5} ", line.time, line.level.to_ascii_uppercase());
+    let quoted = serde_json::Value::from(line.message).to_string();
+    text.push_str(quoted.trim_matches('"'));
+    if let Ok(serde_json::Value::Object(more)) = serde_json::to_value(&line.more) {
+        for (key, value) in more.iter().filter(|(_, value)| !value.is_null()) {
+            let _ = write!(text, " {key}={value}");
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn write(entries: &Receiver<Entry>) {
+    let mut out = std::io::stderr().lock();
+    let mut pending = String::new();
+    while let Ok(first) = entries.recv() {
+        pending.clear();
+        let mut flushed = Vec::new();
+        for entry in std::iter::once(first).chain(entries.try_iter().take(256)) {
+            match entry {
+                Entry::Line(line) => pending.push_str(&line),
+                Entry::Flush(done) => flushed.push(done),
+            }
+        }
+        // A log that cannot be written is no reason to stop; there is nowhere to say so either.
+        let _ = out.write_all(pending.as_bytes()).and_then(|()| out.flush());
+        for done in flushed {
+            let _ = done.try_send(());
+        }
+    }
+}
+
+/// Path and query as logged: the values of token parameters are nobody's to see, and neither is a token
+/// that somebody put elsewhere.
+pub fn redact_target(target: &[u8]) -> String {
+    let (path, query) = crate::auth::policy::split_target(target);
+    let mut shown = redact_text(&String::from_utf8_lossy(path));
+    let Some(query) = query else {
+        return shown;
+    };
+    for (at, pair) in query.split(|&byte| byte == b'&').enumerate() {
+        shown.push(if at == 0 { '?' } else { '&' });
+        let text = String::from_utf8_lossy(pair);
+        let name = form_urlencoded::parse(pair).next().map(|(name, _)| name.to_lowercase());
+        let is_secret = name.is_some_and(|name| {
+            ["token", "password", "secret", "authorization"].iter().any(|word| name.contains(word))
+        });
+        match text.split_once('=') {
+            Some((name, _)) if is_secret => {
+                shown.push_str(name);
+                shown.push_str("=REDACTED");
+            }
+            _ => shown.push_str(&redact_text(&text)),
+        }
+    }
+    shown
+}
+
+/// Replaces what looks like a JWT (`eyJ…`, the beginning of every JSON object in base64).
+fn redact_text(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("eyJ") {
+        let (before, token) = rest.split_at(at);
+        shown.push_str(before);
+        shown.push_str("REDACTED");
+        let in_token = |c: char| c.is_ascii_alphanumeric() || "-_.=".contains(c);
+        rest = token.trim_start_matches(in_token);
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// Lines that may wait for a slow reader.
+const QUEUE: usize = 8192;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_in_a_target_is_never_shown() {
+        for (target, shown) in [
+            ("/ds-api/user-token?token=eyJh.eyJi.c", "/ds-api/user-token?token=REDACTED"),
+            ("/x?a=1&user-token=zzz&b", "/x?a=1&user-token=REDACTED&b"),
+            ("/x?%74oken=zzz", "/x?%74oken=REDACTED"),
+            ("/x?q=eyJhbGciOi.x-_y&z=1", "/x?q=REDACTED&z=1"),
+            ("/x/eyJhbGciOi.abc/y", "/x/REDACTED/y"),
+            ("/plain?a=b", "/plain?a=b"),
+        ] {
+            assert_eq!(redact_target(target.as_bytes()), shown, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_text_line_stays_one_line() {
+        let line = Line {
+            time: "now".into(),
+            level: "warn",
+            target: "t",
+            message: "two\nlines",
+            more: Some(Fields(vec![("path".into(), "a\nb".into())])),
+        };
+        assert_eq!(as_text(&line), "now WARN  two\\nlines path=\"a\\nb\"\n");
+    }
+}

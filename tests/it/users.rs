@@ -1,0 +1,211 @@
+//! Users in a running gateway: it follows every change, and their tokens do.
+
+use crate::client::{Client, basic, request};
+use crate::command::{Done, eventually};
+use crate::commands::{list, show};
+use crate::contract::ENDPOINT;
+use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
+use crate::jwt;
+use crate::options::{Options, User};
+use crate::platform::Platform;
+use std::fs;
+
+#[test]
+fn a_running_gateway_follows_every_change_and_old_tokens_die_with_it() {
+    let platform = Platform::echo();
+    let gateway = Options::new(&platform)
+        .user(User::new("witness", "wpw", EMAIL, ORGANIZATION))
+        .start();
+    let witness = gateway.login("witness", "wpw").expect("a token");
+    let cli = |arguments: &[&str], input: &str| drop(gateway.folder.cli(arguments, input).ok());
+    let dies =
+        |token: &str, what: &str| eventually(what, || (gateway.status(token) == 401).then_some(()));
+    let log_in = |password: &str| eventually("a log in", || gateway.login(USER, password));
+    // A token minted after the change must be good at its first use: nothing is waited for.
+    let lives = |token: &str, what: &str| assert_eq!(gateway.status(token), 200, "{what}");
+
+    let first = gateway.mint();
+    lives(&first, "fresh");
+    cli(&["user", "passwd", USER, "--password-stdin"], "second");
+    dies(&first, "a new password to end the tokens of the old one");
+    assert_eq!(gateway.login(USER, PASSWORD), None, "the old password");
+    let second = log_in("second");
+    lives(&second, "minted with the new password");
+
+    cli(&["user", "set", USER, "--email", "second@example.com"], "");
+    dies(
+        &second,
+        "changed claims to end the tokens with the old ones",
+    );
+    let third = log_in("second");
+    lives(&third, "minted with the new claims");
+    assert_eq!(jwt::read(&third).1["email"], "second@example.com");
+
+    cli(&["user", "disable", USER], "");
+    dies(&third, "a disabled user's token to die");
+    eventually("no log in for a disabled user", || {
+        gateway.login(USER, "second").is_none().then_some(())
+    });
+    cli(&["user", "enable", USER], "");
+    let fourth = log_in("second");
+    lives(&fourth, "minted after enabling");
+    lives(&fourth, "and again");
+    assert_eq!(gateway.status(&third), 401, "enabling revives nothing");
+
+    cli(&["user", "remove", USER], "");
+    dies(&fourth, "a removed user's token to die");
+    eventually("no log in for a removed user", || {
+        gateway.login(USER, "second").is_none().then_some(())
+    });
+    gateway
+        .folder
+        .add(&User::new(USER, PASSWORD, EMAIL, ORGANIZATION));
+    let fifth = log_in(PASSWORD);
+    lives(&fifth, "minted after the user was added again");
+    for old in [&first, &second, &third, &fourth] {
+        assert_eq!(gateway.status(old), 401, "adding again revives nothing");
+    }
+    lives(&witness, "somebody else's token");
+
+    // Nothing of this is forgotten by a restart.
+    let gateway = gateway.kill().run(&[]);
+    for old in [&first, &second, &third, &fourth] {
+        assert_eq!(gateway.status(old), 401);
+    }
+    assert_eq!(
+        (gateway.status(&fifth), gateway.status(&witness)),
+        (200, 200)
+    );
+    gateway.still_healthy();
+}
+
+/// Vectors of others: the Argon2 reference implementation's test, libxcrypt, and Python's hashlib.
+const IMPORT: &str = r#"
+{"name":"argon","email":"a@example.com","organization":"Main Org.","password":"$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"}
+{"name":"bcrypt","email":"b@example.com","organization":"Main Org.","password":"$2b$10$abcdefghijklmnopqrstuus1WVYqqoT97lnjjYbcK6C5rzUHVXE/i"}
+{"name":"pbkdf","email":"p@example.com","organization":"Société","password":"$pbkdf2-sha256$i=10000,l=32$c2FsdC1vZi10aGUtdGVzdA$joVajS0RvKhEl95klw6hmR+WMsJzzzuOvj23MreVLrw"}
+"#;
+
+fn import(gateway: &Gateway, text: &str) -> Done {
+    let file = gateway.folder.dir.path().join("users.jsonl");
+    fs::write(&file, text).expect("a file");
+    gateway
+        .folder
+        .cli(&["user", "import", file.to_str().expect("a path")], "")
+}
+
+#[test]
+fn imported_users_log_in_with_the_passwords_they_had() {
+    let platform = Platform::echo();
+    let gateway = Options::new(&platform).start();
+    import(&gateway, IMPORT.trim_start()).ok();
+    for (name, password) in [
+        ("argon", "password"),
+        ("bcrypt", "bcrypt-Pässword"),
+        ("pbkdf", "pbkdf2-Pässword"),
+    ] {
+        let token = eventually("an imported user", || gateway.login(name, password));
+        assert_eq!(gateway.status(&token), 200, "{name}");
+        assert_eq!(gateway.login(name, "wrong"), None, "{name}");
+        // The first log in stored the hash anew: that is no new password, and the next one works like it.
+        assert!(gateway.login(name, password).is_some(), "{name}");
+        assert_eq!(gateway.status(&token), 200, "{name}");
+    }
+    assert_eq!(show(&gateway.folder, "pbkdf")["organization"], "Société");
+    gateway.still_healthy();
+}
+
+#[test]
+fn an_import_with_a_bad_line_names_every_bad_line_and_imports_nothing() {
+    let platform = Platform::echo();
+    let gateway = Options::new(&platform).start();
+    let good: Vec<&str> = IMPORT.trim().lines().collect();
+    let line = |name: &str, password: &str| {
+        format!(
+            "{{\"name\":{name:?},\"email\":\"x@example.com\",\"organization\":\"O\",\"password\":{password:?}}}"
+        )
+    };
+    let bad = [
+        "not JSON".to_owned(),
+        line("plain", "a password in the clear"),
+        line("md5", "$1$salt$qJH7.N4xYta3aEG/dfqo/0"),
+        line(
+            "a:b",
+            "$2b$10$abcdefghijklmnopqrstuus1WVYqqoT97lnjjYbcK6C5rzUHVXE/i",
+        ),
+        "{\"name\":\"short\"}".to_owned(),
+        line(
+            "argon",
+            "$2b$10$abcdefghijklmnopqrstuus1WVYqqoT97lnjjYbcK6C5rzUHVXE/i",
+        ),
+        line(
+            "MYUSER",
+            "$2b$10$abcdefghijklmnopqrstuus1WVYqqoT97lnjjYbcK6C5rzUHVXE/i",
+        ),
+    ];
+    let text: Vec<&str> = std::iter::once(good[0])
+        .chain(bad.iter().map(String::as_str))
+        .chain([good[1], good[2]])
+        .collect();
+    let done = import(&gateway, &text.join("\n"));
+    assert_eq!(done.code, Some(65), "{done:?}");
+    for (number, bad) in bad.iter().enumerate() {
+        let number = (number + 2).to_string();
+        let named = |line: &str| {
+            line.split(|c: char| !c.is_ascii_digit())
+                .any(|word| word == number)
+        };
+        assert!(
+            done.stderr.lines().any(named),
+            "line {number} ({bad}) is not named:\n{}",
+            done.stderr
+        );
+    }
+    assert!(
+        !done.stderr.contains("in the clear"),
+        "a password is never shown: {}",
+        done.stderr
+    );
+    assert_eq!(list(&gateway.folder).len(), 1);
+    assert_eq!(gateway.login("argon", "password"), None);
+    gateway.still_healthy();
+}
+
+#[test]
+fn more_log_ins_than_the_pool_holds_are_503_and_cost_nobody_else_anything() {
+    let platform = Platform::echo();
+    let gateway = Options::new(&platform)
+        .set("limits", "login_workers", "1")
+        .set("limits", "login_queue", "1")
+        .start();
+    let token = gateway.mint();
+    let mut clients: Vec<Client> = (0..24).map(|_| gateway.client()).collect();
+    let good = basic(USER, PASSWORD);
+    for client in &mut clients {
+        client.send(request("POST", ENDPOINT, &[("Authorization", &good)]));
+    }
+    assert_eq!(gateway.status(&token), 200, "in the middle of it");
+    let (mut minted, mut refused) = (0, 0);
+    for client in &mut clients {
+        let answer = client.answer().expect("an answer");
+        match answer.status {
+            201 => minted += 1,
+            _ => {
+                answer.is_error(503);
+                assert_eq!(answer.value("retry-after"), "1");
+                refused += 1;
+            }
+        }
+    }
+    assert!(
+        minted > 0 && refused > 0,
+        "{minted} minted, {refused} refused"
+    );
+    assert!(
+        gateway.metric(
+            "ds_gateway_token_requests_total",
+            &["action=\"mint\"", "outcome=\"busy\""]
+        ) >= f64::from(refused)
+    );
+    gateway.still_healthy();
+}
