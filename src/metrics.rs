@@ -201,7 +201,12 @@ impl Metrics {
         families.extend([
             gauge("ds_gateway_build_info", "Always 1; the version is a label.", 1.0, &[("version", VERSION)]),
             gauge("ds_gateway_store_number", "Last store transaction in force here.", number, &[]),
-            gauge("ds_gateway_store_stale", "1 while the store has not been read for max_staleness.", stale, &[]),
+            gauge(
+                "ds_gateway_store_stale",
+                "1 while the store has not been read for max_staleness.",
+                stale,
+                &[],
+            ),
             gauge("ds_gateway_users", "Enabled users known to the gate.", gate.users() as f64, &[]),
             family(
                 "ds_gateway_log_lines_dropped_total",
@@ -239,9 +244,8 @@ impl Cell {
 }
 
 /// Upper bounds of the latency buckets, in seconds.
-const BOUNDS: [f64; 14] = [
-    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
-];
+const BOUNDS: [f64; 14] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 /// Cells of one histogram: the buckets, the one without a bound, the sum in microseconds.
 const HISTOGRAM: usize = BOUNDS.len() + 2;
@@ -262,9 +266,7 @@ impl Hot {
     fn new() -> Result<Self, prometheus::Error> {
         let descriptions = HOT_FAMILIES
             .iter()
-            .map(|(name, help)| {
-                Desc::new((*name).into(), (*help).into(), Vec::new(), Default::default())
-            })
+            .map(|(name, help)| Desc::new((*name).into(), (*help).into(), Vec::new(), Default::default()))
             .collect::<Result<_, _>>()?;
         let lane = || Lane([const { AtomicU64::new(0) }; Cell::COUNT]);
         Ok(Self { lanes: (0..LANES).map(|_| lane()).collect(), descriptions })

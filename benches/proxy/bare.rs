@@ -20,30 +20,18 @@ pub async fn start(platform: SocketAddr) -> Result<Server> {
     let mut command = process::on_proxy_core(std::env::current_exe()?);
     command.args([MODE, &address.to_string(), &platform.to_string()]);
     let process = Running::spawn(command)?;
-    process::until("the bare server answers", async || {
-        load::get(address, "/").await.is_ok()
-    })
-    .await?;
-    Ok(Server {
-        process,
-        http: address,
-    })
+    process::until("the bare server answers", async || load::get(address, "/").await.is_ok()).await?;
+    Ok(Server { process, http: address })
 }
 
 /// Serves until killed.
 pub fn serve(listen: &str, platform: SocketAddr) -> Result<()> {
-    let conf = ServerConf {
-        threads: 1,
-        work_stealing: false,
-        ..ServerConf::default()
-    };
+    let conf = ServerConf { threads: 1, work_stealing: false, ..ServerConf::default() };
     let mut server = pingora::server::Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let mut service = http_proxy_service(
         &server.configuration,
-        Bare {
-            peer: HttpPeer::new(platform, false, String::new()),
-        },
+        Bare { peer: HttpPeer::new(platform, false, String::new()) },
     );
     service.add_tcp(listen);
     server.add_service(service);
@@ -63,11 +51,7 @@ impl ProxyHttp for Bare {
     /// Without the compression module that pingora adds by default, as in the gateway.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn upstream_peer(
-        &self,
-        _session: &mut Session,
-        _ctx: &mut (),
-    ) -> pingora::Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut ()) -> pingora::Result<Box<HttpPeer>> {
         Ok(Box::new(self.peer.clone()))
     }
 }

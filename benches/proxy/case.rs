@@ -32,20 +32,9 @@ pub struct Sample {
 }
 
 impl<'a> Case<'a> {
-    pub fn new(
-        name: &'static str,
-        server: &'a Server,
-        token: Option<&str>,
-        outcome: Outcome,
-    ) -> Self {
+    pub fn new(name: &'static str, server: &'a Server, token: Option<&str>, outcome: Outcome) -> Self {
         let request = load::request(token);
-        Self {
-            name,
-            bar: None,
-            server,
-            request,
-            outcome,
-        }
+        Self { name, bar: None, server, request, outcome }
     }
 
     pub fn at_most(mut self, at_most: f64, against: &'static str) -> Self {
@@ -55,9 +44,7 @@ impl<'a> Case<'a> {
 
     /// Sends `requests` over fresh keep-alive connections. Every answer is checked, and what the platform saw.
     pub async fn sample(&self, platform: &Platform, requests: usize) -> Result<Sample> {
-        self.measure(platform, requests)
-            .await
-            .with_context(|| format!("case: {}", self.name))
+        self.measure(platform, requests).await.with_context(|| format!("case: {}", self.name))
     }
 
     async fn measure(&self, platform: &Platform, requests: usize) -> Result<Sample> {
@@ -72,10 +59,7 @@ impl<'a> Case<'a> {
             Outcome::Forwarded => requests,
             Outcome::Refused => 0,
         };
-        ensure!(
-            seen == expected,
-            "the platform saw {seen} requests, not {expected}"
-        );
+        ensure!(seen == expected, "the platform saw {seen} requests, not {expected}");
         Ok(Sample {
             cpu_us: cpu.as_secs_f64() * 1e6 / requests as f64,
             requests_per_second: requests as f64 / elapsed.as_secs_f64(),

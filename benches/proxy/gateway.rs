@@ -31,10 +31,7 @@ impl Gateway {
     /// Creates all of it, and returns once the gateway has admitted the token.
     pub async fn prepare(folder: PathBuf, platform: SocketAddr, log: AccessLog) -> Result<Self> {
         fs::create_dir(&folder)?;
-        fs::write(
-            folder.join("gateway.toml"),
-            configuration(platform, log == AccessLog::On),
-        )?;
+        fs::write(folder.join("gateway.toml"), configuration(platform, log == AccessLog::On))?;
         OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -42,10 +39,7 @@ impl Gateway {
             .open(folder.join("key"))?
             .write_all(b"a key of the bench, of no use elsewhere")?;
 
-        let mut gateway = Self {
-            folder,
-            token: String::new(),
-        };
+        let mut gateway = Self { folder, token: String::new() };
         let (server, _) = gateway.launch(&["--init"]).await?;
         gateway.add_user()?;
         gateway.token = mint(server.http).await?;
@@ -65,10 +59,7 @@ impl Gateway {
 
     /// The access log goes to a real file, which need not grow with the rounds.
     pub fn truncate_log(&self) -> Result<()> {
-        Ok(OpenOptions::new()
-            .write(true)
-            .open(self.log())?
-            .set_len(0)?)
+        Ok(OpenOptions::new().write(true).open(self.log())?.set_len(0)?)
     }
 
     async fn launch(&self, options: &[&str]) -> Result<(Server, Duration)> {

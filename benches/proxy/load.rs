@@ -60,9 +60,8 @@ impl Platform {
 
 async fn answer_all(mut stream: TcpStream, seen: Arc<AtomicUsize>) -> Result<()> {
     stream.set_nodelay(true)?;
-    let head = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {BODY_BYTES}\r\n\r\n"
-    );
+    let head =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {BODY_BYTES}\r\n\r\n");
     let answer = [head.as_bytes(), &platform_body()].concat();
     let mut buffer = Vec::with_capacity(4096);
     while stream.read_buf(&mut buffer).await? > 0 {
@@ -81,9 +80,7 @@ fn platform_body() -> [u8; BODY_BYTES] {
 
 /// The request of every case: only the token differs.
 pub fn request(token: Option<&str>) -> Arc<[u8]> {
-    let token = token
-        .map(|token| format!("user-token: {token}\r\n"))
-        .unwrap_or_default();
+    let token = token.map(|token| format!("user-token: {token}\r\n")).unwrap_or_default();
     let request = format!(
         "GET /ds-api/pool/42?fields=all HTTP/1.1\r\nhost: bench.example\r\nuser-agent: bench/1\r\naccept: */*\r\n{token}\r\n"
     );
@@ -96,19 +93,11 @@ pub async fn exchange(address: SocketAddr, request: &[u8]) -> Result<Answer> {
 }
 
 pub async fn get(address: SocketAddr, path: &str) -> Result<Answer> {
-    exchange(
-        address,
-        format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").as_bytes(),
-    )
-    .await
+    exchange(address, format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").as_bytes()).await
 }
 
 /// Opens the connections of a burst and uses each once, so that a burst times requests and nothing else.
-pub async fn connect(
-    address: SocketAddr,
-    request: &[u8],
-    outcome: Outcome,
-) -> Result<Vec<Connection>> {
+pub async fn connect(address: SocketAddr, request: &[u8], outcome: Outcome) -> Result<Vec<Connection>> {
     let mut connections = Vec::with_capacity(CONNECTIONS);
     for _ in 0..CONNECTIONS {
         let mut connection = Connection::open(address).await?;
@@ -151,11 +140,7 @@ impl Outcome {
         if answer.status == status && body {
             return Ok(());
         }
-        bail!(
-            "expected {status}, got {} {}",
-            answer.status,
-            String::from_utf8_lossy(&answer.body)
-        )
+        bail!("expected {status}, got {} {}", answer.status, String::from_utf8_lossy(&answer.body))
     }
 }
 
@@ -168,10 +153,7 @@ impl Connection {
     async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
-            buffer: Vec::with_capacity(4096),
-        })
+        Ok(Self { stream, buffer: Vec::with_capacity(4096) })
     }
 
     async fn exchange(&mut self, request: &[u8]) -> Result<Answer> {
@@ -206,8 +188,5 @@ fn parse(bytes: &[u8]) -> Result<Option<Answer>> {
         .trim()
         .parse::<usize>()?;
     let body = rest.get(4..).unwrap_or_default();
-    Ok((body.len() >= length).then(|| Answer {
-        status,
-        body: body.to_vec(),
-    }))
+    Ok((body.len() >= length).then(|| Answer { status, body: body.to_vec() }))
 }

@@ -50,10 +50,7 @@ fn main() -> Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
-        .block_on(bench(
-            number("ROUNDS", ROUNDS)?,
-            number("REQUESTS", REQUESTS)?,
-        ))
+        .block_on(bench(number("ROUNDS", ROUNDS)?, number("REQUESTS", REQUESTS)?))
 }
 
 async fn bench(rounds: usize, requests: usize) -> Result<()> {
@@ -78,12 +75,7 @@ async fn bench(rounds: usize, requests: usize) -> Result<()> {
     let cases = [
         Case::new(BARE, &bare, valid, Forwarded),
         Case::new(VALID, &quiet_server, valid, Forwarded).at_most(1.25, BARE),
-        Case::new(
-            "valid token, access log on",
-            &logging_server,
-            Some(&logging.token),
-            Forwarded,
-        ),
+        Case::new("valid token, access log on", &logging_server, Some(&logging.token), Forwarded),
         Case::new("no token", &quiet_server, None, Refused).at_most(0.5, VALID),
         Case::new("forged token", &quiet_server, Some(&forged), Refused).at_most(0.5, VALID),
     ];
@@ -104,11 +96,7 @@ async fn bench(rounds: usize, requests: usize) -> Result<()> {
         logging.truncate_log()?;
         eprintln!("round {round} of {rounds}");
     }
-    report.finish(&AtRest {
-        starts,
-        resident_mb,
-        resident_after_mb: quiet_server.process.resident_mb()?,
-    })
+    report.finish(&AtRest { starts, resident_mb, resident_after_mb: quiet_server.process.resident_mb()? })
 }
 
 /// A number from the environment.
@@ -116,9 +104,7 @@ fn number(name: &str, default: usize) -> Result<usize> {
     let Ok(value) = std::env::var(name) else {
         return Ok(default);
     };
-    let number = value
-        .parse()
-        .with_context(|| format!("{name}={value} is no number"))?;
+    let number = value.parse().with_context(|| format!("{name}={value} is no number"))?;
     ensure!(number > 0, "{name} must be above zero");
     Ok(number)
 }

@@ -32,9 +32,7 @@ pub struct CpuTimes(HashMap<String, Duration>);
 impl Running {
     /// Of a command from [`on_proxy_core`].
     pub fn spawn(mut command: Command) -> Result<Self> {
-        Ok(Self(
-            command.stdin(Stdio::null()).spawn().context("taskset")?,
-        ))
+        Ok(Self(command.stdin(Stdio::null()).spawn().context("taskset")?))
     }
 
     /// Whether it ended by itself.
@@ -49,10 +47,7 @@ impl Running {
             let thread = thread?;
             let schedstat = fs::read_to_string(thread.path().join("schedstat"))?;
             let on_cpu = schedstat.split(' ').next().context("schedstat")?.parse()?;
-            times.insert(
-                thread.file_name().to_string_lossy().into_owned(),
-                Duration::from_nanos(on_cpu),
-            );
+            times.insert(thread.file_name().to_string_lossy().into_owned(), Duration::from_nanos(on_cpu));
         }
         Ok(CpuTimes(times))
     }
@@ -63,19 +58,14 @@ impl Running {
         Ok(now
             .0
             .iter()
-            .map(|(thread, time)| {
-                time.saturating_sub(before.0.get(thread).copied().unwrap_or_default())
-            })
+            .map(|(thread, time)| time.saturating_sub(before.0.get(thread).copied().unwrap_or_default()))
             .sum())
     }
 
     /// Resident memory.
     pub fn resident_mb(&self) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .context("VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
     }
 }
@@ -96,10 +86,7 @@ pub fn on_proxy_core(program: impl AsRef<OsStr>) -> Command {
 
 /// Pins this process; not by the system call, which would need `unsafe`.
 pub fn pin_this_to(core: usize) -> Result<()> {
-    ensure!(
-        std::thread::available_parallelism()?.get() > core,
-        "the bench needs two cores"
-    );
+    ensure!(std::thread::available_parallelism()?.get() > core, "the bench needs two cores");
     let pinned = Command::new("taskset")
         .args(["-pc", &core.to_string(), &std::process::id().to_string()])
         .stdout(Stdio::null())
@@ -127,18 +114,9 @@ pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) -> Result<(
 /// Cores, processor and kernel.
 pub fn machine() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cores = cpuinfo
-        .lines()
-        .filter(|line| line.starts_with("processor"))
-        .count();
-    let model = cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .unwrap_or(": unknown processor");
+    let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+    let model =
+        cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown processor");
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!(
-        "{cores} cores, {}, Linux {}",
-        model.trim_start_matches(['\t', ':', ' ']),
-        kernel.trim()
-    )
+    format!("{cores} cores, {}, Linux {}", model.trim_start_matches(['\t', ':', ' ']), kernel.trim())
 }

@@ -37,16 +37,8 @@ impl Report {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
         fs::create_dir_all(&folder)?;
         let path = folder.join("proxy.jsonl");
-        let rows = cases.iter().map(|case| Row {
-            name: case.name,
-            bar: case.bar,
-            samples: Vec::new(),
-        });
-        Ok(Self {
-            rows: rows.collect(),
-            file: File::create(&path)?,
-            path,
-        })
+        let rows = cases.iter().map(|case| Row { name: case.name, bar: case.bar, samples: Vec::new() });
+        Ok(Self { rows: rows.collect(), file: File::create(&path)?, path })
     }
 
     /// A sample of the case at `index`; every case gets one a round.
@@ -84,10 +76,7 @@ impl Report {
                     "resident, before the first request | {resident:.1} MB | < {RESIDENT_BAR_MB} MB: {}",
                     verdict(resident < RESIDENT_BAR_MB)
                 ),
-                format!(
-                    "resident, after the load | {:.1} MB | reported",
-                    at_rest.resident_after_mb
-                ),
+                format!("resident, after the load | {:.1} MB | reported", at_rest.resident_after_mb),
             ],
         );
         println!("Every sample: {}", self.path.display());
@@ -121,9 +110,7 @@ impl Report {
         let against = self.rows.iter().find(|row| row.name == against);
         let others = against.map_or(&[][..], |row| &row.samples);
         let pairs = row.samples.iter().zip(others);
-        pairs
-            .map(|(one, other)| one.cpu_us / other.cpu_us)
-            .collect()
+        pairs.map(|(one, other)| one.cpu_us / other.cpu_us).collect()
     }
 
     fn line(&mut self, line: &Value) -> Result<()> {

@@ -49,9 +49,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Configuration(faults) => {
-                faults.iter().try_for_each(|fault| writeln!(f, "{fault}"))
-            }
+            Self::Configuration(faults) => faults.iter().try_for_each(|fault| writeln!(f, "{fault}")),
             Self::Refused(text) => f.write_str(text),
         }
     }
@@ -69,10 +67,13 @@ pub struct Hooks {
     /// More services in the same process.
     pub services: Vec<Box<dyn ServiceWithDependents>>,
     /// Told where the gateway listens, once it does.
-    pub announce: Option<Box<dyn FnOnce(&Listening)>>,
+    pub announce: Option<fn(&Listening)>,
     /// Called before the process ends, however it is asked to.
-    pub on_exit: Option<Box<dyn FnOnce() + Send>>,
+    pub on_exit: Option<OnExit>,
 }
+
+/// The last thing that a caller wants done.
+pub type OnExit = Box<dyn FnOnce() + Send>;
 
 /// Where the gateway listens, ports chosen.
 #[derive(Debug, Default)]
@@ -91,12 +92,15 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
         log::warn!("{warning}");
     }
     let clock = Clock::start();
-    let state = State::open(&config.server.state_dir, &config.store, config.keys, Opening::Run, creation, wall())?;
+    let state =
+        State::open(&config.server.state_dir, &config.store, config.keys, Opening::Run, creation, wall())?;
     let mut reader = state.store.connect().map_err(StartError::refused)?;
     let standing = load(&mut reader).map_err(StartError::refused)?;
     drop(reader);
     if standing.users() == 0 {
-        log::warn!("there are no users yet; add one with `ds-gateway user add NAME --email … --organization … --config …`");
+        log::warn!(
+            "there are no users yet; add one with `ds-gateway user add NAME --email … --organization … --config …`"
+        );
     }
 
     let metrics = Arc::new(Metrics::new().map_err(StartError::refused)?);
@@ -106,7 +110,9 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     let pair = match config.server.certificate {
         Some(pair) => Some(pair),
         None if config.server.https.is_empty() => None,
-        None => Some(self_signed(&config.server.state_dir, &config.server.https).map_err(StartError::refused)?),
+        None => {
+            Some(self_signed(&config.server.state_dir, &config.server.https).map_err(StartError::refused)?)
+        }
     };
 
     let https = bind("https", &config.server.https)?;
@@ -138,7 +144,8 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
         metrics: Arc::clone(&metrics),
         sink: sink.clone(),
     };
-    let guarded = Guarded::new(http_proxy(&server.configuration, gateway), config.limits, Arc::clone(&metrics));
+    let guarded =
+        Guarded::new(http_proxy(&server.configuration, gateway), config.limits, Arc::clone(&metrics));
     let mut front = Prebound::new("gateway", guarded, http);
     if let Some(pair) = &pair {
         front = front.with_tls(https, pair).map_err(StartError::refused)?;
@@ -150,7 +157,8 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
         sink: sink.clone(),
         stopping: Arc::clone(&stopping),
     };
-    let _follower = Follower::start(state.store, gate, move || clock.uptime()).map_err(StartError::refused)?;
+    let _follower =
+        Follower::start(state.store, gate, move || clock.uptime()).map_err(StartError::refused)?;
 
     server.add_service(front);
     server.add_service(Prebound::new("admin", app, admin).with_threads(1));
@@ -178,18 +186,13 @@ pub fn plain_service<A: ServeHttp + Send + Sync + 'static>(
 }
 
 fn bind(kind: &'static str, addresses: &[SocketAddr]) -> Result<Vec<Bound>, StartError> {
-    addresses
-        .iter()
-        .map(|address| Bound::bind(kind, *address).map_err(StartError::refused))
-        .collect()
+    addresses.iter().map(|address| Bound::bind(kind, *address).map_err(StartError::refused)).collect()
 }
 
 fn announce(listening: &Listening) {
-    for (listener, addresses) in [
-        ("https", &listening.https),
-        ("http", &listening.http),
-        ("admin", &listening.admin),
-    ] {
+    for (listener, addresses) in
+        [("https", &listening.https), ("http", &listening.http), ("admin", &listening.admin)]
+    {
         for address in addresses {
             log::info!(listener, address:%; "listening");
         }

@@ -10,6 +10,7 @@ use pingora::server::{ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora::services::background::{BackgroundService, GenBackgroundService, background_service};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::OnExit;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
 
@@ -59,15 +60,11 @@ pub(super) struct Draining(Arc<Inner>);
 struct Inner {
     metrics: Arc<Metrics>,
     sink: Sink,
-    on_exit: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    on_exit: Mutex<Option<OnExit>>,
 }
 
 impl Draining {
-    pub(super) fn new(
-        metrics: Arc<Metrics>,
-        sink: Sink,
-        on_exit: Option<Box<dyn FnOnce() + Send>>,
-    ) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>, sink: Sink, on_exit: Option<OnExit>) -> Self {
         Self(Arc::new(Inner { metrics, sink, on_exit: Mutex::new(on_exit) }))
     }
 

@@ -75,9 +75,7 @@ pub fn read<'r>(
     inspect_auth: InspectAuth,
 ) -> Result<TokenRequest<'r>, Refusal> {
     match method {
-        "POST" => Ok(TokenRequest::Mint {
-            credentials: basic(authorization)?,
-        }),
+        "POST" => Ok(TokenRequest::Mint { credentials: basic(authorization)? }),
         "GET" => {
             let token = token_parameter(query.unwrap_or_default())?;
             let credentials = match inspect_auth {
@@ -92,9 +90,8 @@ pub fn read<'r>(
 
 /// The one value of `token` or `user-token` in a query.
 fn token_parameter(query: &[u8]) -> Result<Cow<'_, str>, Refusal> {
-    let mut values = form_urlencoded::parse(query)
-        .filter(|(name, _)| is_token_parameter(name))
-        .map(|(_, value)| value);
+    let mut values =
+        form_urlencoded::parse(query).filter(|(name, _)| is_token_parameter(name)).map(|(_, value)| value);
     match (values.next(), values.next()) {
         (Some(token), None) if !token.is_empty() => Ok(token),
         _ => Err(Refusal::TokenParameter),

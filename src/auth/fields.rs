@@ -71,9 +71,7 @@ impl ManagedFields {
 
 /// Equal, with `_` and `.` of `name` read as `-`.
 fn reads_as(name: &[u8], managed: &[u8]) -> bool {
-    let reads = |(&have, &want): (&u8, &u8)| {
-        have == want || (want == b'-' && (have == b'_' || have == b'.'))
-    };
+    let reads = |(&have, &want): (&u8, &u8)| have == want || (want == b'-' && (have == b'_' || have == b'.'));
     name.len() == managed.len() && name.iter().zip(managed).all(reads)
 }
 

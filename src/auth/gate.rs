@@ -124,11 +124,7 @@ impl Gate {
         let verified = token::verify(token, &self.keys, &self.rules)?;
         verified.check_time(moment.now, &self.rules)?;
         self.standing.load().check(&verified, &self.rules)?;
-        Ok(Permit {
-            id: verified.id,
-            identity: verified.identity,
-            expires_at: verified.expires_at,
-        })
+        Ok(Permit { id: verified.id, identity: verified.identity, expires_at: verified.expires_at })
     }
 
     /// Has the store not been read for longer than `max_staleness`?
@@ -145,10 +141,7 @@ impl Gate {
 
     /// Changes the standing in one step: a request sees all of the change or, if it fails, none of it.
     /// There is one follower, so no two changes meet.
-    pub fn update<E>(
-        &self,
-        change: impl FnOnce(&mut Standing) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub fn update<E>(&self, change: impl FnOnce(&mut Standing) -> Result<(), E>) -> Result<(), E> {
         let mut standing = Standing::clone(&self.standing.load());
         change(&mut standing)?;
         self.standing.store(standing.into());

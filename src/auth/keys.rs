@@ -100,9 +100,7 @@ impl KeyError {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::TooShort => "is shorter than 32 bytes; make one with `openssl rand -base64 48`",
-            Self::TooUniform => {
-                "has fewer than 8 different bytes; make one with `openssl rand -base64 48`"
-            }
+            Self::TooUniform => "has fewer than 8 different bytes; make one with `openssl rand -base64 48`",
             Self::Pem => "is a PEM file; an HMAC key is a random secret, not a certificate or key pair",
             Self::RepeatedKid => "has the `kid` of another key; give each key its own",
             Self::BadKid => "has a `kid` that is not 1-64 characters of A-Z a-z 0-9 . _ -",
@@ -131,12 +129,7 @@ pub struct Key {
 
 impl Key {
     /// Checks the secret and prepares it. `foreign` admits tokens that were not minted here.
-    pub fn new(
-        kid: &str,
-        algorithm: Algorithm,
-        secret: &Secret,
-        foreign: bool,
-    ) -> Result<Self, KeyError> {
+    pub fn new(kid: &str, algorithm: Algorithm, secret: &Secret, foreign: bool) -> Result<Self, KeyError> {
         let kid_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if kid.is_empty() || kid.len() > 64 || !kid.bytes().all(kid_byte) {
             return Err(KeyError::BadKid);
@@ -190,13 +183,8 @@ impl Key {
     /// Is `signature` (base64url) this key's over `message`? In constant time.
     pub(super) fn verifies(&self, message: &[u8], signature: &str) -> bool {
         hmac::install();
-        jsonwebtoken::crypto::verify(
-            signature,
-            message,
-            &self.decoding,
-            self.algorithm.library(),
-        )
-        .unwrap_or(false)
+        jsonwebtoken::crypto::verify(signature, message, &self.decoding, self.algorithm.library())
+            .unwrap_or(false)
     }
 
     /// A signed token with this key's `kid` and algorithm in its header.
@@ -231,10 +219,7 @@ impl KeyRing {
     pub fn new(keys: Vec<Key>) -> Result<Self, KeyError> {
         let mut keys = keys.into_iter();
         let signer = keys.next().ok_or(KeyError::EmptyRing)?;
-        let mut ring = Self {
-            signer,
-            others: Vec::new(),
-        };
+        let mut ring = Self { signer, others: Vec::new() };
         for key in keys {
             if ring.by_kid(key.kid()).is_some() {
                 return Err(KeyError::RepeatedKid);
@@ -276,11 +261,7 @@ mod tests {
             ("k", b"", Some(KeyError::TooShort)),
             ("k", b"0123456789abcdef0123456789abcde", Some(KeyError::TooShort)),
             ("k", &[b'x'; 64], Some(KeyError::TooUniform)),
-            (
-                "k",
-                b"-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQ",
-                Some(KeyError::Pem),
-            ),
+            ("k", b"-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQ", Some(KeyError::Pem)),
             ("", good, Some(KeyError::BadKid)),
             ("../../etc/passwd", good, Some(KeyError::BadKid)),
         ] {
@@ -293,10 +274,7 @@ mod tests {
         let one = || key("one", b"0123456789abcdef0123456789abcdef").unwrap();
         let two = || key("two", b"fedcba9876543210fedcba9876543210").unwrap();
         assert_eq!(KeyRing::new(vec![]).err(), Some(KeyError::EmptyRing));
-        assert_eq!(
-            KeyRing::new(vec![one(), one()]).err(),
-            Some(KeyError::RepeatedKid)
-        );
+        assert_eq!(KeyRing::new(vec![one(), one()]).err(), Some(KeyError::RepeatedKid));
         let ring = KeyRing::new(vec![one(), two()]).unwrap();
         assert_eq!(ring.signer().kid(), "one");
         assert_eq!(ring.by_kid("two").map(Key::kid), Some("two"));

@@ -115,11 +115,7 @@ impl Phc {
                 && hash.version == Some(Version::V0x13.into())
                 && Params::try_from(&hash).is_ok_and(|params| {
                     (params.m_cost(), params.t_cost(), params.p_cost())
-                        == (
-                            Params::DEFAULT_M_COST,
-                            Params::DEFAULT_T_COST,
-                            Params::DEFAULT_P_COST,
-                        )
+                        == (Params::DEFAULT_M_COST, Params::DEFAULT_T_COST, Params::DEFAULT_P_COST)
                 })
         })
     }

@@ -79,11 +79,8 @@ impl PublicRoute {
     }
 
     fn matches(&self, method: &str, path: &[u8]) -> bool {
-        let hit = if self.prefix {
-            path.starts_with(self.path.as_bytes())
-        } else {
-            path == self.path.as_bytes()
-        };
+        let hit =
+            if self.prefix { path.starts_with(self.path.as_bytes()) } else { path == self.path.as_bytes() };
         hit && self.methods.iter().any(|allowed| **allowed == *method)
     }
 }
@@ -129,11 +126,7 @@ impl Policy {
             return Ok(Route::Subtree);
         }
         if !is_canonical(path) {
-            return if self.strict_paths {
-                Err(TargetError::NotCanonical)
-            } else {
-                Ok(Route::Protected)
-            };
+            return if self.strict_paths { Err(TargetError::NotCanonical) } else { Ok(Route::Protected) };
         }
         if !has_body && self.public.iter().any(|route| route.matches(method, path)) {
             return Ok(Route::Public(PublicPass(())));

@@ -104,9 +104,7 @@ impl Reply {
             }
             Refusal::Credentials => Self::error(401, "wrong or missing credentials")
                 .with("WWW-Authenticate", r#"Basic realm="ds-api", charset="UTF-8""#),
-            Refusal::TokenParameter => {
-                Self::error(400, "exactly one token is needed: ?token=<user-token>")
-            }
+            Refusal::TokenParameter => Self::error(400, "exactly one token is needed: ?token=<user-token>"),
         }
     }
 
@@ -126,9 +124,7 @@ impl Reply {
             Malformed::Target(TargetError::NotOriginForm) => {
                 Self::error(400, "the request target must be a path that begins with /")
             }
-            Malformed::Target(TargetError::EncodedNul) => {
-                Self::error(400, "the path must not contain %00")
-            }
+            Malformed::Target(TargetError::EncodedNul) => Self::error(400, "the path must not contain %00"),
             Malformed::Target(TargetError::NotCanonical) => {
                 Self::error(400, "the path must be in its canonical form")
             }
@@ -186,11 +182,7 @@ impl Reply {
 
     fn error(status: u16, sentence: &'static str) -> Self {
         // The sentences are ours and contain nothing that JSON would escape; a test holds them to it.
-        Self {
-            status,
-            fields: Vec::new(),
-            body: format!("{{\"error\": \"{sentence}\"}}").into(),
-        }
+        Self { status, fields: Vec::new(), body: format!("{{\"error\": \"{sentence}\"}}").into() }
     }
 
     fn json(status: u16, body: &impl Serialize) -> Self {
@@ -238,7 +230,9 @@ mod tests {
             Malformed::Unreadable,
         ];
         let faults = [PlatformFault::Unreachable, PlatformFault::TimedOut];
-        let replies = Denial::ALL.into_iter().map(Reply::denied)
+        let replies = Denial::ALL
+            .into_iter()
+            .map(Reply::denied)
             .chain(refusals.into_iter().map(Reply::refused))
             .chain(malformed.into_iter().map(Reply::malformed))
             .chain(faults.into_iter().map(Reply::platform))

@@ -161,11 +161,8 @@ mod tests {
 
     #[test]
     fn a_mark_ends_what_came_before_and_spares_what_came_after() {
-        for subject in [
-            Subject::Everybody,
-            Subject::User("anna".into()),
-            Subject::Organization("org".into()),
-        ] {
+        for subject in [Subject::Everybody, Subject::User("anna".into()), Subject::Organization("org".into())]
+        {
             let mut standing = Standing::default();
             standing.know("anna".into());
             standing.raise(subject.clone(), mark(10, 1000, false));

@@ -5,9 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Whole seconds since 1970-01-01T00:00:00Z, the `NumericDate` of RFC 7519 §2 without its fractions.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UnixTime(pub u64);
 
@@ -26,9 +24,8 @@ impl UnixTime {
 /// `YYYY-MM-DD HH:MM:SS` in UTC, the form of `expire_time` in the published API.
 impl fmt::Display for UnixTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let moment = i64::try_from(self.0)
-            .ok()
-            .and_then(|seconds| chrono::DateTime::from_timestamp(seconds, 0));
+        let moment =
+            i64::try_from(self.0).ok().and_then(|seconds| chrono::DateTime::from_timestamp(seconds, 0));
         match moment {
             Some(moment) => write!(f, "{}", moment.format("%Y-%m-%d %H:%M:%S")),
             None => f.write_str("9999-12-31 23:59:59"),

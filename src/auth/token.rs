@@ -109,9 +109,7 @@ impl Verified {
         if self.expires_at <= now {
             return Err(Denial::TokenExpired);
         }
-        if self.issued_at > now.plus(rules.max_skew)
-            || self.not_before.is_some_and(|moment| moment > now)
-        {
+        if self.issued_at > now.plus(rules.max_skew) || self.not_before.is_some_and(|moment| moment > now) {
             return Err(Denial::TokenNotYetValid);
         }
         Ok(())
@@ -246,21 +244,14 @@ fn decode<T: serde::de::DeserializeOwned>(part: &str) -> Option<T> {
 }
 
 /// The key that the header names, or else the foreign key whose signature it is.
-fn choose_key<'k>(
-    header: &Header,
-    parts: &Parts<'_>,
-    keys: &'k KeyRing,
-) -> Result<&'k Key, Denial> {
+fn choose_key<'k>(header: &Header, parts: &Parts<'_>, keys: &'k KeyRing) -> Result<&'k Key, Denial> {
     let algorithm = Algorithm::parse(&header.alg).ok_or(Denial::TokenAlgorithm)?;
     if let Some(kid) = header.kid.as_deref() {
         let key = keys.by_kid(kid).ok_or(Denial::TokenKey)?;
         if key.algorithm() != algorithm {
             return Err(Denial::TokenAlgorithm);
         }
-        return key
-            .verifies(parts.signed, parts.signature)
-            .then_some(key)
-            .ok_or(Denial::TokenSignature);
+        return key.verifies(parts.signed, parts.signature).then_some(key).ok_or(Denial::TokenSignature);
     }
     let mut denial = Denial::TokenKey;
     for key in keys.iter().filter(|key| key.foreign()) {
@@ -339,9 +330,7 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(source: D) -> Result<
 
 /// Header members that change what a token means or where its key comes from. `crit` announces members
 /// that must be understood (RFC 7515 §4.1.11); none is.
-const REFUSED_MEMBERS: [&str; 9] = [
-    "crit", "b64", "jku", "jwk", "x5u", "x5c", "zip", "enc", "cty",
-];
+const REFUSED_MEMBERS: [&str; 9] = ["crit", "b64", "jku", "jwk", "x5u", "x5c", "zip", "enc", "cty"];
 
 #[cfg(test)]
 mod tests;

@@ -21,9 +21,9 @@ use crate::clock::wall;
 use crate::config::Config;
 use crate::edge::listener::Bound;
 use crate::logging::Sink;
+use crate::store::StoreError;
 use crate::store::sqlite::Opening;
 use crate::store::users::{Act, NewUser, UserError, add};
-use crate::store::StoreError;
 
 /// `ds-gateway demo`
 #[derive(Args, Debug)]
@@ -35,10 +35,8 @@ pub(super) struct Demo {
 
 impl Demo {
     pub(super) fn execute(self) -> Result<(), Failure> {
-        let folder = tempfile::Builder::new()
-            .prefix("ds-gateway-demo-")
-            .tempdir()
-            .map_err(Failure::cannot_start)?;
+        let folder =
+            tempfile::Builder::new().prefix("ds-gateway-demo-").tempdir().map_err(Failure::cannot_start)?;
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let platform = Bound::bind("platform", any).map_err(Failure::cannot_start)?;
         let config = configuration(folder.path(), self.port, platform.address())?;
@@ -48,7 +46,7 @@ impl Demo {
         let config = configuration(folder.path(), self.port, platform.address())?;
         let hooks = Hooks {
             services: vec![app::plain_service("platform", Echo, platform)],
-            announce: Some(Box::new(explain)),
+            announce: Some(explain),
             on_exit: Some(Box::new(move || drop(folder))),
         };
         let outcome = app::run(config, Creation::IfNew, &sink, hooks);

@@ -146,10 +146,8 @@ impl User {
             Action::Enable { name, config } => apply(&config, &name, &Change::Enable, "enabled")?,
             Action::Remove { name, config } => apply(&config, &name, &Change::Remove, "removed")?,
             Action::List { json, config } => {
-                let rows: Vec<Row> = users::list(&open(&config)?.connect()?)?
-                    .into_iter()
-                    .map(Row::from)
-                    .collect();
+                let rows: Vec<Row> =
+                    users::list(&open(&config)?.connect()?)?.into_iter().map(Row::from).collect();
                 if json { print_json(&rows)? } else { print_table(&rows) }
             }
             Action::Show { name, json, config } => {
@@ -333,10 +331,7 @@ fn print_table(rows: &[Row]) {
     println!("{:name$}  {:organization$}  {:email$}  STATE", "NAME", "ORGANIZATION", "EMAIL");
     for row in rows {
         let state = if row.disabled { "disabled" } else { "enabled" };
-        println!(
-            "{:name$}  {:organization$}  {:email$}  {state}",
-            row.name, row.organization, row.email
-        );
+        println!("{:name$}  {:organization$}  {:email$}  {state}", row.name, row.organization, row.email);
     }
 }
 
@@ -400,10 +395,8 @@ fn import(file: &Path, store: &Store) -> Result<(), Failure> {
     }
     if !faults.is_empty() {
         faults.sort();
-        let lines: Vec<String> = faults
-            .iter()
-            .map(|(number, text)| format!("{}:{number}: {text}", file.display()))
-            .collect();
+        let lines: Vec<String> =
+            faults.iter().map(|(number, text)| format!("{}:{number}: {text}", file.display())).collect();
         return Err(Failure::no_such(format!("nothing was imported\n{}", lines.join("\n"))));
     }
     outcome?;

@@ -50,8 +50,8 @@ pub(super) fn read_keys(entries: &[KeyEntry], base: &Path) -> Result<KeyRing, Ve
 }
 
 fn read_key(entry: &KeyEntry, base: &Path) -> Result<Key, String> {
-    let algorithm = Algorithm::parse(&entry.algorithm)
-        .ok_or("has an unknown algorithm: use HS256, HS384 or HS512")?;
+    let algorithm =
+        Algorithm::parse(&entry.algorithm).ok_or("has an unknown algorithm: use HS256, HS384 or HS512")?;
     let secret = read_secret(&base.join(&entry.file))?;
     Key::new(&entry.kid, algorithm, &secret, entry.foreign).map_err(|error| error.to_string())
 }

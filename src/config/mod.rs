@@ -180,18 +180,9 @@ impl Config {
         let log = read_log(source.section("log"));
         let (faults, asked) = source.finish();
         let config = match (server, platform) {
-            (Some(server), Some(platform)) if faults.is_empty() => Ok(Self {
-                server,
-                admin,
-                platform,
-                token,
-                inspect_auth,
-                keys,
-                routes,
-                store,
-                limits,
-                log,
-            }),
+            (Some(server), Some(platform)) if faults.is_empty() => {
+                Ok(Self { server, admin, platform, token, inspect_auth, keys, routes, store, limits, log })
+            }
             _ => Err(faults),
         };
         (config, asked)
@@ -424,8 +415,16 @@ fn parse_server(url: &str) -> Result<(Scheme, String), &'static str> {
 fn read_field_name(section: &mut Section<'_>, key: &str, default: &str) -> String {
     let name: String = section.or(key, default.to_owned(), "write a header name such as \"X-DS-User\"");
     let token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    let reserved = ["user-token", "authorization", "host", "connection", "content-length",
-        "transfer-encoding", "cookie", "x-request-id"];
+    let reserved = [
+        "user-token",
+        "authorization",
+        "host",
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "cookie",
+        "x-request-id",
+    ];
     if name.is_empty() || !name.bytes().all(token) {
         section.fault(key, "must be letters, digits and hyphens");
     } else if reserved.contains(&name.to_ascii_lowercase().as_str()) {
@@ -440,11 +439,7 @@ fn read_token(mut section: Section<'_>, base: &Path) -> (TokenRules, InspectAuth
         max_lifetime: read_duration(&mut section, "max_lifetime", 25 * 3600).as_secs(),
         max_skew: read_duration(&mut section, "max_skew", 5).as_secs(),
         max_bytes: section.or("max_bytes", 8192, "write a number of bytes"),
-        unknown_users: section.or(
-            "unknown_users",
-            UnknownUsers::Refuse,
-            "write \"refuse\" or \"accept\"",
-        ),
+        unknown_users: section.or("unknown_users", UnknownUsers::Refuse, "write \"refuse\" or \"accept\""),
     };
     if rules.lifetime == 0 {
         section.fault("lifetime", "must be at least one second");
@@ -461,8 +456,7 @@ fn read_token(mut section: Section<'_>, base: &Path) -> (TokenRules, InspectAuth
     if !(512..=65_536).contains(&rules.max_bytes) {
         section.fault("max_bytes", "must be between 512 and 65536");
     }
-    let inspect =
-        section.or("inspect_auth", InspectAuth::Basic, "write \"basic\" or \"token\"");
+    let inspect = section.or("inspect_auth", InspectAuth::Basic, "write \"basic\" or \"token\"");
     let cure = "write a list such as [{ kid = \"2026-11\", algorithm = \"HS256\", file = \"…\" }]";
     let entries: Option<Vec<files::KeyEntry>> = section.optional("keys", cure);
     let keys = match entries {
@@ -495,10 +489,8 @@ struct PublicMethods {
 fn read_routes(mut section: Section<'_>) -> Policy {
     let cure = "write a list of \"/path\", \"/folder/*\" or { path = \"…\", methods = [\"OPTIONS\"] }";
     let entries: Vec<PublicEntry> = section.or("public", Vec::new(), cure);
-    let mut policy = Policy {
-        public: Vec::new(),
-        strict_paths: section.or("strict_paths", false, "write true or false"),
-    };
+    let mut policy =
+        Policy { public: Vec::new(), strict_paths: section.or("strict_paths", false, "write true or false") };
     for entry in entries {
         let (path, methods) = match entry {
             PublicEntry::Path(path) => (path, Vec::new()),
@@ -527,8 +519,7 @@ fn read_routes(mut section: Section<'_>) -> Policy {
 }
 
 fn read_store(mut section: Section<'_>, state_dir: &Path) -> StoreSettings {
-    let url: String =
-        section.or("url", "sqlite:gateway.db".into(), "write \"sqlite:\" and a file name");
+    let url: String = section.or("url", "sqlite:gateway.db".into(), "write \"sqlite:\" and a file name");
     let path = match url.strip_prefix("sqlite:") {
         Some(name) if !name.is_empty() => state_dir.join(name),
         _ => {

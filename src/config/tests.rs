@@ -145,9 +145,8 @@ fn a_key_file_must_be_private_and_strong() {
     let read = |mode: u32, secret: &str| {
         std::fs::write(&path, secret).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        let text = format!(
-            "{MINIMAL}[token]\nkeys = [{{ kid = \"k\", algorithm = \"HS256\", file = {path:?} }}]\n"
-        );
+        let text =
+            format!("{MINIMAL}[token]\nkeys = [{{ kid = \"k\", algorithm = \"HS256\", file = {path:?} }}]\n");
         parse(&text, &[]).map(|_| ())
     };
     let strong = "0123456789abcdef0123456789abcdef\n";

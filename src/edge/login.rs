@@ -83,8 +83,7 @@ fn work(store: &Store, jobs: &Mutex<Receiver<Job>>) {
         } else {
             let check = || login(store, &mut connection, &job.credentials);
             // A panic must not cost the pool one of its few workers.
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(check))
-                .unwrap_or(Err(LoginError::Busy))
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).unwrap_or(Err(LoginError::Busy))
         };
         if matches!(outcome, Err(LoginError::Store(_))) {
             connection = None;
@@ -115,10 +114,7 @@ fn login(
     }
 }
 
-fn open<'c>(
-    store: &Store,
-    connection: &'c mut Option<Connection>,
-) -> Result<&'c Connection, StoreError> {
+fn open<'c>(store: &Store, connection: &'c mut Option<Connection>) -> Result<&'c Connection, StoreError> {
     Ok(match connection {
         Some(connection) => connection,
         None => connection.insert(store.connect()?),

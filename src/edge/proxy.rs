@@ -215,12 +215,7 @@ impl ProxyHttp for Gateway {
         error
     }
 
-    async fn fail_to_proxy(
-        &self,
-        session: &mut Session,
-        error: &Error,
-        ctx: &mut Ctx,
-    ) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
         ctx.fault = Some(error.etype().as_str());
         let reply = reply_to(error);
         let error_code = reply.as_ref().map_or(0, |reply| reply.status);
@@ -395,9 +390,7 @@ fn reply_to(error: &Error) -> Option<Reply> {
         ) => Some(Reply::platform(PlatformFault::TimedOut)),
         (ErrorSource::Upstream, _) => Some(Reply::platform(PlatformFault::Unreachable)),
         (ErrorSource::Downstream, _) if downstream_gone => None,
-        (ErrorSource::Downstream, ErrorType::ReadTimedout) => {
-            Some(Reply::malformed(Malformed::BodyTimeout))
-        }
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(Reply::malformed(Malformed::BodyTimeout)),
         (ErrorSource::Downstream, _) => Some(Reply::malformed(Malformed::Unreadable)),
         (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Reply::internal()),
     }

@@ -1,8 +1,7 @@
 //! A request as the rules see it: read once, refused where its form has more than one meaning.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderName, Version};
 
@@ -220,10 +219,7 @@ mod tests {
                 &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
                 Err(Malformed::Framing),
             ),
-            (
-                &[host, ("transfer-encoding", "chunked"), ("content-length", "7")],
-                Err(Malformed::Framing),
-            ),
+            (&[host, ("transfer-encoding", "chunked"), ("content-length", "7")], Err(Malformed::Framing)),
         ] {
             assert_eq!(read(fields).map(|(_, body)| body), expected, "{fields:?}");
         }

@@ -11,9 +11,9 @@ use crate::auth::reply::Reply;
 use crate::auth::token::{Minted, TokenId};
 use crate::clock::Clock;
 use crate::metrics::{TokenAction, TokenOutcome};
+use crate::store::StoreError;
 use crate::store::users::{Act, MintOutcome, User, mint, rehash};
 use crate::store::writer::Writer;
-use crate::store::StoreError;
 
 /// All that the endpoint needs.
 pub struct TokenEndpoint {
@@ -139,10 +139,8 @@ impl TokenEndpoint {
     /// Mints for a user whose password fits. If the user changes in between, once more, then no.
     async fn mint(&self, credentials: Credentials, call: &Call<'_>) -> Result<(User, Minted), Failure> {
         for _ in 0..2 {
-            let again = Credentials {
-                user: credentials.user.clone(),
-                password: credentials.password.clone(),
-            };
+            let again =
+                Credentials { user: credentials.user.clone(), password: credentials.password.clone() };
             let user = self.log_in(again).await?;
             belongs(&user.identity, call)?;
             if let Some(minted) = self.store_mint(&user, &call.client).await? {
@@ -172,10 +170,8 @@ impl TokenEndpoint {
         if let Some(phc) = login.rehashed {
             let name = login.user.identity.user.clone();
             let version = login.user.credential_version;
-            let stored = self
-                .writer
-                .write(move |connection| rehash(connection, name.as_str(), version, &phc))
-                .await;
+            let stored =
+                self.writer.write(move |connection| rehash(connection, name.as_str(), version, &phc)).await;
             if let Err(error) = stored {
                 // The old hash still fits; the next login tries again.
                 log::warn!("an old password hash was not replaced: {error}");
@@ -214,9 +210,7 @@ fn fail(failure: Failure, action: TokenAction) -> Served {
             (Reply::refused(Refusal::Credentials), TokenOutcome::BadCredentials)
         }
         // Nothing may tell a right password from a wrong one here.
-        Failure::Organization => {
-            (Reply::refused(Refusal::Credentials), TokenOutcome::OrganizationMismatch)
-        }
+        Failure::Organization => (Reply::refused(Refusal::Credentials), TokenOutcome::OrganizationMismatch),
         Failure::Token => (Reply::token_refused(), TokenOutcome::BadToken),
         Failure::Login(LoginError::Busy) => (Reply::busy(), TokenOutcome::Busy),
         Failure::Login(LoginError::Store(error)) | Failure::Store(error) => {

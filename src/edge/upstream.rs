@@ -108,8 +108,7 @@ impl Upstream {
         let keep_token = permit.is_some() && self.forward_token;
         if forwarded.has_managed || !keep_token {
             let keep_authorization = permit.is_some() && self.forward_authorization;
-            let names =
-                managed_names(&request.headers, &self.managed, keep_token, keep_authorization);
+            let names = managed_names(&request.headers, &self.managed, keep_token, keep_authorization);
             for name in &names {
                 request.remove_header(name);
             }
@@ -149,9 +148,8 @@ impl Upstream {
 
 fn value_of(text: &str) -> Result<HeaderValue> {
     // What comes here is percent-encoded, hexadecimal or an address: always a value.
-    HeaderValue::from_str(text).map_err(|error| {
-        pingora::Error::because(pingora::ErrorType::InternalError, "field value", error)
-    })
+    HeaderValue::from_str(text)
+        .map_err(|error| pingora::Error::because(pingora::ErrorType::InternalError, "field value", error))
 }
 
 /// All that is the same for every server. pingora's own defaults are no time-outs at all.
@@ -170,10 +168,8 @@ fn template(platform: &Platform) -> HttpPeer {
         options.verify_cert = tls.verify;
         options.verify_hostname = tls.verify;
         options.ca = tls.ca.as_ref().map(|chain| Arc::new(chain.clone().into_boxed_slice()));
-        peer.client_cert_key = tls
-            .client
-            .as_ref()
-            .map(|pair| Arc::new(CertKey::new(pair.chain.clone(), pair.key.clone())));
+        peer.client_cert_key =
+            tls.client.as_ref().map(|pair| Arc::new(CertKey::new(pair.chain.clone(), pair.key.clone())));
     }
     peer
 }

@@ -34,12 +34,7 @@ impl Follower {
     }
 }
 
-fn follow(
-    store: &Store,
-    gate: &Gate,
-    uptime: impl Fn() -> Duration,
-    stopped: &Receiver<()>,
-) {
+fn follow(store: &Store, gate: &Gate, uptime: impl Fn() -> Duration, stopped: &Receiver<()>) {
     let mut place = None;
     let mut failing = false;
     while stopped.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout) {
@@ -72,16 +67,10 @@ struct Place {
 fn look(store: &Store, gate: &Gate, place: &mut Option<Place>) -> Result<(), StoreError> {
     let place = match place {
         Some(place) => place,
-        None => place.insert(Place {
-            connection: store.connect()?,
-            version: None,
-            asked_at: Instant::now(),
-        }),
+        None => place.insert(Place { connection: store.connect()?, version: None, asked_at: Instant::now() }),
     };
-    let version: i64 = place
-        .connection
-        .prepare_cached("PRAGMA data_version")?
-        .query_row([], |row| row.get(0))?;
+    let version: i64 =
+        place.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
     if place.version == Some(version) && place.asked_at.elapsed() < REGARDLESS {
         return Ok(());
     }

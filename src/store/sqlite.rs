@@ -70,9 +70,7 @@ impl From<rusqlite::Error> for StoreError {
         // SQLite's messages name tables and files, never values.
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
-            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-                Self::NotAStore(error.to_string())
-            }
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::NotAStore(error.to_string()),
             Some(ErrorCode::PermissionDenied) => Self::NotPermitted(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
@@ -117,11 +115,7 @@ impl Store {
     /// Creates the store with a mark on everybody: nothing minted before it is trusted. Harmless when two
     /// processes do it at once.
     pub fn create(path: &Path, now: UnixTime) -> Result<Self, StoreError> {
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(path)?;
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
         drop(file);
         let store = Self { path: path.to_owned() };
         let mut connection = store.connect()?;
@@ -149,8 +143,7 @@ impl Store {
         drop(OpenOptions::new().read(true).write(true).open(path)?);
         let store = Self { path: path.to_owned() };
         let mut connection = store.connect()?;
-        let application: i32 =
-            connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+        let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
         if application != APPLICATION_ID {
             let detail = format!("its application id is {application:#x}");
             return Err(StoreError::NotAStore(detail));
@@ -160,8 +153,7 @@ impl Store {
             found if found > SCHEMA => return Err(StoreError::Newer { found }),
             found if opening == Opening::Command => return Err(StoreError::Older { found }),
             _ => {
-                let transaction =
-                    connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
                 let found = schema_of(&transaction)?;
                 migrate(&transaction, found)?;
                 transaction.commit()?;
@@ -178,8 +170,7 @@ impl Store {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        let mode: String =
-            connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         if mode != "wal" {
             return Err(StoreError::Failed(format!("journal mode is {mode}, not wal")));
         }
@@ -214,20 +205,15 @@ pub fn read_changes(
     standing: &mut Standing,
 ) -> Result<(), StoreError> {
     let snapshot = connection.transaction()?;
-    let mut users =
-        snapshot.prepare_cached("SELECT name FROM users WHERE number > ?1 AND disabled = 0")?;
+    let mut users = snapshot.prepare_cached("SELECT name FROM users WHERE number > ?1 AND disabled = 0")?;
     for name in users.query_map([after], |row| row.get::<_, Box<str>>(0))? {
         standing.know(name?);
     }
-    let mut marks = snapshot
-        .prepare_cached("SELECT kind, name, number, second, closed FROM marks WHERE number > ?1")?;
+    let mut marks =
+        snapshot.prepare_cached("SELECT kind, name, number, second, closed FROM marks WHERE number > ?1")?;
     let rows = marks.query_map([after], |row| {
         let subject = subject_of(row.get(0)?, row.get(1)?);
-        let mark = Mark {
-            number: row.get(2)?,
-            second: UnixTime(row.get(3)?),
-            closed: row.get(4)?,
-        };
+        let mark = Mark { number: row.get(2)?, second: UnixTime(row.get(3)?), closed: row.get(4)? };
         Ok((subject, mark))
     })?;
     for row in rows {
@@ -347,11 +333,7 @@ fn migrate(connection: &Connection, found: u32) -> Result<(), StoreError> {
 
 fn quick_check(connection: &Connection) -> Result<(), StoreError> {
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if verdict == "ok" {
-        Ok(())
-    } else {
-        Err(StoreError::NotAStore(verdict))
-    }
+    if verdict == "ok" { Ok(()) } else { Err(StoreError::NotAStore(verdict)) }
 }
 
 /// `DSGW`, so that `file` and we can tell the store from any other SQLite file.

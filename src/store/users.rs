@@ -138,12 +138,7 @@ pub fn add(connection: &Connection, user: &NewUser, act: Act<'_>) -> Result<(), 
 }
 
 /// Changes a user and marks it, so that what was minted before no longer counts.
-pub fn change(
-    connection: &Connection,
-    name: &str,
-    change: &Change,
-    act: Act<'_>,
-) -> Result<(), UserError> {
+pub fn change(connection: &Connection, name: &str, change: &Change, act: Act<'_>) -> Result<(), UserError> {
     let number = next_number(connection)?;
     let rows = match change {
         Change::Set { email, organization } => connection
@@ -160,13 +155,9 @@ pub fn change(
             )?
             .execute((name, phc.as_str(), number, act.now.0))?,
         Change::Disable | Change::Enable => connection
-            .prepare_cached(
-                "UPDATE users SET disabled = ?2, updated_at = ?4, number = ?3 WHERE name = ?1",
-            )?
+            .prepare_cached("UPDATE users SET disabled = ?2, updated_at = ?4, number = ?3 WHERE name = ?1")?
             .execute((name, matches!(change, Change::Disable), number, act.now.0))?,
-        Change::Remove => {
-            connection.prepare_cached("DELETE FROM users WHERE name = ?1")?.execute([name])?
-        }
+        Change::Remove => connection.prepare_cached("DELETE FROM users WHERE name = ?1")?.execute([name])?,
     };
     if rows == 0 {
         return Err(UserError::Unknown);
@@ -198,9 +189,8 @@ pub fn rehash(
 /// The user of that name and its password hash.
 pub fn find(connection: &Connection, name: &str) -> Result<Option<(User, Phc)>, StoreError> {
     let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE name = ?1"))?;
-    let found = statement
-        .query_row([name], |row| Ok((user_of(row)?, row.get::<_, String>("phc")?)))
-        .optional()?;
+    let found =
+        statement.query_row([name], |row| Ok((user_of(row)?, row.get::<_, String>("phc")?))).optional()?;
     let Some((user, phc)) = found else {
         return Ok(None);
     };
@@ -268,16 +258,8 @@ fn write_audit(
     subject: &str,
     act: Act<'_>,
 ) -> Result<(), StoreError> {
-    AuditRow {
-        number,
-        at: act.now,
-        actor: act.actor,
-        action,
-        subject,
-        token_id: None,
-        origin: act.origin,
-    }
-    .write(connection)
+    AuditRow { number, at: act.now, actor: act.actor, action, subject, token_id: None, origin: act.origin }
+        .write(connection)
 }
 
 /// `None` for a row that breaks the rules for names: somebody else wrote it.

@@ -18,7 +18,8 @@ pub struct Writer {
 
 /// Makes the change, and returns what tells the caller how the commit went.
 type Job = Box<dyn FnOnce(&Connection) -> Done + Send>;
-type Done = (Outcome, Box<dyn FnOnce(Result<(), StoreError>) + Send>);
+type Done = (Outcome, Tell);
+type Tell = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// Whether a change is to be kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl Writer {
         let job: Job = Box::new(move |connection| {
             let result = change(connection);
             let outcome = if result.is_ok() { Outcome::Keep } else { Outcome::RollBack };
-            let tell = Box::new(move |commit: Result<(), StoreError>| {
+            let tell: Tell = Box::new(move |commit| {
                 // A caller that went away does not want to know.
                 let _ = sender.send(result.and_then(|value| commit.map(|()| value)));
             });
@@ -82,7 +83,7 @@ fn work(store: &Store, mut connection: Option<Connection>, jobs: &Receiver<Job>)
 fn commit(
     connection: &mut Connection,
     batch: impl Iterator<Item = Job>,
-    tellers: &mut Vec<Box<dyn FnOnce(Result<(), StoreError>) + Send>>,
+    tellers: &mut Vec<Tell>,
 ) -> Result<(), StoreError> {
     let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for job in batch {

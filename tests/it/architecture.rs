@@ -48,9 +48,7 @@ fn files(room: &str) -> Vec<PathBuf> {
 /// A line without its comment. A `//` inside of a text is taken for one only after a blank or at the start.
 fn code(line: &str) -> &str {
     let is_comment = |at: usize| at == 0 || line[..at].ends_with([' ', '\t', ';', '{', '}', ',']);
-    line.match_indices("//")
-        .find(|(at, _)| is_comment(*at))
-        .map_or(line, |(at, _)| &line[..at])
+    line.match_indices("//").find(|(at, _)| is_comment(*at)).map_or(line, |(at, _)| &line[..at])
 }
 
 /// If the word stands in the line and is not the tail or the head of a longer one.
@@ -58,8 +56,7 @@ fn names(line: &str, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).any(|(at, _)| {
         let before = line[..at].chars().next_back().is_some_and(part);
-        let after =
-            word.ends_with(part) && line[at + word.len()..].chars().next().is_some_and(part);
+        let after = word.ends_with(part) && line[at + word.len()..].chars().next().is_some_and(part);
         !before && !after
     })
 }
@@ -80,10 +77,8 @@ fn mentions(room: &str, words: &[&str]) -> Vec<String> {
 
 /// The places where a room reaches into another, also by a group: `use crate::{edge::x, store}`.
 fn reaches(room: &str, others: &[&str]) -> Vec<String> {
-    let direct: Vec<String> = others
-        .iter()
-        .flat_map(|other| [format!("crate::{other}"), format!("ds_gateway::{other}")])
-        .collect();
+    let direct: Vec<String> =
+        others.iter().flat_map(|other| [format!("crate::{other}"), format!("ds_gateway::{other}")]).collect();
     let mut found = mentions(room, &direct.iter().map(String::as_str).collect::<Vec<_>>());
     for file in files(room) {
         let text: String = fs::read_to_string(&file)
@@ -104,19 +99,9 @@ fn reaches(room: &str, others: &[&str]) -> Vec<String> {
                     break;
                 }
             }
-            let first = |item: &str| {
-                item.trim()
-                    .split("::")
-                    .next()
-                    .unwrap_or_default()
-                    .trim()
-                    .to_owned()
-            };
+            let first = |item: &str| item.trim().split("::").next().unwrap_or_default().trim().to_owned();
             let line = text[..at].lines().count();
-            let named = heads
-                .split(',')
-                .map(first)
-                .filter(|item| others.contains(&item.as_str()));
+            let named = heads.split(',').map(first).filter(|item| others.contains(&item.as_str()));
             found.extend(named.map(|item| format!("{}:{line}: crate::{{{item}}}", file.display())));
         }
     }
@@ -128,31 +113,20 @@ fn auth_touches_nothing() {
     let looked_at = files("auth");
     assert!(looked_at.len() > 5, "{looked_at:?}");
     let found = mentions("auth", &OUTSIDE);
-    assert!(
-        found.is_empty(),
-        "auth names the outside world:\n{}",
-        found.join("\n")
-    );
+    assert!(found.is_empty(), "auth names the outside world:\n{}", found.join("\n"));
 }
 
 #[test]
 fn the_arrows_point_one_way() {
     for (room, others) in [
-        (
-            "auth",
-            &["edge", "store", "app", "config", "cli", "metrics"][..],
-        ),
+        ("auth", &["edge", "store", "app", "config", "cli", "metrics"][..]),
         ("store", &["edge", "app", "cli"]),
         ("edge", &["app", "cli"]),
         ("config", &["edge", "app", "cli", "store"]),
     ] {
         assert!(!files(room).is_empty(), "there is a room called {room}");
         let found = reaches(room, others);
-        assert!(
-            found.is_empty(),
-            "{room} reaches where it may not:\n{}",
-            found.join("\n")
-        );
+        assert!(found.is_empty(), "{room} reaches where it may not:\n{}", found.join("\n"));
     }
 }
 
@@ -169,8 +143,5 @@ fn the_reader_of_sources_finds_what_it_looks_for() {
             && !names("tokio_like", "tokio")
             && !names("Instantly", "Instant")
     );
-    assert_eq!(
-        (code("a // tokio"), code("//! tokio"), code("\"http://x\"")),
-        ("a ", "", "\"http://x\"")
-    );
+    assert_eq!((code("a // tokio"), code("//! tokio"), code("\"http://x\"")), ("a ", "", "\"http://x\""));
 }

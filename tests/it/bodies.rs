@@ -17,44 +17,23 @@ type Answered = (u16, &'static str, &'static str, Vec<(&'static str, String)>);
 fn answered(token: &str) -> Vec<Answered> {
     vec![
         (401, "POST", "/refused", vec![]),
-        (
-            401,
-            "POST",
-            "/refused",
-            vec![("user-token", "x".to_owned())],
-        ),
+        (401, "POST", "/refused", vec![("user-token", "x".to_owned())]),
         (401, "POST", "/ds-api/user-token", vec![]),
-        (
-            201,
-            "POST",
-            "/ds-api/user-token",
-            vec![("Authorization", basic(USER, PASSWORD))],
-        ),
-        (
-            404,
-            "POST",
-            "/ds-api/user-token/",
-            vec![("user-token", token.to_owned())],
-        ),
+        (201, "POST", "/ds-api/user-token", vec![("Authorization", basic(USER, PASSWORD))]),
+        (404, "POST", "/ds-api/user-token/", vec![("user-token", token.to_owned())]),
         (405, "PUT", "/ds-api/user-token", vec![]),
         (
             400,
             "POST",
             "/refused",
-            vec![
-                ("user-token", token.to_owned()),
-                ("Connection", "x-ds-user".to_owned()),
-            ],
+            vec![("user-token", token.to_owned()), ("Connection", "x-ds-user".to_owned())],
         ),
         (401, "GET", "/public/with-a-body", vec![]),
     ]
 }
 
 fn borrowed<'a>(fields: &'a [(&'a str, String)]) -> Vec<(&'a str, &'a str)> {
-    fields
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect()
+    fields.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 
 #[test]
@@ -68,11 +47,8 @@ fn an_answered_request_keeps_its_connection_if_its_body_is_small() {
             for chunked in [false, true] {
                 let fields = borrowed(&fields);
                 let bytes = if chunked {
-                    let head = request(
-                        method,
-                        target,
-                        &[&fields[..], &[("Transfer-Encoding", "chunked")]].concat(),
-                    );
+                    let head =
+                        request(method, target, &[&fields[..], &[("Transfer-Encoding", "chunked")]].concat());
                     [head, chunks(body.as_bytes(), 4_000)].concat()
                 } else {
                     request_with(method, target, &fields, body.as_bytes())
@@ -84,21 +60,12 @@ fn an_answered_request_keeps_its_connection_if_its_body_is_small() {
                 assert_eq!(answer.status, status, "{method} {target} {round} {chunked}");
                 assert!(!answer.says_close(), "{method} {target} {round} {chunked}");
                 let second = request("GET", "/second", &[("user-token", &token)]);
-                assert_eq!(
-                    client.exchange(second).status,
-                    200,
-                    "{method} {target} {round} {chunked}"
-                );
+                assert_eq!(client.exchange(second).status, 200, "{method} {target} {round} {chunked}");
             }
         }
     }
     platform.never_saw("hidden");
-    assert!(
-        platform
-            .requests()
-            .iter()
-            .all(|seen| seen.target == "/second")
-    );
+    assert!(platform.requests().iter().all(|seen| seen.target == "/second"));
     gateway.still_healthy();
 }
 
@@ -111,11 +78,8 @@ fn a_large_body_costs_the_connection_but_never_the_answer() {
         for chunked in [false, true] {
             let fields = borrowed(&fields);
             let bytes = if chunked {
-                let head = request(
-                    method,
-                    target,
-                    &[&fields[..], &[("Transfer-Encoding", "chunked")]].concat(),
-                );
+                let head =
+                    request(method, target, &[&fields[..], &[("Transfer-Encoding", "chunked")]].concat());
                 [head, chunks(body.as_bytes(), 30_000)].concat()
             } else {
                 request_with(method, target, &fields, body.as_bytes())
@@ -124,9 +88,9 @@ fn a_large_body_costs_the_connection_but_never_the_answer() {
             let mut sender = client.sender();
             // The gateway may stop reading before all is sent.
             let sending = thread::spawn(move || drop(sender.write_all(&bytes)));
-            let answer = client.answer().unwrap_or_else(|fault| {
-                panic!("{fault:?} instead of {status} on {method} {target}")
-            });
+            let answer = client
+                .answer()
+                .unwrap_or_else(|fault| panic!("{fault:?} instead of {status} on {method} {target}"));
             assert_eq!(answer.status, status, "{method} {target} {chunked}");
             client.is_closed();
             sending.join().expect("a sender");

@@ -11,10 +11,7 @@ fn every_claim_is_there_once_and_nothing_else_is() {
     let house = House::open();
     let mut rows = Rows::default();
     for name in ["exp", "iat", "database", "email", "user", "jti"] {
-        rows.token(
-            format!("no {name}"),
-            house.token(&header(), &house.claims().without(name)),
-        );
+        rows.token(format!("no {name}"), house.token(&header(), &house.claims().without(name)));
     }
     for (name, json) in [
         ("nbf", "0".to_owned()),
@@ -39,20 +36,14 @@ fn every_claim_is_there_once_and_nothing_else_is() {
         ("\\u0075ser", "\"root\"".to_owned()),
         ("email", "\"root@example.com\"".to_owned()),
         ("database", format!("\"{ORGANIZATION}\"")),
-        (
-            "jti",
-            format!("\"{}.AbCdEfGhIjKlMnOpQrStUv\"", house.number),
-        ),
+        ("jti", format!("\"{}.AbCdEfGhIjKlMnOpQrStUv\"", house.number)),
     ] {
         rows.token(
             format!("a second {name}, after"),
             house.token(&header(), &house.claims().and(name, &json)),
         );
         let before = format!("{{\"{name}\":{json},{}", &claims[1..]);
-        rows.token(
-            format!("a second {name}, before"),
-            house.with_claims(before),
-        );
+        rows.token(format!("a second {name}, before"), house.with_claims(before));
     }
     for (name, text) in [
         ("a byte order mark", format!("\u{feff}{claims}")),
@@ -101,11 +92,7 @@ fn claims_have_their_types() {
     ] {
         rows.token(format!("exp {json}"), house.with("exp", &json));
     }
-    for json in [
-        format!("\"{}\"", now()),
-        format!("{}.5", now()),
-        format!("-{}", now()),
-    ] {
+    for json in [format!("\"{}\"", now()), format!("{}.5", now()), format!("-{}", now())] {
         rows.token(format!("iat {json}"), house.with("iat", &json));
     }
     for name in ["user", "email", "database", "jti"] {
@@ -122,10 +109,7 @@ fn claims_have_their_types() {
         "x.AbCdEfGhIjKlMnOpQrStUv",
         "-1.AbCdEfGhIjKlMnOpQrStUv",
     ] {
-        rows.token(
-            format!("the jti {jti:?}"),
-            house.with("jti", format!("\"{jti}\"")),
-        );
+        rows.token(format!("the jti {jti:?}"), house.with("jti", format!("\"{jti}\"")));
     }
     // 22 characters of base64url after the number, no more, no less, no other.
     for random in [
@@ -144,10 +128,7 @@ fn claims_have_their_types() {
         "a number beyond 64 bits",
         house.with("jti", "\"99999999999999999999999.AbCdEfGhIjKlMnOpQrStUv\""),
     );
-    rows.token(
-        "a number before the store",
-        house.with("jti", "\"0.AbCdEfGhIjKlMnOpQrStUv\""),
-    );
+    rows.token("a number before the store", house.with("jti", "\"0.AbCdEfGhIjKlMnOpQrStUv\""));
     all_are_refused(&house, &rows);
 }
 
@@ -156,45 +137,21 @@ fn no_control_character_gets_into_an_identity() {
     let house = House::open();
     let mut rows = Rows::default();
     for name in ["user", "email", "database"] {
-        for escape in [
-            "\\u0000", "\\r\\n", "\\n", "\\t", "\\u001f", "\\u007f", "\\u0080", "\\u0085",
-            "\\u009f",
-        ] {
-            rows.token(
-                format!("{escape} in {name}"),
-                house.with(name, format!("\"a{escape}b\"")),
-            );
+        for escape in
+            ["\\u0000", "\\r\\n", "\\n", "\\t", "\\u001f", "\\u007f", "\\u0080", "\\u0085", "\\u009f"]
+        {
+            rows.token(format!("{escape} in {name}"), house.with(name, format!("\"a{escape}b\"")));
         }
-        rows.token(
-            format!("a raw control in {name}"),
-            house.with(name, "\"a\u{1}b\""),
-        );
-        rows.token(
-            format!("a raw DEL in {name}"),
-            house.with(name, "\"a\u{7f}b\""),
-        );
+        rows.token(format!("a raw control in {name}"), house.with(name, "\"a\u{1}b\""));
+        rows.token(format!("a raw DEL in {name}"), house.with(name, "\"a\u{7f}b\""));
         for escape in ["\\ud800", "\\udc00x", "\\x41", "\\u12"] {
-            rows.token(
-                format!("{escape} in {name}"),
-                house.with(name, format!("\"a{escape}\"")),
-            );
+            rows.token(format!("{escape} in {name}"), house.with(name, format!("\"a{escape}\"")));
         }
-        let broken = house
-            .claims()
-            .with(name, "\"a?b\"")
-            .json()
-            .replace('?', "\u{1}")
-            .into_bytes();
-        let broken: Vec<u8> = broken
-            .into_iter()
-            .map(|byte| if byte == 1 { 0xC3 } else { byte })
-            .collect();
+        let broken = house.claims().with(name, "\"a?b\"").json().replace('?', "\u{1}").into_bytes();
+        let broken: Vec<u8> = broken.into_iter().map(|byte| if byte == 1 { 0xC3 } else { byte }).collect();
         rows.token(format!("{name} not in UTF-8"), house.with_claims(broken));
     }
-    rows.token(
-        "an injected field",
-        house.with("user", "\"myUser\\r\\nX-DS-User: root\""),
-    );
+    rows.token("an injected field", house.with("user", "\"myUser\\r\\nX-DS-User: root\""));
     all_are_refused(&house, &rows);
     house.platform.never_saw("root");
 }
@@ -203,9 +160,8 @@ fn no_control_character_gets_into_an_identity() {
 fn times_are_strict() {
     let house = House::open();
     let at = now();
-    let times = |iat: u64, exp: u64| {
-        house.token(&header(), &house.claims().with("iat", iat).with("exp", exp))
-    };
+    let times =
+        |iat: u64, exp: u64| house.token(&header(), &house.claims().with("iat", iat).with("exp", exp));
     let mut rows = Rows::default();
     rows.token("exp is now", times(at, at));
     rows.token("exp is one second ago", times(at, at - 1));
@@ -214,25 +170,14 @@ fn times_are_strict() {
     rows.token("iat after exp", times(at + 3_600, at + 1_800));
     rows.token("one second more than max_lifetime", times(at, at + 90_001));
     rows.token("a lifetime without end", times(at, 4_102_444_800));
-    rows.token(
-        "iat before the store was made",
-        times(at - 3_600, at + 3_600),
-    );
+    rows.token("iat before the store was made", times(at - 3_600, at + 3_600));
     rows.token("iat at the beginning", times(0, at + 3_600));
     rows.token("both far away", times(4_102_444_800, 4_102_444_801));
     all_are_refused(&house, &rows);
 
     let at = now();
-    assert_eq!(
-        house.gateway.status(&times(at, at + 90_000)),
-        200,
-        "just max_lifetime"
-    );
-    assert_eq!(
-        house.gateway.status(&times(at + 3, at + 3_600)),
-        200,
-        "iat within the skew"
-    );
+    assert_eq!(house.gateway.status(&times(at, at + 90_000)), 200, "just max_lifetime");
+    assert_eq!(house.gateway.status(&times(at + 3, at + 3_600)), 200, "iat within the skew");
 }
 
 #[test]

@@ -51,40 +51,24 @@ impl Answer {
         let json = self.json();
         let members = json.as_object().expect("an object");
         assert_eq!(members.keys().collect::<Vec<_>>(), ["error"], "{json}");
-        assert!(
-            members["error"]
-                .as_str()
-                .is_some_and(|sentence| !sentence.is_empty()),
-            "{json}"
-        );
-        assert!(
-            self.value("content-type").starts_with("application/json"),
-            "{self:?}"
-        );
+        assert!(members["error"].as_str().is_some_and(|sentence| !sentence.is_empty()), "{json}");
+        assert!(self.value("content-type").starts_with("application/json"), "{self:?}");
         assert!(self.values("server").is_empty(), "{self:?}");
         self.value("x-request-id");
     }
 
     pub fn says_close(&self) -> bool {
-        self.values("connection")
-            .iter()
-            .any(|value| value.eq_ignore_ascii_case("close"))
+        self.values("connection").iter().any(|value| value.eq_ignore_ascii_case("close"))
     }
 }
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("the gateway listens");
-        stream
-            .set_read_timeout(Some(DEADLINE))
-            .expect("a read timeout");
-        stream
-            .set_write_timeout(Some(DEADLINE))
-            .expect("a write timeout");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a read timeout");
+        stream.set_write_timeout(Some(DEADLINE)).expect("a write timeout");
         stream.set_nodelay(true).expect("no delay");
-        Self {
-            wire: Wire::new(stream),
-        }
+        Self { wire: Wire::new(stream) }
     }
 
     #[track_caller]
@@ -146,17 +130,13 @@ impl Client {
     pub fn exchange(&mut self, bytes: impl AsRef<[u8]>) -> Answer {
         let bytes = bytes.as_ref();
         self.send(bytes);
-        let method: String = bytes
-            .iter()
-            .take_while(|byte| **byte != b' ')
-            .map(|byte| char::from(*byte))
-            .collect();
+        let method: String =
+            bytes.iter().take_while(|byte| **byte != b' ').map(|byte| char::from(*byte)).collect();
         match self.answer_to(&method) {
             Ok(answer) => answer,
-            Err(fault) => panic!(
-                "{fault:?} after {:?}",
-                String::from_utf8_lossy(&bytes[..bytes.len().min(300)])
-            ),
+            Err(fault) => {
+                panic!("{fault:?} after {:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(300)]))
+            }
         }
     }
 
@@ -164,11 +144,7 @@ impl Client {
     #[track_caller]
     pub fn is_closed(&mut self) {
         let more = self.wire.rest().expect("the connection closes");
-        assert!(
-            more.is_empty(),
-            "unasked for: {:?}",
-            String::from_utf8_lossy(&more)
-        );
+        assert!(more.is_empty(), "unasked for: {:?}", String::from_utf8_lossy(&more));
     }
 }
 
@@ -185,11 +161,7 @@ pub fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Vec<u8> {
 /// A request with a body of a stated length.
 pub fn request_with(method: &str, target: &str, fields: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let length = body.len().to_string();
-    let mut bytes = request(
-        method,
-        target,
-        &[fields, &[("Content-Length", length.as_str())]].concat(),
-    );
+    let mut bytes = request(method, target, &[fields, &[("Content-Length", length.as_str())]].concat());
     bytes.extend(body);
     bytes
 }

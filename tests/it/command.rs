@@ -73,18 +73,8 @@ impl Folder {
 
     #[track_caller]
     pub fn add(&self, user: &User) {
-        let of = [
-            "--email",
-            &user.email,
-            "--organization",
-            &user.organization,
-            "--password-stdin",
-        ];
-        self.cli(
-            &[&["user", "add", &user.name], &of[..]].concat(),
-            &user.password,
-        )
-        .ok();
+        let of = ["--email", &user.email, "--organization", &user.organization, "--password-stdin"];
+        self.cli(&[&["user", "add", &user.name], &of[..]].concat(), &user.password).ok();
     }
 
     /// Starts `run` and waits until it is ready.
@@ -97,8 +87,7 @@ impl Folder {
 /// The binary, not steered by the environment of whoever runs the tests.
 pub fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ds-gateway"));
-    for (name, _) in
-        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DS_GATEWAY"))
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DS_GATEWAY"))
     {
         command.env_remove(name);
     }
@@ -117,13 +106,7 @@ pub fn finish(mut command: Command, input: &str) -> Done {
     let stdout = collect(child.stdout.take().expect("stdout"));
     let stderr = collect(child.stderr.take().expect("stderr"));
     // A command that does not read its input may be gone by now.
-    drop(
-        child
-            .stdin
-            .take()
-            .expect("stdin")
-            .write_all(input.as_bytes()),
-    );
+    drop(child.stdin.take().expect("stdin").write_all(input.as_bytes()));
     let end = Instant::now() + DEADLINE;
     let code = loop {
         if let Some(status) = child.try_wait().expect("a child") {
@@ -132,18 +115,11 @@ pub fn finish(mut command: Command, input: &str) -> Done {
         if Instant::now() > end {
             drop(child.kill());
             drop(child.wait());
-            panic!(
-                "{command:?} did not end: {}",
-                stderr.join().expect("a reader")
-            );
+            panic!("{command:?} did not end: {}", stderr.join().expect("a reader"));
         }
         thread::sleep(Duration::from_millis(5));
     };
-    Done {
-        code,
-        stdout: stdout.join().expect("a reader"),
-        stderr: stderr.join().expect("a reader"),
-    }
+    Done { code, stdout: stdout.join().expect("a reader"), stderr: stderr.join().expect("a reader") }
 }
 
 fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<String> {

@@ -22,24 +22,14 @@ fn a_user_is_added_shown_changed_and_removed() {
     let folder = folder();
     folder.add(&User::new(USER, PASSWORD, EMAIL, ORGANIZATION));
     folder.add(&User::new("another", "pw", "a@example.com", "Other"));
-    let names: Vec<_> = list(&folder)
-        .iter()
-        .map(|user| user["name"].clone())
-        .collect();
+    let names: Vec<_> = list(&folder).iter().map(|user| user["name"].clone()).collect();
     assert_eq!(names.len(), 2);
     assert!(names.contains(&USER.into()) && names.contains(&"another".into()));
 
     let fresh = show(&folder, USER);
     let members: Vec<&String> = fresh.as_object().expect("an object").keys().collect();
-    let expected = [
-        "created_at",
-        "credential_version",
-        "disabled",
-        "email",
-        "name",
-        "organization",
-        "updated_at",
-    ];
+    let expected =
+        ["created_at", "credential_version", "disabled", "email", "name", "organization", "updated_at"];
     assert_eq!(members, expected);
     assert_eq!(
         (&fresh["name"], &fresh["email"], &fresh["organization"]),
@@ -47,43 +37,21 @@ fn a_user_is_added_shown_changed_and_removed() {
     );
     assert_eq!(fresh["disabled"], false);
 
-    folder
-        .cli(&["user", "set", USER, "--email", "new@example.com"], "")
-        .ok();
+    folder.cli(&["user", "set", USER, "--email", "new@example.com"], "").ok();
     assert_eq!(
-        (
-            &show(&folder, USER)["email"],
-            &show(&folder, USER)["organization"]
-        ),
+        (&show(&folder, USER)["email"], &show(&folder, USER)["organization"]),
         (&"new@example.com".into(), &ORGANIZATION.into())
     );
-    folder
-        .cli(&["user", "set", USER, "--organization", "New Org."], "")
-        .ok();
+    folder.cli(&["user", "set", USER, "--organization", "New Org."], "").ok();
     assert_eq!(
-        (
-            &show(&folder, USER)["email"],
-            &show(&folder, USER)["organization"]
-        ),
+        (&show(&folder, USER)["email"], &show(&folder, USER)["organization"]),
         (&"new@example.com".into(), &"New Org.".into())
     );
 
-    let version = |folder: &Folder| {
-        show(folder, USER)["credential_version"]
-            .as_u64()
-            .expect("a number")
-    };
+    let version = |folder: &Folder| show(folder, USER)["credential_version"].as_u64().expect("a number");
     let before = version(&folder);
-    folder
-        .cli(
-            &["user", "passwd", USER, "--password-stdin"],
-            "another password\n",
-        )
-        .ok();
-    assert!(
-        version(&folder) > before,
-        "a new password is a new credential"
-    );
+    folder.cli(&["user", "passwd", USER, "--password-stdin"], "another password\n").ok();
+    assert!(version(&folder) > before, "a new password is a new credential");
 
     folder.cli(&["user", "disable", USER], "").ok();
     assert_eq!(show(&folder, USER)["disabled"], true);
@@ -113,11 +81,7 @@ fn every_command_has_its_exit_code() {
     let of = ["--email", EMAIL, "--organization", ORGANIZATION];
     for (code, arguments, input) in [
         (65, &["user", "show", "nobody"][..], ""),
-        (
-            65,
-            &["user", "set", "nobody", "--email", "x@example.com"],
-            "",
-        ),
+        (65, &["user", "set", "nobody", "--email", "x@example.com"], ""),
         (65, &["user", "passwd", "nobody", "--password-stdin"], "pw"),
         (65, &["user", "disable", "nobody"], ""),
         (65, &["user", "enable", "nobody"], ""),
@@ -134,22 +98,13 @@ fn every_command_has_its_exit_code() {
     ] {
         let done = folder.cli(arguments, input);
         assert_eq!(done.code, Some(code), "{arguments:?}: {done:?}");
-        assert!(
-            code == 0 || !done.stderr.is_empty(),
-            "{arguments:?} says what is wrong"
-        );
+        assert!(code == 0 || !done.stderr.is_empty(), "{arguments:?} says what is wrong");
     }
     for password in ["", "\n", &"p".repeat(1_025)] {
-        let done = folder.cli(
-            &[&["user", "add", "x"], &of[..], &["--password-stdin"]].concat(),
-            password,
-        );
+        let done = folder.cli(&[&["user", "add", "x"], &of[..], &["--password-stdin"]].concat(), password);
         assert_eq!(done.code, Some(64), "{} bytes: {done:?}", password.len());
     }
-    let twice = folder.cli(
-        &[&["user", "add", USER], &of[..], &["--password-stdin"]].concat(),
-        "pw",
-    );
+    let twice = folder.cli(&[&["user", "add", USER], &of[..], &["--password-stdin"]].concat(), "pw");
     assert!(twice.code.is_some_and(|code| code != 0), "{twice:?}");
     assert_eq!(list(&folder).len(), 1);
 
@@ -157,17 +112,11 @@ fn every_command_has_its_exit_code() {
     elsewhere.args(["user", "list", "--config", "/nonexistent.toml"]);
     assert_eq!(finish(elsewhere, "").code, Some(64));
     let mut by_environment = binary();
-    by_environment
-        .args(["user", "show", USER])
-        .env("DS_GATEWAY_CONFIG", folder.config());
+    by_environment.args(["user", "show", USER]).env("DS_GATEWAY_CONFIG", folder.config());
     assert!(finish(by_environment, "").ok().contains(EMAIL));
     let mut without = binary();
     without.args(["user", "list"]);
-    assert_eq!(
-        finish(without, "").code,
-        Some(64),
-        "no configuration is named"
-    );
+    assert_eq!(finish(without, "").code, Some(64), "no configuration is named");
 }
 
 #[test]
@@ -187,16 +136,7 @@ fn names_follow_the_rule() {
         finish(command, "pw")
     };
     let (most, too_many) = ("é".repeat(128), "é".repeat(129));
-    for name in [
-        "a",
-        "with space inside",
-        "é",
-        "日本",
-        "O'Brien \"x\"",
-        "-x",
-        "100%",
-        &most,
-    ] {
+    for name in ["a", "with space inside", "é", "日本", "O'Brien \"x\"", "-x", "100%", &most] {
         assert_eq!(of(name, ORGANIZATION).code, Some(0), "{name:?}");
     }
     let before = list(&folder).len();
@@ -216,22 +156,10 @@ fn names_follow_the_rule() {
     ];
     for name in bad {
         assert_eq!(of(name, ORGANIZATION).code, Some(64), "the user {name:?}");
-        assert_eq!(
-            of("somebody", name).code,
-            Some(64),
-            "the organization {name:?}"
-        );
+        assert_eq!(of("somebody", name).code, Some(64), "the organization {name:?}");
     }
-    assert_eq!(
-        of("a:1", ORGANIZATION).code,
-        Some(64),
-        "a colon would be read as the end of the name"
-    );
-    assert_eq!(
-        of("free", "a:1").code,
-        Some(0),
-        "an organization may have one"
-    );
+    assert_eq!(of("a:1", ORGANIZATION).code, Some(64), "a colon would be read as the end of the name");
+    assert_eq!(of("free", "a:1").code, Some(0), "an organization may have one");
     for twin in ["A", "WITH space inside", "É", "o'brien \"X\"", "-X"] {
         let done = of(twin, "Another Org.");
         assert!(

@@ -23,20 +23,12 @@ fn is_refused(folder: &Folder, keys: &[&str]) {
         for key in keys {
             // What is wrong and what cures it stand behind the key.
             let named = |line: &str| {
-                line.split_once(*key)
-                    .is_some_and(|(_, text)| text.trim_start_matches(':').len() > 10)
+                line.split_once(*key).is_some_and(|(_, text)| text.trim_start_matches(':').len() > 10)
             };
-            assert!(
-                done.stderr.lines().any(named),
-                "{arguments:?} does not name {key}:\n{}",
-                done.stderr
-            );
+            assert!(done.stderr.lines().any(named), "{arguments:?} does not name {key}:\n{}", done.stderr);
         }
     }
-    assert!(
-        !folder.state().exists(),
-        "a refused start leaves nothing behind"
-    );
+    assert!(!folder.state().exists(), "a refused start leaves nothing behind");
 }
 
 #[test]
@@ -46,16 +38,10 @@ fn every_file_in_conf_is_a_configuration_that_passes() {
     let copy = dir.path().join("conf");
     fs::create_dir(&copy).expect("a folder");
     let mut found = 0;
-    for entry in fs::read_dir(source)
-        .expect("conf/")
-        .map(|entry| entry.expect("an entry").path())
-    {
+    for entry in fs::read_dir(source).expect("conf/").map(|entry| entry.expect("an entry").path()) {
         let target = copy.join(entry.file_name().expect("a name"));
         fs::copy(&entry, &target).expect("a copy");
-        if entry
-            .extension()
-            .is_some_and(|extension| extension == "toml")
-        {
+        if entry.extension().is_some_and(|extension| extension == "toml") {
             let mut command = binary();
             command.args(["check", "--config"]).arg(&target);
             finish(command, "").ok();
@@ -117,11 +103,7 @@ fn each_fault_is_found() {
         ("token", "unknown_users", "\"maybe\""),
         ("token", "inspect_auth", "true"),
         ("token", "keys", "7"),
-        (
-            "token",
-            "keys",
-            "[{ kid = \"a\", algorithm = \"HS256\", file = \"absent.key\" }]",
-        ),
+        ("token", "keys", "[{ kid = \"a\", algorithm = \"HS256\", file = \"absent.key\" }]"),
         ("routes", "public", "\"/x\""),
         ("routes", "public", "[\"/a/../b\"]"),
         ("routes", "public", "[\"/a//b\"]"),
@@ -149,13 +131,7 @@ fn each_fault_is_found() {
             wrong.push(format!("{name} = {value}: {:?} {}", done.code, done.stderr));
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} of {}:\n{}",
-        wrong.len(),
-        rows.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
     let missing = options().unset("server", "state_dir").folder();
     is_refused(&missing, &["server.state_dir"]);
 }
@@ -163,15 +139,10 @@ fn each_fault_is_found() {
 #[test]
 fn an_https_platform_that_cannot_be_checked_is_a_fault() {
     let https = |name: &str| {
-        options()
-            .set("platform", "servers", "[\"https://127.0.0.1:1\"]")
-            .set("platform", "server_name", name)
+        options().set("platform", "servers", "[\"https://127.0.0.1:1\"]").set("platform", "server_name", name)
     };
     is_refused(&https("\"\"").folder(), &["platform.server_name"]);
-    is_refused(
-        &https("\"x\"").unset("platform", "server_name").folder(),
-        &["platform.server_name"],
-    );
+    is_refused(&https("\"x\"").unset("platform", "server_name").folder(), &["platform.server_name"]);
     https("\"platform.test\"").folder().cli(&["check"], "").ok();
 }
 
@@ -202,12 +173,7 @@ fn a_key_file_is_private_long_enough_and_named_once() {
         (&none, secret, 0o600),
     ] {
         let done = with(keys, secret, mode).cli(&["check"], "");
-        assert_eq!(
-            done.code,
-            Some(64),
-            "{keys} {} bytes {mode:o}: {done:?}",
-            secret.len()
-        );
+        assert_eq!(done.code, Some(64), "{keys} {} bytes {mode:o}: {done:?}", secret.len());
         assert!(done.stderr.contains("token.keys"), "{done:?}");
         assert!(!done.stderr.contains("a secret of"), "{done:?}");
     }
@@ -216,10 +182,7 @@ fn a_key_file_is_private_long_enough_and_named_once() {
 #[test]
 fn a_dangerous_choice_is_warned_of_and_not_forbidden() {
     let quiet = options().folder().cli(&["check"], "");
-    let loud = options()
-        .set("routes", "public", "[\"/*\"]")
-        .folder()
-        .cli(&["check"], "");
+    let loud = options().set("routes", "public", "[\"/*\"]").folder().cli(&["check"], "");
     assert_eq!((quiet.code, loud.code), (Some(0), Some(0)), "{loud:?}");
     let warns = |done: &Done| format!("{}{}", done.stdout, done.stderr).contains("routes.public");
     assert!(!warns(&quiet) && warns(&loud), "{loud:?}");
@@ -235,10 +198,7 @@ fn every_key_can_be_set_by_the_environment() {
         finish(command, "")
     };
     for pair in [
-        (
-            "DS_GATEWAY__PLATFORM__SERVERS",
-            "http://127.0.0.1:1,http://127.0.0.1:2",
-        ),
+        ("DS_GATEWAY__PLATFORM__SERVERS", "http://127.0.0.1:1,http://127.0.0.1:2"),
         ("DS_GATEWAY__PLATFORM__SERVERS", "[\"http://127.0.0.1:1\"]"),
         ("DS_GATEWAY__TOKEN__LIFETIME", "1h"),
         ("DS_GATEWAY__TOKEN__LIFETIME", "\"1h\""),
@@ -249,46 +209,25 @@ fn every_key_can_be_set_by_the_environment() {
         with(&[pair]).ok();
     }
     for (name, value, key) in [
-        (
-            "DS_GATEWAY__PLATFORM__SERVERS",
-            "ftp://x",
-            "platform.servers",
-        ),
-        (
-            "DS_GATEWAY__LIMITS__HEADER_BYTES",
-            "many",
-            "limits.header_bytes",
-        ),
-        (
-            "DS_GATEWAY__PLATFORM__SERVRES",
-            "http://x",
-            "DS_GATEWAY__PLATFORM__SERVRES",
-        ),
+        ("DS_GATEWAY__PLATFORM__SERVERS", "ftp://x", "platform.servers"),
+        ("DS_GATEWAY__LIMITS__HEADER_BYTES", "many", "limits.header_bytes"),
+        ("DS_GATEWAY__PLATFORM__SERVRES", "http://x", "DS_GATEWAY__PLATFORM__SERVRES"),
         ("DS_GATEWAY__NOWHERE", "1", "DS_GATEWAY__NOWHERE"),
     ] {
         let done = with(&[(name, value)]);
         assert_eq!(done.code, Some(64), "{name}: {done:?}");
         let either = done.stderr.contains(key)
-            || done.stderr.contains(
-                &key.to_lowercase()
-                    .replace("ds_gateway__", "")
-                    .replace("__", "."),
-            );
+            || done.stderr.contains(&key.to_lowercase().replace("ds_gateway__", "").replace("__", "."));
         assert!(either, "{done:?}");
     }
     // The environment wins over the file, in a gateway that runs.
     let folder = options().folder();
     folder.add(&User::new(USER, PASSWORD, "x@example.com", "O"));
     let mut command = folder.command(&["run"]);
-    command
-        .env("DS_GATEWAY__PLATFORM__SERVERS", platform.url())
-        .env("DS_GATEWAY__TOKEN__LIFETIME", "1h");
+    command.env("DS_GATEWAY__PLATFORM__SERVERS", platform.url()).env("DS_GATEWAY__TOKEN__LIFETIME", "1h");
     let gateway = Gateway::start(folder, command);
     let (_, claims) = jwt::read(&gateway.mint());
-    assert_eq!(
-        claims["exp"].as_u64().expect("a time") - claims["iat"].as_u64().expect("a time"),
-        3_600
-    );
+    assert_eq!(claims["exp"].as_u64().expect("a time") - claims["iat"].as_u64().expect("a time"), 3_600);
     gateway.still_healthy();
 }
 

@@ -27,11 +27,7 @@ pub fn inspect(gateway: &Gateway, query: &str, fields: &[(&str, &str)]) -> Answe
 #[track_caller]
 pub fn is_guarded(answer: &Answer) {
     assert_eq!(answer.value("cache-control"), "no-store", "{answer:?}");
-    assert_eq!(
-        answer.value("x-content-type-options"),
-        "nosniff",
-        "{answer:?}"
-    );
+    assert_eq!(answer.value("x-content-type-options"), "nosniff", "{answer:?}");
     assert!(answer.values("server").is_empty(), "{answer:?}");
     answer.value("x-request-id");
 }
@@ -41,70 +37,39 @@ pub fn is_guarded(answer: &Answer) {
 pub fn describes(json: &Value, token: &str) {
     let (_, claims) = jwt::read(token);
     let members: Vec<&String> = json.as_object().expect("an object").keys().collect();
-    assert_eq!(
-        members,
-        ["email", "expire_time", "organization_name", "user"]
-    );
+    assert_eq!(members, ["email", "expire_time", "organization_name", "user"]);
     assert_eq!(json["user"], claims["user"]);
     assert_eq!(json["email"], claims["email"]);
     assert_eq!(json["organization_name"], claims["database"]);
-    assert_eq!(
-        json["expire_time"],
-        jwt::utc(claims["exp"].as_u64().expect("a time"))
-    );
+    assert_eq!(json["expire_time"], jwt::utc(claims["exp"].as_u64().expect("a time")));
 }
 
 #[test]
 fn the_published_commands_work_as_they_stand() {
     let platform = Platform::echo();
     let gateway = Options::new(&platform).https().start();
-    for host in [
-        format!("https://{}", gateway.https()),
-        format!("http://{}", gateway.http()),
-    ] {
-        let minted = paste(&format!(
-            "curl -u myUser:myPassword -k -X POST {host}/ds-api/user-token"
-        ));
+    for host in [format!("https://{}", gateway.https()), format!("http://{}", gateway.http())] {
+        let minted = paste(&format!("curl -u myUser:myPassword -k -X POST {host}/ds-api/user-token"));
         let minted: Value = serde_json::from_str(&minted).expect("JSON");
         let token = minted["user-token"].as_str().expect("a token");
         assert_eq!(minted.as_object().map(serde_json::Map::len), Some(1));
 
-        let line =
-            format!("curl -u myUser:myPassword -k -X GET {host}/ds-api/user-token?token=$TOKEN");
+        let line = format!("curl -u myUser:myPassword -k -X GET {host}/ds-api/user-token?token=$TOKEN");
         let inspected = paste(&format!("TOKEN={token}; {line}"));
         describes(&serde_json::from_str(&inspected).expect("JSON"), token);
 
-        let older = paste(&format!(
-            "curl -u myUser:myPassword -k -X POST '{host}/ds-api/user-token/Main%20Org.'"
-        ));
+        let older =
+            paste(&format!("curl -u myUser:myPassword -k -X POST '{host}/ds-api/user-token/Main%20Org.'"));
         assert!(older.contains("user-token"), "{older}");
 
         let line = "curl -sk -o /dev/null -w '%{http_code}'";
-        assert_eq!(
-            paste(&format!(
-                "{line} -u myUser:myPassword -X POST {host}/ds-api/user-token"
-            )),
-            "201"
-        );
-        assert_eq!(
-            paste(&format!(
-                "{line} -u myUser:wrong -X POST {host}/ds-api/user-token"
-            )),
-            "401"
-        );
-        assert_eq!(
-            paste(&format!(
-                "{line} -H 'user-token: {token}' {host}/ds-api/agents?x=1"
-            )),
-            "200"
-        );
+        assert_eq!(paste(&format!("{line} -u myUser:myPassword -X POST {host}/ds-api/user-token")), "201");
+        assert_eq!(paste(&format!("{line} -u myUser:wrong -X POST {host}/ds-api/user-token")), "401");
+        assert_eq!(paste(&format!("{line} -H 'user-token: {token}' {host}/ds-api/agents?x=1")), "200");
         assert_eq!(paste(&format!("{line} {host}/ds-api/agents")), "401");
     }
-    let schemes: Vec<_> = platform
-        .requests()
-        .iter()
-        .map(|seen| seen.values("x-forwarded-proto").concat())
-        .collect();
+    let schemes: Vec<_> =
+        platform.requests().iter().map(|seen| seen.values("x-forwarded-proto").concat()).collect();
     assert_eq!(schemes, ["https", "http"]);
 }
 
@@ -113,20 +78,12 @@ fn the_self_signed_certificate_has_sensible_names_and_validity() {
     let platform = Platform::echo();
     let gateway = Options::new(&platform).https().start();
     let of = |gateway: &Gateway, what: &str| {
-        let dial = format!(
-            "openssl s_client -connect {} -servername localhost",
-            gateway.https()
-        );
-        paste(&format!(
-            "{dial} </dev/null 2>/dev/null | openssl x509 -noout {what}"
-        ))
+        let dial = format!("openssl s_client -connect {} -servername localhost", gateway.https());
+        paste(&format!("{dial} </dev/null 2>/dev/null | openssl x509 -noout {what}"))
     };
     let text = of(&gateway, "-text -checkend 2592000");
     assert!(text.contains("Certificate will not expire"), "{text}");
-    assert!(
-        text.contains("DNS:localhost") && text.contains("IP Address:127.0.0.1"),
-        "{text}"
-    );
+    assert!(text.contains("DNS:localhost") && text.contains("IP Address:127.0.0.1"), "{text}");
     let first = of(&gateway, "-fingerprint -sha256");
     let gateway = gateway.kill().run(&[]);
     assert_eq!(of(&gateway, "-fingerprint -sha256"), first, "made once");
@@ -145,28 +102,15 @@ fn minting_answers_201_with_a_token_of_the_documented_shape() {
     assert_eq!(json.as_object().map(serde_json::Map::len), Some(1));
     let (header, claims) = jwt::read(json["user-token"].as_str().expect("a token"));
 
-    assert_eq!(
-        header
-            .as_object()
-            .expect("an object")
-            .keys()
-            .collect::<Vec<_>>(),
-        ["alg", "kid", "typ"]
-    );
-    assert_eq!(
-        (&header["typ"], &header["alg"]),
-        (&Value::from("JWT"), &Value::from("HS256"))
-    );
+    assert_eq!(header.as_object().expect("an object").keys().collect::<Vec<_>>(), ["alg", "kid", "typ"]);
+    assert_eq!((&header["typ"], &header["alg"]), (&Value::from("JWT"), &Value::from("HS256")));
     assert!(header["kid"].as_str().is_some_and(|kid| !kid.is_empty()));
     let names: Vec<&String> = claims.as_object().expect("an object").keys().collect();
     assert_eq!(names, ["database", "email", "exp", "iat", "jti", "user"]);
     assert_eq!(claims["user"], USER);
     assert_eq!(claims["email"], EMAIL);
     assert_eq!(claims["database"], ORGANIZATION);
-    let (exp, iat) = (
-        claims["exp"].as_u64().expect("a time"),
-        claims["iat"].as_u64().expect("a time"),
-    );
+    let (exp, iat) = (claims["exp"].as_u64().expect("a time"), claims["iat"].as_u64().expect("a time"));
     assert_eq!(exp - iat, 86_400);
     assert!(iat <= jwt::now() && iat + 60 > jwt::now(), "{iat}");
 }
@@ -174,30 +118,16 @@ fn minting_answers_201_with_a_token_of_the_documented_shape() {
 #[test]
 fn every_mint_takes_the_next_number_and_a_fresh_random_part() {
     let platform = Platform::echo();
-    let gateway = Options::new(&platform)
-        .set("token", "lifetime", "\"1h\"")
-        .start();
+    let gateway = Options::new(&platform).set("token", "lifetime", "\"1h\"").start();
     let mut last = (0, String::new());
     for _ in 0..3 {
         let (_, claims) = jwt::read(&gateway.mint());
-        let (number, random) = claims["jti"]
-            .as_str()
-            .expect("a jti")
-            .split_once('.')
-            .expect("<n>.<random>");
+        let (number, random) = claims["jti"].as_str().expect("a jti").split_once('.').expect("<n>.<random>");
         let number: u64 = number.parse().expect("a number");
         assert!(number > last.0 && random != last.1, "{claims}");
         assert_eq!(random.len(), 22);
-        assert!(
-            random
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'),
-            "{random}"
-        );
-        assert_eq!(
-            claims["exp"].as_u64().expect("a time") - claims["iat"].as_u64().expect("a time"),
-            3_600
-        );
+        assert!(random.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'), "{random}");
+        assert_eq!(claims["exp"].as_u64().expect("a time") - claims["iat"].as_u64().expect("a time"), 3_600);
         last = (number, random.to_owned());
     }
 }
@@ -209,31 +139,13 @@ fn a_mint_ignores_its_query_and_its_body() {
     let good = basic(USER, PASSWORD);
     let fields = [("Authorization", good.as_str())];
     assert_eq!(
-        gateway
-            .exchange(request(
-                "POST",
-                &format!("{ENDPOINT}?token=a&token=b"),
-                &fields
-            ))
-            .status,
+        gateway.exchange(request("POST", &format!("{ENDPOINT}?token=a&token=b"), &fields)).status,
         201
     );
     let mut client = gateway.client();
+    assert_eq!(client.exchange(request_with("POST", ENDPOINT, &fields, b"{\"user\":\"other\"}")).status, 201);
     assert_eq!(
-        client
-            .exchange(request_with(
-                "POST",
-                ENDPOINT,
-                &fields,
-                b"{\"user\":\"other\"}"
-            ))
-            .status,
-        201
-    );
-    assert_eq!(
-        client
-            .exchange(request_with("POST", ENDPOINT, &fields, b""))
-            .status,
+        client.exchange(request_with("POST", ENDPOINT, &fields, b"")).status,
         201,
         "the connection stays"
     );

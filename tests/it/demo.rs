@@ -21,18 +21,11 @@ fn the_lines_that_the_demo_prints_work_when_pasted_and_nothing_is_left_of_it() {
         .expect("the demo starts");
     let stdout = BufReader::new(child.stdout.take().expect("stdout"));
     let (said, lines) = mpsc::channel();
-    thread::spawn(move || {
-        stdout
-            .lines()
-            .map_while(Result::ok)
-            .try_for_each(|line| said.send(line))
-    });
+    thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| said.send(line)));
     // All lines come in one go; the pause after the last of them tells that it was the last.
     let mut printed: Vec<String> = Vec::new();
     loop {
-        let started = printed
-            .iter()
-            .any(|line| line.trim_start().starts_with("curl "));
+        let started = printed.iter().any(|line| line.trim_start().starts_with("curl "));
         match lines.recv_timeout(Duration::from_secs(if started { 1 } else { 20 })) {
             Ok(line) => printed.push(line),
             Err(RecvTimeoutError::Timeout) if started => break,
@@ -66,43 +59,26 @@ fn the_lines_that_the_demo_prints_work_when_pasted_and_nothing_is_left_of_it() {
     finish(kill, "").ok();
     let status = eventually("the demo to end", || child.try_wait().expect("a child"));
 
-    assert!(
-        pasted.iter().any(|line| line.starts_with("TOKEN=")),
-        "{printed:#?}"
-    );
+    assert!(pasted.iter().any(|line| line.starts_with("TOKEN=")), "{printed:#?}");
     assert!(pasted.len() >= 3, "{printed:#?}");
-    assert_eq!(
-        output.matches("[0]").count(),
-        pasted.len(),
-        "every line succeeds:\n{script}\n{output}"
-    );
-    let token = output
-        .rsplit_once("TOKEN IS ")
-        .map(|(_, token)| token.trim().to_owned())
-        .expect("a token");
+    assert_eq!(output.matches("[0]").count(), pasted.len(), "every line succeeds:\n{script}\n{output}");
+    let token = output.rsplit_once("TOKEN IS ").map(|(_, token)| token.trim().to_owned()).expect("a token");
     assert_eq!(token.split('.').count(), 3, "{output}");
     assert!(
-        output.contains("expire_time")
-            || output.contains("X-DS-User")
-            || output.contains("x-ds-user"),
+        output.contains("expire_time") || output.contains("X-DS-User") || output.contains("x-ds-user"),
         "{output}"
     );
     assert!(status.success() || status.code().is_none(), "{status}");
-    let left: Vec<_> = fs::read_dir(dir.path())
-        .expect("a folder")
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
+    let left: Vec<_> =
+        fs::read_dir(dir.path()).expect("a folder").flatten().map(|entry| entry.path()).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
 fn the_demo_listens_on_loopback_only() {
-    for arguments in [
-        &["demo", "--port", "x"][..],
-        &["demo", "--port", "70000"],
-        &["demo", "--listen", "0.0.0.0"],
-    ] {
+    for arguments in
+        [&["demo", "--port", "x"][..], &["demo", "--port", "70000"], &["demo", "--listen", "0.0.0.0"]]
+    {
         let mut command = binary();
         command.args(arguments);
         assert_eq!(finish(command, "").code, Some(64), "{arguments:?}");

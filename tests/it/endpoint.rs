@@ -10,12 +10,7 @@ use crate::platform::Platform;
 #[test]
 fn the_older_form_wants_the_organization_of_the_user_and_of_the_token() {
     let platform = Platform::echo();
-    let other = User::new(
-        "other",
-        "otherPassword",
-        "other@example.com",
-        "Société 100%",
-    );
+    let other = User::new("other", "otherPassword", "other@example.com", "Société 100%");
     let gateway = Options::new(&platform).user(other).start();
     let mine = basic(USER, PASSWORD);
     let mint = |segment: &str, fields: &[(&str, &str)]| {
@@ -23,44 +18,26 @@ fn the_older_form_wants_the_organization_of_the_user_and_of_the_token() {
     };
     assert_eq!(mint("Main%20Org.", &[("Authorization", &mine)]).status, 201);
     assert_eq!(
-        mint(
-            "Soci%C3%A9t%C3%A9%20100%25",
-            &[("Authorization", &basic("other", "otherPassword"))]
-        )
-        .status,
+        mint("Soci%C3%A9t%C3%A9%20100%25", &[("Authorization", &basic("other", "otherPassword"))]).status,
         201
     );
 
     let refused = mint("Main%20Org.", &[("Authorization", &basic(USER, "wrong"))]);
     refused.is_error(401);
     // Decoded once, and equal byte for byte: near misses get the answer of a wrong password.
-    for segment in [
-        "Main%2520Org.",
-        "main%20org.",
-        "Main+Org.",
-        "Main%20Org",
-        "Main%20Org.%20",
-        "Other",
-        "Main%20Org.x",
-    ] {
+    for segment in
+        ["Main%2520Org.", "main%20org.", "Main+Org.", "Main%20Org", "Main%20Org.%20", "Other", "Main%20Org.x"]
+    {
         let answer = mint(segment, &[("Authorization", &mine)]);
         answer.is_error(401);
         is_guarded(&answer);
         assert_eq!(answer.body, refused.body, "{segment}");
-        assert_eq!(
-            answer.values("www-authenticate"),
-            refused.values("www-authenticate"),
-            "{segment}"
-        );
+        assert_eq!(answer.values("www-authenticate"), refused.values("www-authenticate"), "{segment}");
     }
     let token = gateway.mint();
     let theirs = gateway.login("other", "otherPassword").expect("a token");
     let look = |segment: &str, token: &str| {
-        inspect(
-            &gateway,
-            &format!("/{segment}?token={token}"),
-            &[("Authorization", &mine)],
-        )
+        inspect(&gateway, &format!("/{segment}?token={token}"), &[("Authorization", &mine)])
     };
     let answer = look("Main%20Org.", &token);
     assert_eq!(answer.status, 200);
@@ -76,18 +53,11 @@ fn no_other_method_mints() {
     let platform = Platform::echo();
     let gateway = Options::new(&platform).start();
     let good = basic(USER, PASSWORD);
-    let minted = || {
-        gateway.metric(
-            "ds_gateway_token_requests_total",
-            &["action=\"mint\"", "outcome=\"ok\""],
-        )
-    };
+    let minted = || gateway.metric("ds_gateway_token_requests_total", &["action=\"mint\"", "outcome=\"ok\""]);
     let number = || gateway.metric("ds_gateway_store_number", &[]);
     let (before, at) = (minted(), number());
     for path in [ENDPOINT, "/ds-api/user-token/Main%20Org."] {
-        for method in [
-            "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "post", "Get",
-        ] {
+        for method in ["HEAD", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "post", "Get"] {
             let answer = gateway.exchange(request(method, path, &[("Authorization", &good)]));
             assert_eq!(answer.status, 405, "{method} {path}");
             assert_eq!(answer.value("allow"), "GET, POST", "{method} {path}");
@@ -134,16 +104,9 @@ fn the_rest_of_the_subtree_is_404_in_every_spelling() {
     ];
     for spelling in spellings {
         for method in ["GET", "POST", "DELETE", "HEAD"] {
-            for fields in [
-                &[][..],
-                &[("Authorization", good.as_str())],
-                &[("user-token", token.as_str())],
-            ] {
+            for fields in [&[][..], &[("Authorization", good.as_str())], &[("user-token", token.as_str())]] {
                 let answer = gateway.exchange(request(method, spelling, fields));
-                assert_eq!(
-                    answer.status, 404,
-                    "{method} {spelling} {fields:?} {answer:?}"
-                );
+                assert_eq!(answer.status, 404, "{method} {spelling} {fields:?} {answer:?}");
                 assert!(answer.values("www-authenticate").is_empty(), "{answer:?}");
                 if method != "HEAD" {
                     answer.is_error(404);
@@ -153,20 +116,9 @@ fn the_rest_of_the_subtree_is_404_in_every_spelling() {
     }
     assert_eq!(platform.bytes(), 0, "{:?}", platform.requests());
     // Neighbours are no part of it.
-    for path in [
-        "/ds-api/user-tokens",
-        "/ds-api/user-token-x",
-        "/ds-api/user",
-        "/user-token",
-    ] {
+    for path in ["/ds-api/user-tokens", "/ds-api/user-token-x", "/ds-api/user", "/user-token"] {
         gateway.exchange(request("GET", path, &[])).is_error(401);
-        assert_eq!(
-            gateway
-                .exchange(request("GET", path, &[("user-token", &token)]))
-                .status,
-            200,
-            "{path}"
-        );
+        assert_eq!(gateway.exchange(request("GET", path, &[("user-token", &token)])).status, 200, "{path}");
         platform.request(path);
     }
     gateway.still_healthy();

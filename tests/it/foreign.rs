@@ -11,18 +11,11 @@ fn claims(user: &str) -> Members {
     // As far ahead as `max_skew` allows, so that the wait for the mark of the new store is short.
     let iat = now() + 4;
     let times = Members::new().and("exp", iat + 3_600).and("iat", iat);
-    times
-        .text("database", ORGANIZATION)
-        .text("email", EMAIL)
-        .text("user", user)
+    times.text("database", ORGANIZATION).text("email", EMAIL).text("user", user)
 }
 
 fn mint(key: &Key, claims: &Members) -> String {
-    token(
-        &key.secret,
-        Members::header("HS256", &key.kid).json(),
-        claims.json(),
-    )
+    token(&key.secret, Members::header("HS256", &key.kid).json(), claims.json())
 }
 
 /// Asks with fresh tokens until one is admitted: the mark of a new store stands above those of its first seconds.
@@ -60,28 +53,14 @@ fn a_foreign_token_passes_only_under_a_foreign_key() {
     );
 
     // The platform need not know how we call its key.
-    let no_kid = token(
-        &shared.secret,
-        Members::header("HS256", "x").without("kid").json(),
-        claims(USER).json(),
-    );
+    let no_kid =
+        token(&shared.secret, Members::header("HS256", "x").without("kid").json(), claims(USER).json());
     assert_eq!(gateway.status(&no_kid), 200, "without a kid");
-    let wrong_kid = token(
-        &shared.secret,
-        Members::header("HS256", "k1").json(),
-        claims(USER).json(),
-    );
-    assert_eq!(
-        gateway.status(&wrong_kid),
-        401,
-        "under the name of another key"
-    );
+    let wrong_kid = token(&shared.secret, Members::header("HS256", "k1").json(), claims(USER).json());
+    assert_eq!(gateway.status(&wrong_kid), 401, "under the name of another key");
 
-    let seen = gateway.exchange(request(
-        "GET",
-        "/ds-api/who",
-        &[("user-token", &mint(&shared, &claims(USER)))],
-    ));
+    let seen =
+        gateway.exchange(request("GET", "/ds-api/who", &[("user-token", &mint(&shared, &claims(USER)))]));
     assert_eq!(seen.status, 200);
     assert_eq!(platform.request("/ds-api/who").values("x-ds-user"), [USER]);
     gateway.still_healthy();
@@ -96,24 +75,15 @@ fn a_foreign_token_is_checked_like_any_other() {
     let fresh = || claims(USER);
     let mut rows = vec![
         ("expired", fresh().with("exp", at)),
-        (
-            "a lifetime beyond max_lifetime",
-            fresh().with("exp", at + 100_000),
-        ),
+        ("a lifetime beyond max_lifetime", fresh().with("exp", at + 100_000)),
         ("iat beyond the skew", fresh().with("iat", at + 120)),
         ("older than the store", fresh().with("iat", at - 3_600)),
         ("nbf ahead", fresh().and("nbf", at + 600)),
         ("nbf one text", fresh().and("nbf", "\"0\"")),
         ("nbf null", fresh().and("nbf", "null")),
-        (
-            "exp a text",
-            fresh().with("exp", format!("\"{}\"", at + 3_600)),
-        ),
+        ("exp a text", fresh().with("exp", format!("\"{}\"", at + 3_600))),
         ("two users", fresh().text("user", "other")),
-        (
-            "a control character",
-            fresh().with("user", "\"my\\u0000User\""),
-        ),
+        ("a control character", fresh().with("user", "\"my\\u0000User\"")),
         ("an unknown user", claims("stranger")),
         ("another case", claims("MYUSER")),
         ("a number for a user", fresh().with("user", 1)),
@@ -122,20 +92,14 @@ fn a_foreign_token_is_checked_like_any_other() {
         rows.push(("a claim is missing", fresh().without(name)));
     }
     for (name, claims) in rows {
-        let answer = gateway.exchange(request(
-            "GET",
-            "/ds-api/canary",
-            &[("user-token", &mint(&shared, &claims))],
-        ));
+        let answer =
+            gateway.exchange(request("GET", "/ds-api/canary", &[("user-token", &mint(&shared, &claims))]));
         assert_eq!(answer.status, 401, "{name}: {}", claims.json());
         answer.is_error(401);
     }
-    for (name, json) in [
-        ("crit", "[]"),
-        ("b64", "false"),
-        ("jku", "\"http://127.0.0.1:1/\""),
-        ("zip", "\"DEF\""),
-    ] {
+    for (name, json) in
+        [("crit", "[]"), ("b64", "false"), ("jku", "\"http://127.0.0.1:1/\""), ("zip", "\"DEF\"")]
+    {
         let header = Members::header("HS256", "shared").and(name, json).json();
         assert_eq!(
             gateway.status(&token(&shared.secret, header, fresh().json())),
@@ -156,15 +120,11 @@ fn unknown_users_are_refused_or_accepted_as_configured_but_never_those_that_were
     let status = |user: &str| gateway.status(&mint(&shared, &claims(user)));
 
     gateway.folder.cli(&["user", "disable", "other"], "").ok();
-    eventually("the disabled user to be refused", || {
-        (status("other") == 401).then_some(())
-    });
+    eventually("the disabled user to be refused", || (status("other") == 401).then_some(()));
     gateway.folder.cli(&["user", "enable", "other"], "").ok();
     is_admitted(&gateway, &shared, "other");
     gateway.folder.cli(&["user", "remove", "other"], "").ok();
-    eventually("the removed user to be refused", || {
-        (status("other") == 401).then_some(())
-    });
+    eventually("the removed user to be refused", || (status("other") == 401).then_some(()));
     assert_eq!(status("stranger"), 200);
     gateway.still_healthy();
 }
@@ -174,9 +134,7 @@ fn a_known_user_becomes_admissible_and_an_unknown_one_stays_out() {
     let (_platform, gateway, _, shared) = house("refuse");
     is_admitted(&gateway, &shared, USER);
     assert_eq!(gateway.status(&mint(&shared, &claims("newcomer"))), 401);
-    gateway
-        .folder
-        .add(&User::new("newcomer", "newPassword", EMAIL, ORGANIZATION));
+    gateway.folder.add(&User::new("newcomer", "newPassword", EMAIL, ORGANIZATION));
     is_admitted(&gateway, &shared, "newcomer");
     gateway.still_healthy();
 }

@@ -28,10 +28,7 @@ impl Log {
 
     /// The JSON lines with this message.
     pub fn messages(&self, message: &str) -> Vec<Value> {
-        let parsed = self
-            .lines()
-            .into_iter()
-            .filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        let parsed = self.lines().into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
         parsed.filter(|line| line["message"] == message).collect()
     }
 }
@@ -59,51 +56,24 @@ impl Gateway {
         let (lines, stderr) = (log.clone(), child.stderr.take().expect("stderr"));
         thread::spawn(move || {
             for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-                lines
-                    .0
-                    .lock()
-                    .expect("a lock")
-                    .push(String::from_utf8_lossy(&line).into_owned());
+                lines.0.lock().expect("a lock").push(String::from_utf8_lossy(&line).into_owned());
             }
         });
         let text = fs::read_to_string(folder.config()).expect("a configuration");
         let mut wanted = vec!["admin"];
-        wanted.extend(
-            ["http", "https"]
-                .into_iter()
-                .filter(|kind| text.contains(&format!("\n{kind} = "))),
-        );
+        wanted.extend(["http", "https"].into_iter().filter(|kind| text.contains(&format!("\n{kind} = "))));
         let found = eventually("the listeners", || {
             if let Some(status) = child.try_wait().expect("a child") {
-                panic!(
-                    "the gateway ended with {status}:\n{}",
-                    log.lines().join("\n")
-                );
+                panic!("the gateway ended with {status}:\n{}", log.lines().join("\n"));
             }
             let found: BTreeMap<String, SocketAddr> =
                 log.messages("listening").iter().map(listener).collect();
-            wanted
-                .iter()
-                .all(|kind| found.contains_key(*kind))
-                .then_some(found)
+            wanted.iter().all(|kind| found.contains_key(*kind)).then_some(found)
         });
         let of = |kind: &str| found.get(kind).copied();
-        let (http, https, admin) = (
-            of("http"),
-            of("https"),
-            of("admin").expect("the admin listener"),
-        );
-        let gateway = Self {
-            child,
-            folder,
-            log,
-            http,
-            https,
-            admin,
-        };
-        eventually("/readyz", || {
-            (gateway.admin("/readyz").status == 200).then_some(())
-        });
+        let (http, https, admin) = (of("http"), of("https"), of("admin").expect("the admin listener"));
+        let gateway = Self { child, folder, log, http, https, admin };
+        eventually("/readyz", || (gateway.admin("/readyz").status == 200).then_some(()));
         gateway
     }
 
@@ -135,37 +105,20 @@ impl Gateway {
         let text = self.admin("/metrics").text();
         let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
         let of_labels = |line: &&str| labels.iter().all(|label| line.contains(label));
-        let value = |line: &str| {
-            line.rsplit(' ')
-                .next()
-                .and_then(|word| word.parse::<f64>().ok())
-        };
-        text.lines()
-            .filter(of_name)
-            .filter(of_labels)
-            .filter_map(value)
-            .sum()
+        let value = |line: &str| line.rsplit(' ').next().and_then(|word| word.parse::<f64>().ok());
+        text.lines().filter(of_name).filter(of_labels).filter_map(value).sum()
     }
 
     /// Asks for a token with a name and a password.
     pub fn log_in(&self, user: &str, password: &str) -> Answer {
-        self.exchange(request(
-            "POST",
-            "/ds-api/user-token",
-            &[("Authorization", &basic(user, password))],
-        ))
+        self.exchange(request("POST", "/ds-api/user-token", &[("Authorization", &basic(user, password))]))
     }
 
     /// A token, or nothing if the answer was 401.
     pub fn login(&self, user: &str, password: &str) -> Option<String> {
         let answer = self.log_in(user, password);
         match answer.status {
-            201 => Some(
-                answer.json()["user-token"]
-                    .as_str()
-                    .expect("a token")
-                    .to_owned(),
-            ),
+            201 => Some(answer.json()["user-token"].as_str().expect("a token").to_owned()),
             401 => None,
             _ => panic!("{answer:?}"),
         }
@@ -179,12 +132,7 @@ impl Gateway {
 
     /// The status of a protected request with this token.
     pub fn status(&self, token: &str) -> u16 {
-        self.exchange(request(
-            "GET",
-            "/ds-api/status-of-a-token",
-            &[("user-token", token)],
-        ))
-        .status
+        self.exchange(request("GET", "/ds-api/status-of-a-token", &[("user-token", token)])).status
     }
 
     /// "Still healthy": alive, ready, and a new user of it gets through to the platform.
@@ -193,25 +141,14 @@ impl Gateway {
         assert_eq!(self.admin("/healthz").status, 200);
         assert_eq!(self.admin("/readyz").status, 200);
         let token = self.mint();
-        let answer = self.exchange(request(
-            "GET",
-            "/ds-api/still-healthy",
-            &[("user-token", &token)],
-        ));
-        assert_eq!(
-            (answer.status, answer.values("x-platform")),
-            (200, vec!["yes"]),
-            "{}",
-            answer.text()
-        );
+        let answer = self.exchange(request("GET", "/ds-api/still-healthy", &[("user-token", &token)]));
+        assert_eq!((answer.status, answer.values("x-platform")), (200, vec!["yes"]), "{}", answer.text());
     }
 
     /// Kills the gateway and gives its folder back.
     pub fn kill(mut self) -> Folder {
         self.end();
-        let empty = Folder {
-            dir: TempDir::new().expect("a temporary folder"),
-        };
+        let empty = Folder { dir: TempDir::new().expect("a temporary folder") };
         std::mem::replace(&mut self.folder, empty)
     }
 
@@ -225,18 +162,12 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.end();
         if thread::panicking() {
-            eprintln!(
-                "--- the gateway's standard error ---\n{}",
-                self.log.lines().join("\n")
-            );
+            eprintln!("--- the gateway's standard error ---\n{}", self.log.lines().join("\n"));
         }
     }
 }
 
 fn listener(line: &Value) -> (String, SocketAddr) {
     let text = |key: &str| line[key].as_str().expect("a text").to_owned();
-    (
-        text("listener"),
-        text("address").parse().expect("an address"),
-    )
+    (text("listener"), text("address").parse().expect("an address"))
 }

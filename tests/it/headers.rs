@@ -29,16 +29,10 @@ const MANAGED: [&str; 16] = [
 
 /// Ways to write a name that one reader or another takes for the same.
 fn spellings(name: &str) -> Vec<String> {
-    let title: String = name
-        .split('-')
-        .map(|part| format!("-{}{}", part[..1].to_uppercase(), &part[1..]))
-        .collect();
+    let title: String =
+        name.split('-').map(|part| format!("-{}{}", part[..1].to_uppercase(), &part[1..])).collect();
     let mut all = vec![name.to_owned(), name.to_uppercase(), title[1..].to_owned()];
-    all.extend([
-        name.replace('-', "_"),
-        name.replace('-', "."),
-        name.to_uppercase().replace('-', "_"),
-    ]);
+    all.extend([name.replace('-', "_"), name.replace('-', "."), name.to_uppercase().replace('-', "_")]);
     all.push(name.replacen('-', "_", 1));
     all.push(name.replacen('-', ".", 1));
     all.sort();
@@ -69,22 +63,12 @@ fn managed_names_of_a_client_are_dropped_in_every_spelling() {
     let names: Vec<String> = MANAGED.iter().flat_map(|name| spellings(name)).collect();
     for (number, name) in names.iter().enumerate() {
         for (target, fields) in [
-            (
-                format!("/protected/{number}"),
-                vec![("user-token", token.as_str())],
-            ),
+            (format!("/protected/{number}"), vec![("user-token", token.as_str())]),
             (format!("/public/{number}"), vec![]),
         ] {
-            let fields = [
-                &fields[..],
-                &[(name.as_str(), "canary"), (name.as_str(), "canary, canary")],
-            ]
-            .concat();
-            assert_eq!(
-                get(&gateway, &target, &fields).status,
-                200,
-                "{name} {target}"
-            );
+            let fields =
+                [&fields[..], &[(name.as_str(), "canary"), (name.as_str(), "canary, canary")]].concat();
+            assert_eq!(get(&gateway, &target, &fields).status, 200, "{name} {target}");
             platform.request(&target);
         }
     }
@@ -110,19 +94,10 @@ fn everything_else_of_a_request_and_of_an_answer_goes_through() {
     ];
     let target = "/ds-api/a%20b;c/%2e/?q=%2F&token=x#cut";
     let answer = gateway.exchange(request_with("PUT", target, &fields, b"body"));
-    assert_eq!(
-        (answer.status, answer.values("set-cookie")),
-        (418, vec!["a=1", "b=2"])
-    );
-    assert_eq!(
-        (answer.value("server"), answer.text().as_str()),
-        ("platform", "ok")
-    );
+    assert_eq!((answer.status, answer.values("set-cookie")), (418, vec!["a=1", "b=2"]));
+    assert_eq!((answer.value("server"), answer.text().as_str()), ("platform", "ok"));
     let seen = &platform.requests()[0];
-    assert_eq!(
-        (seen.method.as_str(), seen.target.as_str()),
-        ("PUT", "/ds-api/a%20b;c/%2e/?q=%2F&token=x")
-    );
+    assert_eq!((seen.method.as_str(), seen.target.as_str()), ("PUT", "/ds-api/a%20b;c/%2e/?q=%2F&token=x"));
     assert_eq!(seen.values("x-twice"), ["1", "2"]);
     for (name, value) in [
         ("accept", "a"),
@@ -142,42 +117,25 @@ fn connection_may_not_nominate_a_managed_name() {
     let gateway = Options::new(&platform).public("[\"/public/*\"]").start();
     let token = gateway.mint();
     for name in [&["user-token", "User-Token"][..], &MANAGED].concat() {
-        for options in [
-            name.to_owned(),
-            format!("close, {name}"),
-            name.to_uppercase(),
-            format!("keep-alive,{name} , x"),
-        ] {
+        for options in
+            [name.to_owned(), format!("close, {name}"), name.to_uppercase(), format!("keep-alive,{name} , x")]
+        {
             for target in ["/ds-api/canary", "/public/canary"] {
-                let fields = [
-                    ("user-token", token.as_str()),
-                    ("Connection", options.as_str()),
-                ];
+                let fields = [("user-token", token.as_str()), ("Connection", options.as_str())];
                 let answer = get(&gateway, target, &fields);
                 assert_eq!(answer.status, 400, "Connection: {options} on {target}");
                 answer.is_error(400);
             }
         }
     }
-    let two = [
-        ("user-token", token.as_str()),
-        ("Connection", "keep-alive"),
-        ("Connection", "x-ds-user"),
-    ];
+    let two = [("user-token", token.as_str()), ("Connection", "keep-alive"), ("Connection", "x-ds-user")];
     get(&gateway, "/ds-api/canary", &two).is_error(400);
     assert_eq!(platform.bytes(), 0);
 
-    let other = [
-        ("user-token", token.as_str()),
-        ("Connection", "keep-alive, x-mine"),
-        ("X-Mine", "canary"),
-    ];
+    let other = [("user-token", token.as_str()), ("Connection", "keep-alive, x-mine"), ("X-Mine", "canary")];
     assert_eq!(get(&gateway, "/ds-api/other", &other).status, 200);
     assert!(
-        platform
-            .request("/ds-api/other")
-            .values("x-mine")
-            .is_empty(),
+        platform.request("/ds-api/other").values("x-mine").is_empty(),
         "what was nominated is for this hop only"
     );
     gateway.still_healthy();
@@ -186,17 +144,10 @@ fn connection_may_not_nominate_a_managed_name() {
 #[test]
 fn the_token_and_authorization_go_on_only_where_the_configuration_says_so() {
     let platform = Platform::echo();
-    let quiet = Options::new(&platform)
-        .set("platform", "forward_token", "false")
-        .start();
+    let quiet = Options::new(&platform).set("platform", "forward_token", "false").start();
     let token = quiet.mint();
     assert_eq!(
-        get(
-            &quiet,
-            "/quiet",
-            &[("user-token", &token), ("Authorization", "Basic canary")]
-        )
-        .status,
+        get(&quiet, "/quiet", &[("user-token", &token), ("Authorization", "Basic canary")]).status,
         200
     );
     let seen = platform.request("/quiet");
@@ -204,23 +155,10 @@ fn the_token_and_authorization_go_on_only_where_the_configuration_says_so() {
     assert_eq!(folded(&seen, "x-ds-user"), [USER]);
     platform.never_saw(&token);
 
-    let open = Options::new(&platform)
-        .set("platform", "forward_authorization", "true")
-        .start();
+    let open = Options::new(&platform).set("platform", "forward_authorization", "true").start();
     let token = open.mint();
-    assert_eq!(
-        get(
-            &open,
-            "/open",
-            &[("user-token", &token), ("Authorization", "Basic mine")]
-        )
-        .status,
-        200
-    );
-    assert_eq!(
-        folded(&platform.request("/open"), "authorization"),
-        ["Basic mine"]
-    );
+    assert_eq!(get(&open, "/open", &[("user-token", &token), ("Authorization", "Basic mine")]).status, 200);
+    assert_eq!(folded(&platform.request("/open"), "authorization"), ["Basic mine"]);
     platform.never_saw("canary");
 }
 

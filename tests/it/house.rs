@@ -22,29 +22,15 @@ impl House {
         let key = Key::ours("k1");
         let gateway = Options::new(&platform).key(key.clone()).start();
         let (_, claims) = jwt::read(&gateway.mint());
-        let number = claims["jti"]
-            .as_str()
-            .expect("a jti")
-            .split('.')
-            .next()
-            .expect("<n>");
-        Self {
-            platform,
-            secret: key.secret,
-            number: number.parse().expect("a number"),
-            gateway,
-        }
+        let number = claims["jti"].as_str().expect("a jti").split('.').next().expect("<n>");
+        Self { platform, secret: key.secret, number: number.parse().expect("a number"), gateway }
     }
 
     pub fn claims(&self) -> Members {
         let now = now();
         let jti = format!("{}.{}", self.number, "AbCdEfGhIjKlMnOpQrStUv");
         let times = Members::new().and("exp", now + 3_600).and("iat", now);
-        times
-            .text("database", ORGANIZATION)
-            .text("email", EMAIL)
-            .text("user", USER)
-            .text("jti", &jti)
+        times.text("database", ORGANIZATION).text("email", EMAIL).text("user", USER).text("jti", &jti)
     }
 
     pub fn token(&self, header: &Members, claims: &Members) -> String {
@@ -91,16 +77,11 @@ pub fn all_are_refused(house: &House, rows: &Rows) {
     let good = house.good();
     let second = request("GET", "/ds-api/second", &[("user-token", &good)]);
     let mut client = house.gateway.client();
-    assert_eq!(
-        client.exchange(&second).status,
-        200,
-        "the token that the rows are made from is admitted"
-    );
+    assert_eq!(client.exchange(&second).status, 200, "the token that the rows are made from is admitted");
     let mut first_body = None;
     let mut wrong = Vec::new();
     for (name, lines) in &rows.0 {
-        let mut bytes =
-            b"GET /ds-api/canary HTTP/1.1\r\nHost: gateway.test\r\nx-canary: canary\r\n".to_vec();
+        let mut bytes = b"GET /ds-api/canary HTTP/1.1\r\nHost: gateway.test\r\nx-canary: canary\r\n".to_vec();
         bytes.extend(lines);
         bytes.extend(b"\r\n");
         client.send(&bytes);
@@ -117,10 +98,7 @@ pub fn all_are_refused(house: &House, rows: &Rows) {
                 } else {
                     answer.is_error(401);
                     assert!(
-                        answer
-                            .values("www-authenticate")
-                            .iter()
-                            .all(|value| !value.starts_with("Basic")),
+                        answer.values("www-authenticate").iter().all(|value| !value.starts_with("Basic")),
                         "{name}"
                     );
                 }
@@ -129,24 +107,12 @@ pub fn all_are_refused(house: &House, rows: &Rows) {
         }
         if !matches!(client.try_send(&second).map(|()| client.answer()), Ok(Ok(answer)) if answer.status == 200)
         {
-            wrong.push(format!(
-                "{name}: the connection is of no use for a second request"
-            ));
+            wrong.push(format!("{name}: the connection is of no use for a second request"));
             client = house.gateway.client();
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} of {} rows:\n{}",
-        wrong.len(),
-        rows.0.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), rows.0.len(), wrong.join("\n"));
     house.platform.never_saw("canary");
-    assert_eq!(
-        house.platform.requests().len(),
-        rows.0.len() + 1,
-        "only the good requests went on"
-    );
+    assert_eq!(house.platform.requests().len(), rows.0.len() + 1, "only the good requests went on");
     house.gateway.still_healthy();
 }

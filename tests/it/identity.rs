@@ -32,33 +32,20 @@ fn the_identity_comes_from_the_token_and_is_set_once() {
     let gateway = Options::new(&platform).start();
     let token = gateway.mint();
     let forged: Vec<(&str, &str)> = IDENTITY.iter().map(|name| (*name, "root")).collect();
-    let fields = [
-        &[
-            ("user-token", token.as_str()),
-            ("X-Request-Id", "mine"),
-            ("Cookie", "a=b"),
-        ],
-        &forged[..],
-    ]
-    .concat();
+    let fields =
+        [&[("user-token", token.as_str()), ("X-Request-Id", "mine"), ("Cookie", "a=b")], &forged[..]]
+            .concat();
     let answer = get(&gateway, "/ds-api/who", &fields);
     let seen = platform.request("/ds-api/who");
     for (name, value) in IDENTITY.iter().zip([USER, EMAIL, ORGANIZATION]) {
         assert_eq!(folded(&seen, name), [value], "{name}");
     }
-    assert_eq!(
-        folded(&seen, "user-token"),
-        [token.as_str()],
-        "the platform reads it today"
-    );
+    assert_eq!(folded(&seen, "user-token"), [token.as_str()], "the platform reads it today");
     assert_eq!(folded(&seen, "x-forwarded-for"), ["127.0.0.1"]);
     assert_eq!(folded(&seen, "x-forwarded-proto"), ["http"]);
     assert_eq!(folded(&seen, "host"), ["gateway.test"]);
     assert_eq!(folded(&seen, "cookie"), ["a=b"]);
-    assert_eq!(
-        folded(&seen, "x-request-id"),
-        [answer.value("x-request-id")]
-    );
+    assert_eq!(folded(&seen, "x-request-id"), [answer.value("x-request-id")]);
     assert_ne!(answer.value("x-request-id"), "mine");
     let again = get(&gateway, "/ds-api/again", &[("user-token", &token)]);
     assert_ne!(again.value("x-request-id"), answer.value("x-request-id"));
@@ -81,19 +68,10 @@ fn identity_names_are_configurable_and_managed_all_the_same() {
     ];
     assert_eq!(get(&gateway, "/who", &fields).status, 200);
     let seen = platform.request("/who");
-    for (name, value) in [
-        ("X-Remote-User", USER),
-        ("Remote-Mail", EMAIL),
-        ("X-Scope-OrgID", ORGANIZATION),
-    ] {
+    for (name, value) in [("X-Remote-User", USER), ("Remote-Mail", EMAIL), ("X-Scope-OrgID", ORGANIZATION)] {
         assert_eq!(folded(&seen, name), [value]);
     }
-    get(
-        &gateway,
-        "/who",
-        &[("user-token", &token), ("Connection", "remote-mail")],
-    )
-    .is_error(400);
+    get(&gateway, "/who", &[("user-token", &token), ("Connection", "remote-mail")]).is_error(400);
     platform.never_saw("canary");
 }
 
@@ -101,21 +79,14 @@ fn identity_names_are_configurable_and_managed_all_the_same() {
 fn a_user_with_a_name_of_any_script_is_named_to_the_platform() {
     let platform = Platform::echo();
     let (name, organization) = ("Zoë 100% 日本", "Société \"Ω\"");
-    let gateway = Options::new(&platform)
-        .user(User::new(name, "pw", "zoë@example.com", organization))
-        .start();
+    let gateway =
+        Options::new(&platform).user(User::new(name, "pw", "zoë@example.com", organization)).start();
     let token = gateway.login(name, "pw").expect("a token");
     assert_eq!(get(&gateway, "/who", &[("user-token", &token)]).status, 200);
     let seen = platform.request("/who");
-    assert_eq!(
-        seen.values("x-ds-user"),
-        ["Zo%C3%AB 100%25 %E6%97%A5%E6%9C%AC"]
-    );
+    assert_eq!(seen.values("x-ds-user"), ["Zo%C3%AB 100%25 %E6%97%A5%E6%9C%AC"]);
     assert_eq!(seen.values("x-ds-email"), ["zo%C3%AB@example.com"]);
-    assert_eq!(
-        seen.values("x-ds-organization"),
-        ["Soci%C3%A9t%C3%A9 \"%CE%A9\""]
-    );
+    assert_eq!(seen.values("x-ds-organization"), ["Soci%C3%A9t%C3%A9 \"%CE%A9\""]);
 }
 
 /// Characters of many scripts that NFC leaves alone beside any other of them, so that every string of them is a name.
@@ -130,8 +101,7 @@ fn inert() -> impl Strategy<Value = char> {
 }
 
 fn name() -> impl Strategy<Value = String> {
-    let inner =
-        prop::collection::vec(inert(), 1..60).prop_map(|all| all.into_iter().collect::<String>());
+    let inner = prop::collection::vec(inert(), 1..60).prop_map(|all| all.into_iter().collect::<String>());
     let blank = |c: char| c.is_whitespace() || "\u{feff}\u{200b}\u{202e}".contains(c);
     inner.prop_filter("a name has no blank at either end", move |name| {
         !name.starts_with(blank) && !name.ends_with(blank)
@@ -142,41 +112,23 @@ fn name() -> impl Strategy<Value = String> {
 fn the_identity_that_a_decoder_reads_back_equals_the_claim() {
     let platform = Platform::echo();
     let key = Key::foreign("shared");
-    let gateway = Options::new(&platform)
-        .set("token", "unknown_users", "\"accept\"")
-        .key(key.clone())
-        .start();
+    let gateway =
+        Options::new(&platform).set("token", "unknown_users", "\"accept\"").key(key.clone()).start();
     let mint = |user: &str, email: &str, organization: &str| {
         let iat = now() + 4;
-        let claims = Members::new()
-            .and("exp", iat + 3_600)
-            .and("iat", iat)
-            .text("user", user);
+        let claims = Members::new().and("exp", iat + 3_600).and("iat", iat).text("user", user);
         let claims = claims.text("email", email).text("database", organization);
-        token(
-            &key.secret,
-            Members::header("HS256", "shared").json(),
-            claims.json(),
-        )
+        token(&key.secret, Members::header("HS256", "shared").json(), claims.json())
     };
-    eventually("the mark to be past", || {
-        (gateway.status(&mint("a", "b", "c")) == 200).then_some(())
-    });
-    let mut runner = TestRunner::new(Config {
-        cases: 128,
-        failure_persistence: None,
-        ..Config::default()
-    });
+    eventually("the mark to be past", || (gateway.status(&mint("a", "b", "c")) == 200).then_some(()));
+    let mut runner = TestRunner::new(Config { cases: 128, failure_persistence: None, ..Config::default() });
     let client = RefCell::new(gateway.client());
     let number = Cell::new(0);
     runner
         .run(&(name(), name(), name()), |(user, email, organization)| {
             let target = format!("/who/{}", number.replace(number.get() + 1));
             let token = mint(&user, &email, &organization);
-            let answer =
-                client
-                    .borrow_mut()
-                    .exchange(request("GET", &target, &[("user-token", &token)]));
+            let answer = client.borrow_mut().exchange(request("GET", &target, &[("user-token", &token)]));
             prop_assert_eq!(answer.status, 200);
             let seen = platform.request(&target);
             for (name, claim) in IDENTITY.iter().zip([&user, &email, &organization]) {

@@ -18,10 +18,7 @@ impl Members {
 
     /// The header of a token of ours.
     pub fn header(algorithm: &str, kid: &str) -> Self {
-        Self::new()
-            .text("typ", "JWT")
-            .text("alg", algorithm)
-            .text("kid", kid)
+        Self::new().text("typ", "JWT").text("alg", algorithm).text("kid", kid)
     }
 
     /// Adds a member whose value is JSON text, even if there is one of that name.
@@ -38,11 +35,7 @@ impl Members {
     /// Replaces the value of a member.
     pub fn with(mut self, name: &str, json: impl ToString) -> Self {
         let json = json.to_string();
-        let member = self
-            .0
-            .iter_mut()
-            .find(|member| member.0 == name)
-            .expect("a member of that name");
+        let member = self.0.iter_mut().find(|member| member.0 == name).expect("a member of that name");
         member.1 = json;
         self
     }
@@ -55,11 +48,7 @@ impl Members {
     }
 
     pub fn json(&self) -> String {
-        let members: Vec<String> = self
-            .0
-            .iter()
-            .map(|(name, json)| format!("\"{name}\":{json}"))
-            .collect();
+        let members: Vec<String> = self.0.iter().map(|(name, json)| format!("\"{name}\":{json}")).collect();
         format!("{{{}}}", members.join(","))
     }
 }
@@ -97,18 +86,14 @@ pub fn signed(secret: &[u8], text: &str) -> String {
 pub fn read(token: &str) -> (Value, Value) {
     let parts: Vec<&str> = token.split('.').collect();
     assert_eq!(parts.len(), 3, "{token}");
-    let part = |text| {
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).expect("base64url")).expect("JSON")
-    };
+    let part =
+        |text| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).expect("base64url")).expect("JSON");
     (part(parts[0]), part(parts[1]))
 }
 
 /// The wall clock in whole seconds.
 pub fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("a clock after 1970")
-        .as_secs()
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_secs()
 }
 
 /// `YYYY-MM-DD HH:MM:SS` in UTC (days to a date after Howard Hinnant's `civil_from_days`, for years after 1970).
@@ -119,18 +104,9 @@ pub fn utc(seconds: u64) -> String {
     let of_year = day - (365 * year + year / 4 - year / 100);
     let shifted = (5 * of_year + 2) / 153;
     let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     let year = era * 400 + year + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}",
-        rest / 3_600,
-        rest / 60 % 60,
-        rest % 60
-    )
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", rest / 3_600, rest / 60 % 60, rest % 60)
 }
 
 #[test]
@@ -140,12 +116,8 @@ fn the_reference_vectors_hold() {
         .decode("AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow")
         .expect("base64url");
     let text = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
-    assert_eq!(
-        sign("HS256", &key, text),
-        "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
-    );
-    let short =
-        |algorithm| sign(algorithm, b"Jefe", "what do ya want for nothing?")[..8].to_owned();
+    assert_eq!(sign("HS256", &key, text), "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
+    let short = |algorithm| sign(algorithm, b"Jefe", "what do ya want for nothing?")[..8].to_owned();
     assert_eq!(short("HS384"), encode([0xaf, 0x45, 0xd2, 0xe3, 0x76, 0x48]));
     assert_eq!(short("HS512"), encode([0x16, 0x4b, 0x7a, 0x7b, 0xfc, 0xf8]));
     assert_eq!(utc(1_580_216_224), "2020-01-28 12:57:04");

@@ -19,49 +19,26 @@ fn a_header_over_the_limit_is_431() {
     let (platform, gateway, token) = house();
     let field = |count: usize| vec![("x-canary", "v"); count];
     let with_token = |fields: &[(&str, &str)]| {
-        request(
-            "GET",
-            "/ds-api/x",
-            &[&[("user-token", token.as_str())], fields].concat(),
-        )
+        request("GET", "/ds-api/x", &[&[("user-token", token.as_str())], fields].concat())
     };
     for bytes in [
         with_token(&[("x-canary", &"v".repeat(33_000))]),
-        with_token(&[
-            ("x-canary", &"v".repeat(20_000)),
-            ("x-other", &"v".repeat(20_000)),
-        ]),
+        with_token(&[("x-canary", &"v".repeat(20_000)), ("x-other", &"v".repeat(20_000))]),
         with_token(&field(120)),
-        request(
-            "GET",
-            &format!("/ds-api/x?{}", "canary".repeat(6_000)),
-            &[("user-token", &token)],
-        ),
+        request("GET", &format!("/ds-api/x?{}", "canary".repeat(6_000)), &[("user-token", &token)]),
         request("GET", "/public/x", &field(120)),
         request(
             "POST",
             "/ds-api/user-token",
-            &[
-                &[("Authorization", basic(USER, PASSWORD).as_str())],
-                &field(120)[..],
-            ]
-            .concat(),
+            &[&[("Authorization", basic(USER, PASSWORD).as_str())], &field(120)[..]].concat(),
         ),
         request("GET", "/ds-api/x", &field(120)),
     ] {
         gateway.exchange(bytes).is_error(431);
     }
     assert_eq!(platform.bytes(), 0);
-    assert_eq!(
-        gateway
-            .exchange(with_token(&[("x-long", &"v".repeat(30_000))]))
-            .status,
-        200
-    );
-    assert_eq!(
-        gateway.exchange(with_token(&[("x-many", "v"); 90])).status,
-        200
-    );
+    assert_eq!(gateway.exchange(with_token(&[("x-long", &"v".repeat(30_000))])).status, 200);
+    assert_eq!(gateway.exchange(with_token(&[("x-many", "v"); 90])).status, 200);
     platform.never_saw("canary");
     gateway.still_healthy();
 }
@@ -74,20 +51,10 @@ fn the_header_limits_are_configurable() {
         .set("limits", "header_fields", "10")
         .start();
     let token = gateway.mint();
-    for fields in [
-        vec![("x-canary", "v".repeat(4_096))],
-        vec![("x-canary", "v".to_owned()); 10],
-    ] {
-        let fields: Vec<(&str, &str)> = fields
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
+    for fields in [vec![("x-canary", "v".repeat(4_096))], vec![("x-canary", "v".to_owned()); 10]] {
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
         gateway
-            .exchange(request(
-                "GET",
-                "/x",
-                &[&[("user-token", token.as_str())], &fields[..]].concat(),
-            ))
+            .exchange(request("GET", "/x", &[&[("user-token", token.as_str())], &fields[..]].concat()))
             .is_error(431);
     }
     assert_eq!(platform.bytes(), 0);
@@ -97,35 +64,17 @@ fn the_header_limits_are_configurable() {
 #[test]
 fn a_body_over_the_limit_is_413() {
     let platform = Platform::echo();
-    let gateway = Options::new(&platform)
-        .set("limits", "body_bytes", "1000")
-        .start();
+    let gateway = Options::new(&platform).set("limits", "body_bytes", "1000").start();
     let token = gateway.mint();
     let fields = [("user-token", token.as_str())];
-    gateway
-        .exchange(request_with("POST", "/canary", &fields, &[b'c'; 1_001]))
-        .is_error(413);
-    assert_eq!(
-        platform.bytes(),
-        0,
-        "a length that is stated is judged before the platform is asked"
-    );
-    let mut chunked = request(
-        "POST",
-        "/chunked",
-        &[fields[0], ("Transfer-Encoding", "chunked")],
-    );
+    gateway.exchange(request_with("POST", "/canary", &fields, &[b'c'; 1_001])).is_error(413);
+    assert_eq!(platform.bytes(), 0, "a length that is stated is judged before the platform is asked");
+    let mut chunked = request("POST", "/chunked", &[fields[0], ("Transfer-Encoding", "chunked")]);
     chunked.extend(chunks(&[b'c'; 5_000], 500));
     gateway.exchange(&chunked).is_error(413);
-    assert!(
-        platform.requests().iter().all(|seen| !seen.complete),
-        "no end of a body that was cut"
-    );
+    assert!(platform.requests().iter().all(|seen| !seen.complete), "no end of a body that was cut");
     let answer = gateway.exchange(request_with("POST", "/just", &fields, &[b'c'; 1_000]));
-    assert_eq!(
-        (answer.status, platform.request("/just").body.len()),
-        (200, 1_000)
-    );
+    assert_eq!((answer.status, platform.request("/just").body.len()), (200, 1_000));
     gateway.still_healthy();
 }
 
@@ -186,12 +135,7 @@ fn a_request_whose_length_has_two_meanings_is_400() {
             }
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} rows:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} rows:\n{}", wrong.len(), wrong.join("\n"));
     assert_eq!(platform.bytes(), 0, "{:?}", platform.requests());
     platform.never_saw("hidden");
     // Not even HTTP/1.0 has a coding with one meaning.
@@ -236,9 +180,7 @@ fn a_target_or_host_with_no_single_meaning_is_400() {
         }
     }
     assert_eq!(platform.bytes(), 0);
-    gateway
-        .exchange("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n")
-        .is_error(401);
+    gateway.exchange("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").is_error(401);
     assert_eq!(platform.bytes(), 0);
     gateway.still_healthy();
 }
@@ -247,23 +189,13 @@ fn a_target_or_host_with_no_single_meaning_is_400() {
 fn only_100_continue_may_be_expected() {
     let (platform, gateway, token) = house();
     let expecting = |value: &str, token: &str| {
-        request(
-            "POST",
-            "/upload",
-            &[
-                ("user-token", token),
-                ("Expect", value),
-                ("Content-Length", "6"),
-            ],
-        )
+        request("POST", "/upload", &[("user-token", token), ("Expect", value), ("Content-Length", "6")])
     };
     for value in ["y", "y 100-continue", "100-continue, y", "200-ok"] {
         gateway.exchange(expecting(value, &token)).is_error(417);
     }
     // Without a token the answer comes at once: nobody is told to go on.
-    gateway
-        .exchange(expecting("100-continue", "x"))
-        .is_error(401);
+    gateway.exchange(expecting("100-continue", "x")).is_error(401);
     assert_eq!(platform.bytes(), 0);
 
     let mut client = gateway.client();
@@ -289,19 +221,11 @@ fn nobody_holds_a_connection_for_ever() {
     let mut half = gateway.client();
     half.send("GET /canary HTTP/1.1\r\nHost: x\r\nx-half: ");
     let mut idle = gateway.client();
-    assert_eq!(
-        idle.exchange(request("GET", "/once", &[("user-token", &token)]))
-            .status,
-        200
-    );
+    assert_eq!(idle.exchange(request("GET", "/once", &[("user-token", &token)])).status, 200);
     let mut stalled = gateway.client();
     stalled.send(request("POST", "/refused", &[("Content-Length", "10")]));
     let mut body = gateway.client();
-    body.send(request(
-        "POST",
-        "/stalled",
-        &[("user-token", token.as_str()), ("Content-Length", "10")],
-    ));
+    body.send(request("POST", "/stalled", &[("user-token", token.as_str()), ("Content-Length", "10")]));
     body.send("12345");
     let ends = |mut client: Client| client.wire().rest().map(drop);
     for (name, client) in [
@@ -314,11 +238,6 @@ fn nobody_holds_a_connection_for_ever() {
         assert_ne!(ends(client), Err(Fault::Silent), "{name}");
     }
     platform.never_saw("canary");
-    assert!(
-        platform
-            .requests()
-            .iter()
-            .all(|seen| seen.complete || seen.target == "/stalled")
-    );
+    assert!(platform.requests().iter().all(|seen| seen.complete || seen.target == "/stalled"));
     gateway.still_healthy();
 }

@@ -12,18 +12,8 @@ use sha2::{Digest as _, Sha256};
 fn access(gateway: &Gateway, answer: &Answer) -> Value {
     let id = answer.value("x-request-id");
     let mine = |line: &Value| line["request_id"] == id;
-    let line = eventually("an access line", || {
-        gateway.log.messages("access").into_iter().find(mine)
-    });
-    assert_eq!(
-        gateway
-            .log
-            .messages("access")
-            .iter()
-            .filter(|line| mine(line))
-            .count(),
-        1
-    );
+    let line = eventually("an access line", || gateway.log.messages("access").into_iter().find(mine));
+    assert_eq!(gateway.log.messages("access").iter().filter(|line| mine(line)).count(), 1);
     line
 }
 
@@ -57,11 +47,7 @@ fn the_series_are_there_and_move() {
             vec!["route=\"public\"", "status=\"2xx\""],
             request("GET", "/public/x", &[]),
         ),
-        (
-            "ds_gateway_requests_total",
-            vec!["status=\"4xx\""],
-            request("GET", "/x", &[]),
-        ),
+        ("ds_gateway_requests_total", vec!["status=\"4xx\""], request("GET", "/x", &[])),
         (
             "ds_gateway_requests_total",
             vec!["route=\"endpoint\"", "status=\"4xx\""],
@@ -72,16 +58,8 @@ fn the_series_are_there_and_move() {
             vec!["decision=\"admitted\""],
             request("GET", "/x", &[("user-token", &token)]),
         ),
-        (
-            "ds_gateway_decisions_total",
-            vec!["decision=\"public\""],
-            request("GET", "/public/x", &[]),
-        ),
-        (
-            "ds_gateway_decisions_total",
-            vec!["decision=\"token_missing\""],
-            request("GET", "/x", &[]),
-        ),
+        ("ds_gateway_decisions_total", vec!["decision=\"public\""], request("GET", "/public/x", &[])),
+        ("ds_gateway_decisions_total", vec!["decision=\"token_missing\""], request("GET", "/x", &[])),
         (
             "ds_gateway_decisions_total",
             vec!["decision=\"token_empty\""],
@@ -115,47 +93,27 @@ fn the_series_are_there_and_move() {
         (
             "ds_gateway_token_requests_total",
             vec!["action=\"mint\"", "outcome=\"ok\""],
-            request(
-                "POST",
-                "/ds-api/user-token",
-                &[("Authorization", &basic(USER, PASSWORD))],
-            ),
+            request("POST", "/ds-api/user-token", &[("Authorization", &basic(USER, PASSWORD))]),
         ),
         (
             "ds_gateway_token_requests_total",
             vec!["action=\"mint\"", "outcome=\"bad_credentials\""],
-            request(
-                "POST",
-                "/ds-api/user-token",
-                &[("Authorization", &basic(USER, "x"))],
-            ),
+            request("POST", "/ds-api/user-token", &[("Authorization", &basic(USER, "x"))]),
         ),
         (
             "ds_gateway_token_requests_total",
             vec!["action=\"mint\"", "outcome=\"organization_mismatch\""],
-            request(
-                "POST",
-                "/ds-api/user-token/X",
-                &[("Authorization", &basic(USER, PASSWORD))],
-            ),
+            request("POST", "/ds-api/user-token/X", &[("Authorization", &basic(USER, PASSWORD))]),
         ),
         (
             "ds_gateway_token_requests_total",
             vec!["action=\"inspect\"", "outcome=\"bad_token\""],
-            request(
-                "GET",
-                "/ds-api/user-token?token=x",
-                &[("Authorization", &basic(USER, PASSWORD))],
-            ),
+            request("GET", "/ds-api/user-token?token=x", &[("Authorization", &basic(USER, PASSWORD))]),
         ),
         (
             "ds_gateway_token_requests_total",
             vec!["action=\"inspect\"", "outcome=\"bad_request\""],
-            request(
-                "GET",
-                "/ds-api/user-token",
-                &[("Authorization", &basic(USER, PASSWORD))],
-            ),
+            request("GET", "/ds-api/user-token", &[("Authorization", &basic(USER, PASSWORD))]),
         ),
         (
             "ds_gateway_request_duration_seconds_count",
@@ -186,10 +144,7 @@ fn the_series_are_there_and_move() {
         assert!(text.contains(series), "{series}");
     }
     for word in [USER, EMAIL, ORGANIZATION, "/public", "127.0.0.1"] {
-        assert!(
-            !text.contains(word),
-            "no label names a user, a path or an address: {word}"
-        );
+        assert!(!text.contains(word), "no label names a user, a path or an address: {word}");
     }
 }
 
@@ -211,24 +166,10 @@ fn every_request_leaves_one_access_line() {
         .collect();
     let good = basic(USER, PASSWORD);
     let rows = [
-        (
-            "GET",
-            "/x?a=1",
-            &[("user-token", token.as_str())][..],
-            200,
-            "protected",
-            "admitted",
-        ),
+        ("GET", "/x?a=1", &[("user-token", token.as_str())][..], 200, "protected", "admitted"),
         ("GET", "/public/x", &[], 200, "public", "public"),
         ("GET", "/x", &[], 401, "protected", "token_missing"),
-        (
-            "HEAD",
-            "/x",
-            &[("user-token", "a.b.c")],
-            401,
-            "protected",
-            "token_malformed",
-        ),
+        ("HEAD", "/x", &[("user-token", "a.b.c")], 401, "protected", "token_malformed"),
     ];
     for (method, path, fields, status, route, decision) in rows {
         let answer = gateway.exchange(request(method, path, fields));
@@ -256,66 +197,24 @@ fn every_request_leaves_one_access_line() {
             (&line["method"], &line["path"], &line["status"]),
             (&method.into(), &path.into(), &status.into())
         );
-        assert_eq!(
-            (&line["route"], &line["decision"]),
-            (&route.into(), &decision.into())
-        );
-        assert!(
-            line["client"]
-                .as_str()
-                .is_some_and(|client| client.starts_with("127.0.0.1")),
-            "{line}"
-        );
+        assert_eq!((&line["route"], &line["decision"]), (&route.into(), &decision.into()));
+        assert!(line["client"].as_str().is_some_and(|client| client.starts_with("127.0.0.1")), "{line}");
         let known = decision == "admitted";
-        assert_eq!(
-            line["user"],
-            if known { USER.into() } else { Value::Null },
-            "{line}"
-        );
-        assert_eq!(
-            line["token_id"],
-            if known {
-                id.as_str().into()
-            } else {
-                Value::Null
-            },
-            "{line}"
-        );
-        assert!(
-            line["bytes_sent"]
-                .as_u64()
-                .is_some_and(|bytes| method == "HEAD" || bytes > 0),
-            "{line}"
-        );
+        assert_eq!(line["user"], if known { USER.into() } else { Value::Null }, "{line}");
+        assert_eq!(line["token_id"], if known { id.as_str().into() } else { Value::Null }, "{line}");
+        assert!(line["bytes_sent"].as_u64().is_some_and(|bytes| method == "HEAD" || bytes > 0), "{line}");
         assert!(line["duration_ms"].as_f64().is_some(), "{line}");
     }
     let target = format!("/ds-api/user-token?a=1&token={token}&b=2");
-    let line = access(
-        &gateway,
-        &gateway.exchange(request("GET", &target, &[("Authorization", &good)])),
-    );
+    let line = access(&gateway, &gateway.exchange(request("GET", &target, &[("Authorization", &good)])));
     assert_eq!(
         (&line["path"], &line["route"]),
-        (
-            &"/ds-api/user-token?a=1&token=REDACTED&b=2".into(),
-            &"endpoint".into()
-        )
+        (&"/ds-api/user-token?a=1&token=REDACTED&b=2".into(), &"endpoint".into())
     );
-    let line = access(
-        &gateway,
-        &gateway.exchange(request(
-            "GET",
-            "/x?user-token=a&token=b&token=c&tokens=d",
-            &[],
-        )),
-    );
-    assert_eq!(
-        line["path"],
-        "/x?user-token=REDACTED&token=REDACTED&token=REDACTED&tokens=d"
-    );
-    let silent = Options::new(&platform)
-        .set("log", "access", "false")
-        .start();
+    let line =
+        access(&gateway, &gateway.exchange(request("GET", "/x?user-token=a&token=b&token=c&tokens=d", &[])));
+    assert_eq!(line["path"], "/x?user-token=REDACTED&token=REDACTED&token=REDACTED&tokens=d");
+    let silent = Options::new(&platform).set("log", "access", "false").start();
     silent.mint();
     assert!(silent.log.messages("access").is_empty());
 }
@@ -326,17 +225,12 @@ fn lines_are_json_or_text_as_configured() {
     let gateway = Options::new(&platform).start();
     gateway.mint();
     for line in gateway.log.lines() {
-        let json: Value =
-            serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+        let json: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
         for member in ["time", "level", "message"] {
             assert!(json[member].is_string(), "{line}");
         }
     }
-    let nasty = request(
-        "GET",
-        "/a\"b%0d%0a{\"level\":\"error\"}?x=\\u0000\u{e9}",
-        &[("user-token", "x")],
-    );
+    let nasty = request("GET", "/a\"b%0d%0a{\"level\":\"error\"}?x=\\u0000\u{e9}", &[("user-token", "x")]);
     let answer = gateway.exchange(nasty);
     assert!((400..500).contains(&answer.status));
     for line in gateway.log.lines() {

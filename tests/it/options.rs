@@ -19,14 +19,8 @@ pub struct User {
 
 impl User {
     pub fn new(name: &str, password: &str, email: &str, organization: &str) -> Self {
-        let [name, password, email, organization] =
-            [name, password, email, organization].map(str::to_owned);
-        Self {
-            name,
-            password,
-            email,
-            organization,
-        }
+        let [name, password, email, organization] = [name, password, email, organization].map(str::to_owned);
+        Self { name, password, email, organization }
     }
 }
 
@@ -41,18 +35,11 @@ pub struct Key {
 impl Key {
     pub fn ours(kid: &str) -> Self {
         let secret = format!("a secret of the tests, long enough: {kid}").into_bytes();
-        Self {
-            kid: kid.to_owned(),
-            secret,
-            foreign: false,
-        }
+        Self { kid: kid.to_owned(), secret, foreign: false }
     }
 
     pub fn foreign(kid: &str) -> Self {
-        Self {
-            foreign: true,
-            ..Self::ours(kid)
-        }
+        Self { foreign: true, ..Self::ours(kid) }
     }
 }
 
@@ -71,32 +58,22 @@ impl Options {
 
     pub fn servers(urls: &[&str]) -> Self {
         let users = vec![User::new(USER, PASSWORD, EMAIL, ORGANIZATION)];
-        Self {
-            sections: BTreeMap::new(),
-            users,
-            keys: Vec::new(),
-        }
-        .set("server", "http", "[\"127.0.0.1:0\"]")
-        .set("server", "state_dir", "\"state\"")
-        .set("server", "threads", "2")
-        .set("admin", "listen", "\"127.0.0.1:0\"")
-        .set("platform", "servers", format!("{urls:?}"))
+        Self { sections: BTreeMap::new(), users, keys: Vec::new() }
+            .set("server", "http", "[\"127.0.0.1:0\"]")
+            .set("server", "state_dir", "\"state\"")
+            .set("server", "threads", "2")
+            .set("admin", "listen", "\"127.0.0.1:0\"")
+            .set("platform", "servers", format!("{urls:?}"))
     }
 
     /// Sets a key of the configuration to a TOML value.
     pub fn set(mut self, section: &str, key: &str, value: impl ToString) -> Self {
-        self.sections
-            .entry(section.to_owned())
-            .or_default()
-            .insert(key.to_owned(), value.to_string());
+        self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), value.to_string());
         self
     }
 
     pub fn unset(mut self, section: &str, key: &str) -> Self {
-        self.sections
-            .get_mut(section)
-            .and_then(|keys| keys.remove(key))
-            .expect("a key to take away");
+        self.sections.get_mut(section).and_then(|keys| keys.remove(key)).expect("a key to take away");
         self
     }
 
@@ -162,9 +139,7 @@ impl Options {
         let gateway = folder.run(&["--init"]);
         for user in &users {
             gateway.folder.add(user);
-            eventually("a user added while running", || {
-                gateway.login(&user.name, &user.password)
-            });
+            eventually("a user added while running", || gateway.login(&user.name, &user.password));
         }
         gateway
     }

@@ -118,26 +118,17 @@ impl Platform {
 
     /// If this text arrived, anywhere in the raw bytes of a connection.
     pub fn saw(&self, text: &str) -> bool {
-        self.record()
-            .connections
-            .iter()
-            .any(|raw| find(raw, text.as_bytes()).is_some())
+        self.record().connections.iter().any(|raw| find(raw, text.as_bytes()).is_some())
     }
 
     /// "Attack not forwarded": no connection carried this text.
     #[track_caller]
     pub fn never_saw(&self, text: &str) {
-        assert!(
-            !self.saw(text),
-            "{text:?} reached the platform: {:?}",
-            self.requests()
-        );
+        assert!(!self.saw(text), "{text:?} reached the platform: {:?}", self.requests());
     }
 
     pub fn waits_for(&self, text: &str) {
-        eventually(&format!("{text:?} at the platform"), || {
-            self.saw(text).then_some(())
-        });
+        eventually(&format!("{text:?} at the platform"), || self.saw(text).then_some(()));
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {
@@ -176,19 +167,11 @@ fn serve(shared: &Arc<Shared>, stream: TcpStream) -> Result<(), Fault> {
         record.connections.len() - 1
     };
     let mut answers = stream.try_clone().map_err(|_| Fault::Closed)?;
-    let mut wire = Wire::new(Recorder {
-        stream,
-        shared: Arc::clone(shared),
-        connection,
-    });
+    let mut wire = Wire::new(Recorder { stream, shared: Arc::clone(shared), connection });
     loop {
         // The first bytes are waited for without taking them: with bytes unread, a close is a reset.
         let mut first = [0; 64 * 1024];
-        let waiting = wire
-            .inner()
-            .stream
-            .peek(&mut first)
-            .map_err(|_| Fault::Closed)?;
+        let waiting = wire.inner().stream.peek(&mut first).map_err(|_| Fault::Closed)?;
         let behaviour = shared.behaviour.lock().expect("a lock").clone();
         if waiting > 0 && matches!(behaviour, Behaviour::Reset) {
             shared.record.lock().expect("a lock").connections[connection]
@@ -208,17 +191,8 @@ fn serve(shared: &Arc<Shared>, stream: TcpStream) -> Result<(), Fault> {
 fn read_request(shared: &Arc<Shared>, wire: &mut Wire<Recorder>) -> Result<Seen, Fault> {
     let head = wire.head()?;
     let mut words = head.start.split(' ').map(str::to_owned);
-    let (method, target) = (
-        words.next().unwrap_or_default(),
-        words.next().unwrap_or_default(),
-    );
-    let seen = Seen {
-        method,
-        target,
-        head,
-        body: Vec::new(),
-        complete: false,
-    };
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let seen = Seen { method, target, head, body: Vec::new(), complete: false };
     let index = {
         let mut record = shared.record.lock().expect("a lock");
         record.requests.push(seen.clone());
@@ -229,11 +203,7 @@ fn read_request(shared: &Arc<Shared>, wire: &mut Wire<Recorder>) -> Result<Seen,
         Some(length) => wire.sized(length)?,
         None => Vec::new(),
     };
-    let seen = Seen {
-        body,
-        complete: true,
-        ..seen
-    };
+    let seen = Seen { body, complete: true, ..seen };
     shared.record.lock().expect("a lock").requests[index] = seen.clone();
     Ok(seen)
 }
@@ -248,9 +218,7 @@ fn answer(behaviour: &Behaviour, seen: &Seen, stream: &mut TcpStream) -> io::Res
             stream.write_all(&sized(echo.to_string().as_bytes(), seen.method != "HEAD"))?;
             Ok(true)
         }
-        Behaviour::Mirror { chunked: false } => {
-            stream.write_all(&sized(&seen.body, true)).map(|()| true)
-        }
+        Behaviour::Mirror { chunked: false } => stream.write_all(&sized(&seen.body, true)).map(|()| true),
         Behaviour::Mirror { chunked: true } => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
             stream.write_all(&chunks(&seen.body, 50_000))?;
@@ -264,11 +232,8 @@ fn answer(behaviour: &Behaviour, seen: &Seen, stream: &mut TcpStream) -> io::Res
 }
 
 fn sized(body: &[u8], with_body: bool) -> Vec<u8> {
-    let mut bytes = format!(
-        "HTTP/1.1 200 OK\r\nX-Platform: yes\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    )
-    .into_bytes();
+    let mut bytes =
+        format!("HTTP/1.1 200 OK\r\nX-Platform: yes\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
     if with_body {
         bytes.extend(body);
     }

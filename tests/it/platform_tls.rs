@@ -18,16 +18,7 @@ struct TlsServer {
 impl TlsServer {
     fn start(folder: &Path, extra: &[&str]) -> Self {
         let mut child = Command::new("openssl")
-            .args([
-                "s_server",
-                "-accept",
-                "127.0.0.1:0",
-                "-cert",
-                "server.pem",
-                "-key",
-                "server.key",
-                "-www",
-            ])
+            .args(["s_server", "-accept", "127.0.0.1:0", "-cert", "server.pem", "-key", "server.key", "-www"])
             .args(extra)
             .current_dir(folder)
             .stdin(Stdio::piped())
@@ -35,17 +26,9 @@ impl TlsServer {
             .stderr(Stdio::null())
             .spawn()
             .expect("openssl");
-        let mut lines = BufReader::new(child.stdout.take().expect("stdout"))
-            .lines()
-            .map_while(Result::ok);
-        let line = lines
-            .find(|line| line.starts_with("ACCEPT"))
-            .expect("an address");
-        let port = line
-            .rsplit(':')
-            .next()
-            .and_then(|port| port.trim().parse().ok())
-            .expect("a port");
+        let mut lines = BufReader::new(child.stdout.take().expect("stdout")).lines().map_while(Result::ok);
+        let line = lines.find(|line| line.starts_with("ACCEPT")).expect("an address");
+        let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok()).expect("a port");
         thread::spawn(move || lines.for_each(drop));
         Self { child, port }
     }
@@ -78,11 +61,7 @@ fn certificates(folder: &Path) {
 
 fn over_tls(folder: &Path, port: u16) -> Options {
     Options::servers(&[&format!("https://127.0.0.1:{port}")])
-        .set(
-            "platform",
-            "ca_file",
-            format!("{:?}", folder.join("ca.pem")),
-        )
+        .set("platform", "ca_file", format!("{:?}", folder.join("ca.pem")))
         .set("platform", "server_name", "\"platform.test\"")
 }
 
@@ -96,21 +75,11 @@ fn an_https_platform_is_believed_only_with_a_certificate_that_can_be_checked() {
     for (name, options, status) in [
         ("its CA and its name", good(), 200),
         ("another CA", good().set("platform", "ca_file", &other), 502),
-        (
-            "no CA but the system's",
-            good().unset("platform", "ca_file"),
-            502,
-        ),
-        (
-            "another name",
-            good().set("platform", "server_name", "\"elsewhere.test\""),
-            502,
-        ),
+        ("no CA but the system's", good().unset("platform", "ca_file"), 502),
+        ("another name", good().set("platform", "server_name", "\"elsewhere.test\""), 502),
         (
             "not verified, as asked for",
-            good()
-                .set("platform", "ca_file", &other)
-                .set("platform", "verify", "false"),
+            good().set("platform", "ca_file", &other).set("platform", "verify", "false"),
             200,
         ),
     ] {
@@ -128,10 +97,7 @@ fn an_https_platform_is_believed_only_with_a_certificate_that_can_be_checked() {
 fn the_platform_can_ask_for_the_gateways_certificate() {
     let dir = TempDir::new().expect("a temporary folder");
     certificates(dir.path());
-    let server = TlsServer::start(
-        dir.path(),
-        &["-Verify", "2", "-CAfile", "ca.pem", "-verify_return_error"],
-    );
+    let server = TlsServer::start(dir.path(), &["-Verify", "2", "-CAfile", "ca.pem", "-verify_return_error"]);
     let file = |name: &str| format!("{:?}", dir.path().join(name));
     let gateway = over_tls(dir.path(), server.port)
         .set("platform", "client_certificate", file("client.pem"))
@@ -139,11 +105,7 @@ fn the_platform_can_ask_for_the_gateways_certificate() {
         .start();
     let answer = get(&gateway, "/", &gateway.mint());
     assert_eq!(answer.status, 200, "{}", answer.text());
-    assert!(
-        answer.text().contains("client-of-the-test"),
-        "{}",
-        answer.text()
-    );
+    assert!(answer.text().contains("client-of-the-test"), "{}", answer.text());
     let without = over_tls(dir.path(), server.port).start();
     get(&without, "/", &without.mint()).is_error(502);
 }

@@ -7,7 +7,8 @@ use crate::options::Options;
 use crate::paths::{bent, canonical, is_endpoint, path_of, readings};
 use crate::platform::{Platform, Seen};
 
-const PUBLIC: &str = r#"["/ds-api/", "/ds-api/download/*", { path = "/ds-api/ping", methods = ["OPTIONS", "POST"] }]"#;
+const PUBLIC: &str =
+    r#"["/ds-api/", "/ds-api/download/*", { path = "/ds-api/ping", methods = ["OPTIONS", "POST"] }]"#;
 
 pub fn house() -> (Platform, Gateway) {
     let platform = Platform::echo();
@@ -32,17 +33,8 @@ fn holds(platform: &Platform, before: usize, may: bool, answer: &Answer, what: &
     if may {
         return;
     }
-    assert_eq!(
-        platform.bytes(),
-        before,
-        "{what}: {:?}",
-        platform.requests().last()
-    );
-    assert!(
-        (400..500).contains(&answer.status),
-        "{what}: {}",
-        answer.status
-    );
+    assert_eq!(platform.bytes(), before, "{what}: {:?}", platform.requests().last());
+    assert!((400..500).contains(&answer.status), "{what}: {}", answer.status);
 }
 
 /// What the platform got without a token has a public path, and nothing of a credential.
@@ -50,20 +42,11 @@ pub fn is_clean(seen: &Seen) {
     let path = path_of(seen.target.as_bytes());
     assert!(canonical(path) && public(&seen.method, path), "{seen:?}");
     assert!(!seen.target.contains('#'), "{seen:?}");
-    assert!(
-        seen.body.is_empty() && seen.values("transfer-encoding").is_empty(),
-        "{seen:?}"
-    );
+    assert!(seen.body.is_empty() && seen.values("transfer-encoding").is_empty(), "{seen:?}");
     for (name, _) in &seen.head.fields {
         let name = name.to_lowercase().replace(['_', '.'], "-");
-        let secret = [
-            "user-token",
-            "authorization",
-            "cookie",
-            "x-ds-user",
-            "x-ds-email",
-            "x-ds-organization",
-        ];
+        let secret =
+            ["user-token", "authorization", "cookie", "x-ds-user", "x-ds-email", "x-ds-organization"];
         assert!(!secret.contains(&name.as_str()), "{seen:?}");
     }
 }
@@ -84,14 +67,7 @@ fn public_routes_are_open_as_they_stand_and_to_their_methods_only() {
     for (method, target) in open {
         let answer = gateway.exchange(request(method, target, &[]));
         assert_eq!(answer.status, 200, "{method} {target}");
-        assert_eq!(
-            platform
-                .requests()
-                .last()
-                .map(|seen| seen.target.clone())
-                .as_deref(),
-            Some(target)
-        );
+        assert_eq!(platform.requests().last().map(|seen| seen.target.clone()).as_deref(), Some(target));
     }
     platform.requests().iter().for_each(is_clean);
     let before = platform.bytes();
@@ -129,38 +105,16 @@ fn a_body_makes_a_public_route_a_protected_one() {
         "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ];
     for body in bodies {
-        for line in [
-            "GET /ds-api/",
-            "HEAD /ds-api/",
-            "GET /ds-api/download/x",
-            "POST /ds-api/ping",
-        ] {
+        for line in ["GET /ds-api/", "HEAD /ds-api/", "GET /ds-api/download/x", "POST /ds-api/ping"] {
             let answer = gateway.exchange(format!("{line} HTTP/1.1\r\nHost: x\r\n{body}"));
             assert_eq!(answer.status, 401, "{line} {body}");
         }
     }
     assert_eq!(platform.bytes(), 0);
-    assert_eq!(
-        gateway
-            .exchange("GET /ds-api/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-            .status,
-        200
-    );
-    let with = crate::client::request_with(
-        "POST",
-        "/ds-api/ping?with",
-        &[("user-token", &token)],
-        b"body",
-    );
-    assert_eq!(
-        gateway.exchange(with).status,
-        200,
-        "with a token it is a request like any other"
-    );
-    assert_eq!(
-        platform.request("/ds-api/ping?with").values("x-ds-user"),
-        [USER]
-    );
+    assert_eq!(gateway.exchange("GET /ds-api/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").status, 200);
+    let with = crate::client::request_with("POST", "/ds-api/ping?with", &[("user-token", &token)], b"body");
+    assert_eq!(gateway.exchange(with).status, 200, "with a token it is a request like any other");
+    assert_eq!(platform.request("/ds-api/ping?with").values("x-ds-user"), [USER]);
     gateway.still_healthy();
 }
 
@@ -168,33 +122,18 @@ fn a_body_makes_a_public_route_a_protected_one() {
 fn no_bend_of_a_public_path_opens_another() {
     let (platform, gateway) = house();
     let mut opened = 0;
-    for path in [
-        "/ds-api/",
-        "/ds-api/download/agent",
-        "/ds-api/ping",
-        "/ds-api/user-token",
-    ] {
+    for path in ["/ds-api/", "/ds-api/download/agent", "/ds-api/ping", "/ds-api/user-token"] {
         for target in bent(path) {
             for method in ["GET", "OPTIONS"] {
-                let may = canonical(path_of(target.as_bytes()))
-                    && public(method, path_of(target.as_bytes()));
+                let may = canonical(path_of(target.as_bytes())) && public(method, path_of(target.as_bytes()));
                 let before = platform.bytes();
                 let answer = gateway.exchange(request(method, &target, &[]));
-                holds(
-                    &platform,
-                    before,
-                    may,
-                    &answer,
-                    &format!("{method} {target}"),
-                );
+                holds(&platform, before, may, &answer, &format!("{method} {target}"));
                 opened += usize::from(answer.status == 200);
             }
         }
     }
-    assert!(
-        opened > 0 && opened == platform.requests().len(),
-        "{opened}"
-    );
+    assert!(opened > 0 && opened == platform.requests().len(), "{opened}");
     platform.requests().iter().for_each(is_clean);
     gateway.still_healthy();
 }
@@ -218,9 +157,7 @@ fn no_bend_of_the_endpoint_reaches_the_platform_even_with_a_token() {
     }
     for seen in platform.requests() {
         assert!(
-            !readings(&seen.target)
-                .iter()
-                .any(|reading| is_endpoint(reading)),
+            !readings(&seen.target).iter().any(|reading| is_endpoint(reading)),
             "{} {}",
             seen.method,
             seen.target
@@ -232,24 +169,13 @@ fn no_bend_of_the_endpoint_reaches_the_platform_even_with_a_token() {
 #[test]
 fn strict_paths_refuse_what_is_not_canonical() {
     let platform = Platform::echo();
-    let gateway = Options::new(&platform)
-        .set("routes", "strict_paths", "true")
-        .start();
+    let gateway = Options::new(&platform).set("routes", "strict_paths", "true").start();
     let token = gateway.mint();
     let fields = [("user-token", token.as_str())];
-    for target in [
-        "/a//b", "/a/../b", "/a/./b", "/%61", "/a;b", "/a\\b", "/a%2fb", "/a%zz",
-    ] {
-        gateway
-            .exchange(request("GET", target, &fields))
-            .is_error(400);
+    for target in ["/a//b", "/a/../b", "/a/./b", "/%61", "/a;b", "/a\\b", "/a%2fb", "/a%zz"] {
+        gateway.exchange(request("GET", target, &fields)).is_error(400);
     }
     assert_eq!(platform.bytes(), 0);
-    assert_eq!(
-        gateway
-            .exchange(request("GET", "/a/b%20c?d=//..", &fields))
-            .status,
-        200
-    );
+    assert_eq!(gateway.exchange(request("GET", "/a/b%20c?d=//..", &fields)).status, 200);
     gateway.still_healthy();
 }

@@ -51,11 +51,7 @@ fn nothing_secret_is_written_anywhere() {
         ] {
             for method in ["GET", "POST", "PUT"] {
                 for authorization in [&good, &wrong] {
-                    gateway.exchange(request(
-                        method,
-                        &target,
-                        &[("Authorization", authorization)],
-                    ));
+                    gateway.exchange(request(method, &target, &[("Authorization", authorization)]));
                 }
             }
         }
@@ -66,13 +62,13 @@ fn nothing_secret_is_written_anywhere() {
             format!("GET http://a/?token={token} HTTP/1.1"),
         ] {
             let mut client = gateway.client();
-            client.send(format!("{start}\r\nHost: x\r\nuser-token: {token}\r\nAuthorization: {good}\r\nbad field\r\n\r\n"));
+            client.send(format!(
+                "{start}\r\nHost: x\r\nuser-token: {token}\r\nAuthorization: {good}\r\nbad field\r\n\r\n"
+            ));
             drop(client.answer());
         }
         let mut client = gateway.client();
-        client.send(format!(
-            "GET /x?token={token} HTTP/1.1\r\nHost: x\r\nuser-token: {token}"
-        ));
+        client.send(format!("GET /x?token={token} HTTP/1.1\r\nHost: x\r\nuser-token: {token}"));
         client.finish();
         drop(client.answer());
     };
@@ -99,10 +95,7 @@ fn nothing_secret_is_written_anywhere() {
 
     let metrics = gateway.admin("/metrics").text();
     let log = gateway.log.lines().join("\n");
-    assert!(
-        log.contains("\"message\":\"access\""),
-        "there is something to look at"
-    );
+    assert!(log.contains("\"message\":\"access\""), "there is something to look at");
     let mac = |token: &str| token.rsplit('.').next().unwrap_or_default().to_owned();
     let payload = token.split('.').nth(1).expect("claims").to_owned();
     let secret = String::from_utf8(key.secret).expect("a text");
@@ -129,11 +122,7 @@ fn nothing_secret_is_written_anywhere() {
 
 /// Looks for a secret in every file below a folder.
 fn is_nowhere_in(folder: &Path, secret: &[u8], name: &str, files: &mut usize) {
-    for path in fs::read_dir(folder)
-        .expect("a folder")
-        .flatten()
-        .map(|entry| entry.path())
-    {
+    for path in fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path()) {
         if path.is_dir() {
             is_nowhere_in(&path, secret, name, files);
         } else if let Ok(bytes) = fs::read(&path) {
@@ -159,23 +148,14 @@ fn a_key_that_the_gateway_made_is_in_its_file_only() {
         let text = String::from_utf8_lossy(&secret).trim_end().to_owned();
         for file in ["gateway.db", "gateway.db-wal"] {
             let bytes = fs::read(gateway.folder.state().join(file)).unwrap_or_default();
-            assert!(
-                find(&bytes, secret.trim_ascii_end()).is_none(),
-                "{path:?} in {file}"
-            );
+            assert!(find(&bytes, secret.trim_ascii_end()).is_none(), "{path:?} in {file}");
         }
-        assert!(
-            !gateway.log.lines().join("\n").contains(&text),
-            "{path:?} in the log"
-        );
+        assert!(!gateway.log.lines().join("\n").contains(&text), "{path:?} in the log");
         let mode = fs::metadata(&path).expect("a file").permissions().mode();
         assert_eq!(mode & 0o077, 0, "{path:?}: {mode:o}");
         keys += 1;
     }
     assert!(keys > 0);
-    let mode = fs::metadata(gateway.folder.state())
-        .expect("a folder")
-        .permissions()
-        .mode();
+    let mode = fs::metadata(gateway.folder.state()).expect("a folder").permissions().mode();
     assert_eq!(mode & 0o777, 0o700, "{mode:o}");
 }

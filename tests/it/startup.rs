@@ -13,14 +13,10 @@ use std::net::TcpListener;
 fn a_port_that_is_taken_ends_the_start() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
-    for (section, key, value) in [
-        ("server", "http", format!("[{address:?}]")),
-        ("admin", "listen", format!("{address:?}")),
-    ] {
-        let done = options()
-            .set(section, key, value)
-            .folder()
-            .cli(&["run"], "");
+    for (section, key, value) in
+        [("server", "http", format!("[{address:?}]")), ("admin", "listen", format!("{address:?}"))]
+    {
+        let done = options().set(section, key, value).folder().cli(&["run"], "");
         assert_eq!(done.code, Some(1), "{done:?}");
         assert!(done.stderr.contains(&address), "{done:?}");
     }
@@ -40,22 +36,13 @@ fn a_store_that_is_gone_is_not_made_anew_beside_its_keys() {
         let done = folder.cli(arguments, "");
         assert_eq!(done.code, Some(1), "{arguments:?}: {done:?}");
     }
-    assert!(
-        !folder.state().join("gateway.db").exists(),
-        "and none was left behind"
-    );
+    assert!(!folder.state().join("gateway.db").exists(), "and none was left behind");
     // The new store's mark stands in a later second than the token, as it does whenever a store is lost.
     let iat = jwt::read(&token).1["iat"].as_u64().expect("a time");
     eventually("the next second", || (now() > iat).then_some(()));
     let gateway = folder.run(&["--init"]);
-    assert_eq!(
-        gateway.status(&token),
-        401,
-        "nothing minted before the store is trusted"
-    );
-    gateway
-        .folder
-        .add(&User::new(USER, PASSWORD, "x@example.com", "O"));
+    assert_eq!(gateway.status(&token), 401, "nothing minted before the store is trusted");
+    gateway.folder.add(&User::new(USER, PASSWORD, "x@example.com", "O"));
     eventually("the user", || gateway.login(USER, PASSWORD));
     gateway.still_healthy();
 }
@@ -75,10 +62,7 @@ fn a_key_that_changed_under_its_name_is_refused() {
     let key = Key::ours("k1");
     let folder = options().key(key).folder();
     let folder = folder.run(&["--init"]).kill();
-    private(
-        &folder.dir.path().join("k1.key"),
-        b"another secret, also long enough for a key",
-    );
+    private(&folder.dir.path().join("k1.key"), b"another secret, also long enough for a key");
     let done = folder.cli(&["run"], "");
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(done.stderr.contains("k1"), "{done:?}");
@@ -98,9 +82,5 @@ fn a_store_that_is_no_store_is_refused() {
         let done = folder.cli(arguments, "");
         assert_eq!(done.code, Some(1), "{arguments:?}: {done:?}");
     }
-    assert_eq!(
-        fs::read(&store).expect("the file"),
-        bytes,
-        "it is left as it was found"
-    );
+    assert_eq!(fs::read(&store).expect("the file"), bytes, "it is left as it was found");
 }

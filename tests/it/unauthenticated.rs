@@ -38,49 +38,20 @@ const WORDS: [&str; 27] = [
     "é",
     "*",
 ];
-const STARTS: [&str; 8] = [
-    "/",
-    "/ds-api/",
-    "/ds-api/download/",
-    "//",
-    "",
-    "\\",
-    "http://gateway.test/",
-    "gateway.test:80/",
-];
-const ENDS: [&str; 12] = [
-    "",
-    "/",
-    ".",
-    ";",
-    "?",
-    "?x=/ds-api/",
-    "?token=x",
-    "#",
-    "#/../x",
-    "%23",
-    "%3f",
-    "/..",
-];
-const OPEN: [&str; 4] = [
-    "/ds-api/",
-    "/ds-api/ping",
-    "/ds-api/download/a",
-    "/ds-api/download/b/c.zip",
-];
+const STARTS: [&str; 8] =
+    ["/", "/ds-api/", "/ds-api/download/", "//", "", "\\", "http://gateway.test/", "gateway.test:80/"];
+const ENDS: [&str; 12] =
+    ["", "/", ".", ";", "?", "?x=/ds-api/", "?token=x", "#", "#/../x", "%23", "%3f", "/.."];
+const OPEN: [&str; 4] = ["/ds-api/", "/ds-api/ping", "/ds-api/download/a", "/ds-api/download/b/c.zip"];
 
 fn targets() -> impl Strategy<Value = Vec<u8>> {
     let select = |all: &'static [&'static str]| prop::sample::select(all);
     let end = || prop_oneof![Just(""), select(&ENDS)];
-    let joined = (
-        select(&STARTS),
-        prop::collection::vec(select(&WORDS), 0..5),
-        end(),
-    )
+    let joined = (select(&STARTS), prop::collection::vec(select(&WORDS), 0..5), end())
         .prop_map(|(start, words, end)| format!("{start}{}{end}", words.join("/")).into_bytes());
     let open = (select(&OPEN), end()).prop_map(|(path, end)| format!("{path}{end}").into_bytes());
-    let raw = prop::collection::vec(0x21..=0xffu8, 0..20)
-        .prop_map(|tail| [b"/ds-api/", tail.as_slice()].concat());
+    let raw =
+        prop::collection::vec(0x21..=0xffu8, 0..20).prop_map(|tail| [b"/ds-api/", tail.as_slice()].concat());
     prop_oneof![4 => joined, 3 => open, 1 => raw]
 }
 
@@ -88,10 +59,8 @@ fn targets() -> impl Strategy<Value = Vec<u8>> {
 fn without_a_token_the_platform_sees_only_what_is_canonical_and_public() {
     let (platform, gateway) = house();
     let token = gateway.mint();
-    let forged = jwt::signed(
-        b"a secret that is not the gateway's",
-        token.rsplit_once('.').expect("a signature").0,
-    );
+    let forged =
+        jwt::signed(b"a secret that is not the gateway's", token.rsplit_once('.').expect("a signature").0);
     let pool = [
         format!("user-token: {forged}"),
         "user-token: x".to_owned(),
@@ -117,8 +86,8 @@ fn without_a_token_the_platform_sees_only_what_is_canonical_and_public() {
         "Accept: */*".to_owned(),
     ];
     let methods = [
-        "GET", "GET", "GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH", "TRACE", "get",
-        "PROPFIND", "CONNECT",
+        "GET", "GET", "GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH", "TRACE", "get", "PROPFIND",
+        "CONNECT",
     ];
     let bodies = [
         "\r\n",
@@ -135,45 +104,27 @@ fn without_a_token_the_platform_sees_only_what_is_canonical_and_public() {
         prop::sample::select(bodies.to_vec()),
     );
     let opened = Cell::new(0);
-    let mut runner = TestRunner::new(Config {
-        cases: 256,
-        failure_persistence: None,
-        ..Config::default()
-    });
+    let mut runner = TestRunner::new(Config { cases: 256, failure_persistence: None, ..Config::default() });
     let outcome = runner.run(&requests, |(method, target, fields, body)| {
         let mut bytes = format!("{method} ").into_bytes();
         bytes.extend(&target);
         bytes.extend(b" HTTP/1.1\r\nHost: gateway.test\r\n");
-        fields
-            .iter()
-            .for_each(|field| bytes.extend(format!("{field}\r\n").bytes()));
+        fields.iter().for_each(|field| bytes.extend(format!("{field}\r\n").bytes()));
         bytes.extend(body.bytes());
         let path = path_of(&target);
         let may = canonical(path) && public(method, path) && !body.contains("abc");
         let before = (platform.bytes(), platform.requests().len());
         let answer = gateway.exchange(bytes);
         if !may {
-            prop_assert_eq!(
-                platform.bytes(),
-                before.0,
-                "{:?}",
-                platform.requests().last()
-            );
+            prop_assert_eq!(platform.bytes(), before.0, "{:?}", platform.requests().last());
             prop_assert!((400..500).contains(&answer.status), "{}", answer.status);
         }
-        prop_assert_eq!(
-            platform.requests().len() - before.1,
-            usize::from(answer.status == 200)
-        );
+        prop_assert_eq!(platform.requests().len() - before.1, usize::from(answer.status == 200));
         opened.set(opened.get() + usize::from(answer.status == 200));
         Ok(())
     });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
-    assert!(
-        opened.get() > 10,
-        "the property was put to the test: {} requests went through",
-        opened.get()
-    );
+    assert!(opened.get() > 10, "the property was put to the test: {} requests went through", opened.get());
     platform.requests().iter().for_each(is_clean);
     gateway.still_healthy();
 }

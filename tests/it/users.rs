@@ -13,13 +13,10 @@ use std::fs;
 #[test]
 fn a_running_gateway_follows_every_change_and_old_tokens_die_with_it() {
     let platform = Platform::echo();
-    let gateway = Options::new(&platform)
-        .user(User::new("witness", "wpw", EMAIL, ORGANIZATION))
-        .start();
+    let gateway = Options::new(&platform).user(User::new("witness", "wpw", EMAIL, ORGANIZATION)).start();
     let witness = gateway.login("witness", "wpw").expect("a token");
     let cli = |arguments: &[&str], input: &str| drop(gateway.folder.cli(arguments, input).ok());
-    let dies =
-        |token: &str, what: &str| eventually(what, || (gateway.status(token) == 401).then_some(()));
+    let dies = |token: &str, what: &str| eventually(what, || (gateway.status(token) == 401).then_some(()));
     let log_in = |password: &str| eventually("a log in", || gateway.login(USER, password));
     // A token minted after the change must be good at its first use: nothing is waited for.
     let lives = |token: &str, what: &str| assert_eq!(gateway.status(token), 200, "{what}");
@@ -33,19 +30,14 @@ fn a_running_gateway_follows_every_change_and_old_tokens_die_with_it() {
     lives(&second, "minted with the new password");
 
     cli(&["user", "set", USER, "--email", "second@example.com"], "");
-    dies(
-        &second,
-        "changed claims to end the tokens with the old ones",
-    );
+    dies(&second, "changed claims to end the tokens with the old ones");
     let third = log_in("second");
     lives(&third, "minted with the new claims");
     assert_eq!(jwt::read(&third).1["email"], "second@example.com");
 
     cli(&["user", "disable", USER], "");
     dies(&third, "a disabled user's token to die");
-    eventually("no log in for a disabled user", || {
-        gateway.login(USER, "second").is_none().then_some(())
-    });
+    eventually("no log in for a disabled user", || gateway.login(USER, "second").is_none().then_some(()));
     cli(&["user", "enable", USER], "");
     let fourth = log_in("second");
     lives(&fourth, "minted after enabling");
@@ -54,12 +46,8 @@ fn a_running_gateway_follows_every_change_and_old_tokens_die_with_it() {
 
     cli(&["user", "remove", USER], "");
     dies(&fourth, "a removed user's token to die");
-    eventually("no log in for a removed user", || {
-        gateway.login(USER, "second").is_none().then_some(())
-    });
-    gateway
-        .folder
-        .add(&User::new(USER, PASSWORD, EMAIL, ORGANIZATION));
+    eventually("no log in for a removed user", || gateway.login(USER, "second").is_none().then_some(()));
+    gateway.folder.add(&User::new(USER, PASSWORD, EMAIL, ORGANIZATION));
     let fifth = log_in(PASSWORD);
     lives(&fifth, "minted after the user was added again");
     for old in [&first, &second, &third, &fourth] {
@@ -72,10 +60,7 @@ fn a_running_gateway_follows_every_change_and_old_tokens_die_with_it() {
     for old in [&first, &second, &third, &fourth] {
         assert_eq!(gateway.status(old), 401);
     }
-    assert_eq!(
-        (gateway.status(&fifth), gateway.status(&witness)),
-        (200, 200)
-    );
+    assert_eq!((gateway.status(&fifth), gateway.status(&witness)), (200, 200));
     gateway.still_healthy();
 }
 
@@ -89,9 +74,7 @@ const IMPORT: &str = r#"
 fn import(gateway: &Gateway, text: &str) -> Done {
     let file = gateway.folder.dir.path().join("users.jsonl");
     fs::write(&file, text).expect("a file");
-    gateway
-        .folder
-        .cli(&["user", "import", file.to_str().expect("a path")], "")
+    gateway.folder.cli(&["user", "import", file.to_str().expect("a path")], "")
 }
 
 #[test]
@@ -99,11 +82,9 @@ fn imported_users_log_in_with_the_passwords_they_had() {
     let platform = Platform::echo();
     let gateway = Options::new(&platform).start();
     import(&gateway, IMPORT.trim_start()).ok();
-    for (name, password) in [
-        ("argon", "password"),
-        ("bcrypt", "bcrypt-Pässword"),
-        ("pbkdf", "pbkdf2-Pässword"),
-    ] {
+    for (name, password) in
+        [("argon", "password"), ("bcrypt", "bcrypt-Pässword"), ("pbkdf", "pbkdf2-Pässword")]
+    {
         let token = eventually("an imported user", || gateway.login(name, password));
         assert_eq!(gateway.status(&token), 200, "{name}");
         assert_eq!(gateway.login(name, "wrong"), None, "{name}");
@@ -129,43 +110,21 @@ fn an_import_with_a_bad_line_names_every_bad_line_and_imports_nothing() {
         "not JSON".to_owned(),
         line("plain", "a password in the clear"),
         line("md5", "$1$salt$qJH7.N4xYta3aEG/dfqo/0"),
-        line(
-            "a:b",
-            "$2b$10$abcdefghijklmnopqrstuus1WVYqqoT97lnjjYbcK6C5rzUHVXE/i",
-        ),
+        line("a:b", "$2b$10$abcdefghijklmnopqrstuus1WVYqqoT97lnjjYbcK6C5rzUHVXE/i"),
         "{\"name\":\"short\"}".to_owned(),
-        line(
-            "argon",
-            "$2b$10$abcdefghijklmnopqrstuus1WVYqqoT97lnjjYbcK6C5rzUHVXE/i",
-        ),
-        line(
-            "MYUSER",
-            "$2b$10$abcdefghijklmnopqrstuus1WVYqqoT97lnjjYbcK6C5rzUHVXE/i",
-        ),
+        line("argon", "$2b$10$abcdefghijklmnopqrstuus1WVYqqoT97lnjjYbcK6C5rzUHVXE/i"),
+        line("MYUSER", "$2b$10$abcdefghijklmnopqrstuus1WVYqqoT97lnjjYbcK6C5rzUHVXE/i"),
     ];
-    let text: Vec<&str> = std::iter::once(good[0])
-        .chain(bad.iter().map(String::as_str))
-        .chain([good[1], good[2]])
-        .collect();
+    let text: Vec<&str> =
+        std::iter::once(good[0]).chain(bad.iter().map(String::as_str)).chain([good[1], good[2]]).collect();
     let done = import(&gateway, &text.join("\n"));
     assert_eq!(done.code, Some(65), "{done:?}");
     for (number, bad) in bad.iter().enumerate() {
         let number = (number + 2).to_string();
-        let named = |line: &str| {
-            line.split(|c: char| !c.is_ascii_digit())
-                .any(|word| word == number)
-        };
-        assert!(
-            done.stderr.lines().any(named),
-            "line {number} ({bad}) is not named:\n{}",
-            done.stderr
-        );
+        let named = |line: &str| line.split(|c: char| !c.is_ascii_digit()).any(|word| word == number);
+        assert!(done.stderr.lines().any(named), "line {number} ({bad}) is not named:\n{}", done.stderr);
     }
-    assert!(
-        !done.stderr.contains("in the clear"),
-        "a password is never shown: {}",
-        done.stderr
-    );
+    assert!(!done.stderr.contains("in the clear"), "a password is never shown: {}", done.stderr);
     assert_eq!(list(&gateway.folder).len(), 1);
     assert_eq!(gateway.login("argon", "password"), None);
     gateway.still_healthy();
@@ -174,10 +133,8 @@ fn an_import_with_a_bad_line_names_every_bad_line_and_imports_nothing() {
 #[test]
 fn more_log_ins_than_the_pool_holds_are_503_and_cost_nobody_else_anything() {
     let platform = Platform::echo();
-    let gateway = Options::new(&platform)
-        .set("limits", "login_workers", "1")
-        .set("limits", "login_queue", "1")
-        .start();
+    let gateway =
+        Options::new(&platform).set("limits", "login_workers", "1").set("limits", "login_queue", "1").start();
     let token = gateway.mint();
     let mut clients: Vec<Client> = (0..24).map(|_| gateway.client()).collect();
     let good = basic(USER, PASSWORD);
@@ -197,15 +154,10 @@ fn more_log_ins_than_the_pool_holds_are_503_and_cost_nobody_else_anything() {
             }
         }
     }
+    assert!(minted > 0 && refused > 0, "{minted} minted, {refused} refused");
     assert!(
-        minted > 0 && refused > 0,
-        "{minted} minted, {refused} refused"
-    );
-    assert!(
-        gateway.metric(
-            "ds_gateway_token_requests_total",
-            &["action=\"mint\"", "outcome=\"busy\""]
-        ) >= f64::from(refused)
+        gateway.metric("ds_gateway_token_requests_total", &["action=\"mint\"", "outcome=\"busy\""])
+            >= f64::from(refused)
     );
     gateway.still_healthy();
 }

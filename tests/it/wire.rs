@@ -27,23 +27,15 @@ impl Head {
     /// All values of a field, in order, whatever the case of its name.
     pub fn values(&self, name: &str) -> Vec<&str> {
         let same = |field: &&(String, String)| field.0.eq_ignore_ascii_case(name);
-        self.fields
-            .iter()
-            .filter(same)
-            .map(|field| field.1.as_str())
-            .collect()
+        self.fields.iter().filter(same).map(|field| field.1.as_str()).collect()
     }
 
     pub fn length(&self) -> Option<usize> {
-        self.values("content-length")
-            .first()
-            .and_then(|value| value.parse().ok())
+        self.values("content-length").first().and_then(|value| value.parse().ok())
     }
 
     pub fn is_chunked(&self) -> bool {
-        self.values("transfer-encoding")
-            .iter()
-            .any(|value| value.eq_ignore_ascii_case("chunked"))
+        self.values("transfer-encoding").iter().any(|value| value.eq_ignore_ascii_case("chunked"))
     }
 }
 
@@ -55,10 +47,7 @@ pub struct Wire<R> {
 
 impl<R: Read> Wire<R> {
     pub fn new(inner: R) -> Self {
-        Self {
-            inner,
-            held: Vec::new(),
-        }
+        Self { inner, held: Vec::new() }
     }
 
     pub fn inner(&mut self) -> &mut R {
@@ -73,26 +62,17 @@ impl<R: Read> Wire<R> {
             }
             let empty = self.held.is_empty();
             if self.fill()? == 0 {
-                return Err(if empty {
-                    Fault::Closed
-                } else {
-                    Fault::Truncated
-                });
+                return Err(if empty { Fault::Closed } else { Fault::Truncated });
             }
         };
         let text: String = self.held.drain(..end + 4).map(char::from).collect();
         let mut lines = text.trim_end_matches("\r\n").split("\r\n");
         let start = lines.next().unwrap_or_default().to_owned();
         let field = |line: &str| {
-            let (name, value) = line
-                .split_once(':')
-                .ok_or_else(|| Fault::Broken(line.to_owned()))?;
+            let (name, value) = line.split_once(':').ok_or_else(|| Fault::Broken(line.to_owned()))?;
             Ok((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()))
         };
-        Ok(Head {
-            start,
-            fields: lines.map(field).collect::<Result<_, _>>()?,
-        })
+        Ok(Head { start, fields: lines.map(field).collect::<Result<_, _>>()? })
     }
 
     pub fn sized(&mut self, length: usize) -> Result<Vec<u8>, Fault> {
@@ -162,8 +142,7 @@ impl<R: Read> Wire<R> {
 
 /// Where `needle` begins in `hay`.
 pub fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
-    hay.windows(needle.len())
-        .position(|window| window == needle)
+    hay.windows(needle.len()).position(|window| window == needle)
 }
 
 /// `bytes` as the body of a chunked message, in pieces of `size`, with its end.

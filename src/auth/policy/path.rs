@@ -127,9 +127,7 @@ fn readings(path: &[u8]) -> Vec<String> {
         "." | ".." => segment,
         _ => segment.trim_end_matches(['.', ' ']),
     });
-    let bare = map_segments(&folded, |segment| {
-        segment.split(';').next().unwrap_or_default()
-    });
+    let bare = map_segments(&folded, |segment| segment.split(';').next().unwrap_or_default());
     let mut all = Vec::with_capacity(9);
     for reading in [folded, trimmed, bare] {
         all.push(resolve(&collapse(&reading)));

@@ -19,11 +19,8 @@ fn key(kid: &str, secret: &[u8], foreign: bool) -> Key {
 }
 
 fn ring() -> KeyRing {
-    KeyRing::new(vec![
-        key("ours", SECRET, false),
-        key("platform", b"fedcba9876543210fedcba9876543210", true),
-    ])
-    .unwrap()
+    KeyRing::new(vec![key("ours", SECRET, false), key("platform", b"fedcba9876543210fedcba9876543210", true)])
+        .unwrap()
 }
 
 fn anna() -> Identity {
@@ -41,11 +38,7 @@ fn signed(header: &[u8], claims: &[u8], signer: &Key) -> String {
         _ => b"fedcba9876543210fedcba9876543210",
     };
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
-    let tag = Hmac::<Sha256>::new_from_slice(secret)
-        .unwrap()
-        .chain_update(&message)
-        .finalize()
-        .into_bytes();
+    let tag = Hmac::<Sha256>::new_from_slice(secret).unwrap().chain_update(&message).finalize().into_bytes();
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
 
@@ -171,11 +164,7 @@ fn a_duplicate_member_is_refused_in_either_spelling() {
             our_claims().to_string().replace('}', &format!(",{extra}}}")),
         ] {
             let token = signed(header.as_bytes(), claims.as_bytes(), ring.signer());
-            assert_eq!(
-                verify(token.as_bytes(), &ring, &RULES).err(),
-                Some(Denial::TokenClaims),
-                "{claims}"
-            );
+            assert_eq!(verify(token.as_bytes(), &ring, &RULES).err(), Some(Denial::TokenClaims), "{claims}");
         }
     }
     let twice = header.replacen('{', "{\"alg\":\"HS256\",", 1);
@@ -213,10 +202,7 @@ fn a_foreign_token_needs_a_foreign_key_and_all_five_claims() {
     }
     let later = with(claims.clone(), "nbf", json!(1_580_170_000));
     let verified = check(&header, &later, platform).unwrap();
-    assert_eq!(
-        verified.check_time(UnixTime(1_580_169_999), &RULES),
-        Err(Denial::TokenNotYetValid)
-    );
+    assert_eq!(verified.check_time(UnixTime(1_580_169_999), &RULES), Err(Denial::TokenNotYetValid));
     assert!(check(&header, &with(claims.clone(), "role", json!("x")), platform).is_ok());
     // A `jti` of our form without our header is neither ours nor foreign.
     let ours = with(claims, "jti", json!("7.AAAAAAAAAAAAAAAAAAAAAA"));
@@ -227,8 +213,7 @@ fn a_foreign_token_needs_a_foreign_key_and_all_five_claims() {
 fn a_token_has_exactly_one_spelling() {
     let ring = ring();
     let token = mint(&anna(), 1, [3; 16], NOW, &RULES, ring.signer()).unwrap().token;
-    let [header, claims, tag]: [&str; 3] =
-        token.split('.').collect::<Vec<_>>().try_into().unwrap();
+    let [header, claims, tag]: [&str; 3] = token.split('.').collect::<Vec<_>>().try_into().unwrap();
     let last = tag.chars().last().unwrap();
     let next = char::from(last as u8 + 1);
     for spelling in [
@@ -251,10 +236,7 @@ fn a_token_has_exactly_one_spelling() {
         token.replace(['-', '_'], "+") + "+",
     ] {
         let denial = verify(spelling.as_bytes(), &ring, &RULES).unwrap_err();
-        assert!(
-            matches!(denial, Denial::TokenMalformed | Denial::TokenSignature),
-            "{spelling}: {denial:?}"
-        );
+        assert!(matches!(denial, Denial::TokenMalformed | Denial::TokenSignature), "{spelling}: {denial:?}");
     }
 }
 
@@ -270,11 +252,7 @@ fn deep_or_odd_json_is_malformed_and_harmless() {
     let deep = "[".repeat(2000);
     for header in [deep.as_str(), "[]", "{", "\u{feff}{}", "null", "{}{}", "\"x\""] {
         let token = signed(header.as_bytes(), b"{}", ring.signer());
-        assert_eq!(
-            verify(token.as_bytes(), &ring, &RULES),
-            Err(Denial::TokenMalformed),
-            "{header}"
-        );
+        assert_eq!(verify(token.as_bytes(), &ring, &RULES), Err(Denial::TokenMalformed), "{header}");
     }
 }
 

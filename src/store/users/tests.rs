@@ -48,11 +48,8 @@ impl World {
         let store = Store::create(&folder.path().join("s.db"), UnixTime(1000)).unwrap();
         let standing = load(&mut store.connect().unwrap()).unwrap();
         let max = Duration::from_secs(300);
-        let world = Self {
-            gate: Gate::new(ring(), RULES, max, standing, Duration::ZERO),
-            store,
-            _folder: folder,
-        };
+        let world =
+            Self { gate: Gate::new(ring(), RULES, max, standing, Duration::ZERO), store, _folder: folder };
         world.add("anna", 1000).unwrap();
         world
     }
@@ -87,9 +84,7 @@ impl World {
 
     fn verdict(&self, token: &str, now: u64) -> Result<(), Denial> {
         let mut connection = self.store.connect().unwrap();
-        self.gate
-            .update(|standing| read_changes(&mut connection, standing.number(), standing))
-            .unwrap();
+        self.gate.update(|standing| read_changes(&mut connection, standing.number(), standing)).unwrap();
         let moment = Moment { now: UnixTime(now), uptime: Duration::ZERO };
         self.gate.inspect(token.as_bytes(), moment).map(drop)
     }
