@@ -228,6 +228,37 @@ mod tests {
         assert_eq!(permit.expires_at(), NOW.plus(86_400));
     }
 
+    /// The example in the platform's documentation, signed with a key that it shares with us.
+    #[test]
+    fn the_published_example_is_admitted_between_its_times() {
+        let secret = Secret::new(b"fedcba9876543210fedcba9876543210".to_vec());
+        let key = |foreign| Key::new("platform", Algorithm::Hs256, &secret, foreign).unwrap();
+        let claims = serde_json::json!({"exp": 1_580_216_224, "iat": 1_580_129_819, "database": "Main Org.",
+            "email": "my.user@example.com", "user": "myUser"});
+        let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256);
+        crate::auth::hmac::install();
+        let encoding = jsonwebtoken::EncodingKey::from_secret(secret.expose_secret());
+        let token = jsonwebtoken::encode(&header, &claims, &encoding).unwrap();
+        for (foreign, now, expected) in [
+            (true, 1_580_170_000, None),
+            (true, 1_580_216_223, None),
+            (true, 1_580_216_224, Some(Denial::TokenExpired)),
+            (true, 1_580_129_813, Some(Denial::TokenNotYetValid)),
+            (false, 1_580_170_000, Some(Denial::TokenKey)),
+        ] {
+            let mut standing = Standing::default();
+            standing.know("myUser".into());
+            let ring = KeyRing::new(vec![key(foreign)]).unwrap();
+            let gate = Gate::new(ring, *gate().rules(), Duration::MAX, standing, Duration::ZERO);
+            let moment = Moment { now: UnixTime(now), uptime: Duration::ZERO };
+            let verdict = gate.admit(TokenField::One(token.as_bytes()), moment);
+            assert_eq!(verdict.as_ref().err(), expected.as_ref(), "{foreign} {now}");
+            if let Ok(permit) = verdict {
+                assert_eq!(permit.identity().organization.as_str(), "Main Org.");
+            }
+        }
+    }
+
     #[test]
     fn past_max_staleness_nothing_passes_until_the_store_is_read_again() {
         let gate = gate();

@@ -255,10 +255,10 @@ impl AsyncRead for GuardedStream {
 impl AsyncWrite for GuardedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
-        if me.phase.load(Ordering::Relaxed) == REQUEST {
+        if me.phase.load(Ordering::Relaxed) != HEADER {
             return Pin::new(&mut me.inner).poll_write(cx, bytes);
         }
-        // No request is being served, so this is the engine's own refusal: ours goes out in its place.
+        // The header is not complete, so this is the engine's own refusal: ours goes out in its place.
         if me.refusal.is_none() {
             let too_many = me.header.lines > me.limits.header_fields;
             me.refuse(if too_many { Malformed::HeaderFields } else { Malformed::Unreadable });
@@ -283,7 +283,7 @@ impl AsyncWrite for GuardedStream {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.phase.load(Ordering::Relaxed) == REQUEST {
+        if self.phase.load(Ordering::Relaxed) != HEADER {
             return Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, parts);
         }
         let all: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
