@@ -17,12 +17,12 @@
 //!
 //! The modules stand in the order of their arrows: each uses only those above it.
 
-pub mod app;
 pub mod auth;
-pub mod cli;
-pub mod clock;
 pub mod config;
-pub mod edge;
-pub mod logging;
-pub mod metrics;
+pub mod clock;
 pub mod store;
+pub mod metrics;
+pub mod logging;
+pub mod edge;
+pub mod app;
+pub mod cli;

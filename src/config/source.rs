@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
 /// One thing wrong with the configuration.
@@ -108,6 +110,16 @@ impl Section<'_> {
         self.optional(key, cure).unwrap_or(default)
     }
 
+    /// A duration of at least one second, written `"90s"`, `"5m"`, `"24h"`.
+    pub(super) fn duration(&mut self, key: &str, default_seconds: u64) -> Duration {
+        let default = Span(Duration::from_secs(default_seconds));
+        let Span(span) = self.or(key, default, "write a duration such as \"30s\", \"5m\" or \"24h\"");
+        if span < Duration::from_secs(1) {
+            self.fault(key, "must be at least one second");
+        }
+        span
+    }
+
     /// Notes a fault of a value whose form was right.
     pub(super) fn fault(&mut self, key: &str, text: impl Into<String>) {
         let path = format!("{}.{key}", self.name);
@@ -121,6 +133,15 @@ impl Drop for Section<'_> {
             let path = format!("{}.{key}", self.name);
             self.source.fault(&path, "unknown key: remove it or correct its name");
         }
+    }
+}
+
+struct Span(Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(source)?;
+        humantime::parse_duration(&text).map(Self).map_err(serde::de::Error::custom)
     }
 }
 

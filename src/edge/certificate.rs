@@ -19,7 +19,7 @@ use openssl::x509::{X509, X509NameBuilder};
 use crate::config::CertifiedKey;
 
 /// The self-signed certificate in `state_dir/tls`: made where there is none, and made anew when less than
-/// [`RENEW_DAYS`] of its life are left.
+/// 30 days of its life are left.
 pub fn self_signed(state_dir: &Path, addresses: &[SocketAddr]) -> io::Result<CertifiedKey> {
     let folder = state_dir.join("tls");
     let (certificate, key) = (folder.join("self-signed.crt"), folder.join("self-signed.key"));

@@ -61,7 +61,7 @@ impl LoginPool {
         Ok(Self { queue })
     }
 
-    /// Checks credentials. Waits in the queue for at most [`MAX_WAIT`], and not at all if it is full.
+    /// Checks credentials. Waits in the queue for at most two seconds, and not at all if it is full.
     pub async fn check(&self, credentials: Credentials) -> Result<Login, LoginError> {
         let (answer, receiver) = oneshot::channel();
         let job = Job { credentials, since: Instant::now(), answer };

@@ -1,0 +1,180 @@
+//! The platform's section: its servers, how they are checked, what they are sent.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::files::{self, CertifiedKey};
+use super::source::Section;
+use super::{Platform, PlatformTls};
+
+pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> Option<Platform> {
+    let urls: Vec<String> =
+        section.or("servers", Vec::new(), "write a list such as [\"http://127.0.0.1:9000\"]");
+    let path = "write a path to a PEM file";
+    let ca_file: Option<PathBuf> = section.optional("ca_file", path);
+    let server_name: Option<String> =
+        section.optional("server_name", "write the name in the platform's certificate");
+    let verify = section.or("verify", true, "write true or false");
+    let client_certificate: Option<PathBuf> = section.optional("client_certificate", path);
+    let client_key: Option<PathBuf> = section.optional("client_key", path);
+
+    let mut schemes = Vec::new();
+    let mut servers = Vec::new();
+    for url in &urls {
+        match parse_server(url) {
+            Ok((scheme, server)) => {
+                schemes.push(scheme);
+                servers.push(server);
+            }
+            Err(text) => section.fault("servers", format!("{url:?} {text}")),
+        }
+    }
+    if urls.is_empty() {
+        section.fault("servers", "is needed: the platform's servers, [\"http://127.0.0.1:9000\"]");
+    }
+    let https = schemes.contains(&Scheme::Https);
+    if https && schemes.contains(&Scheme::Http) {
+        section.fault("servers", "must be all http or all https");
+    }
+    let tls = if https {
+        let settings = TlsFiles { ca_file, server_name, verify, client_certificate, client_key };
+        Some(read_platform_tls(&mut section, base, settings, servers.first()))
+    } else {
+        let given = [
+            ("ca_file", ca_file.is_some()),
+            ("server_name", server_name.is_some()),
+            ("client_certificate", client_certificate.is_some()),
+            ("client_key", client_key.is_some()),
+        ];
+        for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+            section.fault(key, "means something only for https servers: remove it or use https://");
+        }
+        None
+    };
+    let identity_fields = [
+        ("user_header", "X-DS-User"),
+        ("email_header", "X-DS-Email"),
+        ("organization_header", "X-DS-Organization"),
+    ]
+    .map(|(key, default)| read_field_name(&mut section, key, default));
+    let lower = identity_fields.clone().map(|name| name.to_ascii_lowercase());
+    if lower.first() == lower.get(1) || lower.get(1) == lower.get(2) || lower.first() == lower.get(2) {
+        section.fault("user_header", "the three identity headers need three names");
+    }
+    Some(Platform {
+        servers,
+        tls,
+        forward_token: section.or("forward_token", true, "write true or false"),
+        forward_authorization: section.or("forward_authorization", false, "write true or false"),
+        connect_timeout: section.duration("connect_timeout", 2),
+        read_timeout: section.duration("read_timeout", 60),
+        write_timeout: section.duration("write_timeout", 30),
+        idle_timeout: section.duration("idle_timeout", 50),
+        identity_fields,
+    })
+}
+
+struct TlsFiles {
+    ca_file: Option<PathBuf>,
+    server_name: Option<String>,
+    verify: bool,
+    client_certificate: Option<PathBuf>,
+    client_key: Option<PathBuf>,
+}
+
+fn read_platform_tls(
+    section: &mut Section<'_>,
+    base: &Path,
+    files: TlsFiles,
+    first_server: Option<&String>,
+) -> PlatformTls {
+    // Without a name nothing would be verified, silently; an address is never the name in a certificate.
+    let host = first_server.and_then(|server| server.rsplit_once(':')).map(|(host, _)| host);
+    let is_address = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    let server_name = match (files.server_name, host) {
+        (Some(name), _) if !name.is_empty() && !is_address(&name) => name,
+        (Some(_), _) => {
+            section.fault("server_name", "must be the DNS name in the platform's certificate");
+            String::new()
+        }
+        (None, Some(host)) if !is_address(host) => host.to_owned(),
+        (None, _) => {
+            let text = "is needed for https to an address: the DNS name in the platform's certificate";
+            section.fault("server_name", text);
+            String::new()
+        }
+    };
+    let ca = files.ca_file.and_then(|path| match files::read_certificates(&base.join(path)) {
+        Ok(certificates) => Some(certificates),
+        Err(text) => {
+            section.fault("ca_file", text);
+            None
+        }
+    });
+    let client = match (files.client_certificate, files.client_key) {
+        (Some(certificate), Some(key)) => {
+            match CertifiedKey::read(&base.join(certificate), &base.join(key)) {
+                Ok(pair) => Some(pair),
+                Err((file, text)) => {
+                    section.fault(file.key("client_certificate", "client_key"), text);
+                    None
+                }
+            }
+        }
+        (None, None) => None,
+        _ => {
+            let text = "client_certificate and client_key go together: give both";
+            section.fault("client_certificate", text);
+            None
+        }
+    };
+    PlatformTls { server_name, ca, verify: files.verify, client }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+fn parse_server(url: &str) -> Result<(Scheme, String), &'static str> {
+    let uri: http::Uri = url.parse().map_err(|_| "is not a URL: write http://host:port")?;
+    let (scheme, default_port) = match uri.scheme_str() {
+        Some("http") => (Scheme::Http, 80),
+        Some("https") => (Scheme::Https, 443),
+        _ => return Err("must begin with http:// or https://"),
+    };
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err("must have no path: requests keep the one that they came with");
+    }
+    let authority = uri.authority().ok_or("names no host")?;
+    if authority.as_str().contains('@') || authority.host().is_empty() {
+        return Err("must name a host and nothing more");
+    }
+    let port = authority.port_u16().unwrap_or(default_port);
+    if port == 0 {
+        return Err("has no usable port");
+    }
+    Ok((scheme, format!("{}:{port}", authority.host())))
+}
+
+fn read_field_name(section: &mut Section<'_>, key: &str, default: &str) -> String {
+    let name: String = section.or(key, default.to_owned(), "write a header name such as \"X-DS-User\"");
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let reserved = [
+        "user-token",
+        "authorization",
+        "host",
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "cookie",
+        "x-request-id",
+    ];
+    if name.is_empty() || !name.bytes().all(token) {
+        section.fault(key, "must be letters, digits and hyphens");
+    } else if reserved.contains(&name.to_ascii_lowercase().as_str()) {
+        section.fault(key, "is a header with another meaning: choose another name");
+    }
+    name
+}

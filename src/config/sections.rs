@@ -1,0 +1,208 @@
+//! The sections of the file, but for the platform's: from keys to checked values.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::files::{self, CertifiedKey, SigningKeys};
+use super::source::Section;
+use super::{Limits, Log, LogFormat, Server, StoreSettings};
+use crate::auth::endpoint::InspectAuth;
+use crate::auth::policy::{ENDPOINT, Policy, PublicRoute};
+use crate::auth::token::{TokenRules, UnknownUsers};
+
+pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> Option<Server> {
+    let addresses = "write a list such as [\"0.0.0.0:8443\"]";
+    let https: Vec<SocketAddr> = section.or("https", Vec::new(), addresses);
+    let http: Vec<SocketAddr> = section.or("http", Vec::new(), addresses);
+    let state_dir: Option<PathBuf> = section.optional("state_dir", "write a path");
+    let certificate: Option<PathBuf> = section.optional("certificate", "write a path to a PEM file");
+    let key: Option<PathBuf> = section.optional("private_key", "write a path to a PEM file");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = section.or("threads", cores, "write a number of threads");
+    if https.is_empty() && http.is_empty() {
+        section.fault("https", "no listener: give https or http at least one address");
+    }
+    if threads == 0 || threads > 1024 {
+        section.fault("threads", "must be between 1 and 1024");
+    }
+    let certificate = match (certificate, key) {
+        (Some(certificate), Some(key)) => {
+            match CertifiedKey::read(&base.join(certificate), &base.join(key)) {
+                Ok(pair) => Some(pair),
+                Err((file, text)) => {
+                    section.fault(file.key("certificate", "private_key"), text);
+                    None
+                }
+            }
+        }
+        (None, None) => None,
+        _ => {
+            section.fault("certificate", "certificate and private_key go together: give both");
+            None
+        }
+    };
+    let Some(state_dir) = state_dir else {
+        section.fault("state_dir", "is needed: the folder for store, keys and certificate");
+        return None;
+    };
+    Some(Server { https, http, state_dir: base.join(state_dir), certificate, threads })
+}
+
+pub(super) fn read_admin(mut section: Section<'_>) -> SocketAddr {
+    let default = SocketAddr::from(([127, 0, 0, 1], 9464));
+    section.or("listen", default, "write an address such as \"127.0.0.1:9464\"")
+}
+
+pub(super) fn read_token(mut section: Section<'_>, base: &Path) -> (TokenRules, InspectAuth, SigningKeys) {
+    let rules = TokenRules {
+        lifetime: section.duration("lifetime", 24 * 3600).as_secs(),
+        max_lifetime: section.duration("max_lifetime", 25 * 3600).as_secs(),
+        max_skew: section.duration("max_skew", 5).as_secs(),
+        max_bytes: section.or("max_bytes", 8192, "write a number of bytes"),
+        unknown_users: section.or("unknown_users", UnknownUsers::Refuse, "write \"refuse\" or \"accept\""),
+    };
+    if rules.lifetime == 0 {
+        section.fault("lifetime", "must be at least one second");
+    }
+    if rules.max_lifetime < rules.lifetime {
+        section.fault("max_lifetime", "is shorter than lifetime: tokens would be refused at birth");
+    }
+    if rules.max_lifetime > 366 * 24 * 3600 {
+        section.fault("max_lifetime", "must be a year at most");
+    }
+    if rules.max_skew > 300 {
+        section.fault("max_skew", "must be five minutes at most: set the clocks instead");
+    }
+    if !(512..=65_536).contains(&rules.max_bytes) {
+        section.fault("max_bytes", "must be between 512 and 65536");
+    }
+    let inspect = section.or("inspect_auth", InspectAuth::Basic, "write \"basic\" or \"token\"");
+    let cure = "write a list such as [{ kid = \"2026-11\", algorithm = \"HS256\", file = \"…\" }]";
+    let entries: Option<Vec<files::KeyEntry>> = section.optional("keys", cure);
+    let keys = match entries {
+        None => SigningKeys::Generated,
+        Some(entries) => match files::read_keys(&entries, base) {
+            Ok(ring) => SigningKeys::Configured(ring),
+            Err(texts) => {
+                texts.into_iter().for_each(|text| section.fault("keys", text));
+                SigningKeys::Generated
+            }
+        },
+    };
+    (rules, inspect, keys)
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PublicEntry {
+    Path(String),
+    Methods(PublicMethods),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PublicMethods {
+    path: String,
+    methods: Vec<String>,
+}
+
+pub(super) fn read_routes(mut section: Section<'_>) -> Policy {
+    let cure = "write a list of \"/path\", \"/folder/*\" or { path = \"…\", methods = [\"OPTIONS\"] }";
+    let entries: Vec<PublicEntry> = section.or("public", Vec::new(), cure);
+    let mut policy =
+        Policy { public: Vec::new(), strict_paths: section.or("strict_paths", false, "write true or false") };
+    for entry in entries {
+        let (path, methods) = match entry {
+            PublicEntry::Path(path) => (path, Vec::new()),
+            PublicEntry::Methods(entry) if entry.methods.is_empty() => {
+                section.fault("public", format!("{:?} lists no method", entry.path));
+                continue;
+            }
+            PublicEntry::Methods(entry) => (entry.path, entry.methods),
+        };
+        if path == ENDPOINT || path.strip_prefix(ENDPOINT).is_some_and(|rest| rest.starts_with('/')) {
+            let text = format!("{path:?} is the gateway's own and never forwarded: remove it");
+            section.fault("public", text);
+            continue;
+        }
+        match PublicRoute::new(&path, &methods) {
+            Some(route) => policy.public.push(route),
+            None => {
+                let text = format!(
+                    "{path:?} is not a canonical path, \"/folder/*\", or one of its methods is not in capitals"
+                );
+                section.fault("public", text);
+            }
+        }
+    }
+    policy
+}
+
+pub(super) fn read_store(mut section: Section<'_>, state_dir: &Path) -> StoreSettings {
+    let url: String = section.or("url", "sqlite:gateway.db".into(), "write \"sqlite:\" and a file name");
+    let path = match url.strip_prefix("sqlite:") {
+        Some(name) if !name.is_empty() => state_dir.join(name),
+        _ => {
+            section.fault("url", "must be \"sqlite:\" and the name of a file, in state_dir");
+            state_dir.to_owned()
+        }
+    };
+    let max_staleness = section.duration("max_staleness", 300);
+    if max_staleness < Duration::from_secs(10) {
+        section.fault("max_staleness", "must be at least 10s: the store is read every 5s");
+    }
+    StoreSettings { path, max_staleness }
+}
+
+pub(super) fn read_limits(mut section: Section<'_>) -> Limits {
+    let number = "write a number";
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let body_bytes: u64 = section.or("body_bytes", 0, "write a number of bytes, 0 for no limit");
+    let login_workers = section.or("login_workers", cores, number);
+    let limits = Limits {
+        header_bytes: section.or("header_bytes", 32 * 1024, "write a number of bytes"),
+        header_fields: section.or("header_fields", 100, number),
+        body_bytes: (body_bytes > 0).then_some(body_bytes),
+        header_timeout: section.duration("header_timeout", 10),
+        keepalive_timeout: section.duration("keepalive_timeout", 60),
+        body_timeout: section.duration("body_timeout", 30),
+        connections: section.or("connections", 10_000, number),
+        login_workers,
+        login_queue: section.or("login_queue", 2 * login_workers, number),
+    };
+    if !(1024..1_048_576).contains(&limits.header_bytes) {
+        section.fault("header_bytes", "must be at least 1024 and less than 1048576");
+    }
+    if !(10..=256).contains(&limits.header_fields) {
+        section.fault("header_fields", "must be between 10 and 256");
+    }
+    if limits.connections == 0 {
+        section.fault("connections", "must be at least 1");
+    }
+    if !(1..=256).contains(&limits.login_workers) {
+        section.fault("login_workers", "must be between 1 and 256; each needs 19 MiB");
+    }
+    limits
+}
+
+pub(super) fn read_log(mut section: Section<'_>) -> Log {
+    let level: String = section.or("level", "info".into(), "write a level");
+    let level = match level.as_str() {
+        "error" => log::LevelFilter::Error,
+        "warn" => log::LevelFilter::Warn,
+        "info" => log::LevelFilter::Info,
+        _ => {
+            // Finer levels of the libraries below would show raw requests.
+            section.fault("level", "must be \"error\", \"warn\" or \"info\"");
+            log::LevelFilter::Info
+        }
+    };
+    Log {
+        format: section.or("format", LogFormat::Json, "write \"json\" or \"text\""),
+        level,
+        access: section.or("access", true, "write true or false"),
+    }
+}
