@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::ServeHttp;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::{Opt, ServerConf};
@@ -19,7 +20,7 @@ use pingora::services::ServiceWithDependents;
 
 use crate::auth::gate::Gate;
 use crate::clock::{Clock, wall};
-use crate::config::{Config, Fault};
+use crate::config::{Config, Fault, Limits};
 use crate::edge::admin::Admin;
 use crate::edge::certificate::self_signed;
 use crate::edge::connection::Guarded;
@@ -144,8 +145,9 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
         metrics: Arc::clone(&metrics),
         sink: sink.clone(),
     };
-    let guarded =
-        Guarded::new(http_proxy(&server.configuration, gateway), config.limits, Arc::clone(&metrics));
+    let mut proxy = http_proxy(&server.configuration, gateway);
+    proxy.server_options = Some(server_options(&config.limits));
+    let guarded = Guarded::new(proxy, config.limits, Arc::clone(&metrics));
     let mut front = Prebound::new("gateway", guarded, http);
     if let Some(pair) = &pair {
         front = front.with_tls(https, pair).map_err(StartError::refused)?;
@@ -211,6 +213,13 @@ fn server_conf(threads: usize) -> ServerConf {
         graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()
     }
+}
+
+/// A fresh set would lose the engine's bounds on HTTP/2, so only what differs is set.
+fn server_options(limits: &Limits) -> HttpServerOptions {
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = Some(limits.keepalive_timeout);
+    options
 }
 
 /// How long requests in flight may take once the process is asked to stop.

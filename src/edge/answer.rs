@@ -30,7 +30,7 @@ pub async fn send(
     let keeps = match body {
         Body::Absent => true,
         Body::Sized(length) => length <= DRAIN_BYTES && !expects_continue,
-        Body::Chunked => !expects_continue,
+        Body::Unsized => !expects_continue,
     };
     if !keeps {
         session.set_keepalive(None);

@@ -11,7 +11,6 @@ use openssl::ssl::{SslAcceptor, SslMethod};
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::TlsSettings;
-use pingora::protocols::ALPN;
 use pingora::server::{Fds, ListenFds, ShutdownWatch};
 use pingora::services::listening::Service;
 use pingora::services::{Service as PlainService, ServiceReadyNotifier, ServiceWithDependents};
@@ -95,7 +94,7 @@ fn tls(pair: &CertifiedKey) -> Result<TlsSettings, openssl::error::ErrorStack> {
     builder.set_private_key(&pair.key)?;
     builder.check_private_key()?;
     let mut settings = TlsSettings::from(builder);
-    settings.set_alpn(ALPN::H1);
+    settings.enable_h2();
     Ok(settings)
 }
 

@@ -23,7 +23,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::answer;
 use super::connection;
-use super::request::{Body, Screened, mentions_content_length, read_framing, screen};
+use super::request::{Body, Wire, read_framing, screen};
 use super::token::{Call, TokenEndpoint};
 use super::upstream::{Forwarded, Upstream};
 use crate::auth::gate::{Gate, Pass};
@@ -64,6 +64,7 @@ pub struct Ctx {
     pass: Option<Pass>,
     user: Option<Box<str>>,
     token: Option<TokenId>,
+    has_unannounced_body: bool,
     body: Body,
     body_read: u64,
     expects_continue: bool,
@@ -93,6 +94,7 @@ impl ProxyHttp for Gateway {
             pass: None,
             user: None,
             token: None,
+            has_unannounced_body: false,
             body: Body::Absent,
             body_read: 0,
             expects_continue: false,
@@ -107,8 +109,9 @@ impl ProxyHttp for Gateway {
     /// The compression module that pingora adds by default has nothing to do here.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn early_request_filter(&self, session: &mut Session, _ctx: &mut Ctx) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
         connection::header_read();
+        ctx.has_unannounced_body = session.is_http2() && !session.is_body_empty();
         // Each header sets keep-alive to "for ever"; one that asked for the end stays at that.
         if session.get_keepalive().is_some() {
             session.set_keepalive(Some(self.limits.keepalive_timeout.as_secs()));
@@ -286,10 +289,16 @@ impl Gateway {
     /// The whole path of a request, top to bottom: form, route, token.
     async fn decide(&self, session: &Session, ctx: &mut Ctx) -> Verdict {
         let request = session.req_header();
-        let screened = match self.screen(session) {
+        let raw = session.as_downstream().as_http1().map(|http1| http1.get_headers_raw_bytes());
+        let wire = Wire {
+            version: request.version,
+            raw: raw.as_deref(),
+            has_unannounced_body: ctx.has_unannounced_body,
+        };
+        let screened = match screen(&request.headers, wire, self.upstream.managed(), &self.limits) {
             Ok(screened) => screened,
             Err(fault) => {
-                ctx.body = body_after(fault, session);
+                ctx.body = body_after(fault, request, wire);
                 return Verdict::Answer(Reply::malformed(fault));
             }
         };
@@ -349,24 +358,6 @@ impl Gateway {
         }
     }
 
-    fn screen<'s>(&self, session: &'s Session) -> std::result::Result<Screened<'s>, Malformed> {
-        let request = session.req_header();
-        let raw = session.as_downstream().as_http1().map(|http1| http1.get_headers_raw_bytes());
-        let header_bytes = match &raw {
-            Some(raw) => raw.len(),
-            // RFC 9113 §6.5.2 counts 32 bytes of overhead a field.
-            None => request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum(),
-        };
-        screen(
-            &request.headers,
-            request.version,
-            header_bytes,
-            || raw.as_deref().is_some_and(mentions_content_length),
-            self.upstream.managed(),
-            &self.limits,
-        )
-    }
-
     fn decided(&self, ctx: &mut Ctx, decision: Decision) {
         ctx.decision = decision.as_str();
         self.metrics.decision(decision);
@@ -397,11 +388,11 @@ fn reply_to(error: &Error) -> Option<Reply> {
 }
 
 /// The body that a refused header announces. Where its length is in doubt, or too much, the connection ends.
-fn body_after(fault: Malformed, session: &Session) -> Body {
+fn body_after(fault: Malformed, request: &RequestHeader, wire: Wire<'_>) -> Body {
     let endless = Body::Sized(u64::MAX);
     match fault {
         Malformed::Framing | Malformed::Body | Malformed::HeaderBytes | Malformed::HeaderFields => endless,
-        _ => read_framing(&session.req_header().headers, || true).unwrap_or(endless),
+        _ => read_framing(&request.headers, wire).unwrap_or(endless),
     }
 }
 

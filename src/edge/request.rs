@@ -30,20 +30,33 @@ pub enum Body {
     Absent,
     /// Of this many bytes.
     Sized(u64),
-    /// In chunks.
-    Chunked,
+    /// Of a length that only its end tells: chunks, or a stream of HTTP/2.
+    Unsized,
 }
 
-/// Reads the fields. `header_bytes` is the size of the whole header; `has_hidden_length` says whether the
-/// header had a `Content-Length` that the engine took away because of a `Transfer-Encoding`.
+/// What of a request its fields do not say.
+#[derive(Clone, Copy, Debug)]
+pub struct Wire<'w> {
+    /// Of HTTP.
+    pub version: Version,
+    /// The header as received, on HTTP/1.
+    pub raw: Option<&'w [u8]>,
+    /// A body follows that no field announces, on HTTP/2.
+    pub has_unannounced_body: bool,
+}
+
+/// Reads the fields, once.
 pub fn screen<'r>(
     headers: &'r HeaderMap,
-    version: Version,
-    header_bytes: usize,
-    has_hidden_length: impl FnOnce() -> bool,
+    wire: Wire<'_>,
     managed: &ManagedFields,
     limits: &Limits,
 ) -> Result<Screened<'r>, Malformed> {
+    let header_bytes = match wire.raw {
+        Some(raw) => raw.len(),
+        // RFC 9113 §6.5.2 counts 32 bytes of overhead a field.
+        None => headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum(),
+    };
     if header_bytes > limits.header_bytes {
         return Err(Malformed::HeaderBytes);
     }
@@ -91,10 +104,10 @@ pub fn screen<'r>(
         screened.token = TokenField::Alias;
     }
     // HTTP/2 has its authority elsewhere, HTTP/1.0 may do without (RFC 9112 §3.2).
-    if hosts > 1 || (hosts == 0 && version == Version::HTTP_11) {
+    if hosts > 1 || (hosts == 0 && wire.version == Version::HTTP_11) {
         return Err(Malformed::Host);
     }
-    screened.body = read_framing(headers, has_hidden_length)?;
+    screened.body = read_framing(headers, wire)?;
     if let (Body::Sized(length), Some(limit)) = (screened.body, limits.body_bytes)
         && length > limit
     {
@@ -109,18 +122,18 @@ fn is_plain_upgrade(value: &HeaderValue) -> bool {
 }
 
 /// RFC 9112 §6.3, without its leniency: one length, or one `chunked`, and never both.
-pub fn read_framing(
-    headers: &HeaderMap,
-    has_hidden_length: impl FnOnce() -> bool,
-) -> Result<Body, Malformed> {
+pub fn read_framing(headers: &HeaderMap, wire: Wire<'_>) -> Result<Body, Malformed> {
     let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     match (encodings.next(), lengths.next()) {
+        (None, None) if wire.has_unannounced_body => Ok(Body::Unsized),
         (None, None) => Ok(Body::Absent),
         (Some(encoding), None) => {
             let chunked = encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
-            if chunked && encodings.next().is_none() && !has_hidden_length() {
-                Ok(Body::Chunked)
+            // The engine takes a length away where there is an encoding; the raw header still has it.
+            let has_length = wire.raw.is_some_and(mentions_content_length);
+            if chunked && encodings.next().is_none() && !has_length {
+                Ok(Body::Unsized)
             } else {
                 Err(Malformed::Framing)
             }
@@ -138,7 +151,7 @@ pub fn read_framing(
 }
 
 /// Does the raw header have a `Content-Length` field?
-pub fn mentions_content_length(raw: &[u8]) -> bool {
+fn mentions_content_length(raw: &[u8]) -> bool {
     raw.split(|&byte| byte == b'\n').skip(1).any(|line| {
         let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
         name.trim_ascii().eq_ignore_ascii_case(b"content-length")
@@ -188,7 +201,8 @@ mod tests {
             headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         let managed = ManagedFields::new(["x-ds-user"]);
-        let screened = screen(&headers, Version::HTTP_11, 100, || false, &managed, &LIMITS)?;
+        let wire = Wire { version: Version::HTTP_11, raw: Some(b""), has_unannounced_body: false };
+        let screened = screen(&headers, wire, &managed, &LIMITS)?;
         Ok((format!("{:?}", screened.token), screened.body))
     }
 
@@ -213,7 +227,7 @@ mod tests {
             (&[host, ("content-length", "7, 7")], Err(Malformed::Framing)),
             (&[host, ("content-length", "+7")], Err(Malformed::Framing)),
             (&[host, ("content-length", "")], Err(Malformed::Framing)),
-            (&[host, ("transfer-encoding", "Chunked")], Ok(Body::Chunked)),
+            (&[host, ("transfer-encoding", "Chunked")], Ok(Body::Unsized)),
             (&[host, ("transfer-encoding", "gzip, chunked")], Err(Malformed::Framing)),
             (
                 &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
