@@ -20,7 +20,7 @@ use pingora::services::ServiceWithDependents;
 
 use crate::auth::gate::Gate;
 use crate::clock::{Clock, wall};
-use crate::config::{Config, Fault, Limits};
+use crate::config::{Config, Fault, Limits, Stop};
 use crate::edge::admin::Admin;
 use crate::edge::certificate::self_signed;
 use crate::edge::connection::Guarded;
@@ -125,7 +125,7 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
         admin: admin.iter().map(Bound::address).collect(),
     };
 
-    let conf = server_conf(config.server.threads);
+    let conf = server_conf(config.server.threads, config.server.stop);
     let mut server = Server::new_with_opt_and_conf(Some(Opt::default()), conf);
     server.bootstrap();
     let stopping = Arc::new(AtomicBool::new(false));
@@ -144,6 +144,7 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
         limits: config.limits,
         metrics: Arc::clone(&metrics),
         sink: sink.clone(),
+        stopping: Arc::clone(&stopping),
     };
     let mut proxy = http_proxy(&server.configuration, gateway);
     proxy.server_options = Some(server_options(&config.limits));
@@ -173,7 +174,7 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     if let Some(announce) = hooks.announce {
         announce(&listening);
     }
-    server.run(RunArgs { shutdown_signal: Box::new(Signals::new(stopping)) });
+    server.run(RunArgs { shutdown_signal: Box::new(Signals::new(stopping, config.server.stop.drain_delay)) });
     draining.finish();
     Ok(())
 }
@@ -201,7 +202,7 @@ fn announce(listening: &Listening) {
     }
 }
 
-fn server_conf(threads: usize) -> ServerConf {
+fn server_conf(threads: usize, stop: Stop) -> ServerConf {
     ServerConf {
         threads,
         // A request stays on the core that accepted it.
@@ -209,7 +210,7 @@ fn server_conf(threads: usize) -> ServerConf {
         upstream_keepalive_pool_size: 1024,
         // The engine means tries by this: 0 would never contact the platform.
         max_retries: MAX_TRIES,
-        grace_period_seconds: Some(GRACE_SECONDS),
+        grace_period_seconds: Some(stop.grace.as_secs()),
         graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()
     }
@@ -221,6 +222,3 @@ fn server_options(limits: &Limits) -> HttpServerOptions {
     options.h2_idle_timeout = Some(limits.keepalive_timeout);
     options
 }
-
-/// How long requests in flight may take once the process is asked to stop.
-const GRACE_SECONDS: u64 = 30;

@@ -17,11 +17,12 @@ use crate::metrics::Metrics;
 /// SIGTERM stops gracefully, SIGINT at once; a second signal does not wait for anything.
 pub(super) struct Signals {
     stopping: Arc<AtomicBool>,
+    drain_delay: Duration,
 }
 
 impl Signals {
-    pub(super) const fn new(stopping: Arc<AtomicBool>) -> Self {
-        Self { stopping }
+    pub(super) const fn new(stopping: Arc<AtomicBool>, drain_delay: Duration) -> Self {
+        Self { stopping, drain_delay }
     }
 }
 
@@ -50,6 +51,8 @@ impl ShutdownSignalWatch for Signals {
             }
             std::process::exit(1);
         });
+        // Listeners stay open meanwhile, so that a balancer that saw `/readyz` loses nothing.
+        tokio::time::sleep(self.drain_delay).await;
         ShutdownSignal::GracefulTerminate
     }
 }

@@ -61,6 +61,17 @@ pub struct Server {
     pub certificate: Option<CertifiedKey>,
     /// Worker threads.
     pub threads: usize,
+    /// How the gateway stops.
+    pub stop: Stop,
+}
+
+/// How the gateway stops once it is asked to.
+#[derive(Clone, Copy, Debug)]
+pub struct Stop {
+    /// From "not ready" to no longer accepting.
+    pub drain_delay: Duration,
+    /// How long requests in flight may take after that.
+    pub grace: Duration,
 }
 
 /// `[platform]`: what the gateway stands in front of.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::files::{self, CertifiedKey, SigningKeys};
 use super::source::Section;
-use super::{Limits, Log, LogFormat, Server, StoreSettings};
+use super::{Limits, Log, LogFormat, Server, Stop, StoreSettings};
 use crate::auth::endpoint::InspectAuth;
 use crate::auth::policy::{ENDPOINT, Policy, PublicRoute};
 use crate::auth::token::{TokenRules, UnknownUsers};
@@ -22,6 +22,7 @@ pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> Option<Serve
     let key: Option<PathBuf> = section.optional("private_key", "write a path to a PEM file");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = section.or("threads", cores, "write a number of threads");
+    let stop = Stop { drain_delay: section.delay("drain_delay", 0), grace: section.duration("grace", 30) };
     if https.is_empty() && http.is_empty() {
         section.fault("https", "no listener: give https or http at least one address");
     }
@@ -48,7 +49,7 @@ pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> Option<Serve
         section.fault("state_dir", "is needed: the folder for store, keys and certificate");
         return None;
     };
-    Some(Server { https, http, state_dir: base.join(state_dir), certificate, threads })
+    Some(Server { https, http, state_dir: base.join(state_dir), certificate, threads, stop })
 }
 
 pub(super) fn read_admin(mut section: Section<'_>) -> SocketAddr {

@@ -110,10 +110,16 @@ impl Section<'_> {
         self.optional(key, cure).unwrap_or(default)
     }
 
-    /// A duration of at least one second, written `"90s"`, `"5m"`, `"24h"`.
-    pub(super) fn duration(&mut self, key: &str, default_seconds: u64) -> Duration {
+    /// A duration, written `"90s"`, `"5m"`, `"24h"`.
+    pub(super) fn delay(&mut self, key: &str, default_seconds: u64) -> Duration {
         let default = Span(Duration::from_secs(default_seconds));
         let Span(span) = self.or(key, default, "write a duration such as \"30s\", \"5m\" or \"24h\"");
+        span
+    }
+
+    /// A duration of at least one second.
+    pub(super) fn duration(&mut self, key: &str, default_seconds: u64) -> Duration {
+        let span = self.delay(key, default_seconds);
         if span < Duration::from_secs(1) {
             self.fault(key, "must be at least one second");
         }

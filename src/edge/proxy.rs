@@ -11,6 +11,7 @@
 //! 8. [`logging`](ProxyHttp::logging): counters and one line
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -53,6 +54,8 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// Log lines.
     pub sink: Sink,
+    /// Set once the process is asked to stop: each answer is then the last of its connection.
+    pub stopping: Arc<AtomicBool>,
 }
 
 /// What is known of one request; pingora hands it from phase to phase.
@@ -114,7 +117,8 @@ impl ProxyHttp for Gateway {
         ctx.has_unannounced_body = session.is_http2() && !session.is_body_empty();
         // Each header sets keep-alive to "for ever"; one that asked for the end stays at that.
         if session.get_keepalive().is_some() {
-            session.set_keepalive(Some(self.limits.keepalive_timeout.as_secs()));
+            let idle = self.limits.keepalive_timeout.as_secs();
+            session.set_keepalive((!self.stopping.load(Ordering::Relaxed)).then_some(idle));
         }
         session.set_read_timeout(Some(self.limits.body_timeout));
         session.set_write_timeout(Some(WRITE_TIMEOUT));
@@ -200,7 +204,8 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        if session.is_process_shutting_down() {
+        // It may have begun before the process was asked to stop.
+        if self.stopping.load(Ordering::Relaxed) {
             session.set_keepalive(None);
         }
         response.insert_header(answer::REQUEST_ID, ctx.request_id.as_str())

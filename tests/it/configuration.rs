@@ -97,7 +97,7 @@ fn each_fault_is_found() {
         ("platform", "user_header", "\"not a name\""),
         ("platform", "email_header", "\"\""),
         ("platform", "forward_token", "1"),
-        ("token", "lifetime", "\"26h\""),
+        ("token", "lifetime", "\"0s\""),
         ("token", "max_lifetime", "\"-1h\""),
         ("token", "max_bytes", "\"8k\""),
         ("token", "unknown_users", "\"maybe\""),

@@ -28,7 +28,7 @@ impl House {
 
     pub fn claims(&self) -> Members {
         let now = now();
-        let jti = format!("{}.{}", self.number, "AbCdEfGhIjKlMnOpQrStUv");
+        let jti = format!("{}.{}", self.number, "AbCdEfGhIjKlMnOpQrStUw");
         let times = Members::new().and("exp", now + 3_600).and("iat", now);
         times.text("database", ORGANIZATION).text("email", EMAIL).text("user", USER).text("jti", &jti)
     }

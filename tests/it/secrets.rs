@@ -16,7 +16,6 @@ fn nothing_secret_is_written_anywhere() {
     let key = Key::ours("k1");
     let password = "canary-password-Xq7";
     let gateway = Options::new(&platform)
-        .set("log", "level", "\"debug\"")
         .set("token", "inspect_auth", "\"token\"")
         .public("[\"/public/*\"]")
         .key(key.clone())
