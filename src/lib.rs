@@ -20,9 +20,9 @@
 pub mod auth;
 pub mod config;
 pub mod clock;
-pub mod store;
 pub mod metrics;
 pub mod logging;
+pub mod store;
 pub mod edge;
 pub mod app;
 pub mod cli;

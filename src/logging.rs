@@ -52,6 +52,10 @@ pub struct AccessLine<'a> {
     pub token_id: Option<String>,
     /// From the end of the header to the end of the answer.
     pub duration_ms: f64,
+    /// From forwarding to the header of the platform's answer.
+    pub platform_ms: Option<f64>,
+    /// Body bytes read from the client.
+    pub bytes_received: usize,
     /// Body bytes sent to the client.
     pub bytes_sent: usize,
     /// What failed on the platform's side.

@@ -3,14 +3,17 @@
 //! What a request touches lives in lanes, one a thread, so that no two cores write one cache line; a scrape
 //! sums them. The rest is read when it is asked for.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+mod cells;
+mod families;
+
 use std::time::Duration;
 
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
-use prometheus::{Registry, TextEncoder};
+use prometheus::core::Collector as _;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{TextEncoder, proto::MetricFamily};
 
+use self::cells::Cells;
+use self::families::{counters, gauge, histograms, labelled_counter};
 use crate::auth::denial::Denial;
 use crate::auth::gate::Gate;
 
@@ -131,39 +134,68 @@ impl TokenOutcome {
     }
 }
 
-/// Hands out counters to those who count, and text to those who scrape.
+/// What took how long, beside the requests themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// From forwarding a request to the platform's answer.
+    Platform,
+    /// A login, its wait in the queue included.
+    Login,
+    /// A commit of the store.
+    Commit,
+}
+
+impl Span {
+    const ALL: [Self; 3] = [Self::Platform, Self::Login, Self::Commit];
+}
+
+/// What is read when a scrape asks, and not counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'f> {
+    /// For the store's number and age, users and keys.
+    pub gate: &'f Gate,
+    /// The clock that the gate compares with.
+    pub uptime: Duration,
+    /// Lines that the log dropped.
+    pub dropped_log_lines: u64,
+    /// When the certificate of the TLS listener ends, in seconds since 1970.
+    pub certificate_not_after: Option<i64>,
+}
+
+/// Counts, and shows what it counted.
 pub struct Metrics {
-    hot: Hot,
-    registry: Registry,
+    cells: Cells<CELLS>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Metrics {
-    /// All series are there from the start, at zero. Fails only if a name is used twice.
-    pub fn new() -> Result<Self, prometheus::Error> {
-        let hot = Hot::new()?;
-        let registry = Registry::new();
-        registry.register(Box::new(hot.clone()))?;
-        let process = prometheus::process_collector::ProcessCollector::for_self();
-        registry.register(Box::new(process))?;
-        Ok(Self { hot, registry })
+    /// All series are there from the start, at zero.
+    pub fn new() -> Self {
+        Self { cells: Cells::new() }
     }
 
     /// A request begins; the guard counts it as in flight until it is dropped.
     pub fn begin(&self) -> InFlight {
-        self.hot.add(Cell::IN_FLIGHT, 1);
-        InFlight(self.hot.clone())
+        self.cells.add(IN_FLIGHT, 1);
+        InFlight(self.cells)
     }
 
     /// A request ended with `status` after `elapsed`.
     pub fn request(&self, route: RouteLabel, status: u16, elapsed: Duration) {
-        let class = usize::from(status / 100).clamp(1, 5) - 1;
-        self.hot.add(Cell::REQUESTS + route as usize * 5 + class, 1);
-        let seconds = elapsed.as_secs_f64();
-        let bucket = BOUNDS.iter().position(|&bound| seconds <= bound).unwrap_or(BOUNDS.len());
-        let histogram = Cell::DURATION + route as usize * HISTOGRAM;
-        self.hot.add(histogram + bucket, 1);
-        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-        self.hot.add(histogram + BOUNDS.len() + 1, micros);
+        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
+        self.cells.add(REQUESTS + route as usize * CLASSES.len() + class, 1);
+        self.observe(DURATIONS + route as usize * HISTOGRAM, elapsed);
+    }
+
+    /// Body bytes that came from a client and went to one.
+    pub fn bytes(&self, received: usize, sent: usize) {
+        self.cells.add(BYTES, received as u64);
+        self.cells.add(BYTES + 1, sent as u64);
     }
 
     /// The gate, or the policy, decided.
@@ -173,252 +205,243 @@ impl Metrics {
             Decision::Public => 1,
             Decision::Denied(denial) => 2 + denial as usize,
         };
-        self.hot.add(Cell::DECISIONS + offset, 1);
+        self.cells.add(DECISIONS + offset, 1);
     }
 
     /// The token endpoint answered.
     pub fn token_request(&self, action: TokenAction, outcome: TokenOutcome) {
         let offset = action as usize * TokenOutcome::ALL.len() + outcome as usize;
-        self.hot.add(Cell::TOKENS + offset, 1);
+        self.cells.add(TOKENS + offset, 1);
     }
 
     /// A client connection begins (`1`) or ends (`-1`).
     pub fn connection(&self, change: i64) {
-        self.hot.add(Cell::CONNECTIONS, change.cast_unsigned());
+        self.cells.add(CONNECTIONS, change.cast_unsigned());
+    }
+
+    /// A login enters the queue (`1`) or leaves it for a worker (`-1`).
+    pub fn login_queue(&self, change: i64) {
+        self.cells.add(LOGIN_QUEUE, change.cast_unsigned());
+    }
+
+    /// A commit of the store failed.
+    pub fn commit_failed(&self) {
+        self.cells.add(COMMIT_ERRORS, 1);
+    }
+
+    /// Something took so long.
+    pub fn span(&self, span: Span, elapsed: Duration) {
+        self.observe(SPANS + span as usize * HISTOGRAM, elapsed);
     }
 
     /// Requests that have begun and not ended.
     pub fn in_flight(&self) -> u64 {
-        self.hot.sum(Cell::IN_FLIGHT)
+        self.cells.sum(IN_FLIGHT)
     }
 
     /// The text of a scrape, in the Prometheus exposition format 0.0.4.
-    pub fn scrape(&self, gate: &Gate, uptime: Duration, dropped_log_lines: u64) -> String {
-        let mut families = self.registry.gather();
-        let stale = f64::from(u8::from(gate.is_stale(uptime)));
-        // Numbers stay exact up to 2^53.
-        let number = gate.number() as f64;
-        families.extend([
-            gauge("ds_gateway_build_info", "Always 1; the version is a label.", 1.0, &[("version", VERSION)]),
-            gauge("ds_gateway_store_number", "Last store transaction in force here.", number, &[]),
-            gauge(
-                "ds_gateway_store_stale",
-                "1 while the store has not been read for max_staleness.",
-                stale,
-                &[],
-            ),
-            gauge("ds_gateway_users", "Enabled users known to the gate.", gate.users() as f64, &[]),
-            family(
-                "ds_gateway_log_lines_dropped_total",
-                "Log lines dropped because their reader is slow.",
-                MetricType::COUNTER,
-                vec![counter(dropped_log_lines, &[])],
-            ),
-        ]);
+    pub fn scrape(&self, facts: Facts<'_>) -> String {
+        let mut families = self.counted();
+        families.extend(read(facts));
+        families.extend(ProcessCollector::for_self().collect());
         families.sort_by(|one, other| one.name().cmp(other.name()));
         // Encoding into a String fails only for a family without a name, and each of ours has one.
         TextEncoder::new().encode_to_string(&families).unwrap_or_default()
     }
-}
 
-/// Counts a request as in flight while it lives, through errors and panics.
-pub struct InFlight(Hot);
+    fn observe(&self, histogram: usize, elapsed: Duration) {
+        let seconds = elapsed.as_secs_f64();
+        let bucket = BOUNDS.iter().position(|&bound| seconds <= bound).unwrap_or(BOUNDS.len());
+        self.cells.add(histogram + bucket, 1);
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        self.cells.add(histogram + BOUNDS.len() + 1, micros);
+    }
 
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.add(Cell::IN_FLIGHT, 1u64.wrapping_neg());
+    /// Counts and sum, in seconds, of one histogram.
+    fn observed(&self, histogram: usize) -> ([u64; BOUNDS.len() + 1], f64) {
+        let mut counts = [0; BOUNDS.len() + 1];
+        for (offset, count) in counts.iter_mut().enumerate() {
+            *count = self.cells.sum(histogram + offset);
+        }
+        (counts, self.cells.sum(histogram + BOUNDS.len() + 1) as f64 / 1e6)
+    }
+
+    fn counted(&self) -> Vec<MetricFamily> {
+        let sum = |cell| self.cells.sum(cell);
+        // Ends may be counted by another lane than beginnings: the sum is what is left.
+        let level = |cell| sum(cell).cast_signed() as f64;
+        let requests = RouteLabel::ALL.into_iter().flat_map(|route| {
+            (0..).zip(CLASSES).map(move |(class, status)| {
+                let cell = REQUESTS + route as usize * CLASSES.len() + class;
+                labelled_counter(sum(cell), &[("route", route.as_str()), ("status", status)])
+            })
+        });
+        let decisions = (DECISIONS..)
+            .zip(Decision::all())
+            .map(|(cell, decision)| labelled_counter(sum(cell), &[("decision", decision.as_str())]));
+        let tokens = TokenAction::ALL.into_iter().flat_map(|action| {
+            TokenOutcome::ALL.into_iter().map(move |outcome| {
+                let cell = TOKENS + action as usize * TokenOutcome::ALL.len() + outcome as usize;
+                labelled_counter(sum(cell), &[("action", action.as_str()), ("outcome", outcome.as_str())])
+            })
+        });
+        let durations = RouteLabel::ALL.into_iter().map(|route| {
+            let observed = self.observed(DURATIONS + route as usize * HISTOGRAM);
+            (vec![("route", route.as_str())], observed)
+        });
+        let span = |span: Span| vec![(Vec::new(), self.observed(SPANS + span as usize * HISTOGRAM))];
+        vec![
+            counters(
+                "ds_gateway_requests_total",
+                "Requests answered, by route and class of status.",
+                requests.collect(),
+            ),
+            counters(
+                "ds_gateway_decisions_total",
+                "Decisions about requests that wanted to go on, by reason.",
+                decisions.collect(),
+            ),
+            counters(
+                "ds_gateway_token_requests_total",
+                "Requests to the token endpoint, by action and outcome.",
+                tokens.collect(),
+            ),
+            counters(
+                "ds_gateway_body_bytes_total",
+                "Body bytes received from clients and sent to them.",
+                vec![
+                    labelled_counter(sum(BYTES), &[("direction", "received")]),
+                    labelled_counter(sum(BYTES + 1), &[("direction", "sent")]),
+                ],
+            ),
+            counters(
+                "ds_gateway_store_commit_errors_total",
+                "Commits of the store that failed.",
+                vec![labelled_counter(sum(COMMIT_ERRORS), &[])],
+            ),
+            histograms(
+                "ds_gateway_request_duration_seconds",
+                "From the end of a request's header to the end of its answer.",
+                &BOUNDS,
+                durations.collect(),
+            ),
+            histograms(
+                "ds_gateway_platform_duration_seconds",
+                "From forwarding a request to the header of the platform's answer.",
+                &BOUNDS,
+                span(Span::Platform),
+            ),
+            histograms(
+                "ds_gateway_login_duration_seconds",
+                "Checking a password, the wait for a worker included.",
+                &BOUNDS,
+                span(Span::Login),
+            ),
+            histograms(
+                "ds_gateway_store_commit_duration_seconds",
+                "Commits of the store, until they are on the disk.",
+                &BOUNDS,
+                span(Span::Commit),
+            ),
+            gauge(
+                "ds_gateway_in_flight_requests",
+                "Requests that have begun and not ended.",
+                level(IN_FLIGHT),
+                &[],
+            ),
+            gauge("ds_gateway_connections", "Client connections.", level(CONNECTIONS), &[]),
+            gauge("ds_gateway_login_queue_length", "Logins that wait for a worker.", level(LOGIN_QUEUE), &[]),
+        ]
     }
 }
 
-/// Where each series has its cell in a lane.
-struct Cell;
-
-impl Cell {
-    const REQUESTS: usize = 0;
-    const DECISIONS: usize = Self::REQUESTS + RouteLabel::ALL.len() * 5;
-    const TOKENS: usize = Self::DECISIONS + 2 + Denial::ALL.len();
-    const DURATION: usize = Self::TOKENS + TokenAction::ALL.len() * TokenOutcome::ALL.len();
-    const IN_FLIGHT: usize = Self::DURATION + RouteLabel::ALL.len() * HISTOGRAM;
-    const CONNECTIONS: usize = Self::IN_FLIGHT + 1;
-    const COUNT: usize = Self::CONNECTIONS + 1;
+/// What is read at each scrape.
+fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
+    let Facts { gate, uptime, .. } = facts;
+    let stale = f64::from(u8::from(gate.is_stale(uptime)));
+    let verifying = gate.keys().iter().count() - 1;
+    let mut families = vec![
+        gauge(
+            "ds_gateway_build_info",
+            "Always 1; what was built is in the labels.",
+            1.0,
+            &[("version", VERSION), ("profile", PROFILE)],
+        ),
+        // Numbers stay exact up to 2^53.
+        gauge(
+            "ds_gateway_store_number",
+            "Last transaction of the store that is in force here.",
+            gate.number() as f64,
+            &[],
+        ),
+        gauge(
+            "ds_gateway_store_feed_age_seconds",
+            "Time since the store was last read successfully.",
+            gate.age(uptime).as_secs_f64(),
+            &[],
+        ),
+        gauge(
+            "ds_gateway_store_stale",
+            "1 while the store has not been read for store.max_staleness: nothing is admitted.",
+            stale,
+            &[],
+        ),
+        gauge("ds_gateway_users", "Enabled users that the gate knows.", gate.users() as f64, &[]),
+        families::gauges(
+            "ds_gateway_keys",
+            "Keys by what they do; the one that signs verifies too.",
+            &[("state", "signing", 1.0), ("state", "verifying", verifying as f64)],
+        ),
+        counters(
+            "ds_gateway_log_lines_dropped_total",
+            "Log lines dropped because their reader is slow.",
+            vec![labelled_counter(facts.dropped_log_lines, &[])],
+        ),
+    ];
+    if let Some(end) = facts.certificate_not_after {
+        families.push(gauge(
+            "ds_gateway_certificate_not_after_timestamp_seconds",
+            "When the certificate of the TLS listener ends, in seconds since 1970.",
+            end as f64,
+            &[],
+        ));
+    }
+    families
 }
 
-/// Upper bounds of the latency buckets, in seconds.
+/// Counts a request as in flight while it lives, through errors and panics.
+pub struct InFlight(Cells<CELLS>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.add(IN_FLIGHT, 1u64.wrapping_neg());
+    }
+}
+
+/// Upper bounds of the buckets, in seconds.
 const BOUNDS: [f64; 14] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+// Where each series has its cells in a lane.
+const REQUESTS: usize = 0;
+const DECISIONS: usize = REQUESTS + RouteLabel::ALL.len() * CLASSES.len();
+const TOKENS: usize = DECISIONS + 2 + Denial::ALL.len();
+const BYTES: usize = TOKENS + TokenAction::ALL.len() * TokenOutcome::ALL.len();
+const COMMIT_ERRORS: usize = BYTES + 2;
+const IN_FLIGHT: usize = COMMIT_ERRORS + 1;
+const CONNECTIONS: usize = IN_FLIGHT + 1;
+const LOGIN_QUEUE: usize = CONNECTIONS + 1;
+const DURATIONS: usize = LOGIN_QUEUE + 1;
+const SPANS: usize = DURATIONS + RouteLabel::ALL.len() * HISTOGRAM;
+const CELLS: usize = SPANS + Span::ALL.len() * HISTOGRAM;
 
 /// Cells of one histogram: the buckets, the one without a bound, the sum in microseconds.
 const HISTOGRAM: usize = BOUNDS.len() + 2;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// One thread's cells, apart from every other thread's cache lines.
-#[repr(align(128))]
-struct Lane([AtomicU64; Cell::COUNT]);
-
-#[derive(Clone)]
-struct Hot {
-    lanes: Arc<[Lane]>,
-    descriptions: Arc<[Desc]>,
-}
-
-impl Hot {
-    fn new() -> Result<Self, prometheus::Error> {
-        let descriptions = HOT_FAMILIES
-            .iter()
-            .map(|(name, help)| Desc::new((*name).into(), (*help).into(), Vec::new(), Default::default()))
-            .collect::<Result<_, _>>()?;
-        let lane = || Lane([const { AtomicU64::new(0) }; Cell::COUNT]);
-        Ok(Self { lanes: (0..LANES).map(|_| lane()).collect(), descriptions })
-    }
-
-    fn add(&self, cell: usize, by: u64) {
-        let lane = LANE.with(|lane| *lane);
-        if let Some(cell) = self.lanes.get(lane).and_then(|Lane(cells)| cells.get(cell)) {
-            // Wrapping, so that a lane that only ever subtracts still sums up.
-            cell.fetch_add(by, Ordering::Relaxed);
-        }
-    }
-
-    fn sum(&self, cell: usize) -> u64 {
-        let cells = self.lanes.iter().filter_map(|Lane(cells)| cells.get(cell));
-        cells.fold(0, |sum, cell| sum.wrapping_add(cell.load(Ordering::Relaxed)))
-    }
-
-    fn requests(&self) -> Vec<Metric> {
-        let mut metrics = Vec::new();
-        for route in RouteLabel::ALL {
-            for (class, status) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().enumerate() {
-                let value = self.sum(Cell::REQUESTS + route as usize * 5 + class);
-                metrics.push(counter(value, &[("route", route.as_str()), ("status", status)]));
-            }
-        }
-        metrics
-    }
-
-    fn decisions(&self) -> Vec<Metric> {
-        let labelled = Decision::all().enumerate().map(|(offset, decision)| {
-            counter(self.sum(Cell::DECISIONS + offset), &[("decision", decision.as_str())])
-        });
-        labelled.collect()
-    }
-
-    fn token_requests(&self) -> Vec<Metric> {
-        let mut metrics = Vec::new();
-        for action in TokenAction::ALL {
-            for outcome in TokenOutcome::ALL {
-                let offset = action as usize * TokenOutcome::ALL.len() + outcome as usize;
-                let labels = [("action", action.as_str()), ("outcome", outcome.as_str())];
-                metrics.push(counter(self.sum(Cell::TOKENS + offset), &labels));
-            }
-        }
-        metrics
-    }
-
-    fn durations(&self) -> Vec<Metric> {
-        RouteLabel::ALL
-            .into_iter()
-            .map(|route| {
-                let start = Cell::DURATION + route as usize * HISTOGRAM;
-                let mut count = 0;
-                let mut buckets = Vec::new();
-                // The encoder adds the bucket without a bound from the count.
-                for (offset, bound) in BOUNDS.into_iter().enumerate() {
-                    count += self.sum(start + offset);
-                    let mut bucket = Bucket::default();
-                    bucket.set_upper_bound(bound);
-                    bucket.set_cumulative_count(count);
-                    buckets.push(bucket);
-                }
-                let mut histogram = Histogram::default();
-                histogram.set_bucket(buckets);
-                histogram.set_sample_count(count + self.sum(start + BOUNDS.len()));
-                histogram.set_sample_sum(self.sum(start + BOUNDS.len() + 1) as f64 / 1e6);
-                let mut metric = Metric::from_label(labels(&[("route", route.as_str())]));
-                metric.set_histogram(histogram);
-                metric
-            })
-            .collect()
-    }
-}
-
-impl Collector for Hot {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descriptions.iter().collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let level = |cell| gauge_of(self.sum(cell).cast_signed() as f64);
-        let kinds = [
-            (MetricType::COUNTER, self.requests()),
-            (MetricType::COUNTER, self.decisions()),
-            (MetricType::COUNTER, self.token_requests()),
-            (MetricType::HISTOGRAM, self.durations()),
-            (MetricType::GAUGE, vec![Metric::from_gauge(level(Cell::IN_FLIGHT))]),
-            (MetricType::GAUGE, vec![Metric::from_gauge(level(Cell::CONNECTIONS))]),
-        ];
-        let families = HOT_FAMILIES.iter().zip(kinds);
-        families.map(|(&(name, help), (kind, metrics))| family(name, help, kind, metrics)).collect()
-    }
-}
-
-/// Names and help texts, in the order in which [`Hot`] collects them.
-const HOT_FAMILIES: [(&str, &str); 6] = [
-    ("ds_gateway_requests_total", "Requests answered, by route and class of status."),
-    ("ds_gateway_decisions_total", "Decisions about requests that wanted to go on, by reason."),
-    ("ds_gateway_token_requests_total", "Requests to the token endpoint, by action and outcome."),
-    ("ds_gateway_request_duration_seconds", "From the end of a request's header to the end of its answer."),
-    ("ds_gateway_in_flight_requests", "Requests that have begun and not ended."),
-    ("ds_gateway_connections", "Client connections."),
-];
-
-fn gauge_of(value: f64) -> Gauge {
-    let mut gauge = Gauge::default();
-    gauge.set_value(value);
-    gauge
-}
-
-fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
-    let label = |&(name, value): &(&str, &str)| {
-        let mut label = LabelPair::default();
-        label.set_name(name.to_owned());
-        label.set_value(value.to_owned());
-        label
-    };
-    pairs.iter().map(label).collect()
-}
-
-fn counter(value: u64, pairs: &[(&str, &str)]) -> Metric {
-    let mut counter = Counter::default();
-    counter.set_value(value as f64);
-    let mut metric = Metric::from_label(labels(pairs));
-    metric.set_counter(counter);
-    metric
-}
-
-fn gauge(name: &str, help: &str, value: f64, pairs: &[(&str, &str)]) -> MetricFamily {
-    let mut metric = Metric::from_label(labels(pairs));
-    metric.set_gauge(gauge_of(value));
-    family(name, help, MetricType::GAUGE, vec![metric])
-}
-
-fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
-    family.set_metric(metrics);
-    family
-}
-
-/// More lanes than worker threads on most machines; past that two threads share one, which stays correct.
-const LANES: usize = 64;
-
-// Which lane a thread writes to. A process-wide count is the one thing that threads must share for it.
-static NEXT_LANE: AtomicUsize = AtomicUsize::new(0);
-thread_local! {
-    static LANE: usize = NEXT_LANE.fetch_add(1, Ordering::Relaxed) % LANES;
-}
+const PROFILE: &str = if cfg!(debug_assertions) { "debug" } else { "release" };
 
 #[cfg(test)]
 mod tests {
@@ -426,7 +449,7 @@ mod tests {
 
     #[test]
     fn what_threads_count_apart_is_summed() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Metrics::new();
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -438,13 +461,15 @@ mod tests {
                     metrics.request(RouteLabel::Protected, 204, Duration::from_millis(3));
                     metrics.token_request(TokenAction::Inspect, TokenOutcome::StoreUnavailable);
                     metrics.connection(1);
+                    metrics.span(Span::Commit, Duration::from_secs(60));
+                    metrics.bytes(3, 5);
                 });
             }
         });
         // Another thread ends what those began.
         metrics.connection(-1);
         assert_eq!(metrics.in_flight(), 0);
-        let text = TextEncoder::new().encode_to_string(&metrics.hot.collect()).unwrap();
+        let text = TextEncoder::new().encode_to_string(&metrics.counted()).unwrap();
         for line in [
             "ds_gateway_requests_total{route=\"protected\",status=\"2xx\"} 4",
             "ds_gateway_decisions_total{decision=\"admitted\"} 4",
@@ -456,12 +481,15 @@ mod tests {
             "ds_gateway_request_duration_seconds_bucket{route=\"protected\",le=\"0.005\"} 4",
             "ds_gateway_request_duration_seconds_bucket{route=\"protected\",le=\"+Inf\"} 4",
             "ds_gateway_request_duration_seconds_count{route=\"protected\"} 4",
+            "ds_gateway_request_duration_seconds_sum{route=\"protected\"} 0.012",
+            "ds_gateway_store_commit_duration_seconds_bucket{le=\"10\"} 0",
+            "ds_gateway_store_commit_duration_seconds_bucket{le=\"+Inf\"} 4",
+            "ds_gateway_body_bytes_total{direction=\"sent\"} 20",
             "ds_gateway_in_flight_requests 0",
             "ds_gateway_connections 3",
         ] {
             assert!(text.lines().any(|have| have == line), "{line}\n{text}");
         }
-        assert!(text.contains("ds_gateway_request_duration_seconds_sum{route=\"protected\"} 0.012"));
     }
 
     #[test]

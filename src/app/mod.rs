@@ -22,7 +22,7 @@ use crate::auth::gate::Gate;
 use crate::clock::{Clock, wall};
 use crate::config::{Config, Fault, Limits, Stop};
 use crate::edge::admin::Admin;
-use crate::edge::certificate::self_signed;
+use crate::edge::certificate::{not_after, self_signed};
 use crate::edge::connection::Guarded;
 use crate::edge::listener::{Bound, Prebound};
 use crate::edge::login::LoginPool;
@@ -104,7 +104,7 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
         );
     }
 
-    let metrics = Arc::new(Metrics::new().map_err(StartError::refused)?);
+    let metrics = Arc::new(Metrics::new());
     let max_staleness = config.store.max_staleness;
     let gate = Arc::new(Gate::new(state.keys, config.token, max_staleness, standing, clock.uptime()));
     let upstream = Upstream::new(config.platform).map_err(StartError::refused)?;
@@ -134,8 +134,8 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
         policy: config.routes,
         tokens: TokenEndpoint {
             gate: Arc::clone(&gate),
-            logins: LoginPool::start(&state.store, &config.limits).map_err(StartError::refused)?,
-            writer: Writer::start(state.store.clone()).map_err(StartError::refused)?,
+            logins: LoginPool::start(&state.store, &config.limits, &metrics).map_err(StartError::refused)?,
+            writer: Writer::start(state.store.clone(), Arc::clone(&metrics)).map_err(StartError::refused)?,
             clock,
             inspect_auth: config.inspect_auth,
         },
@@ -158,6 +158,7 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
         metrics: Arc::clone(&metrics),
         clock,
         sink: sink.clone(),
+        certificate_not_after: pair.as_ref().and_then(not_after),
         stopping: Arc::clone(&stopping),
     };
     let _follower =

@@ -82,6 +82,12 @@ pub struct Gate {
     read_at: AtomicU64,
 }
 
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate").field("keys", &self.keys).field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
 impl Gate {
     /// `standing` is what the store held at `uptime`.
     pub fn new(
@@ -129,8 +135,12 @@ impl Gate {
 
     /// Has the store not been read for longer than `max_staleness`?
     pub fn is_stale(&self, uptime: Duration) -> bool {
-        let read_at = Duration::from_millis(self.read_at.load(Ordering::Relaxed));
-        uptime.saturating_sub(read_at) > self.max_staleness
+        self.age(uptime) > self.max_staleness
+    }
+
+    /// How long ago the store was last read.
+    pub fn age(&self, uptime: Duration) -> Duration {
+        uptime.saturating_sub(Duration::from_millis(self.read_at.load(Ordering::Relaxed)))
     }
 
     /// Notes that the store was read at `uptime` and that the standing is what it said.

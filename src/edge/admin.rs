@@ -11,7 +11,7 @@ use pingora::protocols::http::ServerSession;
 use crate::auth::gate::Gate;
 use crate::clock::Clock;
 use crate::logging::Sink;
-use crate::metrics::Metrics;
+use crate::metrics::{Facts, Metrics};
 
 /// What the admin listener shows.
 pub struct Admin {
@@ -23,6 +23,8 @@ pub struct Admin {
     pub clock: Clock,
     /// For its dropped lines.
     pub sink: Sink,
+    /// When the certificate of the TLS listener ends, in seconds since 1970.
+    pub certificate_not_after: Option<i64>,
     /// Set once the process is asked to stop.
     pub stopping: Arc<AtomicBool>,
 }
@@ -48,7 +50,12 @@ impl ServeHttp for Admin {
         }
         match request.uri.path() {
             "/metrics" => {
-                let text = self.metrics.scrape(&self.gate, self.clock.uptime(), self.sink.dropped());
+                let text = self.metrics.scrape(Facts {
+                    gate: &self.gate,
+                    uptime: self.clock.uptime(),
+                    dropped_log_lines: self.sink.dropped(),
+                    certificate_not_after: self.certificate_not_after,
+                });
                 respond(200, prometheus::TEXT_FORMAT, text)
             }
             "/healthz" => respond(200, JSON, r#"{"healthy": true}"#.into()),

@@ -38,6 +38,13 @@ pub fn self_signed(state_dir: &Path, addresses: &[SocketAddr]) -> io::Result<Cer
     Ok(pair)
 }
 
+/// When the first certificate of a chain ends, in seconds since 1970.
+pub fn not_after(pair: &CertifiedKey) -> Option<i64> {
+    let epoch = Asn1Time::from_unix(0).ok()?;
+    let left = epoch.diff(pair.chain.first()?.not_after()).ok()?;
+    Some(i64::from(left.days) * 86_400 + i64::from(left.secs))
+}
+
 fn is_fresh(pair: &CertifiedKey) -> bool {
     let soon = Asn1Time::days_from_now(RENEW_DAYS);
     let leaf = pair.chain.first();
@@ -122,6 +129,9 @@ mod tests {
         assert!(names.iter().any(|name| name.dnsname() == Some("localhost")));
         assert!(names.iter().any(|name| name.ipaddress() == Some(&[192, 0, 2, 7])));
         assert!(one.chain[0].verify(&one.key).unwrap());
+        let now = i64::try_from(crate::clock::wall().0).unwrap();
+        let days = (not_after(&one).unwrap() - now) / 86_400;
+        assert!((LIFE_DAYS as i64 - 1..=LIFE_DAYS as i64).contains(&days), "{days}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use crate::auth::endpoint::Credentials;
 use crate::auth::password::Phc;
 use crate::config::Limits;
+use crate::metrics::{Metrics, Span};
 use crate::store::users::{User, find};
 use crate::store::{Store, StoreError};
 
@@ -41,6 +42,7 @@ pub struct Login {
 /// The pool; dropping it ends its threads.
 pub struct LoginPool {
     queue: SyncSender<Job>,
+    metrics: Arc<Metrics>,
 }
 
 struct Job {
@@ -51,33 +53,36 @@ struct Job {
 
 impl LoginPool {
     /// Starts the workers.
-    pub fn start(store: &Store, limits: &Limits) -> std::io::Result<Self> {
+    pub fn start(store: &Store, limits: &Limits, metrics: &Arc<Metrics>) -> std::io::Result<Self> {
         let (queue, jobs) = sync_channel(limits.login_queue);
         let jobs = Arc::new(Mutex::new(jobs));
         for _ in 0..limits.login_workers {
-            let (store, jobs) = (store.clone(), Arc::clone(&jobs));
-            thread::Builder::new().name("login".into()).spawn(move || work(&store, &jobs))?;
+            let (store, jobs, metrics) = (store.clone(), Arc::clone(&jobs), Arc::clone(metrics));
+            thread::Builder::new().name("login".into()).spawn(move || work(&store, &jobs, &metrics))?;
         }
-        Ok(Self { queue })
+        Ok(Self { queue, metrics: Arc::clone(metrics) })
     }
 
     /// Checks credentials. Waits in the queue for at most two seconds, and not at all if it is full.
     pub async fn check(&self, credentials: Credentials) -> Result<Login, LoginError> {
         let (answer, receiver) = oneshot::channel();
-        let job = Job { credentials, since: Instant::now(), answer };
-        self.queue.try_send(job).map_err(|_| LoginError::Busy)?;
-        // A worker that panicked drops the sender; the others go on.
-        receiver.await.unwrap_or(Err(LoginError::Busy))
+        let since = Instant::now();
+        self.queue.try_send(Job { credentials, since, answer }).map_err(|_| LoginError::Busy)?;
+        self.metrics.login_queue(1);
+        let outcome = receiver.await.unwrap_or(Err(LoginError::Busy));
+        self.metrics.span(Span::Login, since.elapsed());
+        outcome
     }
 }
 
-fn work(store: &Store, jobs: &Mutex<Receiver<Job>>) {
+fn work(store: &Store, jobs: &Mutex<Receiver<Job>>, metrics: &Metrics) {
     let mut connection = None;
     loop {
         // One worker waits inside the lock, the others for it: the queue is handed on one by one.
         let Ok(job) = jobs.lock().recv() else {
             return;
         };
+        metrics.login_queue(-1);
         let outcome = if job.answer.is_closed() || job.since.elapsed() > MAX_WAIT {
             Err(LoginError::Busy)
         } else {

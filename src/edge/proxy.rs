@@ -34,7 +34,7 @@ use crate::auth::token::TokenId;
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::logging::{AccessLine, Sink, redact_target};
-use crate::metrics::{Decision, InFlight, Metrics, RouteLabel};
+use crate::metrics::{Decision, InFlight, Metrics, RouteLabel, Span};
 
 /// The gateway as pingora sees it.
 pub struct Gateway {
@@ -74,6 +74,8 @@ pub struct Ctx {
     has_managed: bool,
     first_server: usize,
     tries: usize,
+    forwarded: Option<Instant>,
+    platform_time: Option<Duration>,
     fault: Option<&'static str>,
     _in_flight: InFlight,
 }
@@ -104,6 +106,8 @@ impl ProxyHttp for Gateway {
             has_managed: false,
             first_server: 0,
             tries: 0,
+            forwarded: None,
+            platform_time: None,
             fault: None,
             _in_flight: self.metrics.begin(),
         }
@@ -147,6 +151,7 @@ impl ProxyHttp for Gateway {
             self.upstream.peer(pass, ctx.first_server, ctx.tries)
         });
         ctx.tries += 1;
+        ctx.forwarded = Some(Instant::now());
         peer.ok_or_else(|| Error::explain(ErrorType::InternalError, "no pass, or no server"))
     }
 
@@ -189,8 +194,9 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         response: &mut ResponseHeader,
-        _ctx: &mut Ctx,
+        ctx: &mut Ctx,
     ) -> Result<()> {
+        ctx.platform_time = ctx.forwarded.map(|moment| moment.elapsed());
         // Nobody asked for another protocol; the client would wait for an answer for ever.
         if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "unexpected 101").into_up());
@@ -244,6 +250,10 @@ impl ProxyHttp for Gateway {
             None => CLIENT_CLOSED,
         };
         self.metrics.request(ctx.route, status, elapsed);
+        self.metrics.bytes(session.body_bytes_read(), session.body_bytes_sent());
+        if let Some(elapsed) = ctx.platform_time {
+            self.metrics.span(Span::Platform, elapsed);
+        }
         if !self.sink.writes_access() {
             return;
         }
@@ -262,7 +272,9 @@ impl ProxyHttp for Gateway {
             decision: ctx.decision,
             user: permit.map(|permit| permit.identity().user.as_str()).or(ctx.user.as_deref()),
             token_id: permit.map(|permit| permit.id()).or(ctx.token).map(|id| id.to_string()),
-            duration_ms: elapsed.as_secs_f64() * 1e3,
+            duration_ms: millis(elapsed),
+            platform_ms: ctx.platform_time.map(millis),
+            bytes_received: session.body_bytes_read(),
             bytes_sent: session.body_bytes_sent(),
             fault: ctx.fault.or(error.map(|error| error.etype().as_str())),
         });
@@ -399,6 +411,11 @@ fn body_after(fault: Malformed, request: &RequestHeader, wire: Wire<'_>) -> Body
         Malformed::Framing | Malformed::Body | Malformed::HeaderBytes | Malformed::HeaderFields => endless,
         _ => read_framing(&request.headers, wire).unwrap_or(endless),
     }
+}
+
+/// With three digits behind the point.
+fn millis(elapsed: Duration) -> f64 {
+    elapsed.as_micros() as f64 / 1e3
 }
 
 fn client_of(session: &Session) -> Option<&std::net::SocketAddr> {

@@ -3,13 +3,16 @@
 //! A caller hears of its change only after the commit that holds it is on the disk. A change that fails is
 //! rolled back alone; a commit that fails, fails for all that were in it.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
+use std::time::Instant;
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::sqlite::{Store, StoreError};
+use crate::metrics::{Metrics, Span};
 
 /// Hands changes to the writer's thread. Dropping it ends the thread once the queue is empty.
 pub struct Writer {
@@ -30,12 +33,12 @@ enum Outcome {
 
 impl Writer {
     /// Opens the writer's connection and starts its thread.
-    pub fn start(store: Store) -> Result<Self, StoreError> {
+    pub fn start(store: Store, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         let connection = store.connect()?;
         let (queue, jobs) = sync_channel(QUEUE);
         thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || work(&store, Some(connection), &jobs))?;
+            .spawn(move || work(&store, Some(connection), &jobs, &metrics))?;
         Ok(Self { queue })
     }
 
@@ -60,19 +63,22 @@ impl Writer {
     }
 }
 
-fn work(store: &Store, mut connection: Option<Connection>, jobs: &Receiver<Job>) {
+fn work(store: &Store, mut connection: Option<Connection>, jobs: &Receiver<Job>, metrics: &Metrics) {
     while let Ok(first) = jobs.recv() {
         let batch = std::iter::once(first).chain(jobs.try_iter().take(BATCH - 1));
         if connection.is_none() {
             connection = store.connect().ok();
         }
+        let began = Instant::now();
         let mut tellers = Vec::new();
         let verdict = match connection.as_mut() {
             Some(connection) => commit(connection, batch, &mut tellers),
             // Dropping the jobs drops their channels, which tells the callers.
             None => Err(StoreError::Failed("the store cannot be opened".into())),
         };
+        metrics.span(Span::Commit, began.elapsed());
         if let Err(error) = &verdict {
+            metrics.commit_failed();
             log::error!("store commit failed: {error}");
             connection = None;
         }
@@ -114,7 +120,7 @@ mod tests {
     fn a_failed_change_is_rolled_back_and_its_neighbours_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::create(&folder.path().join("s.db"), UnixTime(0)).unwrap();
-        let writer = Writer::start(store.clone()).unwrap();
+        let writer = Writer::start(store.clone(), Arc::new(Metrics::new())).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let good = || writer.write(|connection| next_number(connection));

@@ -167,7 +167,7 @@ fn an_upgrade_is_refused_on_every_route() {
     let platform = Platform::echo();
     let gateway = Options::new(&platform).public("[\"/public/*\"]").start();
     let (token, good) = (gateway.mint(), basic(USER, PASSWORD));
-    for upgrade in ["websocket", "WebSocket", "h2c", "TLS/1.3", "foo, websocket"] {
+    for upgrade in ["websocket", "WebSocket", "TLS/1.3", "h2c, websocket", "foo"] {
         for (method, target) in [
             ("GET", "/canary"),
             ("GET", "/public/canary"),
@@ -185,12 +185,27 @@ fn an_upgrade_is_refused_on_every_route() {
             let mut bytes = request(method, target, &fields);
             // What follows an upgrade must not be taken for the tunnel, nor for a request.
             bytes.extend(b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n");
-            gateway.exchange(bytes).is_error(400);
+            let answer = gateway.exchange(bytes);
+            assert_eq!(answer.status, 400, "{upgrade}: {method} {target}");
+            answer.is_error(400);
         }
     }
     assert_eq!(platform.bytes(), 0);
+
+    // Clients offer `h2c` with every request in the clear; ignoring it is an answer too (RFC 9110 §7.8).
+    let offer = [
+        ("user-token", token.as_str()),
+        ("Connection", "Upgrade, HTTP2-Settings"),
+        ("Upgrade", "h2c"),
+        ("HTTP2-Settings", "AAMAAABkAAQAoAAAAAIAAAAA"),
+    ];
+    assert_eq!(get(&gateway, "/offered", &offer).status, 200);
+    let seen = platform.request("/offered");
+    assert!(seen.values("upgrade").is_empty() && seen.values("http2-settings").is_empty(), "{seen:?}");
+    get(&gateway, "/canary", &offer[1..]).is_error(401);
     gateway.still_healthy();
     platform.never_saw("hidden");
+    platform.never_saw("canary");
 }
 
 #[test]

@@ -82,9 +82,7 @@ fn bodies_are_streamed_not_stored() {
 #[test]
 fn servers_are_asked_in_turn() {
     let (one, two) = (Platform::echo(), Platform::echo());
-    let gateway = Options::servers(&[&one.url(), &two.url()])
-        .set("server", "threads", "1")
-        .start();
+    let gateway = Options::servers(&[&one.url(), &two.url()]).set("server", "threads", "1").start();
     let token = gateway.mint();
     for number in 0..10 {
         assert_eq!(get(&gateway, &format!("/{number}"), &token).status, 200);
