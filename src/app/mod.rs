@@ -3,6 +3,7 @@
 //! Everything is loaded before a listener is bound, and every listener is bound before anything runs, so
 //! that a start either works or says why it does not.
 
+mod housekeeping;
 pub mod state;
 mod stop;
 
@@ -10,20 +11,26 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::ServeHttp;
-use pingora::proxy::http_proxy;
+use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server};
 use pingora::services::ServiceWithDependents;
+use pingora::services::background::background_service;
 
 use crate::auth::gate::Gate;
+use crate::auth::keys::KeyRing;
+use crate::auth::policy::Policy;
+use crate::auth::token::TokenRules;
 use crate::clock::{Clock, wall};
-use crate::config::{Config, Fault, Limits, Stop};
+use crate::config::{self, CertifiedKey, Config, Fault, Limits, Stop};
 use crate::edge::admin::Admin;
 use crate::edge::certificate::{not_after, self_signed};
 use crate::edge::connection::Guarded;
+use crate::edge::failures::FailedLogins;
 use crate::edge::listener::{Bound, Prebound};
 use crate::edge::login::LoginPool;
 use crate::edge::proxy::{Gateway, MAX_TRIES};
@@ -31,10 +38,13 @@ use crate::edge::token::TokenEndpoint;
 use crate::edge::upstream::Upstream;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
+use crate::store::Store;
+use crate::store::audit::Retention;
 use crate::store::follow::Follower;
 use crate::store::sqlite::{Opening, load};
 use crate::store::writer::Writer;
 
+use self::housekeeping::Housekeeping;
 use self::state::{Creation, State};
 use self::stop::{Draining, Signals};
 
@@ -92,92 +102,200 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     for warning in config.warnings() {
         log::warn!("{warning}");
     }
-    let clock = Clock::start();
-    let state =
-        State::open(&config.server.state_dir, &config.store, config.keys, Opening::Run, creation, wall())?;
-    let mut reader = state.store.connect().map_err(StartError::refused)?;
-    let standing = load(&mut reader).map_err(StartError::refused)?;
-    drop(reader);
-    if standing.users() == 0 {
-        log::warn!(
-            "there are no users yet; add one with `ds-gateway user add NAME --email … --organization … --config …`"
-        );
-    }
-
-    let metrics = Arc::new(Metrics::new());
-    let max_staleness = config.store.max_staleness;
-    let gate = Arc::new(Gate::new(state.keys, config.token, max_staleness, standing, clock.uptime()));
+    let Config { server: settings, admin, store, keys, audit, limits, .. } = config;
+    let state = State::open(&settings.state_dir, &store, keys, Opening::Run, creation, wall())?;
+    let shared = Shared::load(&state.store, state.keys, config.token, store.max_staleness, sink.clone())?;
     let upstream = Upstream::new(config.platform).map_err(StartError::refused)?;
-    let pair = match config.server.certificate {
-        Some(pair) => Some(pair),
-        None if config.server.https.is_empty() => None,
-        None => {
-            Some(self_signed(&config.server.state_dir, &config.server.https).map_err(StartError::refused)?)
-        }
-    };
+    let pair = certificate(&settings)?;
+    let sockets = Sockets::bind(&settings, admin)?;
+    let listening = sockets.listening();
 
-    let https = bind("https", &config.server.https)?;
-    let http = bind("http", &config.server.http)?;
-    let admin = bind("admin", &[config.admin])?;
-    let listening = Listening {
-        https: https.iter().map(Bound::address).collect(),
-        http: http.iter().map(Bound::address).collect(),
-        admin: admin.iter().map(Bound::address).collect(),
+    let failures = Arc::<FailedLogins>::default();
+    let writer = Writer::start(state.store.clone(), Arc::clone(&shared.metrics));
+    let writer = Arc::new(writer.map_err(StartError::refused)?);
+    let logins =
+        LoginPool::start(state.store.clone(), &limits, Arc::clone(&shared.metrics), Arc::clone(&failures));
+    let tokens = TokenEndpoint {
+        gate: Arc::clone(&shared.gate),
+        logins: logins.map_err(StartError::refused)?,
+        writer: Arc::clone(&writer),
+        clock: shared.clock,
+        inspect_auth: config.inspect_auth,
     };
+    let clock = shared.clock;
+    let follower = Follower::start(state.store, Arc::clone(&shared.gate), move || clock.uptime());
+    let _follower = follower.map_err(StartError::refused)?;
 
-    let conf = server_conf(config.server.threads, config.server.stop);
+    let conf = server_conf(settings.threads, settings.stop);
     let mut server = Server::new_with_opt_and_conf(Some(Opt::default()), conf);
     server.bootstrap();
-    let stopping = Arc::new(AtomicBool::new(false));
-    let gateway = Gateway {
-        gate: Arc::clone(&gate),
-        policy: config.routes,
-        tokens: TokenEndpoint {
-            gate: Arc::clone(&gate),
-            logins: LoginPool::start(&state.store, &config.limits, &metrics).map_err(StartError::refused)?,
-            writer: Writer::start(state.store.clone(), Arc::clone(&metrics)).map_err(StartError::refused)?,
-            clock,
-            inspect_auth: config.inspect_auth,
-        },
-        upstream,
-        clock,
-        limits: config.limits,
-        metrics: Arc::clone(&metrics),
-        sink: sink.clone(),
-        stopping: Arc::clone(&stopping),
-    };
-    let mut proxy = http_proxy(&server.configuration, gateway);
-    proxy.server_options = Some(server_options(&config.limits));
-    let guarded = Guarded::new(proxy, config.limits, Arc::clone(&metrics));
-    let mut front = Prebound::new("gateway", guarded, http);
-    if let Some(pair) = &pair {
-        front = front.with_tls(https, pair).map_err(StartError::refused)?;
-    }
-    let app = Admin {
-        gate: Arc::clone(&gate),
-        metrics: Arc::clone(&metrics),
-        clock,
-        sink: sink.clone(),
-        certificate_not_after: pair.as_ref().and_then(not_after),
-        stopping: Arc::clone(&stopping),
-    };
-    let _follower =
-        Follower::start(state.store, gate, move || clock.uptime()).map_err(StartError::refused)?;
-
-    server.add_service(front);
-    server.add_service(Prebound::new("admin", app, admin).with_threads(1));
+    let gateway = shared.gateway(tokens, upstream, config.routes, limits);
+    server.add_service(front(&server.configuration, gateway, &shared, sockets.traffic, pair.as_ref())?);
+    let not_after = pair.as_ref().and_then(not_after);
+    server.add_service(Prebound::new("admin", shared.admin(not_after), sockets.admin).with_threads(1));
+    let keep = Retention { age: audit.keep.as_secs(), bytes: audit.max_bytes };
+    server.add_service(background_service("housekeeping", Housekeeping { failures, writer, keep }));
     for service in hooks.services {
         server.add_boxed_service(service);
     }
-    let draining = Draining::new(metrics, sink.clone(), hooks.on_exit);
+    let draining = Draining::new(Arc::clone(&shared.metrics), shared.sink, hooks.on_exit);
     server.add_service(draining.service());
-    announce(&listening);
+
+    listening.log();
     if let Some(announce) = hooks.announce {
         announce(&listening);
     }
-    server.run(RunArgs { shutdown_signal: Box::new(Signals::new(stopping, config.server.stop.drain_delay)) });
+    let signals = Signals::new(shared.stopping, settings.stop.drain_delay);
+    server.run(RunArgs { shutdown_signal: Box::new(signals) });
     draining.finish();
     Ok(())
+}
+
+/// What the proxy, the admin listener and the threads beside them have in common.
+struct Shared {
+    gate: Arc<Gate>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    sink: Sink,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Shared {
+    /// Reads everything that the gate needs, before anybody can ask for it.
+    fn load(
+        store: &Store,
+        keys: KeyRing,
+        rules: TokenRules,
+        max_staleness: Duration,
+        sink: Sink,
+    ) -> Result<Self, StartError> {
+        let clock = Clock::start();
+        let mut connection = store.connect().map_err(StartError::refused)?;
+        let standing = load(&mut connection).map_err(StartError::refused)?;
+        if standing.users() == 0 {
+            log::warn!(
+                "there are no users yet; add one with `ds-gateway user add NAME --email … --organization … \
+                 --config …`"
+            );
+        }
+        let gate = Gate::new(keys, rules, max_staleness, standing, clock.uptime());
+        Ok(Self {
+            gate: Arc::new(gate),
+            metrics: Arc::new(Metrics::new()),
+            clock,
+            sink,
+            stopping: Arc::default(),
+        })
+    }
+
+    fn gateway(
+        &self,
+        tokens: TokenEndpoint,
+        upstream: Arc<Upstream>,
+        policy: Policy,
+        limits: Limits,
+    ) -> Gateway {
+        Gateway {
+            gate: Arc::clone(&self.gate),
+            policy,
+            tokens,
+            upstream,
+            clock: self.clock,
+            limits,
+            metrics: Arc::clone(&self.metrics),
+            sink: self.sink.clone(),
+            stopping: Arc::clone(&self.stopping),
+        }
+    }
+
+    fn admin(&self, certificate_not_after: Option<i64>) -> Admin {
+        Admin {
+            gate: Arc::clone(&self.gate),
+            metrics: Arc::clone(&self.metrics),
+            clock: self.clock,
+            sink: self.sink.clone(),
+            certificate_not_after,
+            stopping: Arc::clone(&self.stopping),
+        }
+    }
+}
+
+/// The listeners for clients: connections, guarded, to the proxy.
+fn front(
+    conf: &Arc<ServerConf>,
+    gateway: Gateway,
+    shared: &Shared,
+    sockets: Traffic,
+    pair: Option<&CertifiedKey>,
+) -> Result<Prebound<Guarded<HttpProxy<Gateway>>>, StartError> {
+    let limits = gateway.limits;
+    let mut proxy = http_proxy(conf, gateway);
+    // A fresh set would lose the engine's bounds on HTTP/2, so only what differs is set.
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = Some(limits.keepalive_timeout);
+    proxy.server_options = Some(options);
+    let guarded = Guarded::new(proxy, limits, Arc::clone(&shared.metrics));
+    let front = Prebound::new("gateway", guarded, sockets.http);
+    match pair {
+        Some(pair) => front.with_tls(sockets.https, pair).map_err(StartError::refused),
+        None => Ok(front),
+    }
+}
+
+/// The operator's certificate, or one that signs itself where a TLS listener needs one.
+fn certificate(settings: &config::Server) -> Result<Option<CertifiedKey>, StartError> {
+    match &settings.certificate {
+        Some(pair) => Ok(Some(pair.clone())),
+        None if settings.https.is_empty() => Ok(None),
+        None => {
+            let pair = self_signed(&settings.state_dir, &settings.https);
+            pair.map(Some).map_err(StartError::refused)
+        }
+    }
+}
+
+/// Every socket, bound.
+struct Sockets {
+    traffic: Traffic,
+    admin: Vec<Bound>,
+}
+
+/// The sockets for clients.
+struct Traffic {
+    https: Vec<Bound>,
+    http: Vec<Bound>,
+}
+
+impl Sockets {
+    fn bind(settings: &config::Server, admin: SocketAddr) -> Result<Self, StartError> {
+        let bind = |kind: &'static str, addresses: &[SocketAddr]| {
+            let bound = addresses.iter().map(|address| Bound::bind(kind, *address));
+            bound.collect::<Result<Vec<_>, _>>().map_err(StartError::refused)
+        };
+        Ok(Self {
+            traffic: Traffic { https: bind("https", &settings.https)?, http: bind("http", &settings.http)? },
+            admin: bind("admin", &[admin])?,
+        })
+    }
+
+    fn listening(&self) -> Listening {
+        let addresses = |sockets: &[Bound]| sockets.iter().map(Bound::address).collect();
+        Listening {
+            https: addresses(&self.traffic.https),
+            http: addresses(&self.traffic.http),
+            admin: addresses(&self.admin),
+        }
+    }
+}
+
+impl Listening {
+    fn log(&self) {
+        for (listener, addresses) in [("https", &self.https), ("http", &self.http), ("admin", &self.admin)] {
+            for address in addresses {
+                log::info!(listener, address:%; "listening");
+            }
+        }
+    }
 }
 
 /// A small HTTP application of a caller's own, on a socket bound before: for the demo's platform.
@@ -187,20 +305,6 @@ pub fn plain_service<A: ServeHttp + Send + Sync + 'static>(
     socket: Bound,
 ) -> Box<dyn ServiceWithDependents> {
     Box::new(Prebound::new(name, app, vec![socket]).with_threads(1))
-}
-
-fn bind(kind: &'static str, addresses: &[SocketAddr]) -> Result<Vec<Bound>, StartError> {
-    addresses.iter().map(|address| Bound::bind(kind, *address).map_err(StartError::refused)).collect()
-}
-
-fn announce(listening: &Listening) {
-    for (listener, addresses) in
-        [("https", &listening.https), ("http", &listening.http), ("admin", &listening.admin)]
-    {
-        for address in addresses {
-            log::info!(listener, address:%; "listening");
-        }
-    }
 }
 
 fn server_conf(threads: usize, stop: Stop) -> ServerConf {
@@ -215,11 +319,4 @@ fn server_conf(threads: usize, stop: Stop) -> ServerConf {
         graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()
     }
-}
-
-/// A fresh set would lose the engine's bounds on HTTP/2, so only what differs is set.
-fn server_options(limits: &Limits) -> HttpServerOptions {
-    let mut options = HttpServerOptions::default();
-    options.h2_idle_timeout = Some(limits.keepalive_timeout);
-    options
 }

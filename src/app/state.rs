@@ -15,6 +15,7 @@ use crate::auth::time::UnixTime;
 use crate::config::{SigningKeys, StoreSettings, read_secret};
 use crate::store::keys::{KeyConflict, any_recorded, record};
 use crate::store::sqlite::Opening;
+use crate::store::users::Act;
 use crate::store::{Store, StoreError};
 
 /// May a store be created where there is none?
@@ -68,7 +69,8 @@ impl State {
             SigningKeys::Configured(ring) => ring,
             SigningKeys::Generated => generated_ring(&store, &key_folder, key_files, path, now)?,
         };
-        let recorded = store.transact(|connection| match record(connection, &keys, now) {
+        let act = Act { now, actor: "ds-gateway", origin: "start" };
+        let recorded = store.transact(|connection| match record(connection, &keys, act) {
             Ok(()) => Ok(Ok(())),
             Err(KeyConflict::Differs(kid)) => Ok(Err(kid)),
             Err(KeyConflict::Store(error)) => Err(error),

@@ -1,5 +1,6 @@
 //! The command line: subcommands, one file a noun, and what their ends mean to a script.
 
+mod audit;
 mod check;
 mod demo;
 mod run;
@@ -12,8 +13,11 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::app::StartError;
+use crate::app::state::{Creation, State};
+use crate::clock::wall;
 use crate::config::{Config, Fault};
-use crate::store::StoreError;
+use crate::store::sqlite::Opening;
+use crate::store::{Store, StoreError};
 
 /// The authentication gateway in front of the Datasentinel platform API.
 ///
@@ -38,6 +42,8 @@ enum Command {
     Demo(demo::Demo),
     /// Add, change, list and remove users
     User(user::User),
+    /// Who did what, when and from where
+    Audit(audit::Audit),
 }
 
 const EXIT_CODES: &str = "\
@@ -60,6 +66,15 @@ struct ConfigArgs {
 impl ConfigArgs {
     fn load(&self) -> Result<Config, Failure> {
         load(&self.config)
+    }
+
+    /// The store beside a running gateway, or a new one by the same rule as the gateway's.
+    fn open_store(&self) -> Result<Store, Failure> {
+        let config = self.load()?;
+        let folder = &config.server.state_dir;
+        let creation = Creation::IfNew;
+        let state = State::open(folder, &config.store, config.keys, Opening::Command, creation, wall())?;
+        Ok(state.store)
     }
 }
 
@@ -133,6 +148,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.execute(),
         Command::Demo(demo) => demo.execute(),
         Command::User(user) => user.execute(),
+        Command::Audit(audit) => audit.execute(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,13 +8,11 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{ConfigArgs, Failure};
-use crate::app::state::{Creation, State};
 use crate::auth::identity::Identity;
 use crate::auth::name::{Name, check_email};
 use crate::auth::password::Phc;
 use crate::auth::secret::Secret;
 use crate::clock::wall;
-use crate::store::sqlite::Opening;
 use crate::store::users::{self, Act, Change, NewUser, UserError};
 use crate::store::{Store, StoreError};
 
@@ -117,7 +115,7 @@ impl User {
         match self.action {
             Action::Add { name, email, organization, password, config } => {
                 let identity = identity(&name, &email, &organization)?;
-                let store = open(&config)?;
+                let store = config.open_store()?;
                 // Before the password is asked for, so that nobody types one in vain.
                 let taken = users::find(&store.connect()?, &name)?.is_some();
                 if taken {
@@ -137,7 +135,7 @@ impl User {
                 apply(&config, &name, &change, "changed")?;
             }
             Action::Passwd { name, password, config } => {
-                let store = open(&config)?;
+                let store = config.open_store()?;
                 require(&store, &name)?;
                 let change = Change::Password(password.read()?);
                 change_user(&store, &name, &change, "changed the password of")?;
@@ -147,30 +145,17 @@ impl User {
             Action::Remove { name, config } => apply(&config, &name, &Change::Remove, "removed")?,
             Action::List { json, config } => {
                 let rows: Vec<Row> =
-                    users::list(&open(&config)?.connect()?)?.into_iter().map(Row::from).collect();
+                    users::list(&config.open_store()?.connect()?)?.into_iter().map(Row::from).collect();
                 if json { print_json(&rows)? } else { print_table(&rows) }
             }
             Action::Show { name, json, config } => {
-                let row = Row::from(require(&open(&config)?, &name)?);
+                let row = Row::from(require(&config.open_store()?, &name)?);
                 if json { print_json(&row)? } else { print_one(&row) }
             }
-            Action::Import { file, config } => import(&file, &open(&config)?)?,
+            Action::Import { file, config } => import(&file, &config.open_store()?)?,
         }
         Ok(())
     }
-}
-
-fn open(config: &ConfigArgs) -> Result<Store, Failure> {
-    let config = config.load()?;
-    let opened = State::open(
-        &config.server.state_dir,
-        &config.store,
-        config.keys,
-        Opening::Command,
-        Creation::IfNew,
-        wall(),
-    );
-    Ok(opened?.store)
 }
 
 fn require(store: &Store, name: &str) -> Result<users::User, Failure> {
@@ -179,7 +164,7 @@ fn require(store: &Store, name: &str) -> Result<users::User, Failure> {
 }
 
 fn apply(config: &ConfigArgs, name: &str, change: &Change, done: &str) -> Result<(), Failure> {
-    change_user(&open(config)?, name, change, done)
+    change_user(&config.open_store()?, name, change, done)
 }
 
 fn change_user(store: &Store, name: &str, change: &Change, done: &str) -> Result<(), Failure> {

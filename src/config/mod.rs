@@ -17,7 +17,9 @@ pub use files::{CertifiedKey, PairFile, SigningKeys, read_secret};
 pub use source::Fault;
 
 use self::platform::read_platform;
-use self::sections::{read_admin, read_limits, read_log, read_routes, read_server, read_store, read_token};
+use self::sections::{
+    read_admin, read_audit, read_limits, read_log, read_routes, read_server, read_store, read_token,
+};
 use self::source::Source;
 use crate::auth::endpoint::InspectAuth;
 use crate::auth::policy::{Policy, PublicRoute};
@@ -42,6 +44,8 @@ pub struct Config {
     pub routes: Policy,
     /// `[store]`
     pub store: StoreSettings,
+    /// `[audit]`
+    pub audit: Audit,
     /// `[limits]`
     pub limits: Limits,
     /// `[log]`
@@ -119,6 +123,15 @@ pub struct StoreSettings {
     pub max_staleness: Duration,
 }
 
+/// `[audit]`: how much of the trail is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Audit {
+    /// Older rows go.
+    pub keep: Duration,
+    /// So do the oldest, where all take more room than this.
+    pub max_bytes: u64,
+}
+
 /// `[limits]`
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -191,13 +204,24 @@ impl Config {
         let routes = read_routes(source.section("routes"));
         let state_dir = server.as_ref().map(|server| server.state_dir.as_path());
         let store = read_store(source.section("store"), state_dir.unwrap_or(base));
+        let audit = read_audit(source.section("audit"));
         let limits = read_limits(source.section("limits"));
         let log = read_log(source.section("log"));
         let (faults, asked) = source.finish();
         let config = match (server, platform) {
-            (Some(server), Some(platform)) if faults.is_empty() => {
-                Ok(Self { server, admin, platform, token, inspect_auth, keys, routes, store, limits, log })
-            }
+            (Some(server), Some(platform)) if faults.is_empty() => Ok(Self {
+                server,
+                admin,
+                platform,
+                token,
+                inspect_auth,
+                keys,
+                routes,
+                store,
+                audit,
+                limits,
+                log,
+            }),
             _ => Err(faults),
         };
         (config, asked)

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::files::{self, CertifiedKey, SigningKeys};
 use super::source::Section;
-use super::{Limits, Log, LogFormat, Server, Stop, StoreSettings};
+use super::{Audit, Limits, Log, LogFormat, Server, Stop, StoreSettings};
 use crate::auth::endpoint::InspectAuth;
 use crate::auth::policy::{ENDPOINT, Policy, PublicRoute};
 use crate::auth::token::{TokenRules, UnknownUsers};
@@ -156,6 +156,17 @@ pub(super) fn read_store(mut section: Section<'_>, state_dir: &Path) -> StoreSet
         section.fault("max_staleness", "must be at least 10s: the store is read every 5s");
     }
     StoreSettings { path, max_staleness }
+}
+
+pub(super) fn read_audit(mut section: Section<'_>) -> Audit {
+    let audit = Audit {
+        keep: section.duration("keep", 90 * 24 * 3600),
+        max_bytes: section.or("max_bytes", 100 * 1024 * 1024, "write a number of bytes"),
+    };
+    if audit.max_bytes < 1024 * 1024 {
+        section.fault("max_bytes", "must be at least 1048576");
+    }
+    audit
 }
 
 pub(super) fn read_limits(mut section: Section<'_>) -> Limits {

@@ -21,12 +21,10 @@ use crate::config::CertifiedKey;
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
-    /// `https`, `http` or `admin`.
-    kind: &'static str,
 }
 
 impl Bound {
-    /// Binds `address`; port 0 means any.
+    /// Binds `address`; port 0 means any. An error names the `kind` of listener.
     pub fn bind(kind: &'static str, address: SocketAddr) -> io::Result<Self> {
         let named = |error: io::Error| {
             io::Error::new(error.kind(), format!("cannot listen on {address} ({kind}): {error}"))
@@ -34,17 +32,12 @@ impl Bound {
         let listener = TcpListener::bind(address).map_err(named)?;
         listener.set_nonblocking(true).map_err(named)?;
         let address = listener.local_addr().map_err(named)?;
-        Ok(Self { listener, address, kind })
+        Ok(Self { listener, address })
     }
 
     /// Where it listens, the port chosen.
     pub const fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// What it is for.
-    pub const fn kind(&self) -> &'static str {
-        self.kind
     }
 }
 

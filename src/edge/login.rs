@@ -3,6 +3,7 @@
 //! Each worker has its own connection to the store. A user that does not exist, or is disabled, costs a
 //! hash like any other, so that the time of an answer tells nothing.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::failures::FailedLogins;
 use crate::auth::endpoint::Credentials;
 use crate::auth::password::Phc;
 use crate::config::Limits;
@@ -45,29 +47,44 @@ pub struct LoginPool {
     metrics: Arc<Metrics>,
 }
 
+/// What the workers share.
+struct Shared {
+    store: Store,
+    jobs: Mutex<Receiver<Job>>,
+    metrics: Arc<Metrics>,
+    failures: Arc<FailedLogins>,
+}
+
 struct Job {
     credentials: Credentials,
+    client: Option<IpAddr>,
     since: Instant,
     answer: oneshot::Sender<Result<Login, LoginError>>,
 }
 
 impl LoginPool {
-    /// Starts the workers.
-    pub fn start(store: &Store, limits: &Limits, metrics: &Arc<Metrics>) -> std::io::Result<Self> {
+    /// Starts the workers; they note failed logins in `failures`.
+    pub fn start(
+        store: Store,
+        limits: &Limits,
+        metrics: Arc<Metrics>,
+        failures: Arc<FailedLogins>,
+    ) -> std::io::Result<Self> {
         let (queue, jobs) = sync_channel(limits.login_queue);
-        let jobs = Arc::new(Mutex::new(jobs));
+        let shared =
+            Arc::new(Shared { store, jobs: Mutex::new(jobs), metrics: Arc::clone(&metrics), failures });
         for _ in 0..limits.login_workers {
-            let (store, jobs, metrics) = (store.clone(), Arc::clone(&jobs), Arc::clone(metrics));
-            thread::Builder::new().name("login".into()).spawn(move || work(&store, &jobs, &metrics))?;
+            let shared = Arc::clone(&shared);
+            thread::Builder::new().name("login".into()).spawn(move || work(&shared))?;
         }
-        Ok(Self { queue, metrics: Arc::clone(metrics) })
+        Ok(Self { queue, metrics })
     }
 
     /// Checks credentials. Waits in the queue for at most two seconds, and not at all if it is full.
-    pub async fn check(&self, credentials: Credentials) -> Result<Login, LoginError> {
+    pub async fn check(&self, credentials: Credentials, client: Option<IpAddr>) -> Result<Login, LoginError> {
         let (answer, receiver) = oneshot::channel();
         let since = Instant::now();
-        self.queue.try_send(Job { credentials, since, answer }).map_err(|_| LoginError::Busy)?;
+        self.queue.try_send(Job { credentials, client, since, answer }).map_err(|_| LoginError::Busy)?;
         self.metrics.login_queue(1);
         let outcome = receiver.await.unwrap_or(Err(LoginError::Busy));
         self.metrics.span(Span::Login, since.elapsed());
@@ -75,18 +92,18 @@ impl LoginPool {
     }
 }
 
-fn work(store: &Store, jobs: &Mutex<Receiver<Job>>, metrics: &Metrics) {
+fn work(shared: &Shared) {
     let mut connection = None;
     loop {
         // One worker waits inside the lock, the others for it: the queue is handed on one by one.
-        let Ok(job) = jobs.lock().recv() else {
+        let Ok(job) = shared.jobs.lock().recv() else {
             return;
         };
-        metrics.login_queue(-1);
+        shared.metrics.login_queue(-1);
         let outcome = if job.answer.is_closed() || job.since.elapsed() > MAX_WAIT {
             Err(LoginError::Busy)
         } else {
-            let check = || login(store, &mut connection, &job.credentials);
+            let check = || login(shared, &mut connection, &job);
             // A panic must not cost the pool one of its few workers.
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).unwrap_or(Err(LoginError::Busy))
         };
@@ -98,12 +115,9 @@ fn work(store: &Store, jobs: &Mutex<Receiver<Job>>, metrics: &Metrics) {
     }
 }
 
-fn login(
-    store: &Store,
-    connection: &mut Option<Connection>,
-    credentials: &Credentials,
-) -> Result<Login, LoginError> {
-    let found = open(store, connection).and_then(|open| find(open, credentials.user.as_str()));
+fn login(shared: &Shared, connection: &mut Option<Connection>, job: &Job) -> Result<Login, LoginError> {
+    let credentials = &job.credentials;
+    let found = open(&shared.store, connection).and_then(|open| find(open, credentials.user.as_str()));
     let found = found.map_err(LoginError::Store)?;
     let (user, phc) = match found {
         Some((user, phc)) => (Some(user), phc),
@@ -115,7 +129,11 @@ fn login(
             let rehashed = if phc.is_current() { None } else { rehash(credentials) };
             Ok(Login { user, rehashed })
         }
-        _ => Err(LoginError::Refused),
+        user => {
+            let name = user.as_ref().map(|user| user.identity.user.as_str());
+            shared.failures.note(name, job.client);
+            Err(LoginError::Refused)
+        }
     }
 }
 

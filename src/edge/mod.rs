@@ -9,6 +9,7 @@ pub mod admin;
 pub mod answer;
 pub mod certificate;
 pub mod connection;
+pub mod failures;
 pub mod listener;
 pub mod login;
 pub mod proxy;

@@ -343,7 +343,7 @@ impl Gateway {
                         .map(http::HeaderValue::as_bytes)
                         .collect(),
                     organization,
-                    client: client_of(session).map(ToString::to_string).unwrap_or_default(),
+                    client: client_of(session).copied(),
                 });
                 let served = served.await;
                 ctx.decision = served.as_str();

@@ -1,6 +1,7 @@
 //! The token endpoint: asks the pool, the store and the gate, and lets `auth` decide what it means.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::login::{LoginError, LoginPool};
@@ -22,7 +23,7 @@ pub struct TokenEndpoint {
     /// Checks passwords.
     pub logins: LoginPool,
     /// Makes mints durable.
-    pub writer: Writer,
+    pub writer: Arc<Writer>,
     /// Reads the clock.
     pub clock: Clock,
     /// Who may inspect.
@@ -39,8 +40,8 @@ pub struct Call<'r> {
     pub authorization: Vec<&'r [u8]>,
     /// The organization in the path, decoded.
     pub organization: Option<Cow<'r, str>>,
-    /// The client's address.
-    pub client: String,
+    /// The client's end of the connection.
+    pub client: Option<SocketAddr>,
 }
 
 /// The answer, and what log and metrics say of it.
@@ -122,7 +123,7 @@ impl TokenEndpoint {
             }
             TokenRequest::Inspect { credentials, token } => {
                 if let Some(credentials) = credentials {
-                    let user = self.log_in(credentials).await?;
+                    let user = self.log_in(credentials, call).await?;
                     belongs(&user.identity, call)?;
                 }
                 let permit = self.inspect(token.as_bytes(), call)?;
@@ -141,20 +142,21 @@ impl TokenEndpoint {
         for _ in 0..2 {
             let again =
                 Credentials { user: credentials.user.clone(), password: credentials.password.clone() };
-            let user = self.log_in(again).await?;
+            let user = self.log_in(again, call).await?;
             belongs(&user.identity, call)?;
-            if let Some(minted) = self.store_mint(&user, &call.client).await? {
+            if let Some(minted) = self.store_mint(&user, call.client).await? {
                 return Ok((user, minted));
             }
         }
         Err(Failure::Login(LoginError::Refused))
     }
 
-    async fn store_mint(&self, user: &User, client: &str) -> Result<Option<Minted>, Failure> {
+    async fn store_mint(&self, user: &User, client: Option<SocketAddr>) -> Result<Option<Minted>, Failure> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| Failure::Random)?;
         let now = self.clock.moment().now;
-        let (gate, user, client) = (Arc::clone(&self.gate), user.clone(), client.to_owned());
+        let (gate, user) = (Arc::clone(&self.gate), user.clone());
+        let client = client.map(|client| client.to_string()).unwrap_or_default();
         let outcome = self.writer.write(move |connection| {
             let act = Act { now, actor: user.identity.user.as_str(), origin: &client };
             mint(connection, &user, random, gate.rules(), gate.keys().signer(), act)
@@ -165,8 +167,8 @@ impl TokenEndpoint {
         }
     }
 
-    async fn log_in(&self, credentials: Credentials) -> Result<User, Failure> {
-        let login = self.logins.check(credentials).await?;
+    async fn log_in(&self, credentials: Credentials, call: &Call<'_>) -> Result<User, Failure> {
+        let login = self.logins.check(credentials, call.client.map(|client| client.ip())).await?;
         if let Some(phc) = login.rehashed {
             let name = login.user.identity.user.clone();
             let version = login.user.credential_version;

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::sqlite::{StoreError, next_number};
+use super::users::Act;
 use crate::auth::keys::KeyRing;
-use crate::auth::time::UnixTime;
 
 /// A `kid` whose secret is not the one that the store recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl From<rusqlite::Error> for KeyConflict {
 }
 
 /// Compares the ring with what is recorded, and records what is new.
-pub fn record(connection: &Connection, ring: &KeyRing, now: UnixTime) -> Result<(), KeyConflict> {
+pub fn record(connection: &Connection, ring: &KeyRing, act: Act<'_>) -> Result<(), KeyConflict> {
     for key in ring.iter() {
         let recorded: Option<[u8; 32]> = connection
             .query_row("SELECT fingerprint FROM keys WHERE kid = ?1", [key.kid()], |row| row.get(0))
@@ -40,8 +40,9 @@ pub fn record(connection: &Connection, ring: &KeyRing, now: UnixTime) -> Result<
                 let number = next_number(connection)?;
                 connection.execute(
                     "INSERT INTO keys (kid, fingerprint, recorded_at, number) VALUES (?1, ?2, ?3, ?4)",
-                    (key.kid(), key.fingerprint().0, now.0, number),
+                    (key.kid(), key.fingerprint().0, act.now.0, number),
                 )?;
+                act.event(number, "key_add", key.kid(), None).write(connection)?;
             }
         }
     }
@@ -58,6 +59,7 @@ mod tests {
     use super::*;
     use crate::auth::keys::{Algorithm, Key};
     use crate::auth::secret::Secret;
+    use crate::auth::time::UnixTime;
     use crate::store::Store;
 
     #[test]
@@ -69,13 +71,14 @@ mod tests {
             let secret = Secret::new(secret.to_vec());
             KeyRing::new(vec![Key::new(kid, Algorithm::Hs256, &secret, false).unwrap()]).unwrap()
         };
+        let act = |now| Act { now: UnixTime(now), actor: "test", origin: "test" };
         let one = ring("k", b"0123456789abcdef0123456789abcdef");
         let other = ring("k", b"fedcba9876543210fedcba9876543210");
         assert_eq!(any_recorded(&connection), Ok(false));
-        assert_eq!(record(&connection, &one, UnixTime(0)), Ok(()));
-        assert_eq!(record(&connection, &one, UnixTime(1)), Ok(()));
+        assert_eq!(record(&connection, &one, act(0)), Ok(()));
+        assert_eq!(record(&connection, &one, act(1)), Ok(()));
         assert_eq!(any_recorded(&connection), Ok(true));
-        let conflict = record(&connection, &other, UnixTime(1));
+        let conflict = record(&connection, &other, act(1));
         assert_eq!(conflict, Err(KeyConflict::Differs("k".into())));
     }
 }

@@ -4,6 +4,7 @@
 //! comes from here and not from a clock. [`writer`] is the only door for a running gateway's own changes,
 //! [`follow`] the way back from the file into memory; the command line opens the file itself.
 
+pub mod audit;
 pub mod follow;
 pub mod keys;
 pub mod sqlite;

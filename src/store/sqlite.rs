@@ -269,39 +269,6 @@ pub(super) fn mark_second(
     Ok(UnixTime(statement.query_row([user, organization], |row| row.get(0))?))
 }
 
-/// One line of the audit trail, written in the transaction that it tells of.
-pub(super) struct AuditRow<'a> {
-    pub(super) number: u64,
-    pub(super) at: UnixTime,
-    /// Who did it: a user of the API, or the account that ran the command line.
-    pub(super) actor: &'a str,
-    pub(super) action: &'a str,
-    pub(super) subject: &'a str,
-    /// 32 hexadecimal digits, for actions on a token.
-    pub(super) token_id: Option<String>,
-    /// The client's address, or the command line.
-    pub(super) origin: &'a str,
-}
-
-impl AuditRow<'_> {
-    pub(super) fn write(&self, connection: &Connection) -> Result<(), StoreError> {
-        let mut statement = connection.prepare_cached(
-            "INSERT INTO audit (number, at, actor, action, subject, token_id, origin)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?;
-        statement.execute((
-            self.number,
-            self.at.0,
-            self.actor,
-            self.action,
-            self.subject,
-            &self.token_id,
-            self.origin,
-        ))?;
-        Ok(())
-    }
-}
-
 fn subject_of(kind: String, name: Box<str>) -> Option<Subject> {
     match kind.as_str() {
         "everybody" => Some(Subject::Everybody),

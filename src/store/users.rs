@@ -2,14 +2,15 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::sqlite::{AuditRow, StoreError, mark_second, next_number, set_mark};
+use super::audit::Event;
+use super::sqlite::{StoreError, mark_second, next_number, set_mark};
 use crate::auth::identity::Identity;
 use crate::auth::keys::Key;
 use crate::auth::name::Name;
 use crate::auth::password::Phc;
 use crate::auth::revocation::Subject;
 use crate::auth::time::UnixTime;
-use crate::auth::token::{self, Minted, TokenRules};
+use crate::auth::token::{self, Minted, TokenId, TokenRules};
 
 /// A user as stored, without the password hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,14 @@ pub struct Act<'a> {
     pub actor: &'a str,
     /// A client's address, or the command line.
     pub origin: &'a str,
+}
+
+impl<'a> Act<'a> {
+    /// This act as a row of the trail.
+    pub fn event(self, number: u64, action: &'a str, subject: &'a str, token: Option<TokenId>) -> Event<'a> {
+        let Self { now: at, actor, origin } = self;
+        Event { number, at, actor, action, subject, token, origin, count: 1 }
+    }
 }
 
 /// Why a change of a user was not made.
@@ -133,7 +142,7 @@ pub fn add(connection: &Connection, user: &NewUser, act: Act<'_>) -> Result<(), 
             act.now.0,
         ))?;
     set_mark(connection, &Subject::User(name.into()), number, act.now, false)?;
-    write_audit(connection, number, "user_add", name, act)?;
+    act.event(number, "user_add", name, None).write(connection)?;
     Ok(())
 }
 
@@ -169,7 +178,7 @@ pub fn change(connection: &Connection, name: &str, change: &Change, act: Act<'_>
         .optional()?
         .unwrap_or(true);
     set_mark(connection, &Subject::User(name.into()), number, act.now, closed)?;
-    write_audit(connection, number, change.action(), name, act)?;
+    act.event(number, change.action(), name, None).write(connection)?;
     Ok(())
 }
 
@@ -238,28 +247,8 @@ pub fn mint(
     let number = next_number(connection)?;
     let minted = token::mint(&user.identity, number, random, issued_at, rules, signer)
         .ok_or_else(|| StoreError::Failed("the token could not be signed".into()))?;
-    AuditRow {
-        number,
-        at: act.now,
-        actor: act.actor,
-        action: "mint",
-        subject: name,
-        token_id: Some(minted.id.to_string()),
-        origin: act.origin,
-    }
-    .write(connection)?;
+    act.event(number, "mint", name, Some(minted.id)).write(connection)?;
     Ok(MintOutcome::Minted(minted))
-}
-
-fn write_audit(
-    connection: &Connection,
-    number: u64,
-    action: &str,
-    subject: &str,
-    act: Act<'_>,
-) -> Result<(), StoreError> {
-    AuditRow { number, at: act.now, actor: act.actor, action, subject, token_id: None, origin: act.origin }
-        .write(connection)
 }
 
 /// `None` for a row that breaks the rules for names: somebody else wrote it.

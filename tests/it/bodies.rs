@@ -56,7 +56,6 @@ fn an_answered_request_keeps_its_connection_if_its_body_is_small() {
                 if body.is_empty() && target.starts_with("/public") && !chunked {
                     continue; // A body of no length is none.
                 }
-                eprintln!("{method} {target} {round} {chunked}");
                 let answer = client.exchange(bytes);
                 assert_eq!(answer.status, status, "{method} {target} {round} {chunked}");
                 assert!(!answer.says_close(), "{method} {target} {round} {chunked}");

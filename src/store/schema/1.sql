@@ -38,13 +38,17 @@ CREATE TABLE keys (
     number INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Who did what, when and from where; failed logins are summed, so that a storm of them is a few rows.
 CREATE TABLE audit (
+    id INTEGER PRIMARY KEY,
     number INTEGER NOT NULL,
     at INTEGER NOT NULL,
     actor TEXT NOT NULL,
     action TEXT NOT NULL,
     subject TEXT NOT NULL,
     token_id TEXT,
-    origin TEXT NOT NULL
+    origin TEXT NOT NULL,
+    count INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX audit_by_time ON audit (at);
+CREATE INDEX audit_by_subject ON audit (subject, at);

@@ -1,0 +1,95 @@
+//! `ds-gateway audit`: who did what, when and from where.
+
+use std::io;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{ConfigArgs, Failure};
+use crate::auth::time::UnixTime;
+use crate::clock::wall;
+use crate::store::audit::{Row, list};
+
+/// `ds-gateway audit …`
+#[derive(Args, Debug)]
+pub(super) struct Audit {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List mints, changes of users and keys, and failed logins, oldest first
+    List {
+        /// Only what this user did, or what was done to it
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+        /// Only the last so long: 90s, 24h, 7d
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        since: Option<std::time::Duration>,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+impl Audit {
+    pub(super) fn execute(self) -> Result<(), Failure> {
+        let Action::List { user, since, json, config } = self.action;
+        let connection = config.open_store()?.connect()?;
+        let since = since.map_or(UnixTime(0), |span| wall().minus(span.as_secs()));
+        let mut out = io::stdout().lock();
+        let mut written = Ok(());
+        list(&connection, user.as_deref(), since, |row| {
+            // A reader that went away is no fault.
+            if written.is_ok() {
+                written = if json { write_json(&mut out, &row) } else { write_text(&mut out, &row) };
+            }
+        })?;
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'r> {
+    number: u64,
+    time: String,
+    actor: &'r str,
+    action: &'r str,
+    subject: &'r str,
+    token_id: Option<&'r str>,
+    origin: &'r str,
+    count: u32,
+}
+
+fn write_json(out: &mut impl io::Write, row: &Row) -> io::Result<()> {
+    let line = Line {
+        number: row.number,
+        time: row.at.to_string(),
+        actor: &row.actor,
+        action: &row.action,
+        subject: &row.subject,
+        token_id: row.token_id.as_deref(),
+        origin: &row.origin,
+        count: row.count,
+    };
+    serde_json::to_writer(&mut *out, &line)?;
+    writeln!(out)
+}
+
+fn write_text(out: &mut impl io::Write, row: &Row) -> io::Result<()> {
+    let Row { at, actor, action, subject, origin, .. } = row;
+    write!(out, "{at}  {action:12}  {subject}")?;
+    if let Some(id) = &row.token_id {
+        write!(out, "  token {id}")?;
+    }
+    if row.count > 1 {
+        write!(out, "  {} times", row.count)?;
+    }
+    if actor != subject {
+        write!(out, "  by {actor}")?;
+    }
+    writeln!(out, "  from {origin}")
+}
