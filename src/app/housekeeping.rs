@@ -14,6 +14,7 @@ use crate::store::audit::{Event, Retention, prune};
 use crate::store::sqlite::current_number;
 use crate::store::writer::Writer;
 
+#[derive(Clone)]
 pub(super) struct Housekeeping {
     pub(super) failures: Arc<FailedLogins>,
     pub(super) writer: Arc<Writer>,
@@ -24,22 +25,20 @@ pub(super) struct Housekeeping {
 impl BackgroundService for Housekeeping {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         loop {
-            let stopping = tokio::select! {
-                () = tokio::time::sleep(PERIOD) => false,
-                _ = shutdown.changed() => true,
+            tokio::select! {
+                () = tokio::time::sleep(PERIOD) => {}
+                // What is left is written when the last request is over.
+                _ = shutdown.changed() => return,
             };
             // What fails now is tried again in a minute; the writer has said why.
             let _ = self.write_failures().await;
-            if stopping {
-                return;
-            }
             let _ = self.prune().await;
         }
     }
 }
 
 impl Housekeeping {
-    async fn write_failures(&self) -> Result<(), StoreError> {
+    pub(super) async fn write_failures(&self) -> Result<(), StoreError> {
         let failures = self.failures.take();
         if failures.is_empty() {
             return Ok(());

@@ -134,11 +134,12 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     let not_after = pair.as_ref().and_then(not_after);
     server.add_service(Prebound::new("admin", shared.admin(not_after), sockets.admin).with_threads(1));
     let keep = Retention { age: audit.keep.as_secs(), bytes: audit.max_bytes };
-    server.add_service(background_service("housekeeping", Housekeeping { failures, writer, keep }));
+    let housekeeping = Housekeeping { failures, writer, keep };
+    server.add_service(background_service("housekeeping", housekeeping.clone()));
     for service in hooks.services {
         server.add_boxed_service(service);
     }
-    let draining = Draining::new(Arc::clone(&shared.metrics), shared.sink, hooks.on_exit);
+    let draining = Draining::new(Arc::clone(&shared.metrics), shared.sink, housekeeping, hooks.on_exit);
     server.add_service(draining.service());
 
     listening.log();

@@ -11,6 +11,7 @@ use pingora::services::background::{BackgroundService, GenBackgroundService, bac
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::OnExit;
+use super::housekeeping::Housekeeping;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
 
@@ -63,12 +64,13 @@ pub(super) struct Draining(Arc<Inner>);
 struct Inner {
     metrics: Arc<Metrics>,
     sink: Sink,
+    housekeeping: Housekeeping,
     on_exit: Mutex<Option<OnExit>>,
 }
 
 impl Draining {
     pub(super) fn new(metrics: Arc<Metrics>, sink: Sink, on_exit: Option<OnExit>) -> Self {
-        Self(Arc::new(Inner { metrics, sink, on_exit: Mutex::new(on_exit) }))
+        Self(Arc::new(Inner { metrics, sink, housekeeping, on_exit: Mutex::new(on_exit) }))
     }
 
     pub(super) fn service(&self) -> GenBackgroundService<Watch> {
@@ -101,6 +103,8 @@ impl BackgroundService for Watch {
         while self.0.metrics.in_flight() > 0 {
             tokio::time::sleep(POLL).await;
         }
+        // An error was logged by the writer; there is no later.
+        let _ = self.0.housekeeping.write_failures().await;
         self.0.finish();
         std::process::exit(0);
     }

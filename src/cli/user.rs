@@ -1,6 +1,7 @@
 //! `ds-gateway user`: writes to the store beside a running gateway, which sees the change by itself.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -210,7 +211,10 @@ fn explain(error: UserError, name: &str) -> Failure {
 /// Who runs this command, for the audit trail.
 fn account() -> String {
     let names = ["SUDO_USER", "USER", "LOGNAME"];
-    names.iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| "unknown".into())
+    names.iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| {
+        let uid = std::fs::metadata("/proc/self").map(|process| process.uid());
+        uid.map_or_else(|_| "unknown".into(), |uid| format!("uid {uid}"))
+    })
 }
 
 fn identity(name: &str, email: &str, organization: &str) -> Result<Identity, Failure> {
