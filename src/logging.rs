@@ -219,7 +219,8 @@ fn as_text<T: Serialize>(line: &Line<'_, T>) -> String {
 }
 
 fn write(entries: &Receiver<Entry>) {
-    let mut out = std::io::stderr().lock();
+    // Not locked for good: what the command line says at its end goes there too.
+    let mut out = std::io::stderr();
     let mut pending = String::new();
     while let Ok(first) = entries.recv() {
         pending.clear();

@@ -69,7 +69,12 @@ struct Inner {
 }
 
 impl Draining {
-    pub(super) fn new(metrics: Arc<Metrics>, sink: Sink, on_exit: Option<OnExit>) -> Self {
+    pub(super) fn new(
+        metrics: Arc<Metrics>,
+        sink: Sink,
+        housekeeping: Housekeeping,
+        on_exit: Option<OnExit>,
+    ) -> Self {
         Self(Arc::new(Inner { metrics, sink, housekeeping, on_exit: Mutex::new(on_exit) }))
     }
 

@@ -3,16 +3,17 @@
 //! A [`Permit`] has private fields and is made here alone, so whoever holds one knows that the check
 //! happened. Nothing here waits, reads a clock or touches anything but memory.
 
+use core::time::Duration;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use super::denial::Denial;
 use super::identity::Identity;
 use super::keys::KeyRing;
 use super::policy::PublicPass;
-use super::revocation::Standing;
+use super::revocation::{Mark, Standing, Subject};
 use super::time::UnixTime;
 use super::token::{self, TokenId, TokenRules};
 
@@ -78,6 +79,7 @@ pub struct Gate {
     rules: TokenRules,
     max_staleness: Duration,
     standing: ArcSwap<Standing>,
+    updating: Mutex<()>,
     /// Uptime in milliseconds at the last successful read of the store.
     read_at: AtomicU64,
 }
@@ -102,6 +104,7 @@ impl Gate {
             rules,
             max_staleness,
             standing: ArcSwap::from_pointee(standing),
+            updating: Mutex::new(()),
             read_at: AtomicU64::new(0),
         };
         gate.note_read(uptime);
@@ -150,12 +153,27 @@ impl Gate {
     }
 
     /// Changes the standing in one step: a request sees all of the change or, if it fails, none of it.
-    /// There is one follower, so no two changes meet.
     pub fn update<E>(&self, change: impl FnOnce(&mut Standing) -> Result<(), E>) -> Result<(), E> {
+        let _one_at_a_time = self.updating.lock();
         let mut standing = Standing::clone(&self.standing.load());
         change(&mut standing)?;
         self.standing.store(standing.into());
         Ok(())
+    }
+
+    /// Takes in marks that were read beside the feed, ahead of it: they unite, so it may read them again.
+    pub fn raise(&self, marks: &[(Subject, Mark)]) {
+        let standing = self.standing.load();
+        if marks.iter().all(|(subject, mark)| standing.includes(subject, *mark)) {
+            return;
+        }
+        let raised = self.update(|standing| {
+            marks.iter().for_each(|(subject, mark)| standing.raise(subject.clone(), *mark));
+            Ok::<(), std::convert::Infallible>(())
+        });
+        match raised {
+            Ok(()) => {}
+        }
     }
 
     /// The last store transaction that is in force here.
@@ -184,7 +202,6 @@ mod tests {
     use super::*;
     use crate::auth::keys::{Algorithm, Key};
     use crate::auth::name::Name;
-    use crate::auth::revocation::{Mark, Subject};
     use crate::auth::secret::Secret;
     use crate::auth::token::{UnknownUsers, mint};
 

@@ -82,6 +82,20 @@ impl Standing {
         }
     }
 
+    /// Would [`raise`](Self::raise) change nothing?
+    pub fn includes(&self, subject: &Subject, mark: Mark) -> bool {
+        let have = match subject {
+            Subject::Everybody => Some(&self.everybody),
+            Subject::User(name) => self.users.get(name),
+            Subject::Organization(name) => self.organizations.get(name),
+        };
+        have.is_some_and(|have| {
+            let mut united = *have;
+            united.unite(mark);
+            united == *have
+        })
+    }
+
     /// Takes in that the store has an enabled user of that name.
     pub fn know(&mut self, user: Box<str>) {
         self.known.insert(user);

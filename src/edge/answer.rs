@@ -25,22 +25,26 @@ pub async fn send(
     body: Body,
     expects_continue: bool,
 ) -> Result<()> {
-    // A client that waits for `100 Continue` may send its body after the answer or never: the two cannot
-    // be told apart, so the connection ends (RFC 9110 §10.1.1).
-    let keeps = match body {
-        Body::Absent => true,
-        Body::Sized(length) => length <= DRAIN_BYTES && !expects_continue,
-        Body::Unsized => !expects_continue,
-    };
-    if !keeps {
-        session.set_keepalive(None);
-    }
     session.set_close_on_response_before_downstream_finish(false);
     session.set_total_drain_timeout(Some(DRAIN_TIME));
-
+    // A client that waits for `100 Continue` may send its body after the answer or never: the two cannot
+    // be told apart, so the connection ends (RFC 9110 §10.1.1).
+    let is_small = match body {
+        Body::Absent => return write(session, reply, request_id).await,
+        Body::Sized(length) => length <= DRAIN_BYTES,
+        Body::Unsized => true,
+    };
+    // Before the answer: once it is there, the client may send its next request behind the body, and the
+    // engine would take both for one.
+    let deadline = Instant::now() + DRAIN_TIME;
+    let is_drained = is_small && !expects_continue && drain(session, DRAIN_BYTES, deadline).await;
+    if !is_drained {
+        session.set_keepalive(None);
+    }
     write(session, reply, request_id).await?;
-    if body != Body::Absent && !expects_continue {
-        drain(session, keeps).await;
+    if !is_drained && !expects_continue {
+        // For a while all the same, so that the answer is read before the end is seen.
+        drain(session, u64::MAX, deadline).await;
     }
     Ok(())
 }
@@ -62,26 +66,17 @@ pub async fn write(session: &mut Session, reply: &Reply, request_id: &str) -> Re
     Ok(())
 }
 
-/// Reads what is left of the request's body, up to a size and a time. A body that is larger costs the
-/// connection, but is read for a while all the same, so that the answer is read before the end is seen.
-async fn drain(session: &mut Session, keeps: bool) {
-    let deadline = Instant::now() + DRAIN_TIME;
+/// Reads the request's body and throws it away. Was that all of it, within `limit` bytes and in time?
+async fn drain(session: &mut Session, limit: u64, deadline: Instant) -> bool {
     let mut read = 0;
-    loop {
+    while read <= limit {
         match timeout_at(deadline, session.read_request_body()).await {
-            Ok(Ok(None)) => return,
-            Ok(Ok(Some(chunk))) => {
-                read += chunk.len() as u64;
-                if read > DRAIN_BYTES && keeps {
-                    session.set_keepalive(None);
-                }
-            }
-            Ok(Err(_)) | Err(_) => {
-                session.set_keepalive(None);
-                return;
-            }
+            Ok(Ok(None)) => return true,
+            Ok(Ok(Some(chunk))) => read += chunk.len() as u64,
+            Ok(Err(_)) | Err(_) => return false,
         }
     }
+    false
 }
 
 /// A refused body up to this size does not cost the connection.

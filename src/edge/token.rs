@@ -162,7 +162,10 @@ impl TokenEndpoint {
             mint(connection, &user, random, gate.rules(), gate.keys().signer(), act)
         });
         match outcome.await? {
-            MintOutcome::Minted(minted) => Ok(Some(minted)),
+            MintOutcome::Minted(minted, marks) => {
+                self.gate.raise(&marks);
+                Ok(Some(minted))
+            }
             MintOutcome::Changed => Ok(None),
         }
     }

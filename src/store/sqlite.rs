@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
 
 use crate::auth::revocation::{Mark, Standing, Subject};
 use crate::auth::time::UnixTime;
@@ -211,14 +211,8 @@ pub fn read_changes(
     }
     let mut marks =
         snapshot.prepare_cached("SELECT kind, name, number, second, closed FROM marks WHERE number > ?1")?;
-    let rows = marks.query_map([after], |row| {
-        let subject = subject_of(row.get(0)?, row.get(1)?);
-        let mark = Mark { number: row.get(2)?, second: UnixTime(row.get(3)?), closed: row.get(4)? };
-        Ok((subject, mark))
-    })?;
-    for row in rows {
-        let (subject, mark) = row?;
-        let subject = subject.ok_or_else(|| StoreError::NotAStore("unknown kind of mark".into()))?;
+    for row in marks.query_map([after], mark_of)? {
+        let (subject, mark) = row?.ok_or_else(unknown_kind)?;
         standing.raise(subject, mark);
     }
     standing.reached(current_number(&snapshot)?);
@@ -256,26 +250,36 @@ pub(super) fn set_mark(
     Ok(())
 }
 
-/// The second before which a mint for this user and organization must not lie.
-pub(super) fn mark_second(
+/// The marks that concern a user of an organization.
+pub(super) fn marks_on(
     connection: &Connection,
     user: &str,
     organization: &str,
-) -> Result<UnixTime, StoreError> {
+) -> Result<Vec<(Subject, Mark)>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT coalesce(max(second), 0) FROM marks
+        "SELECT kind, name, number, second, closed FROM marks
          WHERE (kind, name) IN (VALUES ('everybody', ''), ('user', ?1), ('organization', ?2))",
     )?;
-    Ok(UnixTime(statement.query_row([user, organization], |row| row.get(0))?))
+    let rows = statement.query_map([user, organization], mark_of)?;
+    rows.map(|row| row?.ok_or_else(unknown_kind)).collect()
 }
 
-fn subject_of(kind: String, name: Box<str>) -> Option<Subject> {
-    match kind.as_str() {
-        "everybody" => Some(Subject::Everybody),
-        "user" => Some(Subject::User(name)),
-        "organization" => Some(Subject::Organization(name)),
-        _ => None,
-    }
+/// `None` for a kind of mark that this program does not know.
+fn mark_of(row: &Row<'_>) -> rusqlite::Result<Option<(Subject, Mark)>> {
+    let kind: String = row.get(0)?;
+    let name: Box<str> = row.get(1)?;
+    let subject = match kind.as_str() {
+        "everybody" => Subject::Everybody,
+        "user" => Subject::User(name),
+        "organization" => Subject::Organization(name),
+        _ => return Ok(None),
+    };
+    let mark = Mark { number: row.get(2)?, second: UnixTime(row.get(3)?), closed: row.get(4)? };
+    Ok(Some((subject, mark)))
+}
+
+fn unknown_kind() -> StoreError {
+    StoreError::NotAStore("unknown kind of mark".into())
 }
 
 fn row_of(subject: &Subject) -> (&'static str, &str) {
@@ -329,10 +333,11 @@ mod tests {
         let store = Store::create(&folder.path().join("s.db"), UnixTime(1000)).unwrap();
         let standing = load(&mut store.connect().unwrap()).unwrap();
         assert_eq!(standing.number(), 1);
-        assert_eq!(mark_second(&store.connect().unwrap(), "x", "y"), Ok(UnixTime(1000)));
+        let first = Mark { number: 1, second: UnixTime(1000), closed: false };
+        assert_eq!(marks_on(&store.connect().unwrap(), "x", "y"), Ok(vec![(Subject::Everybody, first)]));
         // Creating again changes nothing.
         Store::create(&folder.path().join("s.db"), UnixTime(2000)).unwrap();
-        assert_eq!(mark_second(&store.connect().unwrap(), "x", "y"), Ok(UnixTime(1000)));
+        assert_eq!(marks_on(&store.connect().unwrap(), "x", "y"), Ok(vec![(Subject::Everybody, first)]));
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::audit::Event;
-use super::sqlite::{StoreError, mark_second, next_number, set_mark};
+use super::sqlite::{StoreError, marks_on, next_number, set_mark};
 use crate::auth::identity::Identity;
 use crate::auth::keys::Key;
 use crate::auth::name::Name;
 use crate::auth::password::Phc;
-use crate::auth::revocation::Subject;
+use crate::auth::revocation::{Mark, Subject};
 use crate::auth::time::UnixTime;
 use crate::auth::token::{self, Minted, TokenId, TokenRules};
 
@@ -219,8 +219,9 @@ pub fn list(connection: &Connection) -> Result<Vec<User>, StoreError> {
 /// What became of a request for a token.
 #[derive(Debug)]
 pub enum MintOutcome {
-    /// The token, in the store's order.
-    Minted(Minted),
+    /// The token, in the store's order, and the marks that it was minted after: a gate that has not heard
+    /// of them yet must, before the token is handed out.
+    Minted(Minted, Vec<(Subject, Mark)>),
     /// The user changed since its password was checked, or is disabled or gone.
     Changed,
 }
@@ -243,12 +244,13 @@ pub fn mint(
         return Ok(MintOutcome::Changed);
     }
     let organization = user.identity.organization.as_str();
-    let issued_at = act.now.max(mark_second(connection, name, organization)?);
+    let marks = marks_on(connection, name, organization)?;
+    let issued_at = marks.iter().map(|(_, mark)| mark.second).fold(act.now, UnixTime::max);
     let number = next_number(connection)?;
     let minted = token::mint(&user.identity, number, random, issued_at, rules, signer)
         .ok_or_else(|| StoreError::Failed("the token could not be signed".into()))?;
     act.event(number, "mint", name, Some(minted.id)).write(connection)?;
-    Ok(MintOutcome::Minted(minted))
+    Ok(MintOutcome::Minted(minted, marks))
 }
 
 /// `None` for a row that breaks the rules for names: somebody else wrote it.

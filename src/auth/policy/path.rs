@@ -47,15 +47,17 @@ fn is_plain(byte: u8) -> bool {
     (0x21..=0x7e).contains(&byte) && !b"%\\;/?#".contains(&byte)
 }
 
-/// One non-empty segment, decoded once. `None` if it is more than one segment, a bad escape or not UTF-8.
+/// One non-empty segment, decoded once. `None` if it is more than one segment, a dot segment, a bad escape
+/// or not UTF-8.
 pub(super) fn decode_segment(segment: &[u8]) -> Option<Cow<'_, str>> {
     if segment.is_empty() || segment.contains(&b'/') {
         return None;
     }
-    match decode_strictly(segment, |_| true)? {
-        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
-        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
-    }
+    let decoded = match decode_strictly(segment, |_| true)? {
+        Cow::Borrowed(bytes) => Cow::Borrowed(std::str::from_utf8(bytes).ok()?),
+        Cow::Owned(bytes) => Cow::Owned(String::from_utf8(bytes).ok()?),
+    };
+    (decoded != "." && decoded != "..").then_some(decoded)
 }
 
 /// Percent-decoding that refuses a `%` without two hexadecimal digits, and any byte that `allowed` does

@@ -30,6 +30,8 @@ fn each_target_has_its_route() {
         ("GET", "/ds-api/user-token/a%2Fb", "endpoint of a/b"),
         ("GET", "/ds-api/user-token/", "subtree"),
         ("GET", "/ds-api/user-token/a/b", "subtree"),
+        ("GET", "/ds-api/user-token/.", "subtree"),
+        ("GET", "/ds-api/user-token/%2e%2E", "subtree"),
         ("GET", "/ds-api/user-token/%zz", "subtree"),
         ("GET", "/ds-api/user-token/%ff", "subtree"),
         ("GET", "/DS-API/User-Token", "subtree"),

@@ -77,7 +77,7 @@ impl World {
         let connection = self.store.connect().unwrap();
         let signer = self.gate.keys().signer();
         match mint(&connection, user, [0; 16], &RULES, signer, act(now)).unwrap() {
-            MintOutcome::Minted(minted) => Some(minted.token),
+            MintOutcome::Minted(minted, _) => Some(minted.token),
             MintOutcome::Changed => None,
         }
     }
@@ -146,6 +146,25 @@ fn no_token_for_a_password_that_was_changed_meanwhile() {
     let checked = find(&world.store.connect().unwrap(), "anna").unwrap().unwrap().0;
     world.change(&Change::Password(Phc::decoy()), 1001).unwrap();
     assert_eq!(world.mint_as(&checked, 1001), None);
+}
+
+/// The feed is behind, the token is good at once all the same.
+#[test]
+fn a_gate_that_has_not_heard_of_an_enabling_hears_of_it_with_the_mint() {
+    let world = World::new();
+    world.change(&Change::Disable, 1001).unwrap();
+    assert_eq!(world.verdict("x", 1001), Err(Denial::TokenMalformed));
+    world.change(&Change::Enable, 1002).unwrap();
+    let connection = world.store.connect().unwrap();
+    let (user, _) = find(&connection, "anna").unwrap().unwrap();
+    let signer = world.gate.keys().signer();
+    let outcome = mint(&connection, &user, [0; 16], &RULES, signer, act(1002)).unwrap();
+    let MintOutcome::Minted(minted, marks) = outcome else { panic!("not minted") };
+    let moment = Moment { now: UnixTime(1002), uptime: Duration::ZERO };
+    let verdict = || world.gate.inspect(minted.token.as_bytes(), moment).map(drop);
+    assert_eq!(verdict(), Err(Denial::Revoked));
+    world.gate.raise(&marks);
+    assert_eq!(verdict(), Ok(()));
 }
 
 #[test]
