@@ -104,7 +104,7 @@ fn without_a_token_the_platform_sees_only_what_is_canonical_and_public() {
         prop::sample::select(bodies.to_vec()),
     );
     let opened = Cell::new(0);
-    let mut runner = TestRunner::new(Config { cases: 256, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 1024, failure_persistence: None, ..Config::default() });
     let outcome = runner.run(&requests, |(method, target, fields, body)| {
         let mut bytes = format!("{method} ").into_bytes();
         bytes.extend(&target);
