@@ -46,7 +46,7 @@ use crate::store::writer::Writer;
 
 use self::housekeeping::Housekeeping;
 use self::state::{Creation, State};
-use self::stop::{Draining, Signals};
+use self::stop::End;
 
 /// Why the gateway does not start.
 #[derive(Debug)]
@@ -139,16 +139,22 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     for service in hooks.services {
         server.add_boxed_service(service);
     }
-    let draining = Draining::new(Arc::clone(&shared.metrics), shared.sink, housekeeping, hooks.on_exit);
-    server.add_service(draining.service());
+    let end = End::new(
+        settings.stop,
+        shared.stopping,
+        Arc::clone(&shared.metrics),
+        shared.sink,
+        housekeeping,
+        hooks.on_exit,
+    );
+    server.add_service(end.service());
 
     listening.log();
     if let Some(announce) = hooks.announce {
         announce(&listening);
     }
-    let signals = Signals::new(shared.stopping, settings.stop.drain_delay);
-    server.run(RunArgs { shutdown_signal: Box::new(signals) });
-    draining.finish();
+    server.run(RunArgs { shutdown_signal: Box::new(end.signals()) });
+    end.finish();
     Ok(())
 }
 
@@ -316,7 +322,8 @@ fn server_conf(threads: usize, stop: Stop) -> ServerConf {
         upstream_keepalive_pool_size: 1024,
         // The engine means tries by this: 0 would never contact the platform.
         max_retries: MAX_TRIES,
-        grace_period_seconds: Some(stop.grace.as_secs()),
+        // Ours ends first (see `stop`).
+        grace_period_seconds: Some(stop.grace.as_secs() + 5),
         graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()
     }

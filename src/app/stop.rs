@@ -1,4 +1,7 @@
 //! How the process ends: by which signal, and as soon as nothing is in flight.
+//!
+//! The engine's own ends are not used: it sleeps through its whole grace period even when idle, and a fast
+//! one can leave its accept loops spinning in runtimes that are half gone. The process is ended from here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,109 +12,116 @@ use parking_lot::Mutex;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora::services::background::{BackgroundService, GenBackgroundService, background_service};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep};
 
 use super::OnExit;
 use super::housekeeping::Housekeeping;
+use crate::config::Stop;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
 
-/// SIGTERM stops gracefully, SIGINT at once; a second signal does not wait for anything.
-pub(super) struct Signals {
-    stopping: Arc<AtomicBool>,
-    drain_delay: Duration,
-}
-
-impl Signals {
-    pub(super) const fn new(stopping: Arc<AtomicBool>, drain_delay: Duration) -> Self {
-        Self { stopping, drain_delay }
-    }
-}
-
-#[async_trait]
-impl ShutdownSignalWatch for Signals {
-    async fn recv(&self) -> ShutdownSignal {
-        let handlers = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-        let (Ok(mut terminate), Ok(mut interrupt)) = handlers else {
-            log::error!("signals cannot be received; the process can only be killed");
-            return std::future::pending().await;
-        };
-        let graceful = tokio::select! {
-            _ = terminate.recv() => true,
-            _ = interrupt.recv() => false,
-        };
-        self.stopping.store(true, Ordering::Relaxed);
-        if !graceful {
-            log::info!("stopping at once");
-            return ShutdownSignal::FastShutdown;
-        }
-        log::info!("stopping when nothing is in flight; a second signal stops at once");
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            std::process::exit(1);
-        });
-        // Listeners stay open meanwhile, so that a balancer that saw `/readyz` loses nothing.
-        tokio::time::sleep(self.drain_delay).await;
-        ShutdownSignal::GracefulTerminate
-    }
-}
-
-/// Ends the process when nothing is in flight: the engine would sleep through its whole grace period.
-pub(super) struct Draining(Arc<Inner>);
+/// The end of the process, known to all that can bring it about.
+#[derive(Clone)]
+pub(super) struct End(Arc<Inner>);
 
 struct Inner {
+    settings: Stop,
+    stopping: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
     sink: Sink,
     housekeeping: Housekeeping,
     on_exit: Mutex<Option<OnExit>>,
 }
 
-impl Draining {
+impl End {
+    /// `stopping` is what the rest of the process looks at.
     pub(super) fn new(
+        settings: Stop,
+        stopping: Arc<AtomicBool>,
         metrics: Arc<Metrics>,
         sink: Sink,
         housekeeping: Housekeeping,
         on_exit: Option<OnExit>,
     ) -> Self {
-        Self(Arc::new(Inner { metrics, sink, housekeeping, on_exit: Mutex::new(on_exit) }))
+        let on_exit = Mutex::new(on_exit);
+        Self(Arc::new(Inner { settings, stopping, metrics, sink, housekeeping, on_exit }))
     }
 
-    pub(super) fn service(&self) -> GenBackgroundService<Watch> {
-        background_service("draining", Watch(Arc::clone(&self.0)))
+    /// SIGTERM stops gracefully, SIGINT at once; a second signal does not wait for anything.
+    pub(super) fn signals(&self) -> Signals {
+        Signals(self.clone())
+    }
+
+    /// Ends the process when nothing is in flight.
+    pub(super) fn service(&self) -> GenBackgroundService<Draining> {
+        background_service("draining", Draining(self.clone()))
     }
 
     /// The last things to do.
     pub(super) fn finish(&self) {
-        self.0.finish();
-    }
-}
-
-impl Inner {
-    fn finish(&self) {
-        if let Some(on_exit) = self.on_exit.lock().take() {
+        if let Some(on_exit) = self.0.on_exit.lock().take() {
             on_exit();
         }
         log::info!("stopped");
-        self.sink.drain();
+        self.0.sink.drain();
+    }
+
+    fn exit(&self, code: i32) -> ! {
+        self.finish();
+        std::process::exit(code)
     }
 }
 
-pub(super) struct Watch(Arc<Inner>);
+pub(super) struct Signals(End);
 
 #[async_trait]
-impl BackgroundService for Watch {
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        let Self(end) = self;
+        let handlers = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+        let (Ok(mut terminate), Ok(mut interrupt)) = handlers else {
+            log::error!("signals cannot be received; the process can only be killed");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => end.exit(0),
+        };
+        end.0.stopping.store(true, Ordering::Relaxed);
+        log::info!("stopping when nothing is in flight; a second signal stops at once");
+        let second = end.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            second.exit(1)
+        });
+        // Listeners stay open meanwhile, so that a balancer that saw `/readyz` loses nothing.
+        sleep(end.0.settings.drain_delay).await;
+        ShutdownSignal::GracefulTerminate
+    }
+}
+
+pub(super) struct Draining(End);
+
+#[async_trait]
+impl BackgroundService for Draining {
     async fn start(&self, mut shutdown: ShutdownWatch) {
+        let Self(end) = self;
         // An error means that the server is gone, which is an end too.
         let _ = shutdown.changed().await;
-        while self.0.metrics.in_flight() > 0 {
-            tokio::time::sleep(POLL).await;
+        let deadline = Instant::now() + end.0.settings.grace;
+        while end.0.metrics.in_flight() > 0 && Instant::now() < deadline {
+            sleep(POLL).await;
+        }
+        let cut = end.0.metrics.in_flight();
+        if cut > 0 {
+            log::warn!("{cut} requests did not end within server.grace and are cut");
         }
         // An error was logged by the writer; there is no later.
-        let _ = self.0.housekeeping.write_failures().await;
-        self.0.finish();
-        std::process::exit(0);
+        let _ = end.0.housekeeping.write_failures().await;
+        end.exit(0)
     }
 }
 
