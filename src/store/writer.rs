@@ -123,7 +123,7 @@ mod tests {
         let writer = Writer::start(store.clone(), Arc::new(Metrics::new())).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let good = || writer.write(|connection| next_number(connection));
+            let good = || writer.write(next_number);
             let bad = writer.write(|connection| {
                 next_number(connection)?;
                 Err::<(), _>(StoreError::Failed("no".into()))
