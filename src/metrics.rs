@@ -365,7 +365,11 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
             "ds_gateway_build_info",
             "Always 1; what was built is in the labels.",
             1.0,
-            &[("version", VERSION), ("profile", PROFILE)],
+            &[
+                ("version", env!("CARGO_PKG_VERSION")),
+                ("commit", env!("BUILD_COMMIT")),
+                ("profile", env!("BUILD_PROFILE")),
+            ],
         ),
         // Numbers stay exact up to 2^53.
         gauge(
@@ -439,9 +443,6 @@ const CELLS: usize = SPANS + Span::ALL.len() * HISTOGRAM;
 
 /// Cells of one histogram: the buckets, the one without a bound, the sum in microseconds.
 const HISTOGRAM: usize = BOUNDS.len() + 2;
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-const PROFILE: &str = if cfg!(debug_assertions) { "debug" } else { "release" };
 
 #[cfg(test)]
 mod tests {

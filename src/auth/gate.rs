@@ -73,6 +73,110 @@ pub enum Pass {
     Public(PublicPass),
 }
 
+/// The checks of a token, in the order in which they are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Check {
+    /// The store was read recently enough to know of every revocation.
+    Store,
+    /// Not longer than `token.max_bytes`.
+    Size,
+    /// Three parts of base64url, JSON inside.
+    Shape,
+    /// No header member that is refused, all that are needed.
+    Header,
+    /// The key is in the ring, and the algorithm is its own.
+    Key,
+    /// The signature is the key's.
+    Signature,
+    /// The claims are complete, of their types, and nothing else.
+    Claims,
+    /// Minted here, or under a key that admits foreign tokens.
+    Origin,
+    /// Not longer than `token.max_lifetime`.
+    Lifetime,
+    /// `exp` lies ahead.
+    Expiry,
+    /// `iat` and `nbf` lie behind.
+    Start,
+    /// No mark on its user, its organization or everybody came after it.
+    Marks,
+    /// A foreign token's user is known here.
+    User,
+}
+
+impl Check {
+    /// Every check, in order.
+    pub const ALL: [Self; 13] = [
+        Self::Store,
+        Self::Size,
+        Self::Shape,
+        Self::Header,
+        Self::Key,
+        Self::Signature,
+        Self::Claims,
+        Self::Origin,
+        Self::Lifetime,
+        Self::Expiry,
+        Self::Start,
+        Self::Marks,
+        Self::User,
+    ];
+
+    /// The check as a word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Size => "size",
+            Self::Shape => "shape",
+            Self::Header => "header",
+            Self::Key => "key",
+            Self::Signature => "signature",
+            Self::Claims => "claims",
+            Self::Origin => "origin",
+            Self::Lifetime => "lifetime",
+            Self::Expiry => "expiry",
+            Self::Start => "start",
+            Self::Marks => "marks",
+            Self::User => "user",
+        }
+    }
+
+    /// The check that a denial comes from; the shape of a request's fields is the first of a token too.
+    const fn of(denial: Denial) -> (Self, Denial) {
+        let check = match denial {
+            Denial::StateStale => Self::Store,
+            Denial::TokenOversized => Self::Size,
+            Denial::TokenMissing
+            | Denial::TokenRepeated
+            | Denial::TokenAlias
+            | Denial::TokenEmpty
+            | Denial::TokenMalformed => Self::Shape,
+            Denial::TokenHeader => Self::Header,
+            Denial::TokenKey | Denial::TokenAlgorithm => Self::Key,
+            Denial::TokenSignature => Self::Signature,
+            Denial::TokenClaims => Self::Claims,
+            Denial::TokenForeign => Self::Origin,
+            Denial::TokenLifetime => Self::Lifetime,
+            Denial::TokenExpired => Self::Expiry,
+            Denial::TokenNotYetValid => Self::Start,
+            Denial::Revoked => Self::Marks,
+            Denial::UserUnknown => Self::User,
+        };
+        (check, denial)
+    }
+}
+
+/// How a check went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The token passes it.
+    Passed,
+    /// The token is refused here.
+    Failed(Denial),
+    /// An earlier check refused the token.
+    NotReached,
+}
+
 /// Keys, rules, and the standing that the follower keeps up to date.
 pub struct Gate {
     keys: KeyRing,
@@ -134,6 +238,18 @@ impl Gate {
         verified.check_time(moment.now, &self.rules)?;
         self.standing.load().check(&verified, &self.rules)?;
         Ok(Permit { id: verified.id, identity: verified.identity, expires_at: verified.expires_at })
+    }
+
+    /// The same question, and the answer check by check: for whoever asks why.
+    pub fn explain(&self, token: &[u8], moment: Moment) -> Vec<(Check, Outcome)> {
+        let verdict = self.inspect(token, moment).map(drop);
+        let failed = verdict.err().map(Check::of);
+        let outcome = |check: Check| match failed {
+            Some((failed, denial)) if check == failed => Outcome::Failed(denial),
+            Some((failed, _)) if check > failed => Outcome::NotReached,
+            _ => Outcome::Passed,
+        };
+        Check::ALL.into_iter().map(|check| (check, outcome(check))).collect()
     }
 
     /// Has the store not been read for longer than `max_staleness`?
@@ -295,6 +411,23 @@ mod tests {
         assert_eq!(gate.admit(field, at(301)).err(), Some(Denial::StateStale));
         gate.note_read(Duration::from_secs(301));
         assert!(gate.admit(field, at(301)).is_ok());
+    }
+
+    #[test]
+    fn an_explanation_names_the_check_that_failed_and_none_behind_it() {
+        let gate = gate();
+        let token = token(&gate);
+        let words = |token: &str, now: UnixTime| {
+            let moment = Moment { now, uptime: Duration::ZERO };
+            let checks = gate.explain(token.as_bytes(), moment);
+            let failed = checks.iter().position(|(_, outcome)| matches!(outcome, Outcome::Failed(_)));
+            let reached = checks.iter().filter(|(_, outcome)| *outcome != Outcome::NotReached).count();
+            (failed.map(|at| checks[at].0), reached)
+        };
+        assert_eq!(words(&token, NOW), (None, 13));
+        assert_eq!(words("x", NOW), (Some(Check::Shape), 3));
+        assert_eq!(words(&token, NOW.plus(86_400)), (Some(Check::Expiry), 10));
+        assert!(Check::ALL.is_sorted());
     }
 
     #[test]

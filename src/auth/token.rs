@@ -151,12 +151,13 @@ pub fn verify(token: &[u8], keys: &KeyRing, rules: &TokenRules) -> Result<Verifi
     if claims.exp <= claims.iat {
         return Err(Denial::TokenClaims);
     }
+    let identity = claims.identity().ok_or(Denial::TokenClaims)?;
     if claims.exp > claims.iat.plus(rules.max_lifetime) {
         return Err(Denial::TokenLifetime);
     }
     Ok(Verified {
         id: TokenId::of(parts.signed),
-        identity: claims.identity().ok_or(Denial::TokenClaims)?,
+        identity,
         origin,
         issued_at: claims.iat,
         expires_at: claims.exp,

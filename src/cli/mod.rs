@@ -3,10 +3,13 @@
 mod audit;
 mod check;
 mod demo;
+mod completions;
 mod run;
+mod token;
 mod user;
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,6 +17,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::app::StartError;
 use crate::app::state::{Creation, State};
+use crate::auth::keys::KeyRing;
+use crate::auth::policy::Policy;
+use crate::auth::token::TokenRules;
 use crate::clock::wall;
 use crate::config::{Config, Fault};
 use crate::store::sqlite::Opening;
@@ -26,7 +32,7 @@ use crate::store::{Store, StoreError};
 ///
 /// Try it: `ds-gateway demo`. Run it: `ds-gateway run --config FILE`.
 #[derive(Debug, Parser)]
-#[command(name = "ds-gateway", version, after_help = EXIT_CODES)]
+#[command(name = "ds-gateway", version = VERSION, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -42,9 +48,25 @@ enum Command {
     Demo(demo::Demo),
     /// Add, change, list and remove users
     User(user::User),
+    /// Mint, inspect and explain tokens
+    Token(token::Token),
     /// Who did what, when and from where
     Audit(audit::Audit),
+    /// Print completions for a shell
+    Completions(completions::Completions),
 }
+
+/// `0.1.0 (commit, profile, compiler)`
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("BUILD_COMMIT"),
+    ", ",
+    env!("BUILD_PROFILE"),
+    ", ",
+    env!("BUILD_RUSTC"),
+    ")"
+);
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -68,14 +90,36 @@ impl ConfigArgs {
         load(&self.config)
     }
 
-    /// The store beside a running gateway, or a new one by the same rule as the gateway's.
-    fn open_store(&self) -> Result<Store, Failure> {
+    /// What a running gateway works with, or a new store by the same rule as the gateway's.
+    fn open(&self) -> Result<Opened, Failure> {
         let config = self.load()?;
         let folder = &config.server.state_dir;
         let creation = Creation::IfNew;
         let state = State::open(folder, &config.store, config.keys, Opening::Command, creation, wall())?;
-        Ok(state.store)
+        Ok(Opened { store: state.store, keys: state.keys, rules: config.token, routes: config.routes })
     }
+
+    /// Its store alone.
+    fn open_store(&self) -> Result<Store, Failure> {
+        Ok(self.open()?.store)
+    }
+}
+
+/// What a running gateway works with.
+struct Opened {
+    store: Store,
+    keys: KeyRing,
+    rules: TokenRules,
+    routes: Policy,
+}
+
+/// Who runs this command, for the audit trail.
+fn account() -> String {
+    let names = ["SUDO_USER", "USER", "LOGNAME"];
+    names.iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| {
+        let uid = std::fs::metadata("/proc/self").map(|process| process.uid());
+        uid.map_or_else(|_| "unknown".into(), |uid| format!("uid {uid}"))
+    })
 }
 
 fn load(path: &Path) -> Result<Config, Failure> {
@@ -148,7 +192,9 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.execute(),
         Command::Demo(demo) => demo.execute(),
         Command::User(user) => user.execute(),
+        Command::Token(token) => token.execute(),
         Command::Audit(audit) => audit.execute(),
+        Command::Completions(completions) => completions.execute(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

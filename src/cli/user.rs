@@ -1,14 +1,13 @@
 //! `ds-gateway user`: writes to the store beside a running gateway, which sees the change by itself.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{ConfigArgs, Failure};
+use super::{ConfigArgs, Failure, account};
 use crate::auth::identity::Identity;
 use crate::auth::name::{Name, check_email};
 use crate::auth::password::Phc;
@@ -206,15 +205,6 @@ fn explain(error: UserError, name: &str) -> Failure {
         }
         UserError::Store(error) => error.into(),
     }
-}
-
-/// Who runs this command, for the audit trail.
-fn account() -> String {
-    let names = ["SUDO_USER", "USER", "LOGNAME"];
-    names.iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| {
-        let uid = std::fs::metadata("/proc/self").map(|process| process.uid());
-        uid.map_or_else(|_| "unknown".into(), |uid| format!("uid {uid}"))
-    })
 }
 
 fn identity(name: &str, email: &str, organization: &str) -> Result<Identity, Failure> {

@@ -1,0 +1,177 @@
+//! `ds-gateway token`: mint, read and explain tokens beside a running gateway, with the gateway's own rules.
+
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use zeroize::Zeroizing;
+
+use super::{ConfigArgs, Failure, Opened, account};
+use crate::auth::gate::{Gate, Moment, Outcome};
+use crate::auth::policy::{Policy, Route};
+use crate::clock::wall;
+use crate::store::sqlite::load;
+use crate::store::users::{Act, MintOutcome, find, mint};
+
+/// `ds-gateway token …`
+#[derive(Args, Debug)]
+pub(super) struct Token {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Mint a token for a user, without its password, and print it
+    Mint {
+        /// The user
+        name: String,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Show what a token says, and whether it holds
+    Inspect {
+        #[command(flatten)]
+        token: TokenArgs,
+        /// As a JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Say check by check what the gateway would do with a request
+    Explain {
+        #[command(flatten)]
+        token: TokenArgs,
+        #[arg(long, default_value = "GET")]
+        method: String,
+        /// As a client would send it
+        #[arg(long, default_value = "/")]
+        path: String,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+#[derive(Args, Debug)]
+struct TokenArgs {
+    /// The file with the token; `-` for standard input. Never an argument: others could read it
+    #[arg(long, value_name = "FILE")]
+    token_file: PathBuf,
+}
+
+impl TokenArgs {
+    fn read(&self) -> Result<Zeroizing<String>, Failure> {
+        let mut text = Zeroizing::new(String::new());
+        let read = if self.token_file == Path::new("-") {
+            io::stdin().lock().take(MAX_FILE).read_to_string(&mut text)
+        } else {
+            let file = std::fs::File::open(&self.token_file);
+            file.and_then(|file| file.take(MAX_FILE).read_to_string(&mut text))
+        };
+        read.map_err(|error| Failure::usage(format!("{}: {error}", self.token_file.display())))?;
+        Ok(Zeroizing::new(text.trim().to_owned()))
+    }
+}
+
+impl Token {
+    pub(super) fn execute(self) -> Result<(), Failure> {
+        match self.action {
+            Action::Mint { name, config } => print_new(&name, config.open()?),
+            Action::Inspect { token, json, config } => inspect(&token.read()?, json, config.open()?),
+            Action::Explain { token, method, path, config } => {
+                explain(&token.read()?, &method, &path, config.open()?)
+            }
+        }
+    }
+}
+
+fn print_new(name: &str, opened: Opened) -> Result<(), Failure> {
+    let account = account();
+    let act = Act { now: wall(), actor: &account, origin: "command line" };
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(Failure::cannot_start)?;
+    let no_such = || Failure::no_such(format!("there is no enabled user {name:?}"));
+    let outcome = opened.store.transact(|connection| {
+        let Some((user, _)) = find(connection, name)? else {
+            return Ok(None);
+        };
+        mint(connection, &user, random, &opened.rules, opened.keys.signer(), act).map(Some)
+    })?;
+    match outcome {
+        Some(MintOutcome::Minted(minted, _)) => {
+            println!("{}", minted.token);
+            Ok(())
+        }
+        Some(MintOutcome::Changed) | None => Err(no_such()),
+    }
+}
+
+/// A gate as a gateway that starts now would have it.
+fn gate(opened: Opened) -> Result<(Gate, Policy), Failure> {
+    let standing = load(&mut opened.store.connect()?)?;
+    let gate = Gate::new(opened.keys, opened.rules, Duration::MAX, standing, Duration::ZERO);
+    Ok((gate, opened.routes))
+}
+
+fn now() -> Moment {
+    Moment { now: wall(), uptime: Duration::ZERO }
+}
+
+fn inspect(token: &str, json: bool, opened: Opened) -> Result<(), Failure> {
+    let (gate, _) = gate(opened)?;
+    let permit = gate.inspect(token.as_bytes(), now()).map_err(|denial| {
+        Failure::no_such(format!(
+            "the token does not hold: {}; `ds-gateway token explain` says more",
+            denial.as_str()
+        ))
+    })?;
+    let identity = permit.identity();
+    if json {
+        let shown = serde_json::json!({
+            "user": identity.user.as_str(),
+            "email": &*identity.email,
+            "organization_name": identity.organization.as_str(),
+            "expire_time": permit.expires_at().to_string(),
+            "token_id": permit.id().to_string(),
+        });
+        println!("{shown:#}");
+    } else {
+        println!("user          {}", identity.user);
+        println!("email         {}", identity.email);
+        println!("organization  {}", identity.organization);
+        println!("expires       {} UTC", permit.expires_at());
+        println!("token id      {}", permit.id());
+    }
+    Ok(())
+}
+
+fn explain(token: &str, method: &str, path: &str, opened: Opened) -> Result<(), Failure> {
+    let (gate, policy) = gate(opened)?;
+    let route = match policy.classify(method, path.as_bytes(), false) {
+        Err(error) => format!("refused: 400, {error:?}"),
+        Ok(Route::Endpoint { .. }) => "the token endpoint: answered by the gateway itself".into(),
+        Ok(Route::Subtree) => "under the token endpoint: 404, never forwarded".into(),
+        Ok(Route::Public(_)) => "public: forwarded without a token".into(),
+        Ok(Route::Protected) => "protected: forwarded if the token passes".into(),
+    };
+    println!("{:10} {route}", "route");
+    let mut refused = false;
+    for (check, outcome) in gate.explain(token.as_bytes(), now()) {
+        let text = match outcome {
+            Outcome::Passed => "ok",
+            Outcome::NotReached => "-",
+            Outcome::Failed(denial) => {
+                refused = true;
+                denial.as_str()
+            }
+        };
+        println!("{:10} {text}", check.as_str());
+    }
+    println!("{:10} {}", "token", if refused { "refused" } else { "holds" });
+    Ok(())
+}
+
+/// More than any token that the gateway would look at.
+const MAX_FILE: u64 = 128 * 1024;
