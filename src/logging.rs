@@ -72,11 +72,6 @@ impl Sink {
         if log::set_boxed_logger(Box::new(sink.clone())).is_ok() {
             log::set_max_level(settings.level);
         }
-        std::panic::set_hook(Box::new(|info| {
-            // The message may hold what the code was working on, so only the place is told.
-            let place = info.location().map(ToString::to_string).unwrap_or_default();
-            log::error!("a task panicked at {place}; its connection is lost, nothing else");
-        }));
         sink
     }
 

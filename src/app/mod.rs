@@ -4,6 +4,7 @@
 //! that a start either works or says why it does not.
 
 mod housekeeping;
+mod panics;
 pub mod state;
 mod stop;
 
@@ -99,6 +100,7 @@ pub struct Listening {
 
 /// Runs the gateway until it is told to stop.
 pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Result<(), StartError> {
+    panics::install(sink);
     for warning in config.warnings() {
         log::warn!("{warning}");
     }

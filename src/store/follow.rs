@@ -65,6 +65,7 @@ struct Place {
 }
 
 fn look(store: &Store, gate: &Gate, place: &mut Option<Place>) -> Result<(), StoreError> {
+    store.check_in_place()?;
     let place = match place {
         Some(place) => place,
         None => place.insert(Place { connection: store.connect()?, version: None, asked_at: Instant::now() }),

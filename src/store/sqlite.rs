@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub enum StoreError {
     NotPermitted(String),
     /// Another process holds it, or the queue is full: waiting mends it.
     Busy,
+    /// The file at this path is another one than was opened, or gone: what is written would be lost.
+    Replaced,
     /// Anything else that the disk or SQLite says: full, failing, read-only.
     Failed(String),
 }
@@ -58,6 +60,9 @@ impl fmt::Display for StoreError {
             ),
             Self::NotPermitted(detail) => write!(f, "access to the store is refused ({detail})"),
             Self::Busy => f.write_str("the store is busy"),
+            Self::Replaced => f.write_str(
+                "the file of the store was removed or replaced while it was open: put it back or restart",
+            ),
             Self::Failed(detail) => write!(f, "the store failed: {detail}"),
         }
     }
@@ -100,6 +105,8 @@ pub enum Opening {
 #[derive(Clone, Debug)]
 pub struct Store {
     path: PathBuf,
+    /// Device and inode of the file that was opened.
+    file: (u64, u64),
 }
 
 impl Store {
@@ -116,8 +123,8 @@ impl Store {
     /// processes do it at once.
     pub fn create(path: &Path, now: UnixTime) -> Result<Self, StoreError> {
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let store = Self { path: path.to_owned(), file: identity(&file.metadata()?) };
         drop(file);
-        let store = Self { path: path.to_owned() };
         let mut connection = store.connect()?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if schema_of(&transaction)? == 0 {
@@ -140,8 +147,9 @@ impl Store {
             return Err(StoreError::Missing);
         }
         // SQLite would say only that it cannot open the file; this says why.
-        drop(OpenOptions::new().read(true).write(true).open(path)?);
-        let store = Self { path: path.to_owned() };
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let store = Self { path: path.to_owned(), file: identity(&file.metadata()?) };
+        drop(file);
         let mut connection = store.connect()?;
         let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
         if application != APPLICATION_ID {
@@ -176,6 +184,16 @@ impl Store {
         }
         connection.pragma_update(None, "synchronous", "FULL")?;
         Ok(connection)
+    }
+
+    /// Is the file still the one that was opened? A connection would not notice.
+    pub fn check_in_place(&self) -> Result<(), StoreError> {
+        match std::fs::metadata(&self.path) {
+            Ok(metadata) if identity(&metadata) == self.file => Ok(()),
+            Ok(_) => Err(StoreError::Replaced),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Replaced),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Runs `change` as one transaction on a connection of its own: for the command line.
@@ -290,6 +308,10 @@ fn row_of(subject: &Subject) -> (&'static str, &str) {
     }
 }
 
+fn identity(metadata: &std::fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
 fn schema_of(connection: &Connection) -> Result<u32, StoreError> {
     Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }
@@ -376,6 +398,20 @@ mod tests {
         }
         std::fs::write(&path, bytes).unwrap();
         assert!(matches!(Store::open(&path, Opening::Run), Err(StoreError::NotAStore(_))));
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_is_noticed() {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        let store = Store::create(&path, UnixTime(0)).unwrap();
+        assert_eq!(store.check_in_place(), Ok(()));
+        std::fs::rename(&path, folder.path().join("away.db")).unwrap();
+        assert_eq!(store.check_in_place(), Err(StoreError::Replaced));
+        Store::create(&path, UnixTime(0)).unwrap();
+        assert_eq!(store.check_in_place(), Err(StoreError::Replaced));
+        std::fs::rename(folder.path().join("away.db"), &path).unwrap();
+        assert_eq!(store.check_in_place(), Ok(()));
     }
 
     #[test]

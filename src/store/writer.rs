@@ -58,8 +58,8 @@ impl Writer {
             (outcome, tell)
         });
         self.queue.try_send(job).map_err(|_| StoreError::Busy)?;
-        let stopped = || StoreError::Failed("the writer has stopped".into());
-        receiver.await.map_err(|_| stopped())?
+        // Dropped unmade: the commit could not even begin, and the log says why.
+        receiver.await.unwrap_or_else(|_| Err(StoreError::Failed("the change was not made".into())))
     }
 }
 
@@ -72,8 +72,8 @@ fn work(store: &Store, mut connection: Option<Connection>, jobs: &Receiver<Job>,
         let began = Instant::now();
         let mut tellers = Vec::new();
         let verdict = match connection.as_mut() {
-            Some(connection) => commit(connection, batch, &mut tellers),
-            // Dropping the jobs drops their channels, which tells the callers.
+            Some(connection) => store.check_in_place().and_then(|()| commit(connection, batch, &mut tellers)),
+            // Dropping a job drops its channel, which tells its caller.
             None => Err(StoreError::Failed("the store cannot be opened".into())),
         };
         metrics.span(Span::Commit, began.elapsed());
