@@ -9,7 +9,7 @@ fn main() {
     for (name, value) in [("BUILD_COMMIT", commit), ("BUILD_RUSTC", rustc), ("BUILD_PROFILE", profile)] {
         println!("cargo::rustc-env={name}={}", value.as_deref().unwrap_or("unknown"));
     }
-    println!("cargo::rerun-if-changed=.git/HEAD");
+    println!("cargo::rerun-if-changed=.git/logs/HEAD");
     println!("cargo::rerun-if-changed=src/build.rs");
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{SecondsFormat, Utc};
 use log::{LevelFilter, Metadata, Record};
@@ -95,9 +95,15 @@ impl Sink {
     /// Waits, for a while, until all lines so far are written.
     pub fn drain(&self) {
         let (done, wait) = sync_channel(1);
-        if self.queue.send(Entry::Flush(done)).is_ok() {
-            let _ = wait.recv_timeout(Duration::from_secs(1));
+        let deadline = Instant::now() + Duration::from_secs(1);
+        // A reader that does not read keeps the queue full: then the rest is lost, not the process stuck.
+        while self.queue.try_send(Entry::Flush(done.clone())).is_err() {
+            if Instant::now() > deadline {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
         }
+        let _ = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 
     fn push(&self, line: String) {
@@ -136,7 +142,8 @@ impl log::Log for Sink {
         }
         let message = record.args().to_string();
         let engine = record.target().starts_with("pingora");
-        if engine && message.starts_with("Downstream handshake") {
+        let about_one = ["Downstream handshake", "failed to acquire reusable stream"];
+        if engine && about_one.iter().any(|begin| message.starts_with(begin)) {
             return;
         }
         let message = if engine { redact_text(&message) } else { message };

@@ -10,6 +10,7 @@ mod stop;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -39,11 +40,11 @@ use crate::edge::token::TokenEndpoint;
 use crate::edge::upstream::Upstream;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
-use crate::store::Store;
 use crate::store::audit::Retention;
 use crate::store::follow::Follower;
-use crate::store::sqlite::{Opening, load};
+use crate::store::sqlite::{Opening, high_water, load};
 use crate::store::writer::Writer;
+use crate::store::{Store, StoreError};
 
 use self::housekeeping::Housekeeping;
 use self::state::{Creation, State};
@@ -54,6 +55,8 @@ use self::stop::End;
 pub enum StartError {
     /// The configuration has these faults.
     Configuration(Vec<Fault>),
+    /// The store, or a file beside it.
+    Store(PathBuf, StoreError),
     /// Anything else, in one sentence that says what to do.
     Refused(String),
 }
@@ -62,6 +65,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Configuration(faults) => faults.iter().try_for_each(|fault| writeln!(f, "{fault}")),
+            Self::Store(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Refused(text) => f.write_str(text),
         }
     }
@@ -178,8 +182,8 @@ impl Shared {
         max_staleness: Duration,
         sink: Sink,
     ) -> Result<Self, StartError> {
-        let clock = Clock::start();
         let mut connection = store.connect().map_err(StartError::refused)?;
+        let clock = Clock::start(high_water(&connection).map_err(StartError::refused)?);
         let standing = load(&mut connection).map_err(StartError::refused)?;
         if standing.users() == 0 {
             log::warn!(

@@ -13,7 +13,7 @@ use super::StartError;
 use crate::auth::keys::{Algorithm, Key, KeyRing};
 use crate::auth::time::UnixTime;
 use crate::config::{SigningKeys, StoreSettings, read_secret};
-use crate::store::keys::{KeyConflict, any_recorded, record};
+use crate::store::keys::{KeyConflict, any_recorded, is_recorded, record};
 use crate::store::sqlite::Opening;
 use crate::store::users::Act;
 use crate::store::{Store, StoreError};
@@ -47,6 +47,8 @@ impl State {
         now: UnixTime,
     ) -> Result<Self, StartError> {
         prepare_folder(folder)?;
+        // Store and keys are made in several steps: one process at a time looks at them or makes them.
+        let _lock = lock(folder)?;
         let key_folder = folder.join("keys");
         let key_files = list_keys(&key_folder)?;
         let has_keys = matches!(keys, SigningKeys::Configured(_)) || !key_files.is_empty();
@@ -60,38 +62,56 @@ impl State {
                     path.display()
                 )));
             }
-            Err(StoreError::Missing) => {
-                Store::create(path, now).map_err(|error| store_error(path, &error))?
-            }
-            Err(error) => return Err(store_error(path, &error)),
+            Err(StoreError::Missing) => Store::create(path, now).map_err(|error| store_error(path, error))?,
+            Err(error) => return Err(store_error(path, error)),
         };
         let keys = match keys {
             SigningKeys::Configured(ring) => ring,
             SigningKeys::Generated => generated_ring(&store, &key_folder, key_files, path, now)?,
         };
         let act = Act { now, actor: "ds-gateway", origin: "start" };
-        let recorded = store.transact(|connection| match record(connection, &keys, act) {
-            Ok(()) => Ok(Ok(())),
-            Err(KeyConflict::Differs(kid)) => Ok(Err(kid)),
-            Err(KeyConflict::Store(error)) => Err(error),
-        });
-        match recorded {
-            Ok(Ok(())) => Ok(Self { store, keys }),
-            Ok(Err(kid)) => Err(StartError::Refused(format!(
+        let failed = |error| store_error(path, error);
+        let known = is_recorded(&store.connect().map_err(failed)?, &keys);
+        let conflict = match known {
+            // Most starts change nothing, and then they wait for nobody.
+            Ok(true) => None,
+            Ok(false) => {
+                store.transact(|connection| record(connection, &keys, act)).map_err(failed)?;
+                None
+            }
+            Err(KeyConflict::Differs(kid)) => Some(kid),
+            Err(KeyConflict::Store(error)) => return Err(failed(error)),
+        };
+        match conflict {
+            None => Ok(Self { store, keys }),
+            Some(kid) => Err(StartError::Refused(format!(
                 "the key {kid:?} is not the one that the store knows by this name: put the old file back, or \
                  give the new key another kid"
             ))),
-            Err(error) => Err(store_error(path, &error)),
         }
     }
 }
 
-fn store_error(path: &Path, error: &StoreError) -> StartError {
-    StartError::Refused(format!("{}: {error}", path.display()))
+fn store_error(path: &Path, error: StoreError) -> StartError {
+    StartError::Store(path.to_owned(), error)
 }
 
 fn file_error(path: &Path) -> impl Fn(io::Error) -> StartError + '_ {
-    move |error| StartError::Refused(format!("{}: {error}", path.display()))
+    move |error| match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            StartError::Store(path.to_owned(), StoreError::NotPermitted(error.to_string()))
+        }
+        _ => StartError::Refused(format!("{}: {error}", path.display())),
+    }
+}
+
+/// Held until it is dropped.
+fn lock(folder: &Path) -> Result<File, StartError> {
+    let path = folder.join("lock");
+    let fault = file_error(&path);
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(&fault)?;
+    file.lock().map_err(fault)?;
+    Ok(file)
 }
 
 fn prepare_folder(folder: &Path) -> Result<(), StartError> {
@@ -135,8 +155,8 @@ fn generated_ring(
     if files.is_empty() {
         // Key and record are two steps: a key that is not yet recorded is recorded at the next start, one
         // that was recorded and is gone is a loss.
-        let connection = store.connect().map_err(|error| store_error(store_path, &error))?;
-        if any_recorded(&connection).map_err(|error| store_error(store_path, &error))? {
+        let connection = store.connect().map_err(|error| store_error(store_path, error))?;
+        if any_recorded(&connection).map_err(|error| store_error(store_path, error))? {
             return Err(StartError::Refused(format!(
                 "the signing keys in {} are gone, but the store knows of some: restore them from a backup, or \
                  name keys in token.keys",

@@ -47,7 +47,7 @@ impl End {
         Self(Arc::new(Inner { settings, stopping, metrics, sink, housekeeping, on_exit }))
     }
 
-    /// SIGTERM stops gracefully, SIGINT at once; a second signal does not wait for anything.
+    /// SIGTERM stops gracefully, SIGINT and the loss of the terminal at once; a second signal does not wait for anything.
     pub(super) fn signals(&self) -> Signals {
         Signals(self.clone())
     }
@@ -78,14 +78,16 @@ pub(super) struct Signals(End);
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
         let Self(end) = self;
-        let handlers = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-        let (Ok(mut terminate), Ok(mut interrupt)) = handlers else {
+        let handlers =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = handlers else {
             log::error!("signals cannot be received; the process can only be killed");
             return std::future::pending().await;
         };
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => end.exit(0),
+            _ = hangup.recv() => end.exit(0),
         };
         end.0.stopping.store(true, Ordering::Relaxed);
         log::info!("stopping when nothing is in flight; a second signal stops at once");

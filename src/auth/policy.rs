@@ -42,6 +42,8 @@ pub enum TargetError {
     EncodedNul,
     /// Not canonical, with `routes.strict_paths` on.
     NotCanonical,
+    /// So long, and so full of escapes, that to find out what it means would cost more than it is worth.
+    TooInvolved,
 }
 
 /// One entry of `routes.public`.
@@ -121,6 +123,9 @@ impl Policy {
             if let Some(organization) = rest.strip_prefix(b"/").and_then(path::decode_segment) {
                 return Ok(Route::Endpoint { organization: Some(organization) });
             }
+        }
+        if path::is_too_involved(path) {
+            return Err(TargetError::TooInvolved);
         }
         if path::may_be_under(path, ENDPOINT) {
             return Ok(Route::Subtree);

@@ -128,6 +128,9 @@ impl Reply {
             Malformed::Target(TargetError::NotCanonical) => {
                 Self::error(400, "the path must be in its canonical form")
             }
+            Malformed::Target(TargetError::TooInvolved) => {
+                Self::error(400, "the path is too long for one with escapes")
+            }
             Malformed::Host => Self::error(400, "exactly one Host field is needed"),
             Malformed::Connection => {
                 Self::error(400, "Connection must not name a field that the gateway manages")
@@ -217,6 +220,7 @@ mod tests {
             Malformed::Target(TargetError::NotOriginForm),
             Malformed::Target(TargetError::EncodedNul),
             Malformed::Target(TargetError::NotCanonical),
+            Malformed::Target(TargetError::TooInvolved),
             Malformed::Host,
             Malformed::Connection,
             Malformed::Upgrade,

@@ -1,6 +1,6 @@
 use clap::Args;
 
-use super::{ConfigArgs, Failure};
+use super::{ConfigArgs, Failure, say};
 
 /// `ds-gateway check`
 #[derive(Args, Debug)]
@@ -15,7 +15,7 @@ impl Check {
         for warning in config.warnings() {
             eprintln!("warning: {warning}");
         }
-        println!("{} has no fault", self.config.config.display());
+        say(format_args!("{} has no fault", self.config.config.display()));
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ mod token;
 mod user;
 
 use std::fmt;
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,7 +22,7 @@ use crate::auth::keys::KeyRing;
 use crate::auth::policy::Policy;
 use crate::auth::token::TokenRules;
 use crate::clock::wall;
-use crate::config::{Config, Fault};
+use crate::config::{Config, Fault, PREFIX};
 use crate::store::sqlite::Opening;
 use crate::store::{Store, StoreError};
 
@@ -123,10 +124,24 @@ fn account() -> String {
 }
 
 fn load(path: &Path) -> Result<Config, Failure> {
-    // A variable that is no UTF-8 cannot be one of ours.
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Config::load(path, variables).map_err(|faults| Failure::faults(path, &faults))
+    let mut variables = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        // A name that is no UTF-8 cannot be one of ours.
+        let Ok(name) = name.into_string() else { continue };
+        match value.into_string() {
+            Ok(value) => variables.push((name, value)),
+            Err(_) if name.starts_with(PREFIX) => {
+                return Err(Failure::usage(format!("{name}: the value is not UTF-8: correct or unset it")));
+            }
+            Err(_) => {}
+        }
+    }
+    Config::load(path, variables.into_iter()).map_err(|faults| Failure::faults(path, &faults))
+}
+
+/// Prints a line of the answer; a reader that went away is no fault.
+fn say(line: impl fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Why a command did not do what it was asked, and the exit code that says so.
@@ -172,7 +187,11 @@ impl From<StoreError> for Failure {
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
-        Self::cannot_start(error)
+        let text = error.to_string();
+        match error {
+            StartError::Store(_, error) => Self { text, ..error.into() },
+            _ => Self::cannot_start(text),
+        }
     }
 }
 

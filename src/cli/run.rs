@@ -22,6 +22,7 @@ impl Run {
         let creation = if self.init { Creation::Init } else { Creation::IfNew };
         let outcome = app::run(config, creation, &sink, Hooks::default());
         sink.drain();
-        Ok(outcome?)
+        // Whatever it was: it cannot start.
+        outcome.map_err(Failure::cannot_start)
     }
 }

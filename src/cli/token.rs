@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use zeroize::Zeroizing;
 
-use super::{ConfigArgs, Failure, Opened, account};
+use super::{ConfigArgs, Failure, Opened, account, say};
 use crate::auth::gate::{Gate, Moment, Outcome};
 use crate::auth::policy::{Policy, Route};
 use crate::clock::wall;
@@ -101,7 +101,7 @@ fn print_new(name: &str, opened: Opened) -> Result<(), Failure> {
     })?;
     match outcome {
         Some(MintOutcome::Minted(minted, _)) => {
-            println!("{}", minted.token);
+            say(format_args!("{}", minted.token));
             Ok(())
         }
         Some(MintOutcome::Changed) | None => Err(no_such()),
@@ -136,13 +136,13 @@ fn inspect(token: &str, json: bool, opened: Opened) -> Result<(), Failure> {
             "expire_time": permit.expires_at().to_string(),
             "token_id": permit.id().to_string(),
         });
-        println!("{shown:#}");
+        say(format_args!("{shown:#}"));
     } else {
-        println!("user          {}", identity.user);
-        println!("email         {}", identity.email);
-        println!("organization  {}", identity.organization);
-        println!("expires       {} UTC", permit.expires_at());
-        println!("token id      {}", permit.id());
+        say(format_args!("user          {}", identity.user));
+        say(format_args!("email         {}", identity.email));
+        say(format_args!("organization  {}", identity.organization));
+        say(format_args!("expires       {} UTC", permit.expires_at()));
+        say(format_args!("token id      {}", permit.id()));
     }
     Ok(())
 }
@@ -156,7 +156,7 @@ fn explain(token: &str, method: &str, path: &str, opened: Opened) -> Result<(), 
         Ok(Route::Public(_)) => "public: forwarded without a token".into(),
         Ok(Route::Protected) => "protected: forwarded if the token passes".into(),
     };
-    println!("{:10} {route}", "route");
+    say(format_args!("{:10} {route}", "route"));
     let mut refused = false;
     for (check, outcome) in gate.explain(token.as_bytes(), now()) {
         let text = match outcome {
@@ -167,9 +167,9 @@ fn explain(token: &str, method: &str, path: &str, opened: Opened) -> Result<(), 
                 denial.as_str()
             }
         };
-        println!("{:10} {text}", check.as_str());
+        say(format_args!("{:10} {text}", check.as_str()));
     }
-    println!("{:10} {}", "token", if refused { "refused" } else { "holds" });
+    say(format_args!("{:10} {}", "token", if refused { "refused" } else { "holds" }));
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{ConfigArgs, Failure, account};
+use super::{ConfigArgs, Failure, account, say};
 use crate::auth::identity::Identity;
 use crate::auth::name::{Name, check_email};
 use crate::auth::password::Phc;
@@ -123,7 +123,7 @@ impl User {
                 }
                 let user = NewUser { identity, phc: password.read()? };
                 act(&store, &name, |connection, act| users::add(connection, &user, act))?;
-                println!("added {name}");
+                say(format_args!("added {name}"));
             }
             Action::Set { name, email, organization, config } => {
                 if email.is_none() && organization.is_none() {
@@ -169,7 +169,7 @@ fn apply(config: &ConfigArgs, name: &str, change: &Change, done: &str) -> Result
 
 fn change_user(store: &Store, name: &str, change: &Change, done: &str) -> Result<(), Failure> {
     act(store, name, |connection, act| users::change(connection, name, change, act))?;
-    println!("{done} {name}");
+    say(format_args!("{done} {name}"));
     Ok(())
 }
 
@@ -296,7 +296,7 @@ impl From<users::User> for Row {
 
 fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(Failure::cannot_start)?;
-    println!("{text}");
+    say(text);
     Ok(())
 }
 
@@ -307,21 +307,24 @@ fn print_table(rows: &[Row]) {
     let name = width("NAME", |row| &row.name);
     let organization = width("ORGANIZATION", |row| &row.organization);
     let email = width("EMAIL", |row| &row.email);
-    println!("{:name$}  {:organization$}  {:email$}  STATE", "NAME", "ORGANIZATION", "EMAIL");
+    say(format_args!("{:name$}  {:organization$}  {:email$}  STATE", "NAME", "ORGANIZATION", "EMAIL"));
     for row in rows {
         let state = if row.disabled { "disabled" } else { "enabled" };
-        println!("{:name$}  {:organization$}  {:email$}  {state}", row.name, row.organization, row.email);
+        say(format_args!(
+            "{:name$}  {:organization$}  {:email$}  {state}",
+            row.name, row.organization, row.email
+        ));
     }
 }
 
 fn print_one(row: &Row) {
     let state = if row.disabled { "disabled" } else { "enabled" };
-    println!("name          {}", row.name);
-    println!("email         {}", row.email);
-    println!("organization  {}", row.organization);
-    println!("state         {state}");
-    println!("created       {} UTC", row.created_at);
-    println!("changed       {} UTC", row.updated_at);
+    say(format_args!("name          {}", row.name));
+    say(format_args!("email         {}", row.email));
+    say(format_args!("organization  {}", row.organization));
+    say(format_args!("state         {state}"));
+    say(format_args!("created       {} UTC", row.created_at));
+    say(format_args!("changed       {} UTC", row.updated_at));
 }
 
 /// One line of an import.
@@ -379,7 +382,7 @@ fn import(file: &Path, store: &Store) -> Result<(), Failure> {
         return Err(Failure::no_such(format!("nothing was imported\n{}", lines.join("\n"))));
     }
     outcome?;
-    println!("imported {} users", users.len());
+    say(format_args!("imported {} users", users.len()));
     Ok(())
 }
 

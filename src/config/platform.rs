@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::files::{self, CertifiedKey};
 use super::source::Section;
 use super::{Platform, PlatformTls};
+use crate::auth::fields::{Field, ManagedFields};
 
 pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> Option<Platform> {
     let urls: Vec<String> =
@@ -162,18 +163,26 @@ fn read_field_name(section: &mut Section<'_>, key: &str, default: &str) -> Strin
     let name: String = section.or(key, default.to_owned(), "write a header name such as \"X-DS-User\"");
     let token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     let reserved = [
-        "user-token",
-        "authorization",
         "host",
         "connection",
-        "content-length",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
         "transfer-encoding",
+        "upgrade",
+        "content-length",
+        "content-type",
+        "content-encoding",
         "cookie",
-        "x-request-id",
+        "expect",
     ];
+    let lower = name.to_ascii_lowercase();
+    // What the gateway manages anyway.
+    let taken = ManagedFields::new([]);
     if name.is_empty() || !name.bytes().all(token) {
         section.fault(key, "must be letters, digits and hyphens");
-    } else if reserved.contains(&name.to_ascii_lowercase().as_str()) {
+    } else if reserved.contains(&lower.as_str()) || taken.classify(lower.as_bytes()) != Field::Free {
         section.fault(key, "is a header with another meaning: choose another name");
     }
     name

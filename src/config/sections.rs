@@ -173,7 +173,8 @@ pub(super) fn read_limits(mut section: Section<'_>) -> Limits {
     let number = "write a number";
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let body_bytes: u64 = section.or("body_bytes", 0, "write a number of bytes, 0 for no limit");
-    let login_workers = section.or("login_workers", cores, number);
+    // One core is left to the requests, where there are several.
+    let login_workers = section.or("login_workers", cores.saturating_sub(1).max(1), number);
     let limits = Limits {
         header_bytes: section.or("header_bytes", 32 * 1024, "write a number of bytes"),
         header_fields: section.or("header_fields", 100, number),
@@ -183,7 +184,7 @@ pub(super) fn read_limits(mut section: Section<'_>) -> Limits {
         body_timeout: section.duration("body_timeout", 30),
         connections: section.or("connections", 10_000, number),
         login_workers,
-        login_queue: section.or("login_queue", 2 * login_workers, number),
+        login_queue: section.or("login_queue", login_workers.saturating_mul(2), number),
     };
     if !(1024..1_048_576).contains(&limits.header_bytes) {
         section.fault("header_bytes", "must be at least 1024 and less than 1048576");
@@ -191,8 +192,11 @@ pub(super) fn read_limits(mut section: Section<'_>) -> Limits {
     if !(10..=256).contains(&limits.header_fields) {
         section.fault("header_fields", "must be between 10 and 256");
     }
-    if limits.connections == 0 {
-        section.fault("connections", "must be at least 1");
+    if !(1..=1_000_000).contains(&limits.connections) {
+        section.fault("connections", "must be between 1 and 1000000");
+    }
+    if limits.login_queue > 10_000 {
+        section.fault("login_queue", "must be at most 10000: who waits for longer has gone");
     }
     if !(1..=256).contains(&limits.login_workers) {
         section.fault("login_workers", "must be between 1 and 256; each needs 19 MiB");

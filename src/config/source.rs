@@ -162,4 +162,4 @@ fn readings(text: &str) -> Vec<Value> {
 }
 
 /// What every variable that overrides a setting begins with.
-const PREFIX: &str = "DS_GATEWAY__";
+pub const PREFIX: &str = "DS_GATEWAY__";

@@ -49,8 +49,16 @@ pub async fn send(
     Ok(())
 }
 
+/// Sends `reply` as the last answer of its connection, in the middle of a body or behind it.
+pub async fn send_last(session: &mut Session, reply: &Reply, request_id: &str) -> Result<()> {
+    session.set_keepalive(None);
+    write(session, reply, request_id).await?;
+    drain(session, u64::MAX, Instant::now() + DRAIN_TIME).await;
+    Ok(())
+}
+
 /// Writes header and body, and nothing else.
-pub async fn write(session: &mut Session, reply: &Reply, request_id: &str) -> Result<()> {
+async fn write(session: &mut Session, reply: &Reply, request_id: &str) -> Result<()> {
     let mut header = ResponseHeader::build(reply.status, Some(8))?;
     for (name, value) in Reply::COMMON_FIELDS.iter().chain(&reply.fields) {
         header.insert_header(*name, *value)?;

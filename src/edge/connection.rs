@@ -22,7 +22,7 @@ use pingora::protocols::{
     TimingDigest, UniqueID, UniqueIDType,
 };
 use pingora::server::ShutdownWatch;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::answer::REQUEST_ID;
@@ -62,17 +62,19 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
     async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let live = Live::new(self);
         if live.number > self.limits.connections {
-            let reply = raw(&Reply::crowded());
+            let reply = raw(&Reply::crowded(), RequestId::new());
             let _ = timeout(LINGER, stream.write_all(&reply)).await;
             let _ = timeout(LINGER, stream.flush()).await;
             self.metrics.request(RouteLabel::Refused, 503, Duration::ZERO);
             return None;
         }
         let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
-        let phase = Arc::new(AtomicU8::new(if is_http2 { REQUEST } else { HEADER }));
+        // On HTTP/2 the header is the preface; after it the engine has limits of its own.
+        let phase = Arc::new(AtomicU8::new(HEADER));
         let guarded = GuardedStream {
             inner: stream,
             phase: Arc::clone(&phase),
+            is_http2,
             limits: self.limits,
             metrics: Arc::clone(&self.metrics),
             header: HeaderProgress::new(self.limits.header_timeout),
@@ -123,11 +125,13 @@ struct HeaderProgress {
     timer: Option<Pin<Box<Sleep>>>,
     bytes: usize,
     lines: usize,
+    /// Has anything come but line ends, which some clients send behind a body (RFC 9112 §2.2)?
+    has_begun: bool,
 }
 
 impl HeaderProgress {
     fn new(limit: Duration) -> Self {
-        Self { deadline: Instant::now() + limit, timer: None, bytes: 0, lines: 0 }
+        Self { deadline: Instant::now() + limit, timer: None, bytes: 0, lines: 0, has_begun: false }
     }
 
     /// Is the time over? Wakes the task when it will be.
@@ -141,6 +145,7 @@ impl HeaderProgress {
 struct GuardedStream {
     inner: Stream,
     phase: Arc<AtomicU8>,
+    is_http2: bool,
     limits: Limits,
     metrics: Arc<Metrics>,
     header: HeaderProgress,
@@ -157,7 +162,9 @@ impl GuardedStream {
     fn refuse(&mut self, fault: Malformed) {
         let reply = Reply::malformed(fault);
         self.metrics.request(RouteLabel::Refused, reply.status, Duration::ZERO);
-        self.refusal = Some(Refusal { answer: raw(&reply), linger: None });
+        let id = RequestId::new();
+        log::info!(request_id = id.as_str(), status = reply.status; "refused unread");
+        self.refusal = Some(Refusal { answer: raw(&reply, id), linger: None });
     }
 
     /// Writes what is left of the refusal.
@@ -202,12 +209,20 @@ impl GuardedStream {
             self.header = HeaderProgress::new(self.limits.header_timeout);
         }
         self.header.bytes += new.len();
+        self.header.has_begun |= new.iter().any(|byte| !b"\r\n".contains(byte));
+        if self.is_http2 {
+            if self.header.bytes >= HTTP2_PREFACE {
+                self.phase.store(REQUEST, Ordering::Relaxed);
+            }
+            return Ok(());
+        }
         // A small header cannot have many fields: most requests are never looked through.
         if self.header.bytes > MANY_FIELDS {
-            self.header.lines += new.iter().filter(|&&byte| byte == b'\n').count();
+            let end = new.windows(3).position(|window| window == b"\n\r\n").unwrap_or(new.len());
+            self.header.lines += new.iter().take(end).filter(|&&byte| byte == b'\n').count();
         }
         // What was read may include the beginning of a body; the exact size is judged with the request.
-        if self.header.bytes > 2 * self.limits.header_bytes {
+        if self.header.bytes > (2 * self.limits.header_bytes).max(FIRST_READS) {
             return Err(Malformed::HeaderBytes);
         }
         Ok(())
@@ -240,8 +255,8 @@ impl AsyncRead for GuardedStream {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending if phase == HEADER => {
                 ready!(me.header.poll_deadline(cx));
-                // A connection that never said a word gets none either.
-                if me.header.bytes == 0 {
+                // A connection that never said a word gets none either, nor does one that speaks in frames.
+                if !me.header.has_begun || me.is_http2 {
                     return Poll::Ready(Ok(()));
                 }
                 me.refuse(Malformed::HeaderTimeout);
@@ -255,7 +270,7 @@ impl AsyncRead for GuardedStream {
 impl AsyncWrite for GuardedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
-        if me.phase.load(Ordering::Relaxed) != HEADER {
+        if me.is_http2 || me.phase.load(Ordering::Relaxed) != HEADER {
             return Pin::new(&mut me.inner).poll_write(cx, bytes);
         }
         // The header is not complete, so this is the engine's own refusal: ours goes out in its place.
@@ -274,7 +289,10 @@ impl AsyncWrite for GuardedStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        ready!(me.poll_refusal(cx))?;
+        if me.refusal.is_some() {
+            // An error here means that there is nobody left to say farewell to.
+            let _ = ready!(me.poll_farewell(cx));
+        }
         Pin::new(&mut me.inner).poll_shutdown(cx)
     }
 
@@ -283,7 +301,7 @@ impl AsyncWrite for GuardedStream {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.phase.load(Ordering::Relaxed) != HEADER {
+        if self.is_http2 || self.phase.load(Ordering::Relaxed) != HEADER {
             return Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, parts);
         }
         let all: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
@@ -298,10 +316,6 @@ impl AsyncWrite for GuardedStream {
 #[async_trait]
 impl Shutdown for GuardedStream {
     async fn shutdown(&mut self) {
-        if self.refusal.is_some() {
-            // Reads the rest of what is refused; `poll_read` ends it in time.
-            let _ = self.read(&mut [0]).await;
-        }
         Shutdown::shutdown(self.inner.as_mut()).await;
     }
 }
@@ -358,7 +372,7 @@ impl std::fmt::Debug for GuardedStream {
 }
 
 /// An answer as bytes, for where there is no session to write it with.
-fn raw(reply: &Reply) -> Bytes {
+fn raw(reply: &Reply, id: RequestId) -> Bytes {
     let status = http::StatusCode::from_u16(reply.status);
     let reason = status.ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
     let mut text = format!("HTTP/1.1 {} {reason}\r\n", reply.status);
@@ -367,7 +381,7 @@ fn raw(reply: &Reply) -> Bytes {
     }
     text.push_str(&format!(
         "{REQUEST_ID}: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
-        RequestId::new().as_str(),
+        id.as_str(),
         reply.body.len(),
         reply.body
     ));
@@ -376,6 +390,12 @@ fn raw(reply: &Reply) -> Bytes {
 
 /// A header with more fields than any limit has at least this many bytes.
 const MANY_FIELDS: usize = 1024;
+
+/// The engine reads so much at first, whatever the header's size.
+const FIRST_READS: usize = 16 * 1024;
+
+/// Bytes that an HTTP/2 connection begins with (RFC 9113 §3.4).
+const HTTP2_PREFACE: usize = 24;
 
 /// How long a refused client may take to read its answer.
 const LINGER: Duration = Duration::from_secs(1);

@@ -124,6 +124,8 @@ impl ProxyHttp for Gateway {
             let idle = self.limits.keepalive_timeout.as_secs();
             session.set_keepalive((!self.stopping.load(Ordering::Relaxed)).then_some(idle));
         }
+        // A client may close its half once it has asked, and still wants its answer.
+        session.set_abort_on_close(false);
         session.set_read_timeout(Some(self.limits.body_timeout));
         session.set_write_timeout(Some(WRITE_TIMEOUT));
         Ok(())
@@ -235,9 +237,8 @@ impl ProxyHttp for Gateway {
         let error_code = reply.as_ref().map_or(0, |reply| reply.status);
         let begun = session.response_written().is_some_and(|header| !header.status.is_informational());
         if let (Some(reply), false) = (reply, begun) {
-            session.set_keepalive(None);
             // A client that went away meanwhile does not want to know.
-            let _ = answer::write(session, &reply, ctx.request_id.as_str()).await;
+            let _ = answer::send_last(session, &reply, ctx.request_id.as_str()).await;
         }
         FailToProxy { error_code, can_reuse_downstream: false }
     }
@@ -385,7 +386,12 @@ impl Gateway {
 fn reply_to(error: &Error) -> Option<Reply> {
     let downstream_gone = matches!(
         error.etype(),
-        ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout
+        ErrorType::WriteError
+            | ErrorType::ReadError
+            | ErrorType::ConnectionClosed
+            | ErrorType::WriteTimedout
+            // Bytes behind the body, while the platform works: no answer is better than a false 400.
+            | ErrorType::ConnectError
     );
     match (error.esource(), error.etype()) {
         (_, kind) if *kind == TOO_LARGE => Some(Reply::malformed(Malformed::Body)),

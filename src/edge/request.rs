@@ -103,8 +103,8 @@ pub fn screen<'r>(
     if alias {
         screened.token = TokenField::Alias;
     }
-    // HTTP/2 has its authority elsewhere, HTTP/1.0 may do without (RFC 9112 §3.2).
-    if hosts > 1 || (hosts == 0 && wire.version == Version::HTTP_11) {
+    // HTTP/2 has its authority elsewhere. HTTP/1.0 could do without, but goes on as HTTP/1.1 (RFC 9112 §3.2).
+    if hosts > 1 || (hosts == 0 && wire.version != Version::HTTP_2) {
         return Err(Malformed::Host);
     }
     screened.body = read_framing(headers, wire)?;

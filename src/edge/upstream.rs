@@ -122,6 +122,7 @@ impl Upstream {
         } else {
             request.remove_header(&OTHER_CREDENTIAL);
         }
+        join_cookies(request)?;
         request.insert_header(REQUEST_ID, value_of(forwarded.request_id)?)?;
         if let Some(client) = &forwarded.client {
             request.insert_header("X-Forwarded-For", value_of(client)?)?;
@@ -144,6 +145,19 @@ impl Upstream {
         }
         Ok(peers)
     }
+}
+
+/// HTTP/2 may send cookies in several fields, HTTP/1 in one (RFC 9113 §8.2.3).
+fn join_cookies(request: &mut RequestHeader) -> Result<()> {
+    let mut cookies = request.headers.get_all(http::header::COOKIE).iter();
+    if let (Some(first), Some(second)) = (cookies.next(), cookies.next()) {
+        let rest = cookies.map(HeaderValue::as_bytes);
+        let all: Vec<&[u8]> = [first.as_bytes(), second.as_bytes()].into_iter().chain(rest).collect();
+        let joined = HeaderValue::from_bytes(&all.join(b"; ".as_slice()))
+            .map_err(|error| pingora::Error::because(pingora::ErrorType::InternalError, "cookies", error))?;
+        request.insert_header(http::header::COOKIE, joined)?;
+    }
+    Ok(())
 }
 
 fn value_of(text: &str) -> Result<HeaderValue> {

@@ -76,7 +76,12 @@ fn look(store: &Store, gate: &Gate, place: &mut Option<Place>) -> Result<(), Sto
         return Ok(());
     }
     place.asked_at = Instant::now();
-    if current_number(&place.connection)? != gate.number() {
+    let number = current_number(&place.connection)?;
+    if number < gate.number() {
+        // Somebody put an older store in place of this one; what it gives out now was given out before.
+        return Err(StoreError::Replaced);
+    }
+    if number > gate.number() {
         let connection = &mut place.connection;
         gate.update(|standing| read_changes(connection, standing.number(), standing))?;
     }

@@ -27,26 +27,38 @@ impl From<rusqlite::Error> for KeyConflict {
     }
 }
 
-/// Compares the ring with what is recorded, and records what is new.
-pub fn record(connection: &Connection, ring: &KeyRing, act: Act<'_>) -> Result<(), KeyConflict> {
+/// Compares the ring with what is recorded: is all of it?
+pub fn is_recorded(connection: &Connection, ring: &KeyRing) -> Result<bool, KeyConflict> {
+    let mut all = true;
     for key in ring.iter() {
-        let recorded: Option<[u8; 32]> = connection
-            .query_row("SELECT fingerprint FROM keys WHERE kid = ?1", [key.kid()], |row| row.get(0))
-            .optional()?;
-        match recorded {
+        match recorded(connection, key.kid())? {
             Some(fingerprint) if fingerprint == key.fingerprint().0 => {}
             Some(_) => return Err(KeyConflict::Differs(key.kid().to_owned())),
-            None => {
-                let number = next_number(connection)?;
-                connection.execute(
-                    "INSERT INTO keys (kid, fingerprint, recorded_at, number) VALUES (?1, ?2, ?3, ?4)",
-                    (key.kid(), key.fingerprint().0, act.now.0, number),
-                )?;
-                act.event(number, "key_add", key.kid(), None).write(connection)?;
-            }
+            None => all = false,
         }
     }
+    Ok(all)
+}
+
+/// Records what of the ring is not recorded yet.
+pub fn record(connection: &Connection, ring: &KeyRing, act: Act<'_>) -> Result<(), StoreError> {
+    for key in ring.iter() {
+        if recorded(connection, key.kid())?.is_some() {
+            continue;
+        }
+        let number = next_number(connection)?;
+        connection.execute(
+            "INSERT INTO keys (kid, fingerprint, recorded_at, number) VALUES (?1, ?2, ?3, ?4)",
+            (key.kid(), key.fingerprint().0, act.now.0, number),
+        )?;
+        act.event(number, "key_add", key.kid(), None).write(connection)?;
+    }
     Ok(())
+}
+
+fn recorded(connection: &Connection, kid: &str) -> Result<Option<[u8; 32]>, StoreError> {
+    let mut statement = connection.prepare("SELECT fingerprint FROM keys WHERE kid = ?1")?;
+    Ok(statement.query_row([kid], |row| row.get(0)).optional()?)
 }
 
 /// Has the store ever seen a key?
@@ -75,10 +87,12 @@ mod tests {
         let one = ring("k", b"0123456789abcdef0123456789abcdef");
         let other = ring("k", b"fedcba9876543210fedcba9876543210");
         assert_eq!(any_recorded(&connection), Ok(false));
+        assert_eq!(is_recorded(&connection, &one), Ok(false));
         assert_eq!(record(&connection, &one, act(0)), Ok(()));
         assert_eq!(record(&connection, &one, act(1)), Ok(()));
+        assert_eq!(is_recorded(&connection, &one), Ok(true));
         assert_eq!(any_recorded(&connection), Ok(true));
-        let conflict = record(&connection, &other, act(1));
+        let conflict = is_recorded(&connection, &other);
         assert_eq!(conflict, Err(KeyConflict::Differs("k".into())));
     }
 }

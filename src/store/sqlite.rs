@@ -150,12 +150,16 @@ impl Store {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let store = Self { path: path.to_owned(), file: identity(&file.metadata()?) };
         drop(file);
-        let mut connection = store.connect()?;
-        let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+        // Looked at before anything is set: what is not ours stays as it is.
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let application: i32 =
+            Connection::open_with_flags(path, flags)?
+                .query_row("PRAGMA application_id", [], |row| row.get(0))?;
         if application != APPLICATION_ID {
             let detail = format!("its application id is {application:#x}");
             return Err(StoreError::NotAStore(detail));
         }
+        let mut connection = store.connect()?;
         match schema_of(&connection)? {
             SCHEMA => {}
             found if found > SCHEMA => return Err(StoreError::Newer { found }),
@@ -235,6 +239,13 @@ pub fn read_changes(
     }
     standing.reached(current_number(&snapshot)?);
     Ok(())
+}
+
+/// The latest second that the store knows of: time was there once, whatever the clock says now.
+pub fn high_water(connection: &Connection) -> Result<UnixTime, StoreError> {
+    let latest = "SELECT max((SELECT coalesce(max(second), 0) FROM marks),
+                             (SELECT coalesce(max(at), 0) FROM audit))";
+    Ok(UnixTime(connection.query_row(latest, [], |row| row.get(0))?))
 }
 
 /// The number of the last transaction.

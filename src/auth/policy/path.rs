@@ -75,6 +75,11 @@ fn decode_strictly(text: &[u8], allowed: impl Fn(u8) -> bool) -> Option<Cow<'_, 
     Some(percent_encoding::percent_decode(text).into())
 }
 
+/// Too long to be read in all the ways that servers read it?
+pub(super) fn is_too_involved(path: &[u8]) -> bool {
+    path.len() > MAX_INVOLVED && !is_simple(path)
+}
+
 /// Could any server take this path for `root` or for something below it?
 ///
 /// Read as many servers read paths: decoded again and again, case folded, `\` as `/`, path parameters cut
@@ -89,7 +94,7 @@ pub(super) fn may_be_under(path: &[u8], root: &str) -> bool {
         if readings(&form).iter().any(|reading| is_under(reading.as_bytes(), root.as_bytes())) {
             return true;
         }
-        let decoded: Vec<u8> = percent_encoding::percent_decode(&form).collect();
+        let decoded: Vec<u8> = percent_encoding::percent_decode(&decode_u(&form)).collect();
         if decoded == form {
             return false;
         }
@@ -130,8 +135,12 @@ fn readings(path: &[u8]) -> Vec<String> {
         _ => segment.trim_end_matches(['.', ' ']),
     });
     let bare = map_segments(&folded, |segment| segment.split(';').next().unwrap_or_default());
-    let mut all = Vec::with_capacity(9);
-    for reading in [folded, trimmed, bare] {
+    let trimmed_bare = map_segments(&bare, |segment| match segment {
+        "." | ".." => segment,
+        _ => segment.trim_end_matches(['.', ' ']),
+    });
+    let mut all = Vec::with_capacity(12);
+    for reading in [folded, trimmed, bare, trimmed_bare] {
         all.push(resolve(&collapse(&reading)));
         all.push(collapse(&resolve(&reading)));
         all.push(reading);
@@ -161,6 +170,29 @@ fn resolve(path: &str) -> String {
     format!("/{}", kept.join("/"))
 }
 
+/// `%uXXXX`, which some servers decode; only letters of ASCII matter here.
+fn decode_u(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&byte, after)) = rest.split_first() {
+        let code = after.strip_prefix(b"u").or_else(|| after.strip_prefix(b"U")).and_then(|digits| {
+            let text = std::str::from_utf8(digits.get(..4)?).ok()?;
+            u8::from_str_radix(text.strip_prefix("00")?, 16).ok()
+        });
+        match code {
+            Some(code) if byte == b'%' && code.is_ascii() => {
+                out.push(code);
+                rest = after.get(5..).unwrap_or_default();
+            }
+            _ => {
+                out.push(byte);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
 /// `/`, `.` and `\` where they are written in two bytes, which a careless decoder accepts.
 fn without_overlong(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
@@ -187,6 +219,9 @@ fn without_overlong(path: &[u8]) -> Vec<u8> {
         };
     }
 }
+
+/// A path of more bytes than this, with anything to decode in it, is refused.
+const MAX_INVOLVED: usize = 4096;
 
 /// More layers of percent-encoding than any honest client writes.
 const MAX_DECODINGS: usize = 5;

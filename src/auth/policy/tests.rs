@@ -102,6 +102,9 @@ fn what_any_server_could_take_for_the_subtree_stays_here() {
         "/ds-api/user-to%E2%84%AAen",
         "/ds-api/%EF%BD%95ser-token",
         "/%2525252525252525",
+        "/ds-api./;x/user-token",
+        "/ds-api/%u0075ser-token",
+        "/ds-api/%25u0075ser-token",
     ] {
         let found = route("GET", target);
         assert!(found == "subtree" || found.starts_with("endpoint of "), "{target}: {found}");
@@ -143,6 +146,13 @@ fn only_a_canonical_path_is_public() {
     ] {
         assert_eq!(route("GET", mutation), "protected", "{mutation}");
     }
+}
+
+#[test]
+fn a_long_path_must_be_a_simple_one() {
+    let long = format!("/{}", "a".repeat(8000));
+    assert_eq!(route("GET", &long), "protected");
+    assert_eq!(route("GET", &format!("{long}%20b")), "TooInvolved");
 }
 
 #[test]
