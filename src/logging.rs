@@ -227,7 +227,9 @@ fn write(entries: &Receiver<Entry>) {
     while let Ok(first) = entries.recv() {
         pending.clear();
         let mut flushed = Vec::new();
-        for entry in std::iter::once(first).chain(entries.try_iter().take(256)) {
+        // A moment for more to come: one write for many lines, and one waking.
+        thread::sleep(GATHER);
+        for entry in std::iter::once(first).chain(entries.try_iter().take(QUEUE)) {
             match entry {
                 Entry::Line(line) => pending.push_str(&line),
                 Entry::Flush(done) => flushed.push(done),
@@ -281,6 +283,9 @@ fn redact_text(text: &str) -> String {
     shown.push_str(rest);
     shown
 }
+
+/// How long a line waits for company.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Lines that may wait for a slow reader.
 const QUEUE: usize = 8192;

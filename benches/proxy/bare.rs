@@ -26,7 +26,13 @@ pub async fn start(platform: SocketAddr) -> Result<Server> {
 
 /// Serves until killed.
 pub fn serve(listen: &str, platform: SocketAddr) -> Result<()> {
-    let conf = ServerConf { threads: 1, work_stealing: false, ..ServerConf::default() };
+    // As the gateway's.
+    let conf = ServerConf {
+        threads: 1,
+        work_stealing: false,
+        upstream_keepalive_pool_size: 1024,
+        ..ServerConf::default()
+    };
     let mut server = pingora::server::Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let mut service = http_proxy_service(

@@ -57,8 +57,13 @@ impl Gateway {
         self.launch(&[]).await
     }
 
-    /// The access log goes to a real file, which need not grow with the rounds.
-    pub fn truncate_log(&self) -> Result<()> {
+    /// Waits until the log, a real file, has a line for each of `requests`, then empties it: a dropped line costs nothing.
+    pub async fn take_access_lines(&self, requests: usize) -> Result<()> {
+        process::until("the access log has every request", async || {
+            let log = fs::read_to_string(self.log()).unwrap_or_default();
+            log.matches(r#""message":"access""#).count() == requests
+        })
+        .await?;
         Ok(OpenOptions::new().write(true).open(self.log())?.set_len(0)?)
     }
 

@@ -54,6 +54,12 @@ fn main() -> Result<()> {
 }
 
 async fn bench(rounds: usize, requests: usize) -> Result<()> {
+    // Never asleep, so that no proxy pays for waking its clients or its platform: how often it would depends on its speed.
+    tokio::spawn(async {
+        loop {
+            tokio::task::yield_now().await;
+        }
+    });
     let folder = tempfile::tempdir()?;
     let platform = Platform::start().await?;
     let at = platform.address();
@@ -83,6 +89,8 @@ async fn bench(rounds: usize, requests: usize) -> Result<()> {
     for case in &cases {
         case.sample(&platform, requests).await?; // warms up
     }
+    let each = requests + load::CONNECTIONS;
+    logging.take_access_lines(each).await?;
     let mut report = Report::new(&cases)?;
     for round in 1..=rounds {
         // Every other round backwards, so that drift within a round falls on all alike.
@@ -93,7 +101,7 @@ async fn bench(rounds: usize, requests: usize) -> Result<()> {
         for (index, case) in order {
             report.add(round, index, case.sample(&platform, requests).await?)?;
         }
-        logging.truncate_log()?;
+        logging.take_access_lines(each).await?;
         eprintln!("round {round} of {rounds}");
     }
     report.finish(&AtRest { starts, resident_mb, resident_after_mb: quiet_server.process.resident_mb()? })

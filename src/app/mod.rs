@@ -258,7 +258,15 @@ fn front(
 /// The operator's certificate, or one that signs itself where a TLS listener needs one.
 fn certificate(settings: &config::Server) -> Result<Option<CertifiedKey>, StartError> {
     match &settings.certificate {
-        Some(pair) => Ok(Some(pair.clone())),
+        Some(pair) => {
+            let left = not_after(pair).unwrap_or(i64::MAX).saturating_sub_unsigned(wall().0);
+            if left < 0 {
+                log::warn!("server.certificate has ended: clients that check it will not connect");
+            } else if left < 30 * 24 * 3600 {
+                log::warn!("server.certificate ends in {} days", left / (24 * 3600));
+            }
+            Ok(Some(pair.clone()))
+        }
         None if settings.https.is_empty() => Ok(None),
         None => {
             let pair = self_signed(&settings.state_dir, &settings.https);

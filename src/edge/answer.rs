@@ -27,6 +27,12 @@ pub async fn send(
 ) -> Result<()> {
     session.set_close_on_response_before_downstream_finish(false);
     session.set_total_drain_timeout(Some(DRAIN_TIME));
+    if session.is_http2() && body != Body::Absent {
+        // Streams do not get in each other's way, but an end without the body read would lose the answer.
+        write(session, reply, request_id).await?;
+        drain(session, u64::MAX, Instant::now() + DRAIN_TIME).await;
+        return Ok(());
+    }
     // A client that waits for `100 Continue` may send its body after the answer or never: the two cannot
     // be told apart, so the connection ends (RFC 9110 §10.1.1).
     let is_small = match body {

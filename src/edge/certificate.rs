@@ -28,12 +28,16 @@ pub fn self_signed(state_dir: &Path, addresses: &[SocketAddr]) -> io::Result<Cer
     {
         return Ok(pair);
     }
-    fs::create_dir_all(&folder)?;
+    let named = |error: io::Error| {
+        let text = format!("{}: cannot make a self-signed certificate: {error}", folder.display());
+        io::Error::new(error.kind(), text)
+    };
+    fs::create_dir_all(&folder).map_err(named)?;
     let pair = make(addresses).map_err(io::Error::other)?;
     let leaf = pair.chain.first().map(|leaf| leaf.to_pem()).transpose().map_err(io::Error::other)?;
     let private = pair.key.private_key_to_pem_pkcs8().map_err(io::Error::other)?;
-    write(&key, &private)?;
-    write(&certificate, &leaf.unwrap_or_default())?;
+    write(&key, &private).map_err(named)?;
+    write(&certificate, &leaf.unwrap_or_default()).map_err(named)?;
     log::info!("made a self-signed certificate, {}", certificate.display());
     Ok(pair)
 }

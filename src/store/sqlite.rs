@@ -76,7 +76,7 @@ impl From<rusqlite::Error> for StoreError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::NotAStore(error.to_string()),
-            Some(ErrorCode::PermissionDenied) => Self::NotPermitted(error.to_string()),
+            Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => Self::NotPermitted(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }
@@ -152,9 +152,14 @@ impl Store {
         drop(file);
         // Looked at before anything is set: what is not ours stays as it is.
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let application: i32 =
-            Connection::open_with_flags(path, flags)?
-                .query_row("PRAGMA application_id", [], |row| row.get(0))?;
+        let reader = Connection::open_with_flags(path, flags)?;
+        let application: i32 = reader.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+        let is_blank = "SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)";
+        if application == 0 && reader.query_row(is_blank, [], |row| row.get(0))? {
+            // A creation that did not come far, on a full disk for instance.
+            return Err(StoreError::Missing);
+        }
+        drop(reader);
         if application != APPLICATION_ID {
             let detail = format!("its application id is {application:#x}");
             return Err(StoreError::NotAStore(detail));
@@ -337,7 +342,7 @@ fn migrate(connection: &Connection, found: u32) -> Result<(), StoreError> {
 
 fn quick_check(connection: &Connection) -> Result<(), StoreError> {
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if verdict == "ok" { Ok(()) } else { Err(StoreError::NotAStore(verdict)) }
+    if verdict == "ok" { Ok(()) } else { Err(StoreError::NotAStore(verdict.replace('\n', "; "))) }
 }
 
 /// `DSGW`, so that `file` and we can tell the store from any other SQLite file.
