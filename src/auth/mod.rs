@@ -2,7 +2,7 @@
 //! What it needs to know of the world comes in as an argument.
 //!
 //! In the order of its arrows: [`time`], [`secret`], [`name`], [`identity`], [`password`], [`keys`],
-//! [`fields`], [`denial`], [`token`], [`revocation`], [`policy`], [`gate`], [`endpoint`], [`reply`].
+//! [`fields`], [`denial`], [`token`], [`token_set`], [`revocation`], [`policy`], [`gate`], [`endpoint`], [`reply`].
 
 pub mod denial;
 pub mod endpoint;
@@ -19,3 +19,4 @@ pub mod revocation;
 pub mod secret;
 pub mod time;
 pub mod token;
+pub mod token_set;

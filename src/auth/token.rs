@@ -22,7 +22,7 @@ use super::time::UnixTime;
 
 /// Names a token in logs, the store and the command line, and is no secret: the first 16 bytes of SHA-256
 /// over `header.payload` as received, written as 32 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenId(pub [u8; 16]);
 
 impl TokenId {
