@@ -2,8 +2,9 @@
 //! What it needs to know of the world comes in as an argument.
 //!
 //! In the order of its arrows: [`time`], [`secret`], [`name`], [`identity`], [`password`], [`keys`],
-//! [`fields`], [`denial`], [`token`], [`token_set`], [`revocation`], [`policy`], [`gate`], [`endpoint`], [`reply`].
+//! [`fields`], [`denial`], [`token`], [`token_set`], [`revocation`], [`cache`], [`policy`], [`gate`], [`endpoint`], [`reply`].
 
+pub mod cache;
 pub mod denial;
 pub mod endpoint;
 pub mod fields;
@@ -11,6 +12,7 @@ pub mod gate;
 mod hmac;
 pub mod identity;
 pub mod keys;
+pub mod lane;
 pub mod name;
 pub mod password;
 pub mod policy;

@@ -1,6 +1,8 @@
 //! Counters that no two cores share: one lane of cells a thread, summed when somebody asks.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::auth::lane;
 
 /// `N` cells, in as many lanes as there are threads. Copies are the same cells.
 #[derive(Clone, Copy)]
@@ -22,7 +24,7 @@ impl<const N: usize> Cells<N> {
 
     /// Adds to this thread's cell. Wraps, so that a lane that only ever subtracts still sums up.
     pub(super) fn add(&self, cell: usize, by: u64) {
-        let lane = LANE.with(|lane| *lane);
+        let lane = lane::of_this_thread() % LANES;
         if let Some(cell) = self.lanes.get(lane).and_then(|Lane(cells)| cells.get(cell)) {
             cell.fetch_add(by, Ordering::Relaxed);
         }
@@ -37,9 +39,3 @@ impl<const N: usize> Cells<N> {
 
 /// More lanes than worker threads on most machines; past that two threads share one, which stays correct.
 const LANES: usize = 64;
-
-// Which lane a thread writes to. A process-wide count is the one thing that threads must share for it.
-static NEXT_LANE: AtomicUsize = AtomicUsize::new(0);
-thread_local! {
-    static LANE: usize = NEXT_LANE.fetch_add(1, Ordering::Relaxed) % LANES;
-}
