@@ -14,6 +14,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::lane;
+use super::names::fold;
 use super::token::Verified;
 
 /// How much is kept, over all threads.
@@ -201,16 +202,12 @@ struct TailHasher(u64);
 
 impl Hasher for TailHasher {
     fn write(&mut self, bytes: &[u8]) {
-        let mix = |state: u64, part: u64| {
-            let wide = u128::from(state ^ part) * u128::from(MULTIPLIER);
-            (wide as u64) ^ ((wide >> 64) as u64)
-        };
         match bytes.last_chunk::<16>() {
             Some(tail) => {
                 let wide = u128::from_le_bytes(*tail);
-                self.0 = mix(mix(self.0, wide as u64), (wide >> 64) as u64);
+                self.0 = fold(fold(self.0, wide as u64), (wide >> 64) as u64);
             }
-            None => bytes.iter().for_each(|byte| self.0 = mix(self.0, u64::from(*byte))),
+            None => bytes.iter().for_each(|byte| self.0 = fold(self.0, u64::from(*byte))),
         }
     }
 
@@ -221,9 +218,6 @@ impl Hasher for TailHasher {
         self.0
     }
 }
-
-/// The golden ratio in 64 bits, as in Fibonacci hashing.
-const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[cfg(test)]
 mod tests {
@@ -248,6 +242,7 @@ mod tests {
             expires_at: UnixTime(number + 1),
             not_before: None,
             key: Fingerprint([0; 32]),
+            generation: 0,
         })
     }
 

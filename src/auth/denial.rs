@@ -36,15 +36,23 @@ pub enum Denial {
     TokenForeign,
     /// A foreign token of a user that the store does not know.
     UserUnknown,
-    /// Covered by a mark on its user, its organization or everybody.
-    Revoked,
+    /// Revoked by itself.
+    RevokedToken,
+    /// Covered by a mark on its user: revoked, changed, disabled or removed.
+    RevokedUser,
+    /// Covered by a mark on its organization.
+    RevokedOrganization,
+    /// Covered by the mark on everybody.
+    RevokedEverybody,
+    /// Signed with a key that was revoked.
+    RevokedKey,
     /// The store has not been read for longer than `store.max_staleness`.
     StateStale,
 }
 
 impl Denial {
     /// Every reason, for metrics that are there before the first event.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::TokenMissing,
         Self::TokenRepeated,
         Self::TokenAlias,
@@ -61,9 +69,25 @@ impl Denial {
         Self::TokenLifetime,
         Self::TokenForeign,
         Self::UserUnknown,
-        Self::Revoked,
+        Self::RevokedToken,
+        Self::RevokedUser,
+        Self::RevokedOrganization,
+        Self::RevokedEverybody,
+        Self::RevokedKey,
         Self::StateStale,
     ];
+
+    /// Did the token hold once, and was it ended before its time?
+    pub const fn is_revocation(self) -> bool {
+        matches!(
+            self,
+            Self::RevokedToken
+                | Self::RevokedUser
+                | Self::RevokedOrganization
+                | Self::RevokedEverybody
+                | Self::RevokedKey
+        )
+    }
 
     /// The reason as log and metrics name it.
     pub const fn as_str(self) -> &'static str {
@@ -84,7 +108,11 @@ impl Denial {
             Self::TokenLifetime => "token_lifetime",
             Self::TokenForeign => "token_foreign",
             Self::UserUnknown => "user_unknown",
-            Self::Revoked => "revoked",
+            Self::RevokedToken => "revoked_token",
+            Self::RevokedUser => "revoked_user",
+            Self::RevokedOrganization => "revoked_organization",
+            Self::RevokedEverybody => "revoked_everybody",
+            Self::RevokedKey => "revoked_key",
             Self::StateStale => "state_stale",
         }
     }

@@ -4,18 +4,20 @@
 //! happened. Nothing here waits, reads a clock or touches anything but memory.
 
 use core::time::Duration;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use super::cache::Cache;
 use super::denial::Denial;
 use super::identity::Identity;
 use super::keys::KeyRing;
 use super::policy::PublicPass;
 use super::revocation::{Mark, Standing, Subject};
 use super::time::UnixTime;
-use super::token::{self, TokenId, TokenRules};
+use super::token::{self, TokenId, TokenRules, Verified};
 
 /// The two clocks of one reading: what the world calls now, and how long this process has run.
 #[derive(Clone, Copy, Debug)]
@@ -42,25 +44,23 @@ pub enum TokenField<'r> {
 /// Proof that a request carried a token that holds at this moment.
 #[derive(Debug)]
 pub struct Permit {
-    id: TokenId,
-    identity: Identity,
-    expires_at: UnixTime,
+    verified: Arc<Verified>,
 }
 
 impl Permit {
     /// The token's name.
-    pub const fn id(&self) -> TokenId {
-        self.id
+    pub fn id(&self) -> TokenId {
+        self.verified.id
     }
 
     /// Who the token speaks for.
-    pub const fn identity(&self) -> &Identity {
-        &self.identity
+    pub fn identity(&self) -> &Identity {
+        &self.verified.identity
     }
 
     /// The first second at which the token no longer holds.
-    pub const fn expires_at(&self) -> UnixTime {
-        self.expires_at
+    pub fn expires_at(&self) -> UnixTime {
+        self.verified.expires_at
     }
 }
 
@@ -98,8 +98,8 @@ pub enum Check {
     Expiry,
     /// `iat` and `nbf` lie behind.
     Start,
-    /// No mark on its user, its organization or everybody came after it.
-    Marks,
+    /// Neither it nor its key was revoked, and no mark on its user, its organization or everybody came after it.
+    Revocation,
     /// A foreign token's user is known here.
     User,
 }
@@ -118,7 +118,7 @@ impl Check {
         Self::Lifetime,
         Self::Expiry,
         Self::Start,
-        Self::Marks,
+        Self::Revocation,
         Self::User,
     ];
 
@@ -136,7 +136,7 @@ impl Check {
             Self::Lifetime => "lifetime",
             Self::Expiry => "expiry",
             Self::Start => "start",
-            Self::Marks => "marks",
+            Self::Revocation => "revocation",
             Self::User => "user",
         }
     }
@@ -159,7 +159,11 @@ impl Check {
             Denial::TokenLifetime => Self::Lifetime,
             Denial::TokenExpired => Self::Expiry,
             Denial::TokenNotYetValid => Self::Start,
-            Denial::Revoked => Self::Marks,
+            Denial::RevokedToken
+            | Denial::RevokedUser
+            | Denial::RevokedOrganization
+            | Denial::RevokedEverybody
+            | Denial::RevokedKey => Self::Revocation,
             Denial::UserUnknown => Self::User,
         };
         (check, denial)
@@ -182,6 +186,7 @@ pub struct Gate {
     keys: KeyRing,
     rules: TokenRules,
     max_staleness: Duration,
+    cache: Cache,
     standing: ArcSwap<Standing>,
     updating: Mutex<()>,
     /// Uptime in milliseconds at the last successful read of the store.
@@ -199,6 +204,7 @@ impl Gate {
     pub fn new(
         keys: KeyRing,
         rules: TokenRules,
+        cache: Cache,
         max_staleness: Duration,
         standing: Standing,
         uptime: Duration,
@@ -207,6 +213,7 @@ impl Gate {
             keys,
             rules,
             max_staleness,
+            cache,
             standing: ArcSwap::from_pointee(standing),
             updating: Mutex::new(()),
             read_at: AtomicU64::new(0),
@@ -217,27 +224,39 @@ impl Gate {
 
     /// May a request with these `user-token` fields pass at this moment?
     pub fn admit(&self, field: TokenField<'_>, moment: Moment) -> Result<Permit, Denial> {
-        let token = match field {
-            TokenField::Absent => return Err(Denial::TokenMissing),
-            TokenField::Several => return Err(Denial::TokenRepeated),
-            TokenField::Alias => return Err(Denial::TokenAlias),
-            TokenField::One(b"") => return Err(Denial::TokenEmpty),
-            // Two fields that something in front of us joined (RFC 9110 §5.3).
-            TokenField::One(token) if token.contains(&b',') => return Err(Denial::TokenRepeated),
-            TokenField::One(token) => token,
-        };
-        self.inspect(token, moment)
+        match field {
+            TokenField::Absent => Err(Denial::TokenMissing),
+            TokenField::Several => Err(Denial::TokenRepeated),
+            TokenField::Alias => Err(Denial::TokenAlias),
+            TokenField::One(b"") => Err(Denial::TokenEmpty),
+            TokenField::One(token) => match self.inspect(token, moment) {
+                // Two fields that something in front of us joined (RFC 9110 §5.3).
+                Err(Denial::TokenMalformed) if token.contains(&b',') => Err(Denial::TokenRepeated),
+                verdict => verdict,
+            },
+        }
     }
 
-    /// Does this token hold at this moment?
+    /// Does this token hold at this moment? Its times and all revocations are asked each time; only what
+    /// never changes comes from the cache.
     pub fn inspect(&self, token: &[u8], moment: Moment) -> Result<Permit, Denial> {
         if self.is_stale(moment.uptime) {
             return Err(Denial::StateStale);
         }
-        let verified = token::verify(token, &self.keys, &self.rules)?;
+        let verified = self.verify(token)?;
         verified.check_time(moment.now, &self.rules)?;
         self.standing.load().check(&verified, &self.rules)?;
-        Ok(Permit { id: verified.id, identity: verified.identity, expires_at: verified.expires_at })
+        Ok(Permit { verified })
+    }
+
+    fn verify(&self, token: &[u8]) -> Result<Arc<Verified>, Denial> {
+        let found = self.cache.find(token);
+        if let Some(verified) = found.filter(|found| found.generation == self.keys.generation()) {
+            return Ok(verified);
+        }
+        let verified = Arc::new(token::verify(token, &self.keys, &self.rules)?);
+        self.cache.keep(token, &verified);
+        Ok(verified)
     }
 
     /// The same question, and the answer check by check: for whoever asks why.
@@ -277,19 +296,24 @@ impl Gate {
         Ok(())
     }
 
+    /// The same, for a change that cannot fail.
+    pub fn apply<T>(&self, change: impl FnOnce(&mut Standing) -> T) -> T {
+        let _one_at_a_time = self.updating.lock();
+        let mut standing = Standing::clone(&self.standing.load());
+        let value = change(&mut standing);
+        self.standing.store(standing.into());
+        value
+    }
+
     /// Takes in marks that were read beside the feed, ahead of it: they unite, so it may read them again.
     pub fn raise(&self, marks: &[(Subject, Mark)]) {
         let standing = self.standing.load();
         if marks.iter().all(|(subject, mark)| standing.includes(subject, *mark)) {
             return;
         }
-        let raised = self.update(|standing| {
+        self.apply(|standing| {
             marks.iter().for_each(|(subject, mark)| standing.raise(subject.clone(), *mark));
-            Ok::<(), std::convert::Infallible>(())
         });
-        match raised {
-            Ok(()) => {}
-        }
     }
 
     /// The last store transaction that is in force here.
@@ -297,9 +321,14 @@ impl Gate {
         self.standing.load().number()
     }
 
-    /// How many users the gate knows.
-    pub fn users(&self) -> usize {
-        self.standing.load().users()
+    /// All that was read from the store, as of now.
+    pub fn standing(&self) -> Arc<Standing> {
+        self.standing.load_full()
+    }
+
+    /// Verified identities.
+    pub const fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     /// The ring, for minting.
@@ -316,12 +345,18 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::cache::CacheLimits;
     use crate::auth::keys::{Algorithm, Key};
     use crate::auth::name::Name;
+    use crate::auth::revocation::Account;
     use crate::auth::secret::Secret;
     use crate::auth::token::{UnknownUsers, mint};
 
     const NOW: UnixTime = UnixTime(1_700_000_000);
+
+    fn cache() -> Cache {
+        Cache::new(CacheLimits { entries: 100, bytes: 1 << 20 }, 1, 0)
+    }
 
     fn gate() -> Gate {
         let secret = Secret::new(b"0123456789abcdef0123456789abcdef".to_vec());
@@ -334,7 +369,7 @@ mod tests {
             unknown_users: UnknownUsers::Refuse,
         };
         let ring = KeyRing::new(vec![key]).unwrap();
-        Gate::new(ring, rules, Duration::from_secs(300), Standing::default(), Duration::ZERO)
+        Gate::new(ring, rules, cache(), Duration::from_secs(300), Standing::default(), Duration::ZERO)
     }
 
     fn at(uptime: u64) -> Moment {
@@ -390,9 +425,9 @@ mod tests {
             (false, 1_580_170_000, Some(Denial::TokenKey)),
         ] {
             let mut standing = Standing::default();
-            standing.know("myUser".into());
+            standing.know("myUser".into(), Account::Enabled);
             let ring = KeyRing::new(vec![key(foreign)]).unwrap();
-            let gate = Gate::new(ring, *gate().rules(), Duration::MAX, standing, Duration::ZERO);
+            let gate = Gate::new(ring, *gate().rules(), cache(), Duration::MAX, standing, Duration::ZERO);
             let moment = Moment { now: UnixTime(now), uptime: Duration::ZERO };
             let verdict = gate.admit(TokenField::One(token.as_bytes()), moment);
             assert_eq!(verdict.as_ref().err(), expected.as_ref(), "{foreign} {now}");
@@ -442,7 +477,7 @@ mod tests {
             Ok::<(), ()>(())
         });
         assert_eq!(update, Ok(()));
-        assert_eq!(gate.admit(field, at(0)).err(), Some(Denial::Revoked));
+        assert_eq!(gate.admit(field, at(0)).err(), Some(Denial::RevokedUser));
         assert_eq!(gate.number(), 6);
     }
 }

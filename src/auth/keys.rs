@@ -4,6 +4,7 @@
 //! [`Fingerprint`], never by its bytes.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use sha2::{Digest, Sha256};
@@ -212,6 +213,7 @@ impl fmt::Debug for Key {
 pub struct KeyRing {
     signer: Key,
     others: Vec<Key>,
+    generation: u64,
 }
 
 impl KeyRing {
@@ -219,7 +221,8 @@ impl KeyRing {
     pub fn new(keys: Vec<Key>) -> Result<Self, KeyError> {
         let mut keys = keys.into_iter();
         let signer = keys.next().ok_or(KeyError::EmptyRing)?;
-        let mut ring = Self { signer, others: Vec::new() };
+        let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
+        let mut ring = Self { signer, others: Vec::new(), generation };
         for key in keys {
             if ring.by_kid(key.kid()).is_some() {
                 return Err(KeyError::RepeatedKid);
@@ -234,6 +237,11 @@ impl KeyRing {
         &self.signer
     }
 
+    /// Tells this ring from every other of the process: what one verified says nothing under another.
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// The key of that name.
     pub fn by_kid(&self, kid: &str) -> Option<&Key> {
         self.iter().find(|key| key.kid() == kid)
@@ -244,6 +252,8 @@ impl KeyRing {
         std::iter::once(&self.signer).chain(&self.others)
     }
 }
+
+static GENERATIONS: AtomicU64 = AtomicU64::new(0);
 
 #[cfg(test)]
 mod tests {

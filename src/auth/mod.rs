@@ -2,7 +2,7 @@
 //! What it needs to know of the world comes in as an argument.
 //!
 //! In the order of its arrows: [`time`], [`secret`], [`name`], [`identity`], [`password`], [`keys`],
-//! [`fields`], [`denial`], [`token`], [`token_set`], [`revocation`], [`cache`], [`policy`], [`gate`], [`endpoint`], [`reply`].
+//! [`fields`], [`denial`], [`token`], [`names`], [`token_set`], [`revocation`], [`cache`], [`policy`], [`gate`], [`endpoint`], [`reply`].
 
 pub mod cache;
 pub mod denial;
@@ -14,6 +14,7 @@ pub mod identity;
 pub mod keys;
 pub mod lane;
 pub mod name;
+pub mod names;
 pub mod password;
 pub mod policy;
 pub mod reply;

@@ -4,12 +4,15 @@
 //! number of the transaction that set it and the second in which it was set, and both only grow: there is
 //! no un-revoke.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::denial::Denial;
 use super::identity::Identity;
+use super::keys::Fingerprint;
+use super::names::Names;
 use super::time::UnixTime;
-use super::token::{Origin, TokenRules, UnknownUsers, Verified};
+use super::token::{Origin, TokenId, TokenRules, UnknownUsers, Verified};
+use super::token_set::{Keep, TokenSet};
 
 /// The line between the tokens that a revocation ends and those that came after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,28 +60,56 @@ pub enum Subject {
     Organization(Box<str>),
 }
 
-/// Marks and users as last read from the store: all that the gate knows beyond the token itself.
+/// Marks, revoked tokens and keys, and users, as last read from the store: all that the gate knows beyond the
+/// token itself. Cheap to copy, whatever its size.
 #[derive(Clone, Debug, Default)]
 pub struct Standing {
     everybody: Mark,
-    users: HashMap<Box<str>, Mark>,
-    organizations: HashMap<Box<str>, Mark>,
-    known: HashSet<Box<str>>,
+    users: Names<Mark>,
+    organizations: Names<Mark>,
+    tokens: TokenSet,
+    keys: HashSet<Fingerprint>,
+    known: Names<Account>,
     number: u64,
+}
+
+/// What the store says of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// May have tokens.
+    Enabled,
+    /// May not, until it is enabled.
+    Disabled,
+}
+
+/// How much a standing holds, by kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Tokens revoked one by one.
+    pub tokens: usize,
+    /// Marks on users.
+    pub users: usize,
+    /// Marks on organizations.
+    pub organizations: usize,
+    /// Keys revoked.
+    pub keys: usize,
 }
 
 impl Standing {
     /// Takes a mark in. Marks unite: reading one twice, late or out of order changes nothing.
     pub fn raise(&mut self, subject: Subject, mark: Mark) {
-        match subject {
-            Subject::Everybody => self.everybody.unite(mark),
-            Subject::Organization(name) => self.organizations.entry(name).or_default().unite(mark),
+        let have = match subject {
+            Subject::Everybody => Some(&mut self.everybody),
+            Subject::Organization(name) => self.organizations.entry(name),
             Subject::User(name) => {
                 if mark.closed {
                     self.known.remove(&name);
                 }
-                self.users.entry(name).or_default().unite(mark);
+                self.users.entry(name)
             }
+        };
+        if let Some(have) = have {
+            have.unite(mark);
         }
     }
 
@@ -96,9 +127,24 @@ impl Standing {
         })
     }
 
-    /// Takes in that the store has an enabled user of that name.
-    pub fn know(&mut self, user: Box<str>) {
-        self.known.insert(user);
+    /// Takes in tokens that were revoked one by one.
+    pub fn revoke_tokens(&mut self, tokens: impl IntoIterator<Item = (TokenId, Keep)>) {
+        self.tokens.extend(tokens);
+    }
+
+    /// Takes in a key that was revoked: it verifies nothing ever again.
+    pub fn revoke_key(&mut self, key: Fingerprint) {
+        self.keys.insert(key);
+    }
+
+    /// Is that key revoked?
+    pub fn is_key_revoked(&self, key: Fingerprint) -> bool {
+        self.keys.contains(&key)
+    }
+
+    /// Takes in that the store has a user of that name, after the marks of the same reading.
+    pub fn know(&mut self, user: Box<str>, account: Account) {
+        self.known.insert(user, account);
     }
 
     /// Takes in that all up to transaction `number` has been read.
@@ -106,30 +152,59 @@ impl Standing {
         self.number = self.number.max(number);
     }
 
+    /// Forgets what no token can ask about any more: revoked tokens that have expired, and marks that lie
+    /// `memory` seconds back, but for a disabled user's. What is returned is to be dropped away from the readers.
+    pub fn forget(&mut self, now: UnixTime, memory: u64) -> TokenSet {
+        let old = |mark: &Mark| mark.second < now.minus(memory);
+        let known = &self.known;
+        let disabled = |name: &str| known.get(name) == Some(&Account::Disabled);
+        self.users.retain(|name, mark| !old(mark) || (mark.closed && disabled(name)));
+        self.organizations.retain(|_, mark| !old(mark));
+        self.tokens.expire(now)
+    }
+
     /// The last transaction that this standing includes.
     pub const fn number(&self) -> u64 {
         self.number
     }
 
-    /// How many users are known.
+    /// How many users are enabled.
     pub fn users(&self) -> usize {
-        self.known.len()
+        self.known.values().filter(|account| **account == Account::Enabled).count()
+    }
+
+    /// How much it holds.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            tokens: self.tokens.len(),
+            users: self.users.len(),
+            organizations: self.organizations.len(),
+            keys: self.keys.len(),
+        }
     }
 
     /// May a token with a valid signature pass?
     pub fn check(&self, token: &Verified, rules: &TokenRules) -> Result<(), Denial> {
         let Identity { user, organization, .. } = &token.identity;
-        let marks = [
-            Some(&self.everybody),
-            self.users.get(user.as_str()),
-            self.organizations.get(organization.as_str()),
-        ];
-        if marks.into_iter().flatten().any(|mark| mark.covers(token, rules)) {
-            return Err(Denial::Revoked);
+        let covered = |mark: Option<&Mark>| mark.is_some_and(|mark| mark.covers(token, rules));
+        if !self.keys.is_empty() && self.keys.contains(&token.key) {
+            return Err(Denial::RevokedKey);
+        }
+        if covered(Some(&self.everybody)) {
+            return Err(Denial::RevokedEverybody);
+        }
+        if covered(self.organizations.get(organization.as_str())) {
+            return Err(Denial::RevokedOrganization);
+        }
+        if covered(self.users.get(user.as_str())) {
+            return Err(Denial::RevokedUser);
+        }
+        if self.tokens.contains(token.id, token.expires_at) {
+            return Err(Denial::RevokedToken);
         }
         if token.origin == Origin::Foreign
             && rules.unknown_users == UnknownUsers::Refuse
-            && !self.known.contains(user.as_str())
+            && self.known.get(user.as_str()) != Some(&Account::Enabled)
         {
             return Err(Denial::UserUnknown);
         }
@@ -140,9 +215,7 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::keys::Fingerprint;
     use crate::auth::name::Name;
-    use crate::auth::token::TokenId;
     use proptest::prelude::*;
 
     const RULES: TokenRules = TokenRules {
@@ -166,6 +239,7 @@ mod tests {
             expires_at: UnixTime(iat + 86_400),
             not_before: None,
             key: Fingerprint([0; 32]),
+            generation: 0,
         }
     }
 
@@ -178,14 +252,14 @@ mod tests {
         for subject in [Subject::Everybody, Subject::User("anna".into()), Subject::Organization("org".into())]
         {
             let mut standing = Standing::default();
-            standing.know("anna".into());
+            standing.know("anna".into(), Account::Enabled);
             standing.raise(subject.clone(), mark(10, 1000, false));
             for (origin, iat, expected) in [
-                (Origin::Ours { number: 9 }, 1000, Err(Denial::Revoked)),
-                (Origin::Ours { number: 9 }, 2000, Err(Denial::Revoked)),
-                (Origin::Ours { number: 11 }, 999, Err(Denial::Revoked)),
+                (Origin::Ours { number: 9 }, 1000, Err(denial)),
+                (Origin::Ours { number: 9 }, 2000, Err(denial)),
+                (Origin::Ours { number: 11 }, 999, Err(denial)),
                 (Origin::Ours { number: 11 }, 1000, Ok(())),
-                (Origin::Foreign, 1005, Err(Denial::Revoked)),
+                (Origin::Foreign, 1005, Err(denial)),
                 (Origin::Foreign, 1006, Ok(())),
             ] {
                 let verdict = standing.check(&token("anna", origin, iat), &RULES);
@@ -208,11 +282,11 @@ mod tests {
         let mut standing = Standing::default();
         standing.raise(Subject::User("anna".into()), mark(10, 1000, true));
         let later = token("anna", Origin::Ours { number: 99 }, 9999);
-        assert_eq!(standing.check(&later, &RULES), Err(Denial::Revoked));
+        assert_eq!(standing.check(&later, &RULES), Err(Denial::RevokedUser));
         standing.raise(Subject::User("anna".into()), mark(20, 1500, false));
         assert_eq!(standing.check(&later, &RULES), Ok(()));
         let earlier = token("anna", Origin::Ours { number: 15 }, 1500);
-        assert_eq!(standing.check(&earlier, &RULES), Err(Denial::Revoked));
+        assert_eq!(standing.check(&earlier, &RULES), Err(Denial::RevokedUser));
     }
 
     #[test]
@@ -222,10 +296,42 @@ mod tests {
         let mut standing = Standing::default();
         assert_eq!(standing.check(&foreign, &RULES), Err(Denial::UserUnknown));
         assert_eq!(standing.check(&foreign, &accept), Ok(()));
-        standing.know("anna".into());
+        standing.know("anna".into(), Account::Enabled);
         assert_eq!(standing.check(&foreign, &RULES), Ok(()));
         standing.raise(Subject::User("anna".into()), mark(3, 10, true));
-        assert_eq!(standing.check(&foreign, &accept), Err(Denial::Revoked));
+        assert_eq!(standing.check(&foreign, &accept), Err(Denial::RevokedUser));
+    }
+
+    #[test]
+    fn a_revoked_token_or_key_passes_no_more_and_its_neighbours_do() {
+        let one = token("anna", Origin::Ours { number: 5 }, 1000);
+        let other = Verified { id: TokenId([1; 16]), key: Fingerprint([1; 32]), ..one.clone() };
+        let mut standing = Standing::default();
+        standing.revoke_tokens([(one.id, Keep::Expires(one.expires_at))]);
+        assert_eq!(standing.check(&one, &RULES), Err(Denial::RevokedToken));
+        assert_eq!(standing.check(&other, &RULES), Ok(()));
+        standing.revoke_key(other.key);
+        assert_eq!(standing.check(&other, &RULES), Err(Denial::RevokedKey));
+        assert_eq!(standing.sizes(), Sizes { tokens: 1, users: 0, organizations: 0, keys: 1 });
+    }
+
+    #[test]
+    fn what_no_token_can_ask_about_is_forgotten_and_the_rest_is_not() {
+        const MEMORY: u64 = 100_000;
+        let now = UnixTime(1_000_000);
+        let mut standing = Standing::default();
+        let old = now.0 - MEMORY - 1;
+        standing.raise(Subject::User("removed long ago".into()), mark(1, old, true));
+        standing.raise(Subject::User("removed lately".into()), mark(2, old + 1, true));
+        standing.raise(Subject::User("changed long ago".into()), mark(3, old, false));
+        standing.raise(Subject::Organization("long ago".into()), mark(4, old, false));
+        standing.raise(Subject::Everybody, mark(5, old, false));
+        standing.raise(Subject::User("disabled long ago".into()), mark(6, old, true));
+        standing.know("disabled long ago".into(), Account::Disabled);
+        standing.revoke_tokens([(TokenId([0; 16]), Keep::Expires(UnixTime(now.0 - 200_000)))]);
+        standing.revoke_tokens([(TokenId([1; 16]), Keep::Expires(now))]);
+        assert_eq!(standing.forget(now, MEMORY).len(), 1);
+        assert_eq!(standing.sizes(), Sizes { tokens: 1, users: 2, organizations: 0, keys: 0 });
     }
 
     proptest! {

@@ -101,6 +101,8 @@ pub struct Verified {
     pub not_before: Option<UnixTime>,
     /// The key that verified it.
     pub key: Fingerprint,
+    /// The [generation](KeyRing::generation) of the ring that the key was in.
+    pub generation: u64,
 }
 
 impl Verified {
@@ -163,6 +165,7 @@ pub fn verify(token: &[u8], keys: &KeyRing, rules: &TokenRules) -> Result<Verifi
         expires_at: claims.exp,
         not_before: claims.nbf,
         key: key.fingerprint(),
+        generation: keys.generation(),
     })
 }
 

@@ -1,0 +1,149 @@
+//! A map from names that is cheap to copy and to change: the follower replaces the standing whole at each
+//! change, and must not copy what did not change.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+
+/// Values by name, in shards that copies share until one of them changes its own.
+#[derive(Clone, Debug)]
+pub struct Names<V> {
+    shards: Box<[Arc<Shard<V>>]>,
+}
+
+type Shard<V> = HashMap<Box<str>, V, Folded>;
+
+impl<V> Default for Names<V> {
+    fn default() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Arc::default()).collect() }
+    }
+}
+
+impl<V: Clone> Names<V> {
+    /// The value of that name.
+    pub fn get(&self, name: &str) -> Option<&V> {
+        self.shards.get(place(name))?.get(name)
+    }
+
+    /// The value of that name, to be changed; made if there is none.
+    pub fn entry(&mut self, name: Box<str>) -> Option<&mut V>
+    where
+        V: Default,
+    {
+        let shard = self.shards.get_mut(place(&name))?;
+        Some(Arc::make_mut(shard).entry(name).or_default())
+    }
+
+    /// Sets the value of that name.
+    pub fn insert(&mut self, name: Box<str>, value: V) {
+        if let Some(shard) = self.shards.get_mut(place(&name)) {
+            Arc::make_mut(shard).insert(name, value);
+        }
+    }
+
+    /// Forgets that name.
+    pub fn remove(&mut self, name: &str) {
+        if let Some(shard) = self.shards.get_mut(place(name))
+            && shard.contains_key(name)
+        {
+            Arc::make_mut(shard).remove(name);
+        }
+    }
+
+    /// Forgets every name whose value is not to be kept.
+    pub fn retain(&mut self, keep: impl Fn(&str, &V) -> bool) {
+        for shard in &mut self.shards {
+            if shard.iter().any(|(name, value)| !keep(name, value)) {
+                Arc::make_mut(shard).retain(|name, value| keep(name, value));
+            }
+        }
+    }
+
+    /// All values, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.shards.iter().flat_map(|shard| shard.values())
+    }
+
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.len()).sum()
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn place(name: &str) -> usize {
+    // The table inside uses the low bits.
+    (Folded.hash_one(name) >> 56) as usize % SHARDS
+}
+
+/// Quick and without a seed: the names are those that an operator gave, not those that a client sends.
+#[derive(Clone, Copy, Debug, Default)]
+struct Folded;
+
+impl BuildHasher for Folded {
+    type Hasher = FoldedHasher;
+
+    fn build_hasher(&self) -> FoldedHasher {
+        FoldedHasher(0)
+    }
+}
+
+struct FoldedHasher(u64);
+
+impl Hasher for FoldedHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let (chunks, rest) = bytes.as_chunks::<8>();
+        chunks.iter().for_each(|chunk| self.0 = fold(self.0, u64::from_le_bytes(*chunk)));
+        let tail = rest.iter().fold(0, |tail, byte| tail << 8 | u64::from(*byte));
+        self.0 = fold(self.0, tail ^ (bytes.len() as u64) << 56);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// One round of folded multiplication: both halves of a wide product, so that every bit counts.
+pub(super) fn fold(state: u64, part: u64) -> u64 {
+    /// The golden ratio in 64 bits, as in Fibonacci hashing.
+    const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+    let wide = u128::from(state ^ part ^ MULTIPLIER) * u128::from(MULTIPLIER);
+    (wide as u64) ^ ((wide >> 64) as u64)
+}
+
+const SHARDS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_apart_and_share_what_did_not_change() {
+        let mut one = Names::<u32>::default();
+        for number in 0..1000 {
+            one.insert(format!("user-{number}").into(), number);
+        }
+        let mut two = one.clone();
+        *two.entry("user-7".into()).unwrap() = 77;
+        two.remove("user-8");
+        assert_eq!((one.get("user-7"), two.get("user-7")), (Some(&7), Some(&77)));
+        assert_eq!((one.get("user-8"), two.get("user-8")), (Some(&8), None));
+        assert_eq!((one.len(), two.len()), (1000, 999));
+        let shared = one.shards.iter().zip(&two.shards).filter(|(one, two)| Arc::ptr_eq(one, two));
+        assert!(shared.count() >= SHARDS - 2);
+        two.retain(|_, value| value % 2 == 0);
+        assert!(two.len() < 502 && one.len() == 1000);
+    }
+
+    #[test]
+    fn names_are_spread() {
+        let mut names = Names::<()>::default();
+        (0..6400).for_each(|number| names.insert(format!("{number}").into(), ()));
+        let sizes = names.shards.iter().map(|shard| shard.len());
+        assert!(sizes.clone().min() > Some(40) && sizes.max() < Some(200));
+    }
+}
