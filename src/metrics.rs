@@ -359,6 +359,7 @@ impl Metrics {
 fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
     let Facts { gate, uptime, .. } = facts;
     let stale = f64::from(u8::from(gate.is_stale(uptime)));
+    let (sizes, cache) = (gate.standing().sizes(), gate.cache().statistics());
     let verifying = gate.keys().iter().count() - 1;
     let mut families = vec![
         gauge(
@@ -390,11 +391,36 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
             stale,
             &[],
         ),
-        gauge("ds_gateway_users", "Enabled users that the gate knows.", gate.users() as f64, &[]),
+        gauge("ds_gateway_users", "Enabled users that the gate knows.", gate.standing().users() as f64, &[]),
         families::gauges(
             "ds_gateway_keys",
             "Keys by what they do; the one that signs verifies too.",
             &[("state", "signing", 1.0), ("state", "verifying", verifying as f64)],
+        ),
+        families::gauges(
+            "ds_gateway_revocations",
+            "Revocations in force, by kind: marks on users and organizations, single tokens, keys.",
+            &[
+                ("kind", "token", sizes.tokens as f64),
+                ("kind", "user", sizes.users as f64),
+                ("kind", "organization", sizes.organizations as f64),
+                ("kind", "key", sizes.keys as f64),
+            ],
+        ),
+        gauge("ds_gateway_cache_entries", "Verified tokens that are kept.", cache.entries as f64, &[]),
+        gauge("ds_gateway_cache_bytes", "What they take, estimated.", cache.bytes as f64, &[]),
+        counters(
+            "ds_gateway_cache_lookups_total",
+            "Tokens that were found in the cache, and not.",
+            vec![
+                labelled_counter(cache.hits, &[("result", "hit")]),
+                labelled_counter(cache.misses, &[("result", "miss")]),
+            ],
+        ),
+        counters(
+            "ds_gateway_cache_evictions_total",
+            "Tokens that had to make room in the cache.",
+            vec![labelled_counter(cache.evictions, &[])],
         ),
         counters(
             "ds_gateway_log_lines_dropped_total",

@@ -23,6 +23,7 @@ use pingora::server::{RunArgs, Server};
 use pingora::services::ServiceWithDependents;
 use pingora::services::background::background_service;
 
+use crate::auth::cache::Cache;
 use crate::auth::gate::Gate;
 use crate::auth::keys::KeyRing;
 use crate::auth::policy::Policy;
@@ -110,7 +111,9 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     }
     let Config { server: settings, admin, store, keys, audit, limits, .. } = config;
     let state = State::open(&settings.state_dir, &store, keys, Opening::Run, creation, wall())?;
-    let shared = Shared::load(&state.store, state.keys, config.token, store.max_staleness, sink.clone())?;
+    let cache = Cache::new(config.cache, settings.threads, fastrand::u64(..));
+    let shared =
+        Shared::load(&state.store, state.keys, config.token, cache, store.max_staleness, sink.clone())?;
     let upstream = Upstream::new(config.platform).map_err(StartError::refused)?;
     let pair = certificate(&settings)?;
     let sockets = Sockets::bind(&settings, admin)?;
@@ -179,6 +182,7 @@ impl Shared {
         store: &Store,
         keys: KeyRing,
         rules: TokenRules,
+        cache: Cache,
         max_staleness: Duration,
         sink: Sink,
     ) -> Result<Self, StartError> {
@@ -191,7 +195,7 @@ impl Shared {
                  --config …`"
             );
         }
-        let gate = Gate::new(keys, rules, max_staleness, standing, clock.uptime());
+        let gate = Gate::new(keys, rules, cache, max_staleness, standing, clock.uptime());
         Ok(Self {
             gate: Arc::new(gate),
             metrics: Arc::new(Metrics::new()),

@@ -351,6 +351,8 @@ mod tests {
     use crate::auth::revocation::Account;
     use crate::auth::secret::Secret;
     use crate::auth::token::{UnknownUsers, mint};
+    use crate::auth::token_set::Keep;
+    use proptest::prelude::*;
 
     const NOW: UnixTime = UnixTime(1_700_000_000);
 
@@ -479,5 +481,95 @@ mod tests {
         assert_eq!(update, Ok(()));
         assert_eq!(gate.admit(field, at(0)).err(), Some(Denial::RevokedUser));
         assert_eq!(gate.number(), 6);
+    }
+
+    /// One step of a history that two gates live through.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Ask(usize),
+        RevokeToken(usize),
+        Mark(Subject, bool),
+        RevokeKey,
+        Forget,
+        Pass(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let users = prop::sample::select(vec!["anna", "bert"]);
+        let subject = prop_oneof![
+            Just(Subject::Everybody),
+            users.prop_map(|user| Subject::User(user.into())),
+            Just(Subject::Organization("Main Org.".into())),
+        ];
+        let step = prop_oneof![
+            20 => (0usize..12).prop_map(Step::Ask),
+            2 => (0usize..12).prop_map(Step::RevokeToken),
+            2 => (subject, any::<bool>()).prop_map(|(subject, closed)| Step::Mark(subject, closed)),
+            1 => Just(Step::RevokeKey),
+            1 => Just(Step::Forget),
+            2 => (0u64..40_000).prop_map(Step::Pass),
+        ];
+        prop::collection::vec(step, 1..120)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        /// A cache, of whatever size, changes no verdict: not after a revocation, not after an expiry.
+        #[test]
+        fn the_verdict_with_the_cache_is_the_verdict_without_it(steps in steps(), entries in 0usize..12) {
+            let with = |entries| {
+                let secret = |fill: u8| Secret::new((0..48).map(|byte| byte ^ fill).collect());
+                let key = |kid, fill| Key::new(kid, Algorithm::Hs256, &secret(fill), false).unwrap();
+                let ring = KeyRing::new(vec![key("k", 0), key("old", 64)]).unwrap();
+                let cache = Cache::new(CacheLimits { entries, bytes: 1 << 20 }, 1, 3);
+                let rules = *gate().rules();
+                Gate::new(ring, rules, cache, Duration::MAX, Standing::default(), Duration::ZERO)
+            };
+            let (cached, bare) = (with(entries), with(0));
+            let tokens: Vec<String> = (0..12)
+                .map(|number| {
+                    let identity = Identity {
+                        user: Name::parse_user(if number % 3 == 0 { "bert" } else { "anna" }).unwrap(),
+                        email: "a@b".into(),
+                        organization: Name::parse("Main Org.").unwrap(),
+                    };
+                    let key = bare.keys().by_kid(if number % 4 == 0 { "old" } else { "k" }).unwrap();
+                    let at = NOW.plus(number * 1000);
+                    mint(&identity, number + 1, [1; 16], at, bare.rules(), key).unwrap().token
+                })
+                .collect();
+            let (mut now, mut number) = (NOW, 6);
+            for step in steps {
+                let both = |change: &dyn Fn(&mut Standing)| {
+                    cached.apply(change);
+                    bare.apply(change);
+                };
+                match step {
+                    Step::Ask(at) => {
+                        let moment = Moment { now, uptime: Duration::ZERO };
+                        let ask = |gate: &Gate| gate.inspect(tokens[at].as_bytes(), moment).map(|permit| permit.id());
+                        prop_assert_eq!(ask(&cached), ask(&bare), "token {} at {}", at, now);
+                    }
+                    Step::RevokeToken(at) => {
+                        let moment = Moment { now: NOW.plus(20_000), uptime: Duration::ZERO };
+                        if let Ok(permit) = bare.inspect(tokens[at].as_bytes(), moment) {
+                            let keep = Keep::Expires(permit.expires_at());
+                            both(&|standing| standing.revoke_tokens([(permit.id(), keep)]));
+                        }
+                    }
+                    Step::Mark(subject, closed) => {
+                        number += 1;
+                        let mark = Mark { number, second: now, closed };
+                        both(&|standing| standing.raise(subject.clone(), mark));
+                    }
+                    Step::RevokeKey => {
+                        let old = |gate: &Gate| gate.keys().by_kid("old").unwrap().fingerprint();
+                        both(&|standing| standing.revoke_key(old(&bare)));
+                    }
+                    Step::Forget => both(&|standing| drop(standing.forget(now, 200_000))),
+                    Step::Pass(seconds) => now = now.plus(seconds),
+                }
+            }
+        }
     }
 }

@@ -249,8 +249,11 @@ mod tests {
 
     #[test]
     fn a_mark_ends_what_came_before_and_spares_what_came_after() {
-        for subject in [Subject::Everybody, Subject::User("anna".into()), Subject::Organization("org".into())]
-        {
+        for (subject, denial) in [
+            (Subject::Everybody, Denial::RevokedEverybody),
+            (Subject::User("anna".into()), Denial::RevokedUser),
+            (Subject::Organization("org".into()), Denial::RevokedOrganization),
+        ] {
             let mut standing = Standing::default();
             standing.know("anna".into(), Account::Enabled);
             standing.raise(subject.clone(), mark(10, 1000, false));

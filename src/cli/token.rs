@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use zeroize::Zeroizing;
 
 use super::{ConfigArgs, Failure, Opened, account, say};
+use crate::auth::cache::{Cache, CacheLimits};
 use crate::auth::gate::{Gate, Moment, Outcome};
 use crate::auth::policy::{Policy, Route};
 use crate::clock::wall;
@@ -110,8 +111,9 @@ fn print_new(name: &str, opened: Opened) -> Result<(), Failure> {
 
 /// A gate as a gateway that starts now would have it.
 fn gate(opened: Opened) -> Result<(Gate, Policy), Failure> {
+    let cache = Cache::new(CacheLimits { entries: 0, bytes: 0 }, 1, 0);
     let standing = load(&mut opened.store.connect()?)?;
-    let gate = Gate::new(opened.keys, opened.rules, Duration::MAX, standing, Duration::ZERO);
+    let gate = Gate::new(opened.keys, opened.rules, cache, Duration::MAX, standing, Duration::ZERO);
     Ok((gate, opened.routes))
 }
 

@@ -18,9 +18,11 @@ pub use source::{Fault, PREFIX};
 
 use self::platform::read_platform;
 use self::sections::{
-    read_admin, read_audit, read_limits, read_log, read_routes, read_server, read_store, read_token,
+    read_admin, read_audit, read_cache, read_limits, read_log, read_routes, read_server, read_store,
+    read_token,
 };
 use self::source::Source;
+use crate::auth::cache::CacheLimits;
 use crate::auth::endpoint::InspectAuth;
 use crate::auth::policy::{Policy, PublicRoute};
 use crate::auth::token::{TokenRules, UnknownUsers};
@@ -36,6 +38,8 @@ pub struct Config {
     pub platform: Platform,
     /// `[token]`, but for the two below
     pub token: TokenRules,
+    /// `[cache]`
+    pub cache: CacheLimits,
     /// `[token] inspect_auth`
     pub inspect_auth: InspectAuth,
     /// `[token] keys`
@@ -201,6 +205,7 @@ impl Config {
         let admin = read_admin(source.section("admin"));
         let platform = read_platform(source.section("platform"), base);
         let (token, inspect_auth, keys) = read_token(source.section("token"), base);
+        let cache = read_cache(source.section("cache"));
         let routes = read_routes(source.section("routes"));
         let state_dir = server.as_ref().map(|server| server.state_dir.as_path());
         let store = read_store(source.section("store"), state_dir.unwrap_or(base));
@@ -215,6 +220,7 @@ impl Config {
                 platform,
                 token,
                 inspect_auth,
+                cache,
                 keys,
                 routes,
                 store,

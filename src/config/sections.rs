@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::files::{self, CertifiedKey, SigningKeys};
 use super::source::Section;
 use super::{Audit, Limits, Log, LogFormat, Server, Stop, StoreSettings};
+use crate::auth::cache::CacheLimits;
 use crate::auth::endpoint::InspectAuth;
 use crate::auth::policy::{ENDPOINT, Policy, PublicRoute};
 use crate::auth::token::{TokenRules, UnknownUsers};
@@ -94,6 +95,13 @@ pub(super) fn read_token(mut section: Section<'_>, base: &Path) -> (TokenRules, 
         },
     };
     (rules, inspect, keys)
+}
+
+pub(super) fn read_cache(mut section: Section<'_>) -> CacheLimits {
+    CacheLimits {
+        entries: section.or("entries", 100_000, "write a number of tokens, 0 for no cache"),
+        bytes: section.or("bytes", 128 * 1024 * 1024, "write a number of bytes"),
+    }
 }
 
 #[derive(Deserialize)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
 
-use crate::auth::revocation::{Mark, Standing, Subject};
+use crate::auth::revocation::{Account, Mark, Standing, Subject};
 use crate::auth::time::UnixTime;
 
 /// Why the store could not do what it was asked.
@@ -232,15 +232,17 @@ pub fn read_changes(
     standing: &mut Standing,
 ) -> Result<(), StoreError> {
     let snapshot = connection.transaction()?;
-    let mut users = snapshot.prepare_cached("SELECT name FROM users WHERE number > ?1 AND disabled = 0")?;
-    for name in users.query_map([after], |row| row.get::<_, Box<str>>(0))? {
-        standing.know(name?);
-    }
     let mut marks =
         snapshot.prepare_cached("SELECT kind, name, number, second, closed FROM marks WHERE number > ?1")?;
     for row in marks.query_map([after], mark_of)? {
         let (subject, mark) = row?.ok_or_else(unknown_kind)?;
         standing.raise(subject, mark);
+    }
+    // After the marks: a closed one makes its user unknown, and a disabled user's row says what it is.
+    let mut users = snapshot.prepare_cached("SELECT name, disabled FROM users WHERE number > ?1")?;
+    for row in users.query_map([after], |row| Ok((row.get::<_, Box<str>>(0)?, row.get(1)?)))? {
+        let (name, disabled) = row?;
+        standing.know(name, if disabled { Account::Disabled } else { Account::Enabled });
     }
     standing.reached(current_number(&snapshot)?);
     Ok(())

@@ -1,4 +1,5 @@
 use super::*;
+use crate::auth::cache::{Cache, CacheLimits};
 use crate::auth::denial::Denial;
 use crate::auth::gate::{Gate, Moment};
 use crate::auth::keys::{Algorithm, KeyRing};
@@ -48,8 +49,12 @@ impl World {
         let store = Store::create(&folder.path().join("s.db"), UnixTime(1000)).unwrap();
         let standing = load(&mut store.connect().unwrap()).unwrap();
         let max = Duration::from_secs(300);
-        let world =
-            Self { gate: Gate::new(ring(), RULES, max, standing, Duration::ZERO), store, _folder: folder };
+        let cache = Cache::new(CacheLimits { entries: 100, bytes: 1 << 20 }, 1, 0);
+        let world = Self {
+            gate: Gate::new(ring(), RULES, cache, max, standing, Duration::ZERO),
+            store,
+            _folder: folder,
+        };
         world.add("anna", 1000).unwrap();
         world
     }
@@ -102,7 +107,7 @@ fn every_change_of_a_user_ends_its_tokens_and_a_new_one_lives_in_the_same_second
         let before = world.mint(1000).unwrap();
         assert_eq!(world.verdict(&before, 1000), Ok(()));
         world.change(&change, 1000).unwrap();
-        assert_eq!(world.verdict(&before, 1000), Err(Denial::Revoked), "{change:?}");
+        assert_eq!(world.verdict(&before, 1000), Err(Denial::RevokedUser), "{change:?}");
         let after = world.mint(1000).unwrap();
         assert_eq!(world.verdict(&after, 1000), Ok(()), "{change:?}");
         // The clock stepped back between the change and the mint: the order is the store's.
@@ -118,13 +123,13 @@ fn disabling_and_removing_end_everything_until_the_user_is_back() {
         let before = world.mint(1000).unwrap();
         let stale = find(&world.store.connect().unwrap(), "anna").unwrap().unwrap().0;
         world.change(&away, 1001).unwrap();
-        assert_eq!(world.verdict(&before, 1001), Err(Denial::Revoked));
+        assert_eq!(world.verdict(&before, 1001), Err(Denial::RevokedUser));
         assert_eq!(world.mint_as(&stale, 1001), None, "{away:?}");
         match back {
             Some(back) => world.change(&back, 1002).unwrap(),
             None => world.add("anna", 1002).unwrap(),
         }
-        assert_eq!(world.verdict(&before, 1002), Err(Denial::Revoked), "{away:?}");
+        assert_eq!(world.verdict(&before, 1002), Err(Denial::RevokedUser), "{away:?}");
         let after = world.mint(1002).unwrap();
         assert_eq!(world.verdict(&after, 1002), Ok(()), "{away:?}");
     }
@@ -136,7 +141,7 @@ fn a_disabled_user_stays_closed_through_other_changes() {
     let before = world.mint(1000).unwrap();
     world.change(&Change::Disable, 1001).unwrap();
     world.change(&Change::Password(Phc::decoy()), 1002).unwrap();
-    assert_eq!(world.verdict(&before, 1002), Err(Denial::Revoked));
+    assert_eq!(world.verdict(&before, 1002), Err(Denial::RevokedUser));
     assert!(world.mint(1002).is_none());
 }
 
@@ -162,7 +167,7 @@ fn a_gate_that_has_not_heard_of_an_enabling_hears_of_it_with_the_mint() {
     let MintOutcome::Minted(minted, marks) = outcome else { panic!("not minted") };
     let moment = Moment { now: UnixTime(1002), uptime: Duration::ZERO };
     let verdict = || world.gate.inspect(minted.token.as_bytes(), moment).map(drop);
-    assert_eq!(verdict(), Err(Denial::Revoked));
+    assert_eq!(verdict(), Err(Denial::RevokedUser));
     world.gate.raise(&marks);
     assert_eq!(verdict(), Ok(()));
 }
