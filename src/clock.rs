@@ -29,6 +29,12 @@ impl Clock {
         Moment { now: now(wall(), self.high_water, uptime), uptime }
     }
 
+    /// Is the wall clock more than a minute ahead of what this process has lived through? Then it was stepped, and
+    /// nothing is forgotten on its word.
+    pub fn has_jumped(&self) -> bool {
+        wall() > self.high_water.plus(self.uptime().as_secs() + 60)
+    }
+
     /// How long the process has run.
     pub fn uptime(&self) -> Duration {
         self.began.elapsed()

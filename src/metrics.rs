@@ -77,15 +77,18 @@ pub enum TokenAction {
     Mint,
     /// `GET`.
     Inspect,
+    /// `DELETE`.
+    Revoke,
 }
 
 impl TokenAction {
-    const ALL: [Self; 2] = [Self::Mint, Self::Inspect];
+    const ALL: [Self; 3] = [Self::Mint, Self::Inspect, Self::Revoke];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Mint => "mint",
             Self::Inspect => "inspect",
+            Self::Revoke => "revoke",
         }
     }
 }
@@ -158,6 +161,8 @@ pub struct Facts<'f> {
     pub uptime: Duration,
     /// Lines that the log dropped.
     pub dropped_log_lines: u64,
+    /// Revocations that wait for the store.
+    pub pending_revocations: usize,
     /// When the certificate of the TLS listener ends, in seconds since 1970.
     pub certificate_not_after: Option<i64>,
 }
@@ -406,6 +411,12 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
                 ("kind", "organization", sizes.organizations as f64),
                 ("kind", "key", sizes.keys as f64),
             ],
+        ),
+        gauge(
+            "ds_gateway_revocations_pending",
+            "Revocations in force here that the store has not taken yet.",
+            facts.pending_revocations as f64,
+            &[],
         ),
         gauge("ds_gateway_cache_entries", "Verified tokens that are kept.", cache.entries as f64, &[]),
         gauge("ds_gateway_cache_bytes", "What they take, estimated.", cache.bytes as f64, &[]),

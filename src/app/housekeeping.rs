@@ -1,4 +1,5 @@
-//! What is done once a minute: failed logins become audit rows, and old rows go.
+//! What is done beside the requests: revocations that the store did not take are tried again every second; once
+//! a minute failed logins become audit rows, and what is old goes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +8,22 @@ use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
-use crate::clock::wall;
+use crate::auth::gate::Gate;
+use crate::clock::{Clock, wall};
 use crate::edge::failures::FailedLogins;
+use crate::edge::pending::Pending;
 use crate::store::StoreError;
 use crate::store::audit::{Event, Retention, prune};
+use crate::store::revocations::{purge, sign_off};
 use crate::store::sqlite::current_number;
 use crate::store::writer::Writer;
 
 #[derive(Clone)]
 pub(super) struct Housekeeping {
+    pub(super) id: String,
+    pub(super) gate: Arc<Gate>,
+    pub(super) clock: Clock,
+    pub(super) pending: Arc<Pending>,
     pub(super) failures: Arc<FailedLogins>,
     pub(super) writer: Arc<Writer>,
     pub(super) keep: Retention,
@@ -24,15 +32,20 @@ pub(super) struct Housekeeping {
 #[async_trait]
 impl BackgroundService for Housekeeping {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        loop {
+        for second in 1u64.. {
             tokio::select! {
-                () = tokio::time::sleep(PERIOD) => {}
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
                 // What is left is written when the last request is over.
                 _ = shutdown.changed() => return,
             };
+            self.pending.retry(&self.writer, &self.clock).await;
+            if !second.is_multiple_of(PERIOD_SECONDS) {
+                continue;
+            }
             // What fails now is tried again in a minute; the writer has said why.
             let _ = self.write_failures().await;
             let _ = self.prune().await;
+            let _ = self.forget().await;
         }
     }
 }
@@ -62,6 +75,26 @@ impl Housekeeping {
         write.await
     }
 
+    /// Lets go of what no token can ask about any more, in the store and in memory.
+    async fn forget(&self) -> Result<(), StoreError> {
+        let memory = self.gate.rules().max_lifetime + 24 * 3600;
+        let now = self.clock.moment().now;
+        // While the wall clock is ahead of what this process has lived through, it may be wrong.
+        if self.clock.has_jumped() {
+            return Ok(());
+        }
+        drop(self.gate.apply(|standing| standing.forget(now, memory)));
+        while self.writer.write(move |connection| purge(connection, now, memory)).await? > 0 {}
+        Ok(())
+    }
+
+    /// Says that this gateway is gone.
+    pub(super) async fn sign_off(&self) {
+        let id = self.id.clone();
+        // Whoever waits for it learns so in a few seconds anyway.
+        let _ = self.writer.write(move |connection| sign_off(connection, &id)).await;
+    }
+
     async fn prune(&self) -> Result<(), StoreError> {
         let keep = self.keep;
         while self.writer.write(move |connection| prune(connection, keep, wall())).await? > 0 {}
@@ -69,4 +102,4 @@ impl Housekeeping {
     }
 }
 
-const PERIOD: Duration = Duration::from_secs(60);
+const PERIOD_SECONDS: u64 = 60;

@@ -36,6 +36,7 @@ use crate::edge::connection::Guarded;
 use crate::edge::failures::FailedLogins;
 use crate::edge::listener::{Bound, Prebound};
 use crate::edge::login::LoginPool;
+use crate::edge::pending::Pending;
 use crate::edge::proxy::{Gateway, MAX_TRIES};
 use crate::edge::token::TokenEndpoint;
 use crate::edge::upstream::Upstream;
@@ -119,6 +120,8 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     let sockets = Sockets::bind(&settings, admin)?;
     let listening = sockets.listening();
 
+    let id = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
+    let pending = Arc::<Pending>::default();
     let failures = Arc::<FailedLogins>::default();
     let writer = Writer::start(state.store.clone(), Arc::clone(&shared.metrics));
     let writer = Arc::new(writer.map_err(StartError::refused)?);
@@ -128,11 +131,12 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
         gate: Arc::clone(&shared.gate),
         logins: logins.map_err(StartError::refused)?,
         writer: Arc::clone(&writer),
+        pending: Arc::clone(&pending),
         clock: shared.clock,
         inspect_auth: config.inspect_auth,
     };
     let clock = shared.clock;
-    let follower = Follower::start(state.store, Arc::clone(&shared.gate), move || clock.uptime());
+    let follower = Follower::start(state.store, Arc::clone(&shared.gate), id.clone(), move || clock.uptime());
     let _follower = follower.map_err(StartError::refused)?;
 
     let conf = server_conf(settings.threads, settings.stop);
@@ -141,9 +145,12 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     let gateway = shared.gateway(tokens, upstream, config.routes, limits);
     server.add_service(front(&server.configuration, gateway, &shared, sockets.traffic, pair.as_ref())?);
     let not_after = pair.as_ref().and_then(not_after);
-    server.add_service(Prebound::new("admin", shared.admin(not_after), sockets.admin).with_threads(1));
+    server.add_service(
+        Prebound::new("admin", shared.admin(Arc::clone(&pending), not_after), sockets.admin).with_threads(1),
+    );
     let keep = Retention { age: audit.keep.as_secs(), bytes: audit.max_bytes };
-    let housekeeping = Housekeeping { failures, writer, keep };
+    let housekeeping =
+        Housekeeping { id, gate: Arc::clone(&shared.gate), clock, pending, failures, writer, keep };
     server.add_service(background_service("housekeeping", housekeeping.clone()));
     for service in hooks.services {
         server.add_boxed_service(service);
@@ -225,12 +232,13 @@ impl Shared {
         }
     }
 
-    fn admin(&self, certificate_not_after: Option<i64>) -> Admin {
+    fn admin(&self, pending: Arc<Pending>, certificate_not_after: Option<i64>) -> Admin {
         Admin {
             gate: Arc::clone(&self.gate),
             metrics: Arc::clone(&self.metrics),
             clock: self.clock,
             sink: self.sink.clone(),
+            pending,
             certificate_not_after,
             stopping: Arc::clone(&self.stopping),
         }

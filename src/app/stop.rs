@@ -123,6 +123,7 @@ impl BackgroundService for Draining {
         }
         // An error was logged by the writer; there is no later.
         let _ = end.0.housekeeping.write_failures().await;
+        end.0.housekeeping.sign_off().await;
         end.exit(0)
     }
 }

@@ -48,7 +48,7 @@ pub enum TokenRequest<'r> {
 /// Why a request to the endpoint gets no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Neither `GET` nor `POST`.
+    /// None of the methods of this path.
     Method,
     /// Basic is missing, malformed or wrong.
     Credentials,

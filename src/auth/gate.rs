@@ -249,6 +249,18 @@ impl Gate {
         Ok(Permit { verified })
     }
 
+    /// What a token says that has not expired, revoked or not: whoever holds it may end it.
+    pub fn identify_at(&self, token: &[u8], now: UnixTime) -> Result<Arc<Verified>, Denial> {
+        let verified = self.verify(token)?;
+        verified.check_time(now, &self.rules)?;
+        Ok(verified)
+    }
+
+    /// What a token says, expired or not.
+    pub fn identify(&self, token: &[u8]) -> Result<Arc<Verified>, Denial> {
+        self.verify(token)
+    }
+
     fn verify(&self, token: &[u8]) -> Result<Arc<Verified>, Denial> {
         let found = self.cache.find(token);
         if let Some(verified) = found.filter(|found| found.generation == self.keys.generation()) {

@@ -87,6 +87,11 @@ impl Reply {
         )
     }
 
+    /// `204`: the token is revoked.
+    pub fn revoked() -> Self {
+        Self { status: 204, fields: Vec::new(), body: "".into() }
+    }
+
     /// One 401 for every reason, so that it tells a guesser nothing; 503 where we cannot know.
     pub fn denied(denial: Denial) -> Self {
         match denial {
@@ -95,13 +100,17 @@ impl Reply {
         }
     }
 
+    /// A method that the endpoint does not have; on the older form of its path there is one fewer.
+    pub fn method_not_allowed(has_organization: bool) -> Self {
+        let text = "use POST to obtain a token, GET with ?token= to inspect one, DELETE to revoke it";
+        let allowed = if has_organization { "GET, POST" } else { "DELETE, GET, POST" };
+        Self::error(405, text).with("Allow", allowed)
+    }
+
     /// An answer of the token endpoint to a request that it cannot serve.
     pub fn refused(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Method => {
-                let text = "use POST to obtain a token, GET with ?token= to inspect one";
-                Self::error(405, text).with("Allow", "GET, POST")
-            }
+            Refusal::Method => Self::method_not_allowed(true),
             Refusal::Credentials => Self::error(401, "wrong or missing credentials")
                 .with("WWW-Authenticate", r#"Basic realm="ds-api", charset="UTF-8""#),
             Refusal::TokenParameter => Self::error(400, "exactly one token is needed: ?token=<user-token>"),

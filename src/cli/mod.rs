@@ -4,6 +4,7 @@ mod audit;
 mod check;
 mod demo;
 mod completions;
+mod revoke;
 mod run;
 mod token;
 mod user;
@@ -13,17 +14,20 @@ use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::app::StartError;
 use crate::app::state::{Creation, State};
+use crate::auth::cache::{Cache, CacheLimits};
+use crate::auth::gate::Gate;
 use crate::auth::keys::KeyRing;
 use crate::auth::policy::Policy;
 use crate::auth::token::TokenRules;
 use crate::clock::wall;
 use crate::config::{Config, Fault, PREFIX};
-use crate::store::sqlite::Opening;
+use crate::store::sqlite::{self, Opening};
 use crate::store::{Store, StoreError};
 
 /// The authentication gateway in front of the Datasentinel platform API.
@@ -51,6 +55,8 @@ enum Command {
     User(user::User),
     /// Mint, inspect and explain tokens
     Token(token::Token),
+    /// End tokens before their time
+    Revoke(revoke::Revoke),
     /// Who did what, when and from where
     Audit(audit::Audit),
     /// Print completions for a shell
@@ -112,6 +118,16 @@ struct Opened {
     keys: KeyRing,
     rules: TokenRules,
     routes: Policy,
+}
+
+impl Opened {
+    /// A gate as a gateway that starts now would have it.
+    fn into_gate(self) -> Result<(Gate, Policy), Failure> {
+        let standing = sqlite::load(&mut self.store.connect()?)?;
+        let cache = Cache::new(CacheLimits { entries: 0, bytes: 0 }, 1, 0);
+        let gate = Gate::new(self.keys, self.rules, cache, Duration::MAX, standing, Duration::ZERO);
+        Ok((gate, self.routes))
+    }
 }
 
 /// Who runs this command, for the audit trail.
@@ -212,6 +228,7 @@ pub fn main() -> ExitCode {
         Command::Demo(demo) => demo.execute(),
         Command::User(user) => user.execute(),
         Command::Token(token) => token.execute(),
+        Command::Revoke(revoke) => revoke.execute(),
         Command::Audit(audit) => audit.execute(),
         Command::Completions(completions) => completions.execute(),
     };

@@ -8,11 +8,9 @@ use clap::{Args, Subcommand};
 use zeroize::Zeroizing;
 
 use super::{ConfigArgs, Failure, Opened, account, say};
-use crate::auth::cache::{Cache, CacheLimits};
-use crate::auth::gate::{Gate, Moment, Outcome};
-use crate::auth::policy::{Policy, Route};
+use crate::auth::gate::{Moment, Outcome};
+use crate::auth::policy::Route;
 use crate::clock::wall;
-use crate::store::sqlite::load;
 use crate::store::users::{Act, MintOutcome, find, mint};
 
 /// `ds-gateway token …`
@@ -64,16 +62,20 @@ struct TokenArgs {
 
 impl TokenArgs {
     fn read(&self) -> Result<Zeroizing<String>, Failure> {
-        let mut text = Zeroizing::new(String::new());
-        let read = if self.token_file == Path::new("-") {
-            io::stdin().lock().take(MAX_FILE).read_to_string(&mut text)
-        } else {
-            let file = std::fs::File::open(&self.token_file);
-            file.and_then(|file| file.take(MAX_FILE).read_to_string(&mut text))
-        };
-        read.map_err(|error| Failure::usage(format!("{}: {error}", self.token_file.display())))?;
-        Ok(Zeroizing::new(text.trim().to_owned()))
+        read_token(&self.token_file)
     }
+}
+
+/// A token from a file, `-` for standard input.
+pub(super) fn read_token(file: &Path) -> Result<Zeroizing<String>, Failure> {
+    let mut text = Zeroizing::new(String::new());
+    let read = if file == Path::new("-") {
+        io::stdin().lock().take(MAX_FILE).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text))
+    };
+    read.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+    Ok(Zeroizing::new(text.trim().to_owned()))
 }
 
 impl Token {
@@ -109,20 +111,12 @@ fn print_new(name: &str, opened: Opened) -> Result<(), Failure> {
     }
 }
 
-/// A gate as a gateway that starts now would have it.
-fn gate(opened: Opened) -> Result<(Gate, Policy), Failure> {
-    let cache = Cache::new(CacheLimits { entries: 0, bytes: 0 }, 1, 0);
-    let standing = load(&mut opened.store.connect()?)?;
-    let gate = Gate::new(opened.keys, opened.rules, cache, Duration::MAX, standing, Duration::ZERO);
-    Ok((gate, opened.routes))
-}
-
 fn now() -> Moment {
     Moment { now: wall(), uptime: Duration::ZERO }
 }
 
 fn inspect(token: &str, json: bool, opened: Opened) -> Result<(), Failure> {
-    let (gate, _) = gate(opened)?;
+    let (gate, _) = opened.into_gate()?;
     let permit = gate.inspect(token.as_bytes(), now()).map_err(|denial| {
         Failure::no_such(format!(
             "the token does not hold: {}; `ds-gateway token explain` says more",
@@ -150,7 +144,7 @@ fn inspect(token: &str, json: bool, opened: Opened) -> Result<(), Failure> {
 }
 
 fn explain(token: &str, method: &str, path: &str, opened: Opened) -> Result<(), Failure> {
-    let (gate, policy) = gate(opened)?;
+    let (gate, policy) = opened.into_gate()?;
     let route = match policy.classify(method, path.as_bytes(), false) {
         Err(error) => format!("refused: 400, {error:?}"),
         Ok(Route::Endpoint { .. }) => "the token endpoint: answered by the gateway itself".into(),

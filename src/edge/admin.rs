@@ -8,6 +8,7 @@ use http::Response;
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
+use super::pending::Pending;
 use crate::auth::gate::Gate;
 use crate::clock::Clock;
 use crate::logging::Sink;
@@ -23,6 +24,8 @@ pub struct Admin {
     pub clock: Clock,
     /// For its dropped lines.
     pub sink: Sink,
+    /// Revocations that the store has not taken.
+    pub pending: Arc<Pending>,
     /// When the certificate of the TLS listener ends, in seconds since 1970.
     pub certificate_not_after: Option<i64>,
     /// Set once the process is asked to stop.
@@ -35,6 +38,7 @@ impl Admin {
         let stopping = self.stopping.load(Ordering::Relaxed);
         let reasons = [
             (stale, "the store has not been read for longer than store.max_staleness"),
+            (!self.pending.is_empty(), "revocations wait for the store, which takes no writes"),
             (stopping, "the gateway is stopping"),
         ];
         reasons.into_iter().filter(|(on, _)| *on).map(|(_, reason)| reason).collect()
@@ -54,6 +58,7 @@ impl ServeHttp for Admin {
                     gate: &self.gate,
                     uptime: self.clock.uptime(),
                     dropped_log_lines: self.sink.dropped(),
+                    pending_revocations: self.pending.len(),
                     certificate_not_after: self.certificate_not_after,
                 });
                 respond(200, prometheus::TEXT_FORMAT, text)

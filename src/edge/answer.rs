@@ -71,7 +71,12 @@ async fn write(session: &mut Session, reply: &Reply, request_id: &str) -> Result
     }
     header.insert_header(REQUEST_ID, request_id)?;
     header.set_content_length(reply.body.len())?;
-    let head_only = session.req_header().method == http::Method::HEAD;
+    let is_empty = reply.status == 204;
+    if is_empty {
+        header.remove_header(&http::header::CONTENT_LENGTH);
+        header.remove_header(&http::header::CONTENT_TYPE);
+    }
+    let head_only = is_empty || session.req_header().method == http::Method::HEAD;
     session.write_response_header(Box::new(header), head_only).await?;
     if !head_only {
         let body = Bytes::copy_from_slice(reply.body.as_bytes());

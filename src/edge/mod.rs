@@ -12,6 +12,7 @@ pub mod connection;
 pub mod failures;
 pub mod listener;
 pub mod login;
+pub mod pending;
 pub mod proxy;
 pub mod request;
 pub mod token;

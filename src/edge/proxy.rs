@@ -343,6 +343,7 @@ impl Gateway {
                         .iter()
                         .map(http::HeaderValue::as_bytes)
                         .collect(),
+                    token: screened.token,
                     organization,
                     client: client_of(session).copied(),
                 });

@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::login::{LoginError, LoginPool};
+use super::pending::{Pending, Revocation};
+use crate::auth::denial::Denial;
 use crate::auth::endpoint::{self, Credentials, InspectAuth, Refusal, TokenRequest};
-use crate::auth::gate::{Gate, Permit};
+use crate::auth::gate::{Gate, Permit, TokenField};
 use crate::auth::identity::Identity;
 use crate::auth::reply::Reply;
 use crate::auth::token::{Minted, TokenId};
+use crate::auth::token_set::Keep;
 use crate::clock::Clock;
 use crate::metrics::{TokenAction, TokenOutcome};
 use crate::store::StoreError;
@@ -24,6 +27,8 @@ pub struct TokenEndpoint {
     pub logins: LoginPool,
     /// Makes mints durable.
     pub writer: Arc<Writer>,
+    /// Revocations that the store has not taken yet.
+    pub pending: Arc<Pending>,
     /// Reads the clock.
     pub clock: Clock,
     /// Who may inspect.
@@ -38,6 +43,8 @@ pub struct Call<'r> {
     pub query: Option<&'r [u8]>,
     /// Every `Authorization` field.
     pub authorization: Vec<&'r [u8]>,
+    /// The `user-token` fields.
+    pub token: TokenField<'r>,
     /// The organization in the path, decoded.
     pub organization: Option<Cow<'r, str>>,
     /// The client's end of the connection.
@@ -98,14 +105,58 @@ impl TokenEndpoint {
         let action = match call.method {
             "POST" => TokenAction::Mint,
             "GET" => TokenAction::Inspect,
+            "DELETE" if call.organization.is_none() => return self.revoke(&call).await,
             _ => {
-                let reply = Reply::refused(Refusal::Method);
+                let reply = Reply::method_not_allowed(call.organization.is_some());
                 return Served { reply, counted: None, user: None, token: None };
             }
         };
         match self.answer(&call).await {
             Ok(served) => served,
             Err(failure) => fail(failure, action),
+        }
+    }
+
+    /// Ends the token that the request carries. In force here before anything else; durable before the 204.
+    async fn revoke(&self, call: &Call<'_>) -> Served {
+        let failed =
+            |denial: Denial| Served::new(Reply::denied(denial), TokenAction::Revoke, TokenOutcome::BadToken);
+        let token = match call.token {
+            TokenField::One(token) if !token.is_empty() => token,
+            TokenField::Several => return failed(Denial::TokenRepeated),
+            TokenField::Alias => return failed(Denial::TokenAlias),
+            TokenField::One(_) | TokenField::Absent => return failed(Denial::TokenMissing),
+        };
+        let moment = self.clock.moment();
+        let verified = match self.gate.identify_at(token, moment.now) {
+            Ok(verified) => verified,
+            Err(denial) => return failed(denial),
+        };
+        let revocation = Revocation {
+            id: verified.id,
+            keep: Keep::Expires(verified.expires_at),
+            user: verified.identity.user.as_str().into(),
+            origin: call.client.map(|client| client.to_string()).unwrap_or_default(),
+        };
+        let was_revoked = self.gate.inspect(token, moment).is_err_and(Denial::is_revocation);
+        self.gate.apply(|standing| standing.revoke_tokens([(revocation.id, revocation.keep)]));
+        let written = if was_revoked && self.pending.is_empty() {
+            Ok(0)
+        } else {
+            revocation.clone().write(&self.writer, &self.clock).await
+        };
+        let (reply, outcome) = match written {
+            Ok(_) => (Reply::revoked(), TokenOutcome::Ok),
+            Err(error) => {
+                log::error!("a revocation is in force but not durable, it is tried again: {error}");
+                self.pending.push(revocation);
+                (Reply::store_unavailable(), TokenOutcome::StoreUnavailable)
+            }
+        };
+        Served {
+            user: Some(verified.identity.user.as_str().into()),
+            token: Some(verified.id),
+            ..Served::new(reply, TokenAction::Revoke, outcome)
         }
     }
 
@@ -187,7 +238,7 @@ impl TokenEndpoint {
 
     fn inspect(&self, token: &[u8], call: &Call<'_>) -> Result<Permit, Failure> {
         let permit = self.gate.inspect(token, self.clock.moment()).map_err(|denial| match denial {
-            crate::auth::denial::Denial::StateStale => Failure::Store(StoreError::Busy),
+            Denial::StateStale => Failure::Store(StoreError::Busy),
             _ => Failure::Token,
         })?;
         match belongs(permit.identity(), call) {

@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::sqlite::{Store, StoreError, current_number, read_changes};
+use super::revocations::report;
+use super::sqlite::{Store, StoreError, current_and_wanted, read_changes};
 use crate::auth::gate::Gate;
+use crate::clock::wall;
 
 /// A running follower; dropping it ends its thread.
 pub struct Follower {
@@ -21,26 +23,29 @@ pub struct Follower {
 
 impl Follower {
     /// Keeps `gate` up to date with `store`; `uptime` is the clock that the gate compares with.
+    ///
+    /// `id` is the name under which this process says how far it has come.
     pub fn start(
         store: Store,
         gate: Arc<Gate>,
+        id: String,
         uptime: impl Fn() -> Duration + Send + 'static,
     ) -> Result<Self, StoreError> {
         let (stop, stopped) = channel();
         thread::Builder::new()
             .name("store-follower".into())
-            .spawn(move || follow(&store, &gate, uptime, &stopped))?;
+            .spawn(move || follow(&store, &gate, &id, uptime, &stopped))?;
         Ok(Self { _stop: stop })
     }
 }
 
-fn follow(store: &Store, gate: &Gate, uptime: impl Fn() -> Duration, stopped: &Receiver<()>) {
+fn follow(store: &Store, gate: &Gate, id: &str, uptime: impl Fn() -> Duration, stopped: &Receiver<()>) {
     let mut place = None;
     let mut failing = false;
     while stopped.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout) {
         // The moment before the read: what is written after it may be missing.
         let moment = uptime();
-        match look(store, gate, &mut place) {
+        match look(store, gate, id, &mut place) {
             Ok(()) => {
                 gate.note_read(moment);
                 if std::mem::take(&mut failing) {
@@ -57,26 +62,33 @@ fn follow(store: &Store, gate: &Gate, uptime: impl Fn() -> Duration, stopped: &R
     }
 }
 
-/// Where the follower is: its connection, the version it saw, and when it last asked for the number.
+/// Where the follower is: its connection, the version it saw, when it last looked at the number regardless,
+/// and the number that it last reported.
 struct Place {
     connection: Connection,
     version: Option<i64>,
     asked_at: Instant,
+    reported: u64,
 }
 
-fn look(store: &Store, gate: &Gate, place: &mut Option<Place>) -> Result<(), StoreError> {
+fn look(store: &Store, gate: &Gate, id: &str, place: &mut Option<Place>) -> Result<(), StoreError> {
     store.check_in_place()?;
     let place = match place {
         Some(place) => place,
-        None => place.insert(Place { connection: store.connect()?, version: None, asked_at: Instant::now() }),
+        None => place.insert(Place {
+            connection: store.connect()?,
+            version: None,
+            asked_at: Instant::now(),
+            reported: 0,
+        }),
     };
     let version: i64 =
         place.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
-    if place.version == Some(version) && place.asked_at.elapsed() < REGARDLESS {
+    let is_due = place.version.is_none() || place.asked_at.elapsed() >= REGARDLESS;
+    if place.version == Some(version) && !is_due {
         return Ok(());
     }
-    place.asked_at = Instant::now();
-    let number = current_number(&place.connection)?;
+    let (number, wanted) = current_and_wanted(&place.connection)?;
     if number < gate.number() {
         // Somebody put an older store in place of this one; what it gives out now was given out before.
         return Err(StoreError::Replaced);
@@ -84,6 +96,14 @@ fn look(store: &Store, gate: &Gate, place: &mut Option<Place>) -> Result<(), Sto
     if number > gate.number() {
         let connection = &mut place.connection;
         gate.update(|standing| read_changes(connection, standing.number(), standing))?;
+    }
+    // Somebody waits to hear of it, or it is time to say that we are there.
+    if wanted > place.reported || is_due {
+        report(&place.connection, id, gate.number(), wall())?;
+        place.reported = gate.number();
+    }
+    if is_due {
+        place.asked_at = Instant::now();
     }
     place.version = Some(version);
     Ok(())

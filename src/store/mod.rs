@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod follow;
 pub mod keys;
+pub mod revocations;
 pub mod sqlite;
 pub mod users;
 pub mod writer;

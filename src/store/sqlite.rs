@@ -10,8 +10,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::revocations::revoked_token_of;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
 
+use crate::auth::keys::Fingerprint;
 use crate::auth::revocation::{Account, Mark, Standing, Subject};
 use crate::auth::time::UnixTime;
 
@@ -238,6 +240,26 @@ pub fn read_changes(
         let (subject, mark) = row?.ok_or_else(unknown_kind)?;
         standing.raise(subject, mark);
     }
+    // A whole table is read in its own order, which is far quicker than in another.
+    let (tokens, keys) = if after == 0 {
+        ("SELECT token_id, keep, dated FROM revoked_tokens WHERE ?1 = 0", "?1 = 0")
+    } else {
+        ("SELECT token_id, keep, dated FROM revoked_tokens WHERE number > ?1", "number > ?1")
+    };
+    let mut tokens = snapshot.prepare_cached(tokens)?;
+    let mut portion = Vec::with_capacity(PORTION);
+    for token in tokens.query_map([after], revoked_token_of)? {
+        portion.push(token?);
+        if portion.len() == PORTION {
+            standing.revoke_tokens(portion.drain(..));
+        }
+    }
+    standing.revoke_tokens(portion);
+    let keys = format!("SELECT fingerprint FROM keys WHERE revoked_at IS NOT NULL AND {keys}");
+    let mut keys = snapshot.prepare_cached(&keys)?;
+    for key in keys.query_map([after], |row| row.get(0))? {
+        standing.revoke_key(Fingerprint(key?));
+    }
     // After the marks: a closed one makes its user unknown, and a disabled user's row says what it is.
     let mut users = snapshot.prepare_cached("SELECT name, disabled FROM users WHERE number > ?1")?;
     for row in users.query_map([after], |row| Ok((row.get::<_, Box<str>>(0)?, row.get(1)?)))? {
@@ -259,6 +281,12 @@ pub fn high_water(connection: &Connection) -> Result<UnixTime, StoreError> {
 pub fn current_number(connection: &Connection) -> Result<u64, StoreError> {
     let mut statement = connection.prepare_cached("SELECT number FROM sequence")?;
     Ok(statement.query_row([], |row| row.get(0))?)
+}
+
+/// That number, and the one that somebody waits for.
+pub(super) fn current_and_wanted(connection: &Connection) -> Result<(u64, u64), StoreError> {
+    let mut statement = connection.prepare_cached("SELECT number, wanted FROM sequence")?;
+    Ok(statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?)
 }
 
 /// Takes the next number for the running transaction.
@@ -349,6 +377,9 @@ fn quick_check(connection: &Connection) -> Result<(), StoreError> {
 
 /// `DSGW`, so that `file` and we can tell the store from any other SQLite file.
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"DSGW");
+
+/// Revoked tokens that are taken in at once.
+const PORTION: usize = 1 << 16;
 
 /// How long a writer waits for another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);

@@ -81,6 +81,18 @@ fn a_minted_token_is_verified_with_all_that_went_in() {
 }
 
 #[test]
+fn a_token_id_is_read_back_from_its_digits() {
+    let id = TokenId::of(b"header.claims");
+    assert_eq!(TokenId::parse(&id.to_string()), Some(id));
+    assert_eq!(TokenId::parse(&id.to_string().to_uppercase()), Some(id));
+    for text in
+        ["", "00", "+0112233445566778899aabbccddeeff", "g0112233445566778899aabbccddeeff", &"é".repeat(16)]
+    {
+        assert_eq!(TokenId::parse(text), None, "{text}");
+    }
+}
+
+#[test]
 fn time_is_strict() {
     let ring = ring();
     let minted = mint(&anna(), 1, [0; 16], NOW, &RULES, ring.signer()).unwrap();

@@ -1,9 +1,17 @@
 -- One row: the number of the last transaction. The order of everything comes from here.
 CREATE TABLE sequence (
     id INTEGER PRIMARY KEY CHECK (id = 1),
-    number INTEGER NOT NULL
+    number INTEGER NOT NULL,
+    wanted INTEGER NOT NULL DEFAULT 0   -- somebody waits until every gateway has applied this number
 ) STRICT;
 INSERT INTO sequence (id, number) VALUES (1, 0);
+
+-- Who follows, and how far it has come.
+CREATE TABLE gateways (
+    id TEXT PRIMARY KEY,
+    applied INTEGER NOT NULL,
+    seen_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE users (
     name TEXT PRIMARY KEY,
@@ -30,11 +38,24 @@ CREATE TABLE marks (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX marks_by_number ON marks (number);
 
+-- Tokens revoked one by one; remembered until `keep`.
+CREATE TABLE revoked_tokens (
+    token_id BLOB PRIMARY KEY,          -- 16 bytes
+    keep INTEGER NOT NULL,
+    dated INTEGER NOT NULL,             -- 1: `keep` is the token's expiry; 0: by then it has expired for certain
+    user TEXT,                          -- whose it was, where that is known
+    number INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX revoked_tokens_by_number ON revoked_tokens (number);
+CREATE INDEX revoked_tokens_by_keep ON revoked_tokens (keep);
+CREATE INDEX revoked_tokens_by_user ON revoked_tokens (user) WHERE user IS NOT NULL;
+
 -- Which secret each kid stands for, so that a changed key file is noticed.
 CREATE TABLE keys (
     kid TEXT PRIMARY KEY,
     fingerprint BLOB NOT NULL,
     recorded_at INTEGER NOT NULL,
+    revoked_at INTEGER,                 -- from then on it verifies nothing
     number INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
