@@ -4,7 +4,7 @@ use crate::gateway::Gateway;
 use crate::options::User;
 use std::fs;
 use std::io::{Read, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
@@ -13,13 +13,20 @@ use tempfile::TempDir;
 
 /// Asks until there is an answer. The deadline only keeps a broken gateway from hanging the suite.
 #[track_caller]
-pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + DEADLINE;
+pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    within(DEADLINE.as_secs(), ask).unwrap_or_else(|| panic!("waited too long for: {what}"))
+}
+
+/// Asks until there is an answer, or so many seconds are over.
+pub fn within<T>(seconds: u64, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + Duration::from_secs(seconds);
     loop {
         if let Some(answer) = ask() {
-            return answer;
+            return Some(answer);
         }
-        assert!(Instant::now() < end, "waited too long for: {what}");
+        if Instant::now() > end {
+            return None;
+        }
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -92,6 +99,34 @@ pub fn binary() -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// The same command, started by another one that comes before it on the line.
+pub fn started_by(prefix: &[&str], command: &Command) -> Command {
+    let mut wrapped = Command::new(prefix[0]);
+    wrapped.args(&prefix[1..]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    wrapped
+}
+
+/// The same command, held to the modes of files even where the tests run as root.
+pub fn held_to_modes(command: Command) -> Command {
+    if fs::metadata("/proc/self").expect("a process").uid() != 0 {
+        return command;
+    }
+    let without = "-dac_override,-dac_read_search";
+    let (bounding, inherited) = (format!("--bounding-set={without}"), format!("--inh-caps={without}"));
+    started_by(&["setpriv", &bounding, &inherited], &command)
+}
+
+/// The same command, told "no" instead of being ended where a file may not grow (`RLIMIT_FSIZE`).
+pub fn told_of_full_disks(command: &Command) -> Command {
+    started_by(&["bash", "-c", "trap '' XFSZ; exec \"$@\"", "bash"], command)
 }
 
 /// Runs a command to its end.

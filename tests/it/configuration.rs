@@ -33,19 +33,24 @@ fn is_refused(folder: &Folder, keys: &[&str]) {
 
 #[test]
 fn every_file_in_conf_is_a_configuration_that_passes() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
     let dir = tempfile::TempDir::new().expect("a temporary folder");
-    let copy = dir.path().join("conf");
-    fs::create_dir(&copy).expect("a folder");
+    let mut folders = vec![(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf"), dir.path().join("conf"))];
     let mut found = 0;
-    for entry in fs::read_dir(source).expect("conf/").map(|entry| entry.expect("an entry").path()) {
-        let target = copy.join(entry.file_name().expect("a name"));
-        fs::copy(&entry, &target).expect("a copy");
-        if entry.extension().is_some_and(|extension| extension == "toml") {
-            let mut command = binary();
-            command.args(["check", "--config"]).arg(&target);
-            finish(command, "").ok();
-            found += 1;
+    while let Some((source, copy)) = folders.pop() {
+        fs::create_dir(&copy).expect("a folder");
+        for entry in fs::read_dir(source).expect("conf/").map(|entry| entry.expect("an entry").path()) {
+            let target = copy.join(entry.file_name().expect("a name"));
+            if entry.is_dir() {
+                folders.push((entry, target));
+                continue;
+            }
+            fs::copy(&entry, &target).expect("a copy");
+            if entry.extension().is_some_and(|extension| extension == "toml") {
+                let mut command = binary();
+                command.args(["check", "--config"]).arg(&target);
+                finish(command, "").ok();
+                found += 1;
+            }
         }
     }
     assert!(found >= 1, "there are samples to look at");

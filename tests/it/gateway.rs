@@ -1,13 +1,13 @@
 //! Starts the real binary in a temporary folder, on ports the system chose, and stops only what it started.
 
 use crate::client::{Answer, Client, basic, request};
-use crate::command::{Folder, eventually};
+use crate::command::{Folder, eventually, finish};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use tempfile::TempDir;
@@ -77,6 +77,30 @@ impl Gateway {
         gateway
     }
 
+    /// Starts a gateway whose log says nothing of its listeners, or is not read here: plain HTTP on 127.0.0.1, the
+    /// admin listener on 127.0.0.2, ports as the system chose them.
+    pub fn start_unheard(folder: Folder, mut command: Command, stderr: impl Into<Stdio>) -> Self {
+        let stderr = stderr.into();
+        let mut child = command.stdin(Stdio::null()).stderr(stderr).spawn().expect("the binary starts");
+        let listener = |child: &Child, host: &str| {
+            let host: IpAddr = host.parse().expect("an address");
+            listening(child.id()).into_iter().find(|address| address.ip() == host)
+        };
+        let (http, admin) = eventually("the listeners", || {
+            let ended = child.try_wait().expect("a child");
+            assert!(ended.is_none(), "the gateway ended with {ended:?}");
+            Some((listener(&child, "127.0.0.1")?, listener(&child, "127.0.0.2")?))
+        });
+        let gateway = Self { child, folder, log: Log::default(), http: Some(http), https: None, admin };
+        eventually("/readyz", || (gateway.admin("/readyz").status == 200).then_some(()));
+        gateway
+    }
+
+    /// The other end of the standard error of a gateway that was started unheard, with a pipe.
+    pub fn stderr(&mut self) -> ChildStderr {
+        self.child.stderr.take().expect("a pipe that nobody has taken")
+    }
+
     pub fn http(&self) -> SocketAddr {
         self.http.expect("a plain listener")
     }
@@ -98,6 +122,37 @@ impl Gateway {
 
     pub fn admin(&self, path: &str) -> Answer {
         Client::connect(self.admin).exchange(request("GET", path, &[]))
+    }
+
+    /// As [`Self::admin`], of a gateway that may be about to close that listener.
+    pub fn try_admin(&self, path: &str) -> Option<Answer> {
+        let mut client = Client::try_connect(self.admin).ok()?;
+        client.try_send(request("GET", path, &[])).ok()?;
+        client.answer().ok()
+    }
+
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal, by its name without `SIG`.
+    pub fn signal(&self, name: &str) {
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("kill -s {name} {}", self.process())]);
+        finish(command, "").ok();
+    }
+
+    /// Waits until the process ends, and says with which code; none if a signal ended it.
+    pub fn ends(&mut self) -> Option<i32> {
+        eventually("the process to end", || self.child.try_wait().expect("a child")).code()
+    }
+
+    /// Stops the gateway as an operator does, and gives its folder back.
+    #[track_caller]
+    pub fn stop(mut self) -> Folder {
+        self.signal("TERM");
+        assert_eq!(self.ends(), Some(0));
+        self.kill()
     }
 
     /// The sum of all samples of a metric whose labels contain every one of these texts.
@@ -165,6 +220,24 @@ impl Drop for Gateway {
             eprintln!("--- the gateway's standard error ---\n{}", self.log.lines().join("\n"));
         }
     }
+}
+
+/// Where a process listens, as the kernel has it: IPv4 only.
+fn listening(process: u32) -> Vec<SocketAddr> {
+    let links = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    let links = links.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let sockets: Vec<String> = links.map(|link| link.to_string_lossy().into_owned()).collect();
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let of_line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (address, port) = words.get(1)?.split_once(':')?;
+        let mine = sockets.contains(&format!("socket:[{}]", words.get(9)?));
+        // State 0A is LISTEN; an address is written as the number that the machine has in memory.
+        let address = Ipv4Addr::from(u32::from_str_radix(address, 16).ok()?.to_ne_bytes());
+        let port = u16::from_str_radix(port, 16).ok()?;
+        (mine && *words.get(3)? == "0A").then_some(SocketAddr::from((address, port)))
+    };
+    table.lines().filter_map(of_line).collect()
 }
 
 fn listener(line: &Value) -> (String, SocketAddr) {

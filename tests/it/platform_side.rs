@@ -14,7 +14,7 @@ pub fn get(gateway: &Gateway, target: &str, token: &str) -> Answer {
 }
 
 /// A few MB in which no two places look alike.
-fn megabytes() -> Vec<u8> {
+pub fn megabytes() -> Vec<u8> {
     (0..600_000u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()).collect()
 }
 

@@ -42,7 +42,7 @@ impl Drop for TlsServer {
 }
 
 /// A CA, a certificate of it for `platform.test`, one for a client, and a CA that signed none of them.
-fn certificates(folder: &Path) {
+pub fn certificates(folder: &Path) {
     let script = r#"
         set -e
         for ca in ca other; do

@@ -84,6 +84,20 @@ impl<R: Read> Wire<R> {
         Ok(self.held.drain(..length).collect())
     }
 
+    /// Hands on so many bytes as they come, and keeps none.
+    pub fn pass(&mut self, mut length: usize, mut each: impl FnMut(&[u8])) -> Result<(), Fault> {
+        while length > 0 {
+            if self.held.is_empty() && self.fill()? == 0 {
+                return Err(Fault::Truncated);
+            }
+            let count = length.min(self.held.len());
+            each(&self.held[..count]);
+            self.held.drain(..count);
+            length -= count;
+        }
+        Ok(())
+    }
+
     /// Reads one chunk; `None` is the clean end (trailers are not expected from anybody here).
     pub fn chunk(&mut self) -> Result<Option<Vec<u8>>, Fault> {
         let line = self.line()?;
