@@ -23,7 +23,8 @@ check: deps ## format, lints, documentation, dependencies
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	.ci/audit
 
-bench: deps ## beside bare pingora (docs/benchmarks.md); ROUNDS=20 REQUESTS=20000
+bench: deps ## one decision, then beside bare pingora (docs/benchmarks.md); ROUNDS=20 REQUESTS=20000
+	$(CARGO) bench --locked --bench admit
 	$(CARGO) bench --locked --bench proxy
 
 deps: ## what build and tests need from the system

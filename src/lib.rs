@@ -26,3 +26,8 @@ pub mod store;
 pub mod edge;
 pub mod app;
 pub mod cli;
+
+/// The binary's allocator, so that a test can ask it what a decision allocates.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -495,6 +495,26 @@ mod tests {
         assert_eq!(gate.number(), 6);
     }
 
+    #[test]
+    fn a_hit_allocates_nothing() {
+        let gate = gate();
+        let token = token(&gate);
+        let id = |number: u64| TokenId::of(&number.to_be_bytes());
+        gate.apply(|standing| {
+            standing.revoke_tokens((0..1000).map(|number| (id(number), Keep::Expires(NOW.plus(86_400)))));
+            standing.raise(Subject::User("anna".into()), Mark { number: 3, second: NOW, closed: false });
+        });
+        let field = TokenField::One(token.as_bytes());
+        assert!(gate.admit(field, at(0)).is_ok());
+        let allocated = tikv_jemalloc_ctl::thread::allocatedp::read().unwrap();
+        let before = allocated.get();
+        assert!((0..1000).all(|_| gate.admit(field, at(0)).is_ok()));
+        assert_eq!(allocated.get() - before, 0, "bytes for 1,000 hits");
+        // And the measure measures.
+        drop(std::hint::black_box(vec![0u8; 100]));
+        assert!(allocated.get() - before >= 100);
+    }
+
     /// One step of a history that two gates live through.
     #[derive(Clone, Debug)]
     enum Step {

@@ -56,8 +56,7 @@ fn no_other_method_mints() {
     let minted = || gateway.metric("ds_gateway_token_requests_total", &["action=\"mint\"", "outcome=\"ok\""]);
     let number = || gateway.metric("ds_gateway_store_number", &[]);
     let (before, at) = (minted(), number());
-    for (path, allowed) in
-        [(ENDPOINT, "DELETE, GET, POST"), ("/ds-api/user-token/Main%20Org.", "GET, POST")]
+    for (path, allowed) in [(ENDPOINT, "DELETE, GET, POST"), ("/ds-api/user-token/Main%20Org.", "GET, POST")]
     {
         for method in ["HEAD", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "post", "Get"] {
             let answer = gateway.exchange(request(method, path, &[("Authorization", &good)]));

@@ -1,0 +1,205 @@
+//! What a decision costs in process: `admit` on a cache hit, at several sizes, on one thread and on two; what
+//! revocations take in memory, how they grow, and how quickly they are read at a start.
+//!
+//! `docs/benchmarks.md` says how to read the numbers. Every case asserts its outcome before it is timed.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a bench stops at the first surprise"
+)]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use ds_gateway::auth::cache::{Cache, CacheLimits};
+use ds_gateway::auth::gate::{Gate, Moment, TokenField};
+use ds_gateway::auth::identity::Identity;
+use ds_gateway::auth::keys::{Algorithm, Key, KeyRing};
+use ds_gateway::auth::name::Name;
+use ds_gateway::auth::revocation::Standing;
+use ds_gateway::auth::secret::Secret;
+use ds_gateway::auth::time::UnixTime;
+use ds_gateway::auth::token::{TokenId, TokenRules, UnknownUsers, mint};
+use ds_gateway::auth::token_set::Keep;
+use ds_gateway::store::Store;
+use ds_gateway::store::revocations::revoke_token;
+use ds_gateway::store::sqlite::load;
+use ds_gateway::store::users::Act;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+const NOW: UnixTime = UnixTime(1_800_000_000);
+const MOMENT: Moment = Moment { now: NOW, uptime: Duration::ZERO };
+
+fn main() {
+    println!("{:52} {:>12}  bar", "", "value");
+    hits();
+    threads();
+    revocations();
+    loading();
+}
+
+fn row(what: &str, value: String, bar: &str) {
+    println!("{what:52} {value:>12}  {bar}");
+}
+
+fn gate(entries: usize, threads: usize) -> Gate {
+    let secret = Secret::new((0..48).collect());
+    let ring = KeyRing::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
+    let rules = TokenRules {
+        lifetime: 86_400,
+        max_lifetime: 90_000,
+        max_skew: 5,
+        max_bytes: 8192,
+        unknown_users: UnknownUsers::Refuse,
+    };
+    let cache = Cache::new(CacheLimits { entries, bytes: 8 << 30 }, threads, 42);
+    Gate::new(ring, rules, cache, Duration::MAX, Standing::default(), Duration::ZERO)
+}
+
+fn tokens(gate: &Gate, count: u64) -> Vec<String> {
+    let token = |number: u64| {
+        let identity = Identity {
+            user: Name::parse_user(&format!("user-{}", number % 1000)).unwrap(),
+            email: "someone@example.com".into(),
+            organization: Name::parse("Main Org.").unwrap(),
+        };
+        let random = u128::from(number).to_le_bytes();
+        mint(&identity, number + 1, random, NOW, gate.rules(), gate.keys().signer()).unwrap().token
+    };
+    (0..count).map(token).collect()
+}
+
+fn revoke(gate: &Gate, count: u64) {
+    let keep = Keep::Expires(NOW.plus(86_400));
+    let ids = (0..count).map(|number| (TokenId::of(&number.to_be_bytes()), keep));
+    gate.apply(|standing| standing.revoke_tokens(ids));
+}
+
+fn admit(gate: &Gate, token: &str) -> bool {
+    gate.admit(TokenField::One(black_box(token.as_bytes())), MOMENT).is_ok()
+}
+
+/// Nanoseconds of one `admit`, the best of seven rounds: what the code costs, not what the machine was doing.
+fn time(gate: &Gate, tokens: &[String], pick: impl Fn(u64) -> usize) -> f64 {
+    assert!(tokens.iter().all(|token| admit(gate, token)), "every token is admitted");
+    let rounds = (0..7).map(|round| {
+        let began = Instant::now();
+        for step in 0..STEPS {
+            assert!(admit(gate, &tokens[pick(round * STEPS + step)]));
+        }
+        began.elapsed().as_nanos() as f64 / STEPS as f64
+    });
+    rounds.fold(f64::MAX, f64::min)
+}
+
+/// Spread over `count`, in no order that a cache could guess.
+fn spread(count: usize) -> impl Fn(u64) -> usize {
+    move |step| (step.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % count
+}
+
+fn hits() {
+    let gate = gate(4_000_000, 1);
+    let all = tokens(&gate, 10_000);
+    row("admit, hit, 100 hot of 10 k tokens", ns(time(&gate, &all, |step| step as usize % 100)), "≤ 150 ns");
+    row("admit, hit, uniform over 10 k tokens", ns(time(&gate, &all, spread(10_000))), "≤ 400 ns");
+    let all = tokens(&gate, 1_000_000);
+    row("admit, hit, uniform over 1 M tokens", ns(time(&gate, &all, spread(1_000_000))), "");
+    revoke(&gate, 1_000_000);
+    let value = time(&gate, &all, spread(1_000_000));
+    row("the same with 1 M revocations", ns(value), "≤ 1,200 ns");
+    let uncached = self::gate(0, 1);
+    row("admit without the cache", ns(time(&uncached, &all[..1000], |step| step as usize % 1000)), "");
+}
+
+fn threads() {
+    let gate = gate(100_000, 2);
+    let all = tokens(&gate, 1000);
+    revoke(&gate, 100_000);
+    let one = rate(&gate, &all, 1);
+    let two = rate(&gate, &all, 2);
+    row("two threads against one", format!("{:.2} ×", two / one), "≥ 1.8 ×");
+}
+
+/// Decisions a second of so many threads together, the best of five rounds.
+fn rate(gate: &Gate, tokens: &[String], threads: usize) -> f64 {
+    let round = || {
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    (0..STEPS).for_each(|step| assert!(admit(gate, &tokens[step as usize % 1000])))
+                });
+            }
+        });
+        (STEPS * threads as u64) as f64 / began.elapsed().as_secs_f64()
+    };
+    (0..5).map(|_| round()).fold(0.0, f64::max)
+}
+
+fn revocations() {
+    for (count, name) in [(1_000_000, "1 M"), (10_000_000, "10 M")] {
+        let gate = gate(0, 1);
+        let before = resident();
+        revoke(&gate, count);
+        let bytes = (resident() - before) as f64 / count as f64;
+        assert_eq!(gate.standing().sizes().tokens as u64, count);
+        row(&format!("memory per revocation at {name}"), format!("{bytes:.1} B"), "≤ 40 B");
+        let mut worst = Duration::ZERO;
+        for number in 0..1000 {
+            let id = TokenId::of(&(count + number).to_be_bytes());
+            let began = Instant::now();
+            gate.apply(|standing| standing.revoke_tokens([(id, Keep::Expires(NOW.plus(86_400)))]));
+            worst = worst.max(began.elapsed());
+        }
+        row(&format!("one more at {name}, the worst of 1,000"), format!("{worst:.0?}"), "readers never wait");
+        let began = Instant::now();
+        let gone = gate.apply(|standing| standing.forget(NOW.plus(4 * 86_400), 90_000));
+        row(&format!("forgetting {name} that have expired"), format!("{:.0?}", began.elapsed()), "");
+        assert_eq!((gone.len() as u64, gate.standing().sizes().tokens), (count + 1000, 0));
+    }
+}
+
+fn loading() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::create(&folder.path().join("s.db"), NOW).unwrap();
+    let keep = Keep::Expires(NOW.plus(86_400));
+    let act = Act { now: NOW, actor: "bench", origin: "bench" };
+    let revoked = store.transact(|connection| {
+        (0..LOADED).try_for_each(|number: u64| {
+            revoke_token(connection, TokenId::of(&number.to_be_bytes()), keep, None, act).map(drop)
+        })
+    });
+    revoked.unwrap();
+    let mut connection = store.connect().unwrap();
+    let best = (0..3)
+        .map(|_| {
+            let began = Instant::now();
+            let standing = load(&mut connection).unwrap();
+            assert_eq!(standing.sizes().tokens as u64, LOADED);
+            LOADED as f64 / began.elapsed().as_secs_f64()
+        })
+        .fold(0.0, f64::max);
+    row("load at start, revocations a second", format!("{:.2} M/s", best / 1e6), "≥ 1 M/s");
+}
+
+fn ns(value: f64) -> String {
+    format!("{value:.0} ns")
+}
+
+/// Bytes of this process that are in memory.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Decisions in one round.
+const STEPS: u64 = 1_000_000;
+
+/// Revocations that a start reads.
+const LOADED: u64 = 1_000_000;
