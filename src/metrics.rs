@@ -365,7 +365,10 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
     let Facts { gate, uptime, .. } = facts;
     let stale = f64::from(u8::from(gate.is_stale(uptime)));
     let (sizes, cache) = (gate.standing().sizes(), gate.cache().statistics());
-    let verifying = gate.keys().iter().count() - 1;
+    let (keys, standing) = (gate.keys(), gate.standing());
+    let revoked = keys.iter().filter(|key| standing.is_key_revoked(key.fingerprint())).count();
+    let signing = usize::from(keys.signing(|key| standing.is_key_revoked(key)).is_some());
+    let verifying = keys.iter().count() - revoked - signing;
     let mut families = vec![
         gauge(
             "ds_gateway_build_info",
@@ -400,7 +403,11 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
         families::gauges(
             "ds_gateway_keys",
             "Keys by what they do; the one that signs verifies too.",
-            &[("state", "signing", 1.0), ("state", "verifying", verifying as f64)],
+            &[
+                ("state", "signing", signing as f64),
+                ("state", "verifying", verifying as f64),
+                ("state", "revoked", revoked as f64),
+            ],
         ),
         families::gauges(
             "ds_gateway_revocations",

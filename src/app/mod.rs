@@ -43,13 +43,13 @@ use crate::edge::upstream::Upstream;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
 use crate::store::audit::Retention;
-use crate::store::follow::Follower;
+use crate::store::follow::{Follower, Reload};
 use crate::store::sqlite::{Opening, high_water, load};
 use crate::store::writer::Writer;
 use crate::store::{Store, StoreError};
 
 use self::housekeeping::Housekeeping;
-use self::state::{Creation, State};
+use self::state::{Creation, State, read_ring};
 use self::stop::End;
 
 /// Why the gateway does not start.
@@ -136,7 +136,11 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
         inspect_auth: config.inspect_auth,
     };
     let clock = shared.clock;
-    let follower = Follower::start(state.store, Arc::clone(&shared.gate), id.clone(), move || clock.uptime());
+    let reload = state
+        .key_folder
+        .map(|folder| -> Reload { Box::new(move || read_ring(&folder).map_err(|error| error.to_string())) });
+    let follower =
+        Follower::start(state.store, Arc::clone(&shared.gate), id.clone(), reload, move || clock.uptime());
     let _follower = follower.map_err(StartError::refused)?;
 
     let conf = server_conf(settings.threads, settings.stop);
@@ -201,6 +205,13 @@ impl Shared {
                 "there are no users yet; add one with `ds-gateway user add NAME --email … --organization … \
                  --config …`"
             );
+        }
+        if keys.signing(|key| standing.is_key_revoked(key)).is_none() {
+            return Err(StartError::Refused(
+                "every signing key is revoked: name another in token.keys, or run \
+                 `ds-gateway key generate` where the keys were made by the gateway"
+                    .into(),
+            ));
         }
         let gate = Gate::new(keys, rules, cache, max_staleness, standing, clock.uptime());
         Ok(Self {

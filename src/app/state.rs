@@ -34,6 +34,8 @@ pub struct State {
     pub store: Store,
     /// The signing keys.
     pub keys: KeyRing,
+    /// Where they lie, if they were made here and may be joined by others.
+    pub key_folder: Option<PathBuf>,
 }
 
 impl State {
@@ -65,9 +67,12 @@ impl State {
             Err(StoreError::Missing) => Store::create(path, now).map_err(|error| store_error(path, error))?,
             Err(error) => return Err(store_error(path, error)),
         };
-        let keys = match keys {
-            SigningKeys::Configured(ring) => ring,
-            SigningKeys::Generated => generated_ring(&store, &key_folder, key_files, path, now)?,
+        let (keys, key_folder) = match keys {
+            SigningKeys::Configured(ring) => (ring, None),
+            SigningKeys::Generated => {
+                let ring = generated_ring(&store, &key_folder, key_files, path, now)?;
+                (ring, Some(key_folder))
+            }
         };
         let act = Act { now, actor: "ds-gateway", origin: "start" };
         let failed = |error| store_error(path, error);
@@ -83,7 +88,7 @@ impl State {
             Err(KeyConflict::Store(error)) => return Err(failed(error)),
         };
         match conflict {
-            None => Ok(Self { store, keys }),
+            None => Ok(Self { store, keys, key_folder }),
             Some(kid) => Err(StartError::Refused(format!(
                 "the key {kid:?} is not the one that the store knows by this name: put the old file back, or \
                  give the new key another kid"
@@ -165,8 +170,17 @@ fn generated_ring(
         }
         files.push(generate_key(folder, now).map_err(file_error(folder))?);
     }
+    ring_of(&files)
+}
+
+/// The keys that lie in a folder, the oldest first.
+pub fn read_ring(folder: &Path) -> Result<KeyRing, StartError> {
+    ring_of(&list_keys(folder)?)
+}
+
+fn ring_of(files: &[PathBuf]) -> Result<KeyRing, StartError> {
     let mut keys = Vec::new();
-    for path in &files {
+    for path in files {
         let kid = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let faulty = |text: String| StartError::Refused(format!("the key {kid:?} {text}"));
         let secret = read_secret(path).map_err(faulty)?;
@@ -177,7 +191,7 @@ fn generated_ring(
 }
 
 /// Makes a key of 48 random bytes, in base64, and returns its path once it is on the disk.
-fn generate_key(folder: &Path, now: UnixTime) -> io::Result<PathBuf> {
+pub fn generate_key(folder: &Path, now: UnixTime) -> io::Result<PathBuf> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mut random = Zeroizing::new([0; 48]);
     getrandom::fill(random.as_mut_slice()).map_err(io::Error::other)?;
@@ -185,7 +199,14 @@ fn generate_key(folder: &Path, now: UnixTime) -> io::Result<PathBuf> {
     secret.push('\n');
     let date = now.to_string();
     let date = date.split(' ').next().unwrap_or_default();
-    let path = folder.join(format!("{date}.{EXTENSION}"));
+    // A second key of one day gets a number, and with it its place behind the first.
+    let name = |number: u32| match number {
+        1 => format!("{date}.{EXTENSION}"),
+        _ => format!("{date}-{number}.{EXTENSION}"),
+    };
+    let paths = (1..=999).map(|number| folder.join(name(number)));
+    let mut free = paths.filter(|path| !path.exists());
+    let path = free.next().ok_or_else(|| io::Error::other("999 keys on one day are enough"))?;
     // Complete under its name or not there at all.
     let draft = path.with_extension("draft");
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;

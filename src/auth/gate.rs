@@ -183,7 +183,7 @@ pub enum Outcome {
 
 /// Keys, rules, and the standing that the follower keeps up to date.
 pub struct Gate {
-    keys: KeyRing,
+    keys: ArcSwap<KeyRing>,
     rules: TokenRules,
     max_staleness: Duration,
     cache: Cache,
@@ -195,7 +195,7 @@ pub struct Gate {
 
 impl std::fmt::Debug for Gate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gate").field("keys", &self.keys).field("rules", &self.rules).finish_non_exhaustive()
+        f.debug_struct("Gate").field("keys", &self.keys()).field("rules", &self.rules).finish_non_exhaustive()
     }
 }
 
@@ -210,7 +210,7 @@ impl Gate {
         uptime: Duration,
     ) -> Self {
         let gate = Self {
-            keys,
+            keys: ArcSwap::from_pointee(keys),
             rules,
             max_staleness,
             cache,
@@ -262,11 +262,12 @@ impl Gate {
     }
 
     fn verify(&self, token: &[u8]) -> Result<Arc<Verified>, Denial> {
+        let keys = self.keys.load();
         let found = self.cache.find(token);
-        if let Some(verified) = found.filter(|found| found.generation == self.keys.generation()) {
+        if let Some(verified) = found.filter(|found| found.generation == keys.generation()) {
             return Ok(verified);
         }
-        let verified = Arc::new(token::verify(token, &self.keys, &self.rules)?);
+        let verified = Arc::new(token::verify(token, &keys, &self.rules)?);
         self.cache.keep(token, &verified);
         Ok(verified)
     }
@@ -343,9 +344,14 @@ impl Gate {
         &self.cache
     }
 
-    /// The ring, for minting.
-    pub const fn keys(&self) -> &KeyRing {
-        &self.keys
+    /// The ring of this moment.
+    pub fn keys(&self) -> Arc<KeyRing> {
+        self.keys.load_full()
+    }
+
+    /// Puts another ring in the place of the one that is there; what the old one verified is verified again.
+    pub fn replace_keys(&self, keys: KeyRing) {
+        self.keys.store(Arc::new(keys));
     }
 
     /// The rules, for minting.
@@ -496,6 +502,18 @@ mod tests {
     }
 
     #[test]
+    fn another_ring_verifies_everything_anew() {
+        let gate = gate();
+        let token = token(&gate);
+        let field = TokenField::One(token.as_bytes());
+        assert!(gate.admit(field, at(0)).is_ok());
+        let secret = Secret::new((0..48).collect());
+        let other = Key::new("other", Algorithm::Hs256, &secret, false).unwrap();
+        gate.replace_keys(KeyRing::new(vec![other]).unwrap());
+        assert_eq!(gate.admit(field, at(0)).err(), Some(Denial::TokenKey));
+    }
+
+    #[test]
     fn a_hit_allocates_nothing() {
         let gate = gate();
         let token = token(&gate);
@@ -565,7 +583,8 @@ mod tests {
                         email: "a@b".into(),
                         organization: Name::parse("Main Org.").unwrap(),
                     };
-                    let key = bare.keys().by_kid(if number % 4 == 0 { "old" } else { "k" }).unwrap();
+                    let ring = bare.keys();
+                    let key = ring.by_kid(if number % 4 == 0 { "old" } else { "k" }).unwrap();
                     let at = NOW.plus(number * 1000);
                     mint(&identity, number + 1, [1; 16], at, bare.rules(), key).unwrap().token
                 })

@@ -3,6 +3,7 @@
 mod audit;
 mod check;
 mod demo;
+mod key;
 mod completions;
 mod revoke;
 mod run;
@@ -55,6 +56,8 @@ enum Command {
     User(user::User),
     /// Mint, inspect and explain tokens
     Token(token::Token),
+    /// Make and list signing keys
+    Key(key::Key),
     /// End tokens before their time
     Revoke(revoke::Revoke),
     /// Who did what, when and from where
@@ -103,7 +106,13 @@ impl ConfigArgs {
         let folder = &config.server.state_dir;
         let creation = Creation::IfNew;
         let state = State::open(folder, &config.store, config.keys, Opening::Command, creation, wall())?;
-        Ok(Opened { store: state.store, keys: state.keys, rules: config.token, routes: config.routes })
+        Ok(Opened {
+            store: state.store,
+            keys: state.keys,
+            key_folder: state.key_folder,
+            rules: config.token,
+            routes: config.routes,
+        })
     }
 
     /// Its store alone.
@@ -116,6 +125,7 @@ impl ConfigArgs {
 struct Opened {
     store: Store,
     keys: KeyRing,
+    key_folder: Option<PathBuf>,
     rules: TokenRules,
     routes: Policy,
 }
@@ -228,6 +238,7 @@ pub fn main() -> ExitCode {
         Command::Demo(demo) => demo.execute(),
         Command::User(user) => user.execute(),
         Command::Token(token) => token.execute(),
+        Command::Key(key) => key.execute(),
         Command::Revoke(revoke) => revoke.execute(),
         Command::Audit(audit) => audit.execute(),
         Command::Completions(completions) => completions.execute(),

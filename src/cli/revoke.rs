@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use rusqlite::Connection;
 use serde::Serialize;
 
+use super::key::make;
 use super::token::read_token;
 use super::{ConfigArgs, Failure, Opened, account, say};
 use crate::auth::denial::Denial;
@@ -17,7 +18,11 @@ use crate::auth::revocation::Subject;
 use crate::auth::token::{TokenId, TokenRules};
 use crate::auth::token_set::Keep;
 use crate::clock::wall;
-use crate::store::revocations::{InForce, followers, list, revoke_all, revoke_token, want_reports};
+use crate::store::keys::record;
+use crate::store::revocations::{
+    InForce, KeyOutcome, followers, list, revoke_all, revoke_key, revoke_token, want_reports,
+};
+use crate::store::sqlite;
 use crate::store::users::Act;
 use crate::store::{Store, StoreError};
 
@@ -52,6 +57,16 @@ enum Action {
     Organization {
         /// As in the claim `database`
         name: String,
+        #[command(flatten)]
+        how: How,
+    },
+    /// A signing key: it verifies nothing ever again
+    Key {
+        /// Its name, as in `ds-gateway key list`
+        kid: String,
+        /// Make another in its place, where it is the last one that signs
+        #[arg(long)]
+        replace: bool,
         #[command(flatten)]
         how: How,
     },
@@ -102,6 +117,7 @@ impl Revoke {
                 let name = parsed(&name)?;
                 all(&how, &Subject::Organization(name.as_str().into()))
             }
+            Action::Key { kid, replace, how } => key(&kid, replace, &how),
             Action::All { how } => all(&how, &Subject::Everybody),
             Action::List { json, config } => {
                 let rows = list(&config.open_store()?.connect()?)?;
@@ -150,6 +166,45 @@ fn parsed(name: &str) -> Result<Name, Failure> {
 fn all(how: &How, subject: &Subject) -> Result<(), Failure> {
     let store = how.config.open_store()?;
     revoke(&store, how.json, |connection, act| revoke_all(connection, subject, act))
+}
+
+fn key(kid: &str, replace: bool, how: &How) -> Result<(), Failure> {
+    let opened = how.config.open()?;
+    let standing = sqlite::load(&mut opened.store.connect()?)?;
+    let revoked = |key| standing.is_key_revoked(key);
+    let others = opened.keys.iter().any(|key| key.kid() != kid && !revoked(key.fingerprint()));
+    let is_signing = opened.keys.signing(revoked).is_some_and(|key| key.kid() == kid);
+    let mut successor = None;
+    if is_signing && !others {
+        if !replace {
+            return Err(Failure::usage(format!(
+                "{kid:?} is the only key that signs: give --replace to make another in its place"
+            )));
+        }
+        let (made, ring) = make(&opened)?;
+        if !how.json {
+            say(format_args!("made {made}"));
+        }
+        successor = Some(ring);
+    }
+    let mut unknown = false;
+    let outcome = revoke(&opened.store, how.json, |connection, act| {
+        // In one transaction: no moment is without a key that signs.
+        if let Some(ring) = &successor {
+            record(connection, ring, act)?;
+        }
+        match revoke_key(connection, kid, act)? {
+            KeyOutcome::Revoked(number) => Ok(number),
+            KeyOutcome::Unknown => {
+                unknown = true;
+                Err(StoreError::Missing)
+            }
+        }
+    });
+    if unknown {
+        return Err(Failure::no_such(format!("there is no key {kid:?}; `ds-gateway key list` shows them")));
+    }
+    outcome
 }
 
 /// What came of it.

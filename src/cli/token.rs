@@ -11,6 +11,7 @@ use super::{ConfigArgs, Failure, Opened, account, say};
 use crate::auth::gate::{Moment, Outcome};
 use crate::auth::policy::Route;
 use crate::clock::wall;
+use crate::store::sqlite;
 use crate::store::users::{Act, MintOutcome, find, mint};
 
 /// `ds-gateway token …`
@@ -95,12 +96,15 @@ fn print_new(name: &str, opened: Opened) -> Result<(), Failure> {
     let act = Act { now: wall(), actor: &account, origin: "command line" };
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(Failure::cannot_start)?;
+    let standing = sqlite::load(&mut opened.store.connect()?)?;
+    let signer = opened.keys.signing(|key| standing.is_key_revoked(key));
+    let signer = signer.ok_or_else(|| Failure::cannot_start("every signing key is revoked"))?;
     let no_such = || Failure::no_such(format!("there is no enabled user {name:?}"));
     let outcome = opened.store.transact(|connection| {
         let Some((user, _)) = find(connection, name)? else {
             return Ok(None);
         };
-        mint(connection, &user, random, &opened.rules, opened.keys.signer(), act).map(Some)
+        mint(connection, &user, random, &opened.rules, signer, act).map(Some)
     })?;
     match outcome {
         Some(MintOutcome::Minted(minted, _)) => {

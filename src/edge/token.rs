@@ -210,7 +210,10 @@ impl TokenEndpoint {
         let client = client.map(|client| client.to_string()).unwrap_or_default();
         let outcome = self.writer.write(move |connection| {
             let act = Act { now, actor: user.identity.user.as_str(), origin: &client };
-            mint(connection, &user, random, gate.rules(), gate.keys().signer(), act)
+            let (ring, standing) = (gate.keys(), gate.standing());
+            let signer = ring.signing(|key| standing.is_key_revoked(key));
+            let signer = signer.ok_or_else(|| StoreError::Failed("every signing key is revoked".into()))?;
+            mint(connection, &user, random, gate.rules(), signer, act)
         });
         match outcome.await? {
             MintOutcome::Minted(minted, marks) => {

@@ -11,10 +11,15 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::keys::any_new;
 use super::revocations::report;
 use super::sqlite::{Store, StoreError, current_and_wanted, read_changes};
 use crate::auth::gate::Gate;
+use crate::auth::keys::KeyRing;
 use crate::clock::wall;
+
+/// Reads the signing keys anew.
+pub type Reload = Box<dyn Fn() -> Result<KeyRing, String> + Send>;
 
 /// A running follower; dropping it ends its thread.
 pub struct Follower {
@@ -24,28 +29,37 @@ pub struct Follower {
 impl Follower {
     /// Keeps `gate` up to date with `store`; `uptime` is the clock that the gate compares with.
     ///
-    /// `id` is the name under which this process says how far it has come.
+    /// `id` is the name under which this process says how far it has come; `reload` reads the signing keys
+    /// anew, where they may change while the process runs.
     pub fn start(
         store: Store,
         gate: Arc<Gate>,
         id: String,
+        reload: Option<Reload>,
         uptime: impl Fn() -> Duration + Send + 'static,
     ) -> Result<Self, StoreError> {
         let (stop, stopped) = channel();
         thread::Builder::new()
             .name("store-follower".into())
-            .spawn(move || follow(&store, &gate, &id, uptime, &stopped))?;
+            .spawn(move || follow(&store, &gate, &id, reload.as_ref(), uptime, &stopped))?;
         Ok(Self { _stop: stop })
     }
 }
 
-fn follow(store: &Store, gate: &Gate, id: &str, uptime: impl Fn() -> Duration, stopped: &Receiver<()>) {
+fn follow(
+    store: &Store,
+    gate: &Gate,
+    id: &str,
+    reload: Option<&Reload>,
+    uptime: impl Fn() -> Duration,
+    stopped: &Receiver<()>,
+) {
     let mut place = None;
     let mut failing = false;
     while stopped.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout) {
         // The moment before the read: what is written after it may be missing.
         let moment = uptime();
-        match look(store, gate, id, &mut place) {
+        match look(store, gate, id, reload, &mut place) {
             Ok(()) => {
                 gate.note_read(moment);
                 if std::mem::take(&mut failing) {
@@ -71,7 +85,13 @@ struct Place {
     reported: u64,
 }
 
-fn look(store: &Store, gate: &Gate, id: &str, place: &mut Option<Place>) -> Result<(), StoreError> {
+fn look(
+    store: &Store,
+    gate: &Gate,
+    id: &str,
+    reload: Option<&Reload>,
+    place: &mut Option<Place>,
+) -> Result<(), StoreError> {
     store.check_in_place()?;
     let place = match place {
         Some(place) => place,
@@ -94,6 +114,14 @@ fn look(store: &Store, gate: &Gate, id: &str, place: &mut Option<Place>) -> Resu
         return Err(StoreError::Replaced);
     }
     if number > gate.number() {
+        if let Some(reload) = reload
+            && any_new(&place.connection, gate.number())?
+        {
+            match reload() {
+                Ok(keys) => gate.replace_keys(keys),
+                Err(text) => log::error!("the new signing key cannot be read: {text}"),
+            }
+        }
         let connection = &mut place.connection;
         gate.update(|standing| read_changes(connection, standing.number(), standing))?;
     }

@@ -61,6 +61,20 @@ fn recorded(connection: &Connection, kid: &str) -> Result<Option<[u8; 32]>, Stor
     Ok(statement.query_row([kid], |row| row.get(0)).optional()?)
 }
 
+/// Has the store learnt of a key after transaction `after`?
+pub fn any_new(connection: &Connection, after: u64) -> Result<bool, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM keys WHERE number > ?1 AND revoked_at IS NULL)")?;
+    Ok(statement.query_row([after], |row| row.get(0))?)
+}
+
+/// Is the key of that name revoked?
+pub fn is_revoked(connection: &Connection, kid: &str) -> Result<bool, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM keys WHERE kid = ?1 AND revoked_at IS NOT NULL)")?;
+    Ok(statement.query_row([kid], |row| row.get(0))?)
+}
+
 /// Has the store ever seen a key?
 pub fn any_recorded(connection: &Connection) -> Result<bool, StoreError> {
     Ok(connection.query_row("SELECT EXISTS (SELECT 1 FROM keys)", [], |row| row.get(0))?)

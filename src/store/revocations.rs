@@ -57,6 +57,36 @@ pub fn revoke_all(connection: &Connection, subject: &Subject, act: Act<'_>) -> R
     Ok(number)
 }
 
+/// What became of the wish to revoke a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyOutcome {
+    /// It verifies nothing from this number on; an earlier one if it was revoked before.
+    Revoked(u64),
+    /// The store has never seen a key of that name.
+    Unknown,
+}
+
+/// Revokes a key by its name, for good.
+pub fn revoke_key(connection: &Connection, kid: &str, act: Act<'_>) -> Result<KeyOutcome, StoreError> {
+    let found: Option<(Option<u64>, u64)> = connection
+        .prepare("SELECT revoked_at, number FROM keys WHERE kid = ?1")?
+        .query_row([kid], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match found {
+        None => Ok(KeyOutcome::Unknown),
+        Some((Some(_), number)) => Ok(KeyOutcome::Revoked(number)),
+        Some((None, _)) => {
+            let number = next_number(connection)?;
+            connection.execute(
+                "UPDATE keys SET revoked_at = ?2, number = ?3 WHERE kid = ?1",
+                (kid, act.now.0, number),
+            )?;
+            act.event(number, "revoke_key", kid, None).write(connection)?;
+            Ok(KeyOutcome::Revoked(number))
+        }
+    }
+}
+
 /// Asks every gateway to say when it has applied all up to now; [`followers`] tells.
 pub fn want_reports(connection: &Connection) -> Result<(), StoreError> {
     connection.execute("UPDATE sequence SET wanted = number", [])?;
@@ -213,6 +243,23 @@ mod tests {
         let kinds: Vec<String> = list(&connection).unwrap().into_iter().map(|row| row.kind).collect();
         assert_eq!(kinds, ["token", "token", "organization", "everybody"]);
         assert_eq!(standing.number(), current_number(&connection).unwrap());
+    }
+
+    #[test]
+    fn a_key_is_revoked_once_and_for_good() {
+        use crate::auth::keys::{Algorithm, Key, KeyRing};
+        use crate::auth::secret::Secret;
+        let (_folder, store) = store();
+        let connection = store.connect().unwrap();
+        let secret = Secret::new((0..48).collect());
+        let ring = KeyRing::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
+        assert_eq!(revoke_key(&connection, "k", act()), Ok(KeyOutcome::Unknown));
+        crate::store::keys::record(&connection, &ring, act()).unwrap();
+        let first = revoke_key(&connection, "k", act()).unwrap();
+        assert_eq!(revoke_key(&connection, "k", act()).unwrap(), first);
+        let standing = load(&mut store.connect().unwrap()).unwrap();
+        assert!(ring.signing(|key| standing.is_key_revoked(key)).is_none());
+        assert_eq!(list(&connection).unwrap().last().unwrap().subject, "k");
     }
 
     #[test]

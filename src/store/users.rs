@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::audit::Event;
+use super::keys::is_revoked;
 use super::sqlite::{StoreError, marks_on, next_number, set_mark};
 use crate::auth::identity::Identity;
 use crate::auth::keys::Key;
@@ -244,6 +245,10 @@ pub fn mint(
         return Ok(MintOutcome::Changed);
     }
     let organization = user.identity.organization.as_str();
+    if is_revoked(connection, signer.kid())? {
+        // Revoked a moment ago: this gateway has not heard of it, and of the key in its place.
+        return Err(StoreError::Busy);
+    }
     let marks = marks_on(connection, name, organization)?;
     let issued_at = marks.iter().map(|(_, mark)| mark.second).fold(act.now, UnixTime::max);
     let number = next_number(connection)?;

@@ -146,8 +146,8 @@ fn up(gateway: &Gateway, token: &str, size: usize, chunked: bool) {
     client.send(request("PUT", "/upload", &[("user-token", token), (name, value)]));
     let mut sender = client.sender();
     let sending = thread::spawn(move || pour(&mut sender, size, chunked));
-    let answer = client.answer().expect("an answer");
     sending.join().expect("a sender").expect("all is sent");
+    let answer = client.answer().expect("an answer");
     assert_eq!((answer.status, answer.text()), (200, size.to_string()));
 }
 

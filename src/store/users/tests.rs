@@ -80,8 +80,8 @@ impl World {
 
     fn mint_as(&self, user: &User, now: u64) -> Option<String> {
         let connection = self.store.connect().unwrap();
-        let signer = self.gate.keys().signer();
-        match mint(&connection, user, [0; 16], &RULES, signer, act(now)).unwrap() {
+        let ring = self.gate.keys();
+        match mint(&connection, user, [0; 16], &RULES, ring.signer(), act(now)).unwrap() {
             MintOutcome::Minted(minted, _) => Some(minted.token),
             MintOutcome::Changed => None,
         }
@@ -162,8 +162,8 @@ fn a_gate_that_has_not_heard_of_an_enabling_hears_of_it_with_the_mint() {
     world.change(&Change::Enable, 1002).unwrap();
     let connection = world.store.connect().unwrap();
     let (user, _) = find(&connection, "anna").unwrap().unwrap();
-    let signer = world.gate.keys().signer();
-    let outcome = mint(&connection, &user, [0; 16], &RULES, signer, act(1002)).unwrap();
+    let ring = world.gate.keys();
+    let outcome = mint(&connection, &user, [0; 16], &RULES, ring.signer(), act(1002)).unwrap();
     let MintOutcome::Minted(minted, marks) = outcome else { panic!("not minted") };
     let moment = Moment { now: UnixTime(1002), uptime: Duration::ZERO };
     let verdict = || world.gate.inspect(minted.token.as_bytes(), moment).map(drop);

@@ -1,0 +1,92 @@
+//! `ds-gateway key`: the signing keys that the gateway makes itself.
+
+use clap::{Args, Subcommand};
+
+use super::{ConfigArgs, Failure, Opened, account, say};
+use crate::app::state::{generate_key, read_ring};
+use crate::auth::keys::KeyRing;
+use crate::clock::wall;
+use crate::store::keys::record;
+use crate::store::sqlite;
+use crate::store::users::Act;
+
+/// `ds-gateway key …`
+#[derive(Args, Debug)]
+pub(super) struct Key {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make one more; it verifies at once and signs when those before it are revoked
+    Generate {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Show every key: its name, what it does, and its fingerprint
+    List {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+impl Key {
+    pub(super) fn execute(self) -> Result<(), Failure> {
+        match self.action {
+            Action::Generate { config } => {
+                let opened = config.open()?;
+                let (kid, ring) = make(&opened)?;
+                let account = account();
+                let act = Act { now: wall(), actor: &account, origin: "command line" };
+                opened.store.transact(|connection| record(connection, &ring, act))?;
+                say(format_args!("made {kid}"));
+                Ok(())
+            }
+            Action::List { json, config } => list(config.open()?, json),
+        }
+    }
+}
+
+/// Makes a key beside those of `opened`: its name, and the ring with it. It counts once it is recorded.
+pub(super) fn make(opened: &Opened) -> Result<(String, KeyRing), Failure> {
+    let Some(folder) = &opened.key_folder else {
+        return Err(Failure::usage(
+            "the keys are named in token.keys: make a file with `openssl rand -base64 48`, name it there, restart",
+        ));
+    };
+    let path = generate_key(folder, wall())
+        .map_err(|error| Failure::cannot_start(format!("{}: {error}", folder.display())))?;
+    let kid = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    Ok((kid.to_owned(), read_ring(folder)?))
+}
+
+fn list(opened: Opened, json: bool) -> Result<(), Failure> {
+    let standing = sqlite::load(&mut opened.store.connect()?)?;
+    let is_revoked = |key| standing.is_key_revoked(key);
+    let signing = opened.keys.signing(is_revoked).map(|key| key.kid().to_owned());
+    for key in opened.keys.iter() {
+        let state = match &signing {
+            _ if is_revoked(key.fingerprint()) => "revoked",
+            Some(kid) if kid == key.kid() => "signing",
+            _ => "verifying",
+        };
+        let (kid, fingerprint) = (key.kid(), key.fingerprint().to_string());
+        if json {
+            say(serde_json::json!({
+                "kid": kid,
+                "state": state,
+                "algorithm": key.algorithm().as_str(),
+                "foreign": key.foreign(),
+                "fingerprint": fingerprint,
+            }));
+        } else {
+            let start: String = fingerprint.chars().take(16).collect();
+            say(format_args!("{kid:20}  {state:10}  {}  {start}…", key.algorithm().as_str()));
+        }
+    }
+    Ok(())
+}
