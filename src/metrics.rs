@@ -110,10 +110,12 @@ pub enum TokenOutcome {
     Busy,
     /// The store could not be asked.
     StoreUnavailable,
+    /// The user has had too many tokens minted.
+    RateLimited,
 }
 
 impl TokenOutcome {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Ok,
         Self::BadCredentials,
         Self::BadToken,
@@ -121,6 +123,7 @@ impl TokenOutcome {
         Self::OrganizationMismatch,
         Self::Busy,
         Self::StoreUnavailable,
+        Self::RateLimited,
     ];
 
     /// The outcome as log and metrics name it.
@@ -133,6 +136,7 @@ impl TokenOutcome {
             Self::OrganizationMismatch => "organization_mismatch",
             Self::Busy => "busy",
             Self::StoreUnavailable => "store_unavailable",
+            Self::RateLimited => "rate_limited",
         }
     }
 }

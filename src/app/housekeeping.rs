@@ -12,6 +12,7 @@ use crate::auth::gate::Gate;
 use crate::clock::{Clock, wall};
 use crate::edge::failures::FailedLogins;
 use crate::edge::pending::Pending;
+use crate::edge::token::MintLimiter;
 use crate::store::StoreError;
 use crate::store::audit::{Event, Retention, prune};
 use crate::store::revocations::{purge, sign_off};
@@ -24,6 +25,7 @@ pub(super) struct Housekeeping {
     pub(super) gate: Arc<Gate>,
     pub(super) clock: Clock,
     pub(super) pending: Arc<Pending>,
+    pub(super) mints: Arc<MintLimiter>,
     pub(super) failures: Arc<FailedLogins>,
     pub(super) writer: Arc<Writer>,
     pub(super) keep: Retention,
@@ -46,6 +48,7 @@ impl BackgroundService for Housekeeping {
             let _ = self.write_failures().await;
             let _ = self.prune().await;
             let _ = self.forget().await;
+            self.mints.retain_recent();
         }
     }
 }

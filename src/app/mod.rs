@@ -38,7 +38,7 @@ use crate::edge::listener::{Bound, Prebound};
 use crate::edge::login::LoginPool;
 use crate::edge::pending::Pending;
 use crate::edge::proxy::{Gateway, MAX_TRIES};
-use crate::edge::token::TokenEndpoint;
+use crate::edge::token::{TokenEndpoint, mint_limiter};
 use crate::edge::upstream::Upstream;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
@@ -122,6 +122,7 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
 
     let id = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
     let pending = Arc::<Pending>::default();
+    let mints = Arc::new(mint_limiter(&limits));
     let failures = Arc::<FailedLogins>::default();
     let writer = Writer::start(state.store.clone(), Arc::clone(&shared.metrics));
     let writer = Arc::new(writer.map_err(StartError::refused)?);
@@ -132,6 +133,7 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
         logins: logins.map_err(StartError::refused)?,
         writer: Arc::clone(&writer),
         pending: Arc::clone(&pending),
+        mints: Arc::clone(&mints),
         clock: shared.clock,
         inspect_auth: config.inspect_auth,
     };
@@ -154,7 +156,7 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     );
     let keep = Retention { age: audit.keep.as_secs(), bytes: audit.max_bytes };
     let housekeeping =
-        Housekeeping { id, gate: Arc::clone(&shared.gate), clock, pending, failures, writer, keep };
+        Housekeeping { id, gate: Arc::clone(&shared.gate), clock, pending, mints, failures, writer, keep };
     server.add_service(background_service("housekeeping", housekeeping.clone()));
     for service in hooks.services {
         server.add_boxed_service(service);

@@ -146,7 +146,8 @@ fn list_keys(folder: &Path) -> Result<Vec<PathBuf>, StartError> {
             paths.push(path);
         }
     }
-    paths.sort();
+    // By name without its ending: the first of a day stands before the second.
+    paths.sort_by(|one, other| one.file_stem().cmp(&other.file_stem()));
     Ok(paths)
 }
 
@@ -202,7 +203,7 @@ pub fn generate_key(folder: &Path, now: UnixTime) -> io::Result<PathBuf> {
     // A second key of one day gets a number, and with it its place behind the first.
     let name = |number: u32| match number {
         1 => format!("{date}.{EXTENSION}"),
-        _ => format!("{date}-{number}.{EXTENSION}"),
+        _ => format!("{date}-{number:03}.{EXTENSION}"),
     };
     let paths = (1..=999).map(|number| folder.join(name(number)));
     let mut free = paths.filter(|path| !path.exists());
@@ -292,6 +293,18 @@ mod tests {
         fs::write(key, "0123456789abcdef0123456789abcdef").unwrap();
         let refusal = world.open(Creation::IfNew).unwrap_err();
         assert!(refusal.contains("is not the one that the store knows"), "{refusal}");
+    }
+
+    #[test]
+    fn a_second_key_of_one_day_stands_behind_the_first() {
+        let world = World::new();
+        let folder = world.open(Creation::IfNew).unwrap().key_folder.unwrap();
+        for _ in 0..2 {
+            generate_key(&folder, UnixTime(1_700_000_000)).unwrap();
+        }
+        let ring = read_ring(&folder).unwrap();
+        let kids: Vec<&str> = ring.iter().map(Key::kid).collect();
+        assert_eq!(kids, ["2023-11-14", "2023-11-14-002", "2023-11-14-003"]);
     }
 
     #[test]

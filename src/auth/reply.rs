@@ -164,6 +164,11 @@ impl Reply {
         }
     }
 
+    /// This user has had too many tokens minted (RFC 6585 §4).
+    pub fn too_many_tokens() -> Self {
+        Self::error(429, "too many tokens for this user, try again").with("Retry-After", "1")
+    }
+
     /// Every password worker is busy and the queue is full.
     pub fn busy() -> Self {
         Self::error(503, "too many logins at once, try again").with("Retry-After", "1")
@@ -249,7 +254,13 @@ mod tests {
             .chain(refusals.into_iter().map(Reply::refused))
             .chain(malformed.into_iter().map(Reply::malformed))
             .chain(faults.into_iter().map(Reply::platform))
-            .chain([Reply::token_refused(), Reply::not_found(), Reply::busy(), Reply::crowded()])
+            .chain([
+                Reply::token_refused(),
+                Reply::not_found(),
+                Reply::busy(),
+                Reply::crowded(),
+                Reply::too_many_tokens(),
+            ])
             .chain([Reply::store_unavailable(), Reply::internal()]);
         for reply in replies {
             let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
@@ -257,7 +268,7 @@ mod tests {
             assert!(body["error"].is_string(), "{reply:?}");
             assert!((400..600).contains(&reply.status), "{reply:?}");
             let retry = reply.fields.iter().any(|(name, _)| *name == "Retry-After");
-            assert_eq!(retry, reply.status == 503, "{reply:?}");
+            assert_eq!(retry, matches!(reply.status, 429 | 503), "{reply:?}");
         }
     }
 

@@ -8,6 +8,7 @@ mod sections;
 mod source;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -157,6 +158,10 @@ pub struct Limits {
     pub login_workers: usize,
     /// Logins that may wait for one.
     pub login_queue: usize,
+    /// Tokens minted for one user in a second, in the long run.
+    pub mint_rate: NonZeroU32,
+    /// Tokens minted for one user at once.
+    pub mint_burst: NonZeroU32,
 }
 
 /// `[log]`

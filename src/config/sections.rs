@@ -1,6 +1,7 @@
 //! The sections of the file, but for the platform's: from keys to checked values.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -192,6 +193,8 @@ pub(super) fn read_limits(mut section: Section<'_>) -> Limits {
         body_timeout: section.duration("body_timeout", 30),
         connections: section.or("connections", 10_000, number),
         login_workers,
+        mint_rate: section.or("mint_rate", NonZeroU32::MIN, "write a number of tokens, at least 1"),
+        mint_burst: section.or("mint_burst", BURST, "write a number of tokens, at least 1"),
         login_queue: section.or("login_queue", login_workers.saturating_mul(2), number),
     };
     if !(1024..1_048_576).contains(&limits.header_bytes) {
@@ -211,6 +214,9 @@ pub(super) fn read_limits(mut section: Section<'_>) -> Limits {
     }
     limits
 }
+
+/// Tokens that one user may have at once.
+const BURST: NonZeroU32 = NonZeroU32::new(100).unwrap();
 
 pub(super) fn read_log(mut section: Section<'_>) -> Log {
     let level: String = section.or("level", "info".into(), "write a level");

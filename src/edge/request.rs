@@ -192,6 +192,8 @@ mod tests {
         connections: 1,
         login_workers: 1,
         login_queue: 1,
+        mint_rate: std::num::NonZeroU32::MIN,
+        mint_burst: std::num::NonZeroU32::MIN,
     };
 
     fn read(fields: &[(&str, &str)]) -> Result<(String, Body), Malformed> {

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+
 use super::login::{LoginError, LoginPool};
 use super::pending::{Pending, Revocation};
 use crate::auth::denial::Denial;
@@ -14,6 +16,7 @@ use crate::auth::reply::Reply;
 use crate::auth::token::{Minted, TokenId};
 use crate::auth::token_set::Keep;
 use crate::clock::Clock;
+use crate::config::Limits;
 use crate::metrics::{TokenAction, TokenOutcome};
 use crate::store::StoreError;
 use crate::store::users::{Act, MintOutcome, User, mint, rehash};
@@ -29,10 +32,20 @@ pub struct TokenEndpoint {
     pub writer: Arc<Writer>,
     /// Revocations that the store has not taken yet.
     pub pending: Arc<Pending>,
+    /// How many tokens each user has had of late.
+    pub mints: Arc<MintLimiter>,
     /// Reads the clock.
     pub clock: Clock,
     /// Who may inspect.
     pub inspect_auth: InspectAuth,
+}
+
+/// Counts mints by user: only of users that exist, so they bound it.
+pub type MintLimiter = DefaultKeyedRateLimiter<Box<str>>;
+
+/// A limiter with the configured rate and burst.
+pub fn mint_limiter(limits: &Limits) -> MintLimiter {
+    RateLimiter::keyed(Quota::per_second(limits.mint_rate).allow_burst(limits.mint_burst))
 }
 
 /// One request to the endpoint.
@@ -85,6 +98,7 @@ enum Failure {
     Token,
     Store(StoreError),
     Random,
+    RateLimited,
 }
 
 impl From<LoginError> for Failure {
@@ -195,6 +209,8 @@ impl TokenEndpoint {
                 Credentials { user: credentials.user.clone(), password: credentials.password.clone() };
             let user = self.log_in(again, call).await?;
             belongs(&user.identity, call)?;
+            let name: Box<str> = user.identity.user.as_str().into();
+            self.mints.check_key(&name).map_err(|_| Failure::RateLimited)?;
             if let Some(minted) = self.store_mint(&user, call.client).await? {
                 return Ok((user, minted));
             }
@@ -282,6 +298,7 @@ fn fail(failure: Failure, action: TokenAction) -> Served {
             };
             (reply, TokenOutcome::StoreUnavailable)
         }
+        Failure::RateLimited => (Reply::too_many_tokens(), TokenOutcome::RateLimited),
         Failure::Random => {
             log::error!("the system gives no random bytes");
             (Reply::internal(), TokenOutcome::StoreUnavailable)

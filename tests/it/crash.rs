@@ -1,15 +1,13 @@
 //! "Durable before acknowledged": processes killed at any moment, disks that are full or held by somebody else, and
 //! the order of the system calls themselves.
 
-use crate::audit::token_id;
-use crate::client::{Client, basic, request};
-use crate::command::{Folder, eventually, finish, started_by, told_of_full_disks, within};
+use crate::client::{Answer, Client, basic, request};
+use crate::command::{eventually, finish, started_by, told_of_full_disks};
 use crate::contract::ENDPOINT;
 use crate::gateway::{Gateway, PASSWORD, USER};
-use crate::house::{House, header};
-use crate::jwt::token;
-use crate::revocation::{delete, fresh, house_with, number_of};
-use std::collections::BTreeSet;
+use crate::house::House;
+use crate::revocation::{Forge, delete, house_with, number_of};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
@@ -23,8 +21,9 @@ const CLIENTS: u64 = 4;
 /// Revocations that a client has at hand; a round ends long before.
 const EACH: u64 = 2_000;
 
-fn rounds() -> u64 {
-    std::env::var("CRASH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(200)
+/// A number that whoever runs the tests may set.
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok())
 }
 
 /// What one client did before the end.
@@ -39,7 +38,8 @@ fn revoke_until_the_end(address: SocketAddr, tokens: impl Iterator<Item = String
     let mut told = Told::default();
     let Ok(mut client) = Client::try_connect(address) else { return told };
     for token in tokens {
-        let Ok(answer) = client.try_send(delete(&token)).map_err(drop).and_then(|()| client.answer().map_err(drop))
+        let Ok(answer) =
+            client.try_send(delete(&token)).map_err(drop).and_then(|()| client.answer().map_err(drop))
         else {
             return told;
         };
@@ -70,22 +70,19 @@ fn not<'t>(gateway: &Gateway, status: u16, tokens: impl IntoIterator<Item = &'t 
 
 #[test]
 fn killed_at_random_moments_it_loses_no_acknowledged_revocation_and_no_token() {
-    let seed = std::env::var("CRASH_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(fastrand_seed);
-    let (rounds, mut random) = (rounds(), Random(seed));
+    let seed = number("CRASH_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let (rounds, mut random) = (number("CRASH_ROUNDS").unwrap_or(200), fastrand::Rng::with_seed(seed));
     eprintln!("CRASH_SEED={seed} CRASH_ROUNDS={rounds}");
     let house = house_with(|options| options.set("log", "access", "false"));
-    let House { platform, gateway, secret, number } = house;
-    let forge = |user: &str, serial: u64| {
-        let claims = crate::house::House::claims_of(number, user, serial);
-        token(&secret, header().json(), claims.json())
-    };
+    let forge = Forge::of(&house);
+    let House { platform: _platform, gateway, .. } = house;
     let (mut gateway, mut longest) = (gateway, Duration::ZERO);
     let (mut revoked, mut minted) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         // Another user each round: the marks that replace very many revocations are not what is looked at here.
         let user = format!("round{round}");
         let (acks, address) = (AtomicU64::new(0), gateway.http());
-        let (enough, pause) = (random.below(60), Duration::from_micros(random.below(3_000)));
+        let (enough, pause) = (random.u64(0..60), Duration::from_micros(random.u64(0..3_000)));
         let mut folder = None;
         let told: Vec<Told> = thread::scope(|scope| {
             let mut threads: Vec<_> = (0..CLIENTS)
@@ -94,7 +91,7 @@ fn killed_at_random_moments_it_loses_no_acknowledged_revocation_and_no_token() {
                     let serials = (0..EACH).map(move |serial| client / 2 * EACH + serial);
                     let (forge, user, acks) = (&forge, &user, &acks);
                     scope.spawn(move || {
-                        revoke_until_the_end(address, serials.map(|serial| forge(user, serial)), acks)
+                        revoke_until_the_end(address, serials.map(|serial| forge.token(user, serial)), acks)
                     })
                 })
                 .collect();
@@ -109,9 +106,15 @@ fn killed_at_random_moments_it_loses_no_acknowledged_revocation_and_no_token() {
         longest = longest.max(began.elapsed());
         let new: BTreeSet<String> = told.iter().flat_map(|told| told.revoked.clone()).collect();
         let lost = not(&gateway, 401, &new);
-        assert!(lost.is_empty(), "round {round}: {} of {} revocations were lost: {lost:?}", lost.len(), new.len());
+        assert!(
+            lost.is_empty(),
+            "round {round}: {} of {} revocations were lost: {lost:?}",
+            lost.len(),
+            new.len()
+        );
         let new_minted: Vec<String> = told.into_iter().flat_map(|told| told.minted).collect();
-        let untouched: Vec<String> = (0..3).map(|serial| forge(&user, CLIENTS * EACH + serial)).collect();
+        let untouched: Vec<String> =
+            (0..3).map(|serial| forge.token(&user, CLIENTS * EACH + serial)).collect();
         let lost = not(&gateway, 200, new_minted.iter().chain(&untouched));
         assert!(lost.is_empty(), "round {round}: tokens that nobody revoked are refused: {lost:?}");
         revoked.extend(new);
@@ -125,5 +128,161 @@ fn killed_at_random_moments_it_loses_no_acknowledged_revocation_and_no_token() {
     assert!(revoked.len() as u64 >= rounds, "{} revocations in {rounds} rounds", revoked.len());
     eprintln!("{} revoked, {} minted; the longest start took {longest:?}", revoked.len(), minted.len());
     gateway.still_healthy();
-    drop(platform);
+}
+
+/// Lets no file of a process grow, or lets them again.
+fn disk(gateway: &Gateway, limit: &str) {
+    let mut command = Command::new("prlimit");
+    command.args(["--pid", &gateway.process().to_string(), &format!("--fsize={limit}:")]);
+    finish(command, "").ok();
+}
+
+/// Checks that a revocation was not acknowledged, and when to come back.
+#[track_caller]
+fn is_away(answer: &Answer) {
+    answer.is_error(503);
+    assert!(answer.value("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{answer:?}");
+}
+
+/// What the gateway says of revocations that wait for the store.
+#[track_caller]
+fn waiting(gateway: &Gateway, count: u32) {
+    assert_eq!(gateway.metric("ds_gateway_revocations_pending", &[]), f64::from(count));
+    let ready = gateway.admin("/readyz");
+    assert_eq!((ready.status, &ready.json()["ready"]), (503, &false.into()));
+    assert!(ready.json()["reasons"].to_string().contains("revocations wait"), "{}", ready.text());
+}
+
+#[track_caller]
+fn becomes_durable(gateway: &Gateway) {
+    let pending = || gateway.metric("ds_gateway_revocations_pending", &[]);
+    eventually("the store to take what waits", || (pending() == 0.0).then_some(()));
+    assert_eq!(gateway.admin("/readyz").status, 200);
+}
+
+#[test]
+fn while_the_disk_is_full_a_revocation_is_in_force_and_not_acknowledged() {
+    let house = House::open();
+    let forge = Forge::of(&house);
+    let folder = house.gateway.stop();
+    let command = told_of_full_disks(&folder.command(&["run"]));
+    let gateway = Gateway::start(folder, command);
+    let [one, other, neighbour] = [1, 2, 3].map(|serial| forge.token(USER, serial));
+    assert!(not(&gateway, 200, [&one, &other, &neighbour]).is_empty());
+    disk(&gateway, "4096");
+    let mut client = gateway.client();
+    is_away(&client.exchange(delete(&one)));
+    assert_eq!(gateway.status(&one), 401, "at once, all the same");
+    waiting(&gateway, 1);
+    is_away(&client.exchange(delete(&one)));
+    waiting(&gateway, 1);
+    is_away(&client.exchange(delete(&other)));
+    waiting(&gateway, 2);
+    assert_eq!([&one, &other, &neighbour].map(|token| gateway.status(token)), [401, 401, 200]);
+    assert_eq!(gateway.admin("/healthz").status, 200);
+    let outcome = ["action=\"revoke\"", "outcome=\"store_unavailable\""];
+    assert_eq!(gateway.metric("ds_gateway_token_requests_total", &outcome), 3.0);
+    assert!(gateway.metric("ds_gateway_store_commit_errors_total", &[]) >= 3.0);
+
+    disk(&gateway, "unlimited");
+    becomes_durable(&gateway);
+    assert_eq!(client.exchange(delete(&one)).status, 204);
+    let gateway = gateway.kill().run(&[]);
+    assert_eq!([&one, &other, &neighbour].map(|token| gateway.status(token)), [401, 401, 200]);
+    assert_eq!(gateway.metric("ds_gateway_revocations", &["kind=\"token\""]), 2.0);
+    gateway.still_healthy();
+}
+
+#[test]
+fn what_is_in_force_and_not_yet_durable_is_acknowledged_to_nobody() {
+    let house = House::open();
+    let (gateway, forge) = (&house.gateway, Forge::of(&house));
+    let [token, left] = [1, 2].map(|serial| forge.token(USER, serial));
+    let store = rusqlite::Connection::open(gateway.folder.state().join("gateway.db")).expect("a store");
+    store.execute_batch("BEGIN IMMEDIATE").expect("the only writer");
+    let [mut first, mut second, mut gone] = [(); 3].map(|()| gateway.client());
+    first.send(delete(&token));
+    eventually("it to be in force", || (gateway.status(&token) == 401).then_some(()));
+    // The store has not taken it: a second request for the same must not be told that it has.
+    second.send(delete(&token));
+    gone.send(delete(&left));
+    eventually("it to be in force", || (gateway.status(&left) == 401).then_some(()));
+    drop(gone);
+    is_away(&second.answer().expect("an answer"));
+    is_away(&first.answer().expect("an answer"));
+    let pending = || gateway.metric("ds_gateway_revocations_pending", &[]);
+    eventually("the one whose client went away to wait too", || (pending() == 2.0).then_some(()));
+    waiting(gateway, 2);
+    store.execute_batch("ROLLBACK").expect("an end");
+    drop(store);
+    becomes_durable(gateway);
+    let gateway = house.gateway.kill().run(&[]);
+    assert!(not(&gateway, 401, [&token, &left]).is_empty());
+    gateway.still_healthy();
+}
+
+/// The system calls of the gateway that matter here, in the order in which they ended.
+struct Trace(Vec<String>);
+
+impl Trace {
+    /// A call that another thread interrupted is on two lines, and counts where it ended.
+    fn read(text: &str) -> Self {
+        let mut begun = BTreeMap::new();
+        let mut calls = Vec::new();
+        for line in text.lines() {
+            let (process, call) = line.trim_start().split_once(' ').expect("a process");
+            let call = call.trim_start();
+            if let Some(start) = call.strip_suffix("<unfinished ...>") {
+                begun.insert(process, start);
+            } else if let Some((_, end)) = call.split_once("resumed>") {
+                calls.push(format!("{}{end}", begun.remove(process).unwrap_or_default()));
+            } else {
+                calls.push(call.to_owned());
+            }
+        }
+        Self(calls)
+    }
+
+    /// The next call at or after `from` for which this holds.
+    #[track_caller]
+    fn next(&self, from: usize, what: &str, is: impl Fn(&str) -> bool) -> usize {
+        let found = self.0.iter().skip(from).position(|call| is(call));
+        from + found.unwrap_or_else(|| panic!("no {what} after call {from} of\n{}", self.0.join("\n")))
+    }
+}
+
+#[test]
+fn the_disk_has_a_revocation_before_its_204_is_written() {
+    let house = House::open();
+    let forge = Forge::of(&house);
+    let folder = house.gateway.stop();
+    let file = folder.dir.path().join("trace");
+    let calls = "trace=read,recvfrom,write,writev,sendto,sendmsg,pwrite64,fsync,fdatasync";
+    let strace = ["strace", "-D", "-f", "-y", "-s", "40", "-e", calls, "-o", file.to_str().expect("a path")];
+    let command = started_by(&strace, &folder.command(&["run"]));
+    let gateway = Gateway::start(folder, command);
+    let mut client = gateway.client();
+    let count = 5;
+    for serial in 0..count {
+        assert_eq!(client.exchange(delete(&forge.token(USER, serial))).status, 204);
+    }
+    drop(client);
+    let folder = gateway.stop();
+    let text = eventually("the whole trace", || {
+        fs::read_to_string(&file).ok().filter(|text| text.trim_end().ends_with("+++"))
+    });
+    let (trace, mut at) = (Trace::read(&text), 0);
+    for _ in 0..count {
+        at = trace.next(at, "request", |call| call.contains("\"DELETE /ds-api/user-token"));
+        let answered = trace.next(at, "answer", |call| call.contains("\"HTTP/1.1 204"));
+        let wal = |call: &str, name: &str| call.starts_with(name) && call.contains("gateway.db-wal>");
+        let written = trace.next(at, "write", |call| wal(call, "pwrite64("));
+        let synced = trace.next(written, "sync", |call| {
+            (wal(call, "fdatasync(") || wal(call, "fsync(")) && call.trim_end().ends_with("= 0")
+        });
+        let order = trace.0.get(at..=answered).unwrap_or_default();
+        assert!(synced < answered, "the 204 came before the sync:\n{}", order.join("\n"));
+        at = answered;
+    }
+    folder.run(&[]).still_healthy();
 }

@@ -1,0 +1,175 @@
+//! No window: a request that starts after a revocation was acknowledged is refused, whatever runs beside it and
+//! whatever the cache holds. Requests that started earlier may go either way.
+
+use crate::audit::token_id;
+use crate::client::{Client, request};
+use crate::command::{eventually, finish, private};
+use crate::gateway::Gateway;
+use crate::house::House;
+use crate::revocation::{Forge, are_counted, delete, house_with, number_of};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Clients that hammer a token while it is revoked.
+const HAMMERS: usize = 3;
+
+/// Requests that each of them starts once it is over.
+const AFTER: usize = 5;
+
+/// The cache as it comes, too small for what is asked, and none.
+const CACHES: [Option<u32>; 3] = [None, Some(2), Some(0)];
+
+/// A gateway with two threads and this cache, what makes tokens for it, and the connections of the hammers.
+struct Stage {
+    house: House,
+    forge: Forge,
+    clients: Vec<Client>,
+}
+
+impl Stage {
+    fn open(entries: Option<u32>) -> Self {
+        let house = house_with(|options| {
+            let options = options.set("log", "access", "false");
+            match entries {
+                Some(entries) => options.set("cache", "entries", entries),
+                None => options,
+            }
+        });
+        let clients = (0..HAMMERS).map(|_| house.gateway.client()).collect();
+        Self { forge: Forge::of(&house), clients, house }
+    }
+
+    fn gateway(&self) -> &Gateway {
+        &self.house.gateway
+    }
+
+    /// Hammers `token`, and revokes it once it was admitted `warm` times. `allowance` after the acknowledgement, and
+    /// once any request was refused, none that starts is admitted.
+    fn holds(&mut self, what: &str, token: &str, warm: u64, allowance: Duration, end: impl FnOnce()) {
+        let bytes = request("GET", "/ds-api/hammered", &[("user-token", token)]);
+        let (admitted, over, given_up) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        let hammer = |client: &mut Client| {
+            let (mut seen, mut refused, mut late) = (Vec::new(), 0, 0);
+            while refused < AFTER && !given_up.load(Ordering::SeqCst) {
+                let is_over = over.load(Ordering::SeqCst);
+                let started = Instant::now();
+                let status = client.exchange(&bytes).status;
+                seen.push((started, Instant::now(), status));
+                admitted.fetch_add(u64::from(status == 200), Ordering::SeqCst);
+                refused += usize::from(is_over && status == 401);
+                late += usize::from(is_over && status != 401);
+                assert!(late < 20_000, "{what}: it is never refused");
+            }
+            seen
+        };
+        let (acknowledged, seen) = thread::scope(|scope| {
+            let _guard = GiveUp(&given_up);
+            let threads: Vec<_> =
+                self.clients.iter_mut().map(|client| scope.spawn(|| hammer(client))).collect();
+            eventually("the token to be in use", || (admitted.load(Ordering::SeqCst) >= warm).then_some(()));
+            end();
+            let acknowledged = Instant::now();
+            over.store(true, Ordering::SeqCst);
+            let seen: Vec<_> =
+                threads.into_iter().flat_map(|thread| thread.join().expect("a hammer")).collect();
+            (acknowledged, seen)
+        });
+        let wrong: Vec<u16> =
+            seen.iter().map(|seen| seen.2).filter(|status| ![200, 401].contains(status)).collect();
+        assert!(wrong.is_empty(), "{what}: {wrong:?}");
+        let refused = seen.iter().filter(|seen| seen.2 == 401).map(|seen| seen.1).min().expect("a refusal");
+        let end = refused.min(acknowledged + allowance);
+        let late: Vec<Duration> = seen
+            .iter()
+            .filter(|(started, _, status)| *status == 200 && *started > end)
+            .map(|(started, ..)| *started - end)
+            .collect();
+        assert!(late.is_empty(), "{what}: admitted that long after it was over: {late:?}");
+    }
+}
+
+/// Lets the hammers go when a test fails; the scope would wait for them forever.
+struct GiveUp<'f>(&'f AtomicBool);
+
+impl Drop for GiveUp<'_> {
+    fn drop(&mut self) {
+        self.0.store(thread::panicking(), Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn no_request_that_starts_after_a_204_is_admitted() {
+    for entries in CACHES {
+        let mut stage = Stage::open(entries);
+        let mut deleting = stage.gateway().client();
+        for serial in 0..100 {
+            let token = stage.forge.token("hammered", serial);
+            // A token that nobody has used yet goes into the cache while it is revoked.
+            let warm = [20, 0, 1][(serial % 3) as usize];
+            let what = format!("cache {entries:?}, token {serial} after {warm}");
+            stage.holds(&what, &token, warm, Duration::ZERO, || {
+                assert_eq!(deleting.exchange(delete(&token)).status, 204);
+            });
+        }
+        let hits = stage.gateway().metric("ds_gateway_cache_lookups_total", &["\"hit\""]);
+        assert_eq!(hits > 0.0, entries != Some(0), "{entries:?}: {hits} hits");
+        let kept = stage.gateway().metric("ds_gateway_cache_entries", &[]);
+        assert!(entries.is_none_or(|entries| kept <= f64::from(entries)), "{entries:?}: {kept} kept");
+        let evicted = stage.gateway().metric("ds_gateway_cache_evictions_total", &[]);
+        assert_eq!(evicted > 0.0, entries == Some(2), "{entries:?}: {evicted} evicted");
+        assert_eq!(stage.gateway().metric("ds_gateway_cache_bytes", &[]) > 0.0, kept > 0.0);
+        stage.gateway().still_healthy();
+    }
+}
+
+#[test]
+fn no_request_that_starts_after_the_command_has_returned_is_admitted() {
+    for entries in CACHES {
+        let mut stage = Stage::open(entries);
+        are_counted(&stage.gateway().folder, 1);
+        for serial in 0..6 {
+            let user = format!("user{serial}");
+            let token = stage.forge.token(&user, serial);
+            let id = token_id(&token);
+            let arguments = [["token", &id], ["user", &user]][(serial % 2) as usize];
+            let mut command = stage.gateway().folder.command(&["revoke"]);
+            command.args(arguments);
+            let what = format!("cache {entries:?}, {arguments:?}");
+            stage.holds(&what, &token, 20, Duration::ZERO, || {
+                let said = finish(command, "").ok();
+                assert_eq!(said, "durable; in force on 1 of 1 gateways\n");
+            });
+        }
+        stage.gateway().still_healthy();
+    }
+}
+
+#[test]
+fn a_user_that_was_disabled_is_out_within_half_a_second() {
+    for entries in CACHES {
+        let mut stage = Stage::open(entries);
+        let users: Vec<String> = (0..5).map(|number| format!("user{number}")).collect();
+        let hash = "$2b$10$abcdefghijklmnopqrstuus1WVYqqoT97lnjjYbcK6C5rzUHVXE/i";
+        let line = |name: &String| {
+            format!(
+                "{{\"name\":{name:?},\"email\":\"i@example.com\",\"organization\":\"O\",\"password\":{hash:?}}}\n"
+            )
+        };
+        let file = stage.gateway().folder.dir.path().join("users.jsonl");
+        private(&file, users.iter().map(line).collect::<String>().as_bytes());
+        stage.gateway().folder.cli(&["user", "import", file.to_str().expect("a path")], "").ok();
+        let number = number_of(&stage.gateway().mint());
+        stage.forge.at(number);
+        for (serial, user) in (0..).zip(&users) {
+            let token = stage.forge.token(user, serial);
+            eventually("the user to be known", || (stage.gateway().status(&token) == 200).then_some(()));
+            let command = stage.gateway().folder.command(&["user", "disable", user]);
+            let what = format!("cache {entries:?}, {user}");
+            stage.holds(&what, &token, 20, Duration::from_millis(500), || {
+                finish(command, "").ok();
+            });
+        }
+        stage.gateway().still_healthy();
+    }
+}
