@@ -22,7 +22,7 @@ use ds_gateway::auth::name::Name;
 use ds_gateway::auth::revocation::Standing;
 use ds_gateway::auth::secret::Secret;
 use ds_gateway::auth::time::UnixTime;
-use ds_gateway::auth::token::{TokenId, TokenRules, UnknownUsers, mint};
+use ds_gateway::auth::token::{TokenId, TokenRules, mint};
 use ds_gateway::auth::token_set::Keep;
 use ds_gateway::store::Store;
 use ds_gateway::store::revocations::revoke_token;
@@ -50,13 +50,7 @@ fn row(what: &str, value: String, bar: &str) {
 fn gate(entries: usize, threads: usize) -> Gate {
     let secret = Secret::new((0..48).collect());
     let ring = KeyRing::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
-    let rules = TokenRules {
-        lifetime: 86_400,
-        max_lifetime: 90_000,
-        max_skew: 5,
-        max_bytes: 8192,
-        unknown_users: UnknownUsers::Refuse,
-    };
+    let rules = TokenRules::DEFAULT;
     let cache = Cache::new(CacheLimits { entries, bytes: 8 << 30 }, threads, 42);
     Gate::new(ring, rules, cache, Duration::MAX, Standing::default(), Duration::ZERO)
 }

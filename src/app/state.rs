@@ -55,18 +55,7 @@ impl State {
         let key_files = list_keys(&key_folder)?;
         let has_keys = matches!(keys, SigningKeys::Configured(_)) || !key_files.is_empty();
         let path = &settings.path;
-        let store = match Store::open(path, opening) {
-            Ok(store) => store,
-            Err(StoreError::Missing) if has_keys && creation == Creation::IfNew => {
-                return Err(StartError::Refused(format!(
-                    "the store {} does not exist, but signing keys do: restore the store from a backup, or \
-                     start once with `ds-gateway run --init`, which ends every token and starts without users",
-                    path.display()
-                )));
-            }
-            Err(StoreError::Missing) => Store::create(path, now).map_err(|error| store_error(path, error))?,
-            Err(error) => return Err(store_error(path, error)),
-        };
+        let store = open_store(path, has_keys, opening, creation, now)?;
         let (keys, key_folder) = match keys {
             SigningKeys::Configured(ring) => (ring, None),
             SigningKeys::Generated => {
@@ -74,26 +63,47 @@ impl State {
                 (ring, Some(key_folder))
             }
         };
-        let act = Act { now, actor: "ds-gateway", origin: "start" };
-        let failed = |error| store_error(path, error);
-        let known = is_recorded(&store.connect().map_err(failed)?, &keys);
-        let conflict = match known {
-            // Most starts change nothing, and then they wait for nobody.
-            Ok(true) => None,
-            Ok(false) => {
-                store.transact(|connection| record(connection, &keys, act)).map_err(failed)?;
-                None
-            }
-            Err(KeyConflict::Differs(kid)) => Some(kid),
-            Err(KeyConflict::Store(error)) => return Err(failed(error)),
-        };
-        match conflict {
-            None => Ok(Self { store, keys, key_folder }),
-            Some(kid) => Err(StartError::Refused(format!(
-                "the key {kid:?} is not the one that the store knows by this name: put the old file back, or \
-                 give the new key another kid"
-            ))),
+        settle_keys(&store, &keys, path, now)?;
+        Ok(Self { store, keys, key_folder })
+    }
+}
+
+fn open_store(
+    path: &Path,
+    has_keys: bool,
+    opening: Opening,
+    creation: Creation,
+    now: UnixTime,
+) -> Result<Store, StartError> {
+    match Store::open(path, opening) {
+        Ok(store) => Ok(store),
+        Err(StoreError::Missing) if has_keys && creation == Creation::IfNew => {
+            Err(StartError::Refused(format!(
+                "the store {} does not exist, but signing keys do: restore the store from a backup, or \
+                 start once with `ds-gateway run --init`, which ends every token and starts without users",
+                path.display()
+            )))
         }
+        Err(StoreError::Missing) => Store::create(path, now).map_err(|error| store_error(path, error)),
+        Err(error) => Err(store_error(path, error)),
+    }
+}
+
+/// Every key is the one that the store knows by its name, or becomes it.
+fn settle_keys(store: &Store, keys: &KeyRing, path: &Path, now: UnixTime) -> Result<(), StartError> {
+    let failed = |error| store_error(path, error);
+    match is_recorded(&store.connect().map_err(failed)?, keys) {
+        // Most starts change nothing, and then they wait for nobody.
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let act = Act { now, actor: "ds-gateway", origin: "start" };
+            store.transact(|connection| record(connection, keys, act)).map_err(failed)
+        }
+        Err(KeyConflict::Store(error)) => Err(failed(error)),
+        Err(KeyConflict::Differs(kid)) => Err(StartError::Refused(format!(
+            "the key {kid:?} is not the one that the store knows by this name: put the old file back, or \
+             give the new key another kid"
+        ))),
     }
 }
 

@@ -368,7 +368,7 @@ mod tests {
     use crate::auth::name::Name;
     use crate::auth::revocation::Account;
     use crate::auth::secret::Secret;
-    use crate::auth::token::{UnknownUsers, mint};
+    use crate::auth::token::mint;
     use crate::auth::token_set::Keep;
     use proptest::prelude::*;
 
@@ -381,13 +381,7 @@ mod tests {
     fn gate() -> Gate {
         let secret = Secret::new(b"0123456789abcdef0123456789abcdef".to_vec());
         let key = Key::new("k", Algorithm::Hs256, &secret, false).unwrap();
-        let rules = TokenRules {
-            lifetime: 86_400,
-            max_lifetime: 90_000,
-            max_skew: 5,
-            max_bytes: 8192,
-            unknown_users: UnknownUsers::Refuse,
-        };
+        let rules = TokenRules::DEFAULT;
         let ring = KeyRing::new(vec![key]).unwrap();
         Gate::new(ring, rules, cache(), Duration::from_secs(300), Standing::default(), Duration::ZERO)
     }

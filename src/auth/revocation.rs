@@ -218,13 +218,7 @@ mod tests {
     use crate::auth::name::Name;
     use proptest::prelude::*;
 
-    const RULES: TokenRules = TokenRules {
-        lifetime: 86_400,
-        max_lifetime: 90_000,
-        max_skew: 5,
-        max_bytes: 8192,
-        unknown_users: UnknownUsers::Refuse,
-    };
+    const RULES: TokenRules = TokenRules::DEFAULT;
 
     fn token(user: &str, origin: Origin, iat: u64) -> Verified {
         Verified {

@@ -80,6 +80,17 @@ pub struct TokenRules {
     pub unknown_users: UnknownUsers,
 }
 
+impl TokenRules {
+    /// A day, an hour more for what the platform mints, and nobody unknown.
+    pub const DEFAULT: Self = Self {
+        lifetime: 24 * 3600,
+        max_lifetime: 25 * 3600,
+        max_skew: 5,
+        max_bytes: 8192,
+        unknown_users: UnknownUsers::Refuse,
+    };
+}
+
 /// What happens to a foreign token whose user is not in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -13,7 +13,7 @@ use super::{Audit, Limits, Log, LogFormat, Server, Stop, StoreSettings};
 use crate::auth::cache::CacheLimits;
 use crate::auth::endpoint::InspectAuth;
 use crate::auth::policy::{ENDPOINT, Policy, PublicRoute};
-use crate::auth::token::{TokenRules, UnknownUsers};
+use crate::auth::token::TokenRules;
 
 pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> Option<Server> {
     let addresses = "write a list such as [\"0.0.0.0:8443\"]";
@@ -60,12 +60,13 @@ pub(super) fn read_admin(mut section: Section<'_>) -> SocketAddr {
 }
 
 pub(super) fn read_token(mut section: Section<'_>, base: &Path) -> (TokenRules, InspectAuth, SigningKeys) {
+    let default = TokenRules::DEFAULT;
     let rules = TokenRules {
-        lifetime: section.duration("lifetime", 24 * 3600).as_secs(),
-        max_lifetime: section.duration("max_lifetime", 25 * 3600).as_secs(),
-        max_skew: section.duration("max_skew", 5).as_secs(),
-        max_bytes: section.or("max_bytes", 8192, "write a number of bytes"),
-        unknown_users: section.or("unknown_users", UnknownUsers::Refuse, "write \"refuse\" or \"accept\""),
+        lifetime: section.duration("lifetime", default.lifetime).as_secs(),
+        max_lifetime: section.duration("max_lifetime", default.max_lifetime).as_secs(),
+        max_skew: section.duration("max_skew", default.max_skew).as_secs(),
+        max_bytes: section.or("max_bytes", default.max_bytes, "write a number of bytes"),
+        unknown_users: section.or("unknown_users", default.unknown_users, "write \"refuse\" or \"accept\""),
     };
     if rules.lifetime == 0 {
         section.fault("lifetime", "must be at least one second");

@@ -6,13 +6,7 @@ use serde_json::{Value, json};
 const NOW: UnixTime = UnixTime(1_700_000_000);
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
-const RULES: TokenRules = TokenRules {
-    lifetime: 86_400,
-    max_lifetime: 90_000,
-    max_skew: 5,
-    max_bytes: 8192,
-    unknown_users: UnknownUsers::Refuse,
-};
+const RULES: TokenRules = TokenRules::DEFAULT;
 
 fn key(kid: &str, secret: &[u8], foreign: bool) -> Key {
     Key::new(kid, Algorithm::Hs256, &Secret::new(secret.to_vec()), foreign).unwrap()

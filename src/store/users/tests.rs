@@ -4,17 +4,10 @@ use crate::auth::denial::Denial;
 use crate::auth::gate::{Gate, Moment};
 use crate::auth::keys::{Algorithm, KeyRing};
 use crate::auth::secret::Secret;
-use crate::auth::token::UnknownUsers;
 use crate::store::sqlite::{Store, load, read_changes};
 use std::time::Duration;
 
-const RULES: TokenRules = TokenRules {
-    lifetime: 86_400,
-    max_lifetime: 90_000,
-    max_skew: 5,
-    max_bytes: 8192,
-    unknown_users: UnknownUsers::Refuse,
-};
+const RULES: TokenRules = TokenRules::DEFAULT;
 
 fn ring() -> KeyRing {
     let secret = Secret::new(b"0123456789abcdef0123456789abcdef".to_vec());
