@@ -126,23 +126,29 @@ impl Drawer {
     }
 }
 
-/// Where would an evenly spread id lie? Looks there first, then halves what is left.
+/// Where would an evenly spread id lie? Looks there first, and from there in growing steps: the memory that it
+/// touches lies together.
 fn search(sorted: &[TokenId], id: TokenId) -> bool {
     // The shard is chosen by the first byte, so the spread is in what follows it.
-    let spread = |id: &TokenId| {
-        u64::from_be_bytes([id.0[1], id.0[2], id.0[3], id.0[4], id.0[5], id.0[6], id.0[7], id.0[8]])
-    };
-    let guess = (u128::from(spread(&id)) * sorted.len() as u128) >> 64;
-    let guess = usize::try_from(guess).unwrap_or_default();
-    // An even spread misses by about the square root of the length.
-    let reach = 2 * sorted.len().isqrt() + 4;
-    let (from, to) = (guess.saturating_sub(reach), (guess + reach).min(sorted.len()));
-    let window = sorted.get(from..to).unwrap_or_default();
-    match (window.first(), window.last()) {
-        (Some(first), Some(last)) if *first <= id && id <= *last => window.binary_search(&id).is_ok(),
-        _ => sorted.binary_search(&id).is_ok(),
+    let [_, spread @ .., _, _, _, _, _, _, _] = id.0;
+    let guess = (u128::from(u64::from_be_bytes(spread)) * sorted.len() as u128) >> 64;
+    let (left, right) = sorted.split_at(usize::try_from(guess).unwrap_or_default().min(sorted.len()));
+    if right.first().is_some_and(|first| *first <= id) {
+        let mut reach = FIRST_REACH;
+        while right.get(reach).is_some_and(|far| *far < id) {
+            reach *= 2;
+        }
+        return right.get(..right.len().min(reach + 1)).unwrap_or_default().binary_search(&id).is_ok();
     }
+    let mut reach = FIRST_REACH;
+    while left.len() > reach && left.get(left.len() - reach).is_some_and(|far| *far > id) {
+        reach *= 2;
+    }
+    left.get(left.len().saturating_sub(reach)..).unwrap_or_default().binary_search(&id).is_ok()
 }
+
+/// Ids in four cache lines.
+const FIRST_REACH: usize = 16;
 
 fn hour_of(moment: UnixTime) -> u64 {
     moment.0 / 3600

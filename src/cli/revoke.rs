@@ -15,7 +15,7 @@ use crate::auth::denial::Denial;
 use crate::auth::gate::Gate;
 use crate::auth::name::Name;
 use crate::auth::revocation::Subject;
-use crate::auth::token::{TokenId, TokenRules};
+use crate::auth::token::{TokenId, TokenRules, UnknownUsers};
 use crate::auth::token_set::Keep;
 use crate::clock::wall;
 use crate::store::keys::record;
@@ -23,7 +23,7 @@ use crate::store::revocations::{
     InForce, KeyOutcome, followers, list, revoke_all, revoke_key, revoke_token, want_reports,
 };
 use crate::store::sqlite;
-use crate::store::users::Act;
+use crate::store::users::{Act, find};
 use crate::store::{Store, StoreError};
 
 /// `ds-gateway revoke …`
@@ -48,7 +48,7 @@ enum Action {
     },
     /// Every token of a user that was minted before now
     User {
-        /// Whether or not the store has such a user
+        /// As in `ds-gateway user list`
         name: String,
         #[command(flatten)]
         how: How,
@@ -111,6 +111,12 @@ impl Revoke {
             }
             Action::User { name, how } => {
                 let name = parsed(&name)?;
+                let opened = how.config.open()?;
+                // Where foreign tokens are believed about anybody, anybody may have one.
+                let anybody = opened.rules.unknown_users == UnknownUsers::Accept;
+                if !anybody && find(&opened.store.connect()?, name.as_str())?.is_none() {
+                    return Err(Failure::no_such(format!("there is no user {:?}", name.as_str())));
+                }
                 all(&how, &Subject::User(name.as_str().into()))
             }
             Action::Organization { name, how } => {
@@ -153,7 +159,10 @@ fn by_token(file: &Path, opened: Opened) -> Result<Target, Failure> {
 
 fn by_id(text: &str, rules: &TokenRules, store: Store) -> Result<Target, Failure> {
     let id = TokenId::parse(text)
-        .ok_or_else(|| Failure::usage(format!("{text:?} is no TokenId: 32 hexadecimal digits")))?;
+        // Not repeated: somebody may have given the token itself.
+        .ok_or_else(|| {
+            Failure::usage("this is no TokenId of 32 hexadecimal digits; for a token use --token-file")
+        })?;
     // Nobody here knows when it expires; by then it has, even by a clock that is ahead.
     let keep = Keep::Until(wall().plus(rules.max_lifetime + 24 * 3600));
     Ok(Target { store, id, keep, user: None })

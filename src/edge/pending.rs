@@ -45,9 +45,12 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// One more.
+    /// One more, unless that token waits already.
     pub fn push(&self, revocation: Revocation) {
-        self.waiting.lock().push(revocation);
+        let mut waiting = self.waiting.lock();
+        if waiting.iter().all(|known| known.id != revocation.id) {
+            waiting.push(revocation);
+        }
     }
 
     /// How many wait.

@@ -152,13 +152,9 @@ impl TokenEndpoint {
             user: verified.identity.user.as_str().into(),
             origin: call.client.map(|client| client.to_string()).unwrap_or_default(),
         };
-        let was_revoked = self.gate.inspect(token, moment).is_err_and(Denial::is_revocation);
         self.gate.apply(|standing| standing.revoke_tokens([(revocation.id, revocation.keep)]));
-        let written = if was_revoked && self.pending.is_empty() {
-            Ok(0)
-        } else {
-            revocation.clone().write(&self.writer, &self.clock).await
-        };
+        // Every time, even where it is in force already: it may be so in memory only, and a 204 is a promise.
+        let written = revocation.clone().write(&self.writer, &self.clock).await;
         let (reply, outcome) = match written {
             Ok(_) => (Reply::revoked(), TokenOutcome::Ok),
             Err(error) => {

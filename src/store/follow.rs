@@ -38,6 +38,8 @@ impl Follower {
         reload: Option<Reload>,
         uptime: impl Fn() -> Duration + Send + 'static,
     ) -> Result<Self, StoreError> {
+        // Before anybody can reach us: whoever revokes from now on waits for us too.
+        report(&store.connect()?, &id, gate.number(), wall())?;
         let (stop, stopped) = channel();
         thread::Builder::new()
             .name("store-follower".into())

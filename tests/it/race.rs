@@ -1,12 +1,13 @@
 //! No window: a request that starts after a revocation was acknowledged is refused, whatever runs beside it and
-//! whatever the cache holds. Requests that started earlier may go either way.
+//! whatever the cache holds, in every gateway on the same state. Requests that started earlier may go either way.
 
 use crate::audit::token_id;
 use crate::client::{Client, request};
-use crate::command::{eventually, finish, private};
-use crate::gateway::Gateway;
+use crate::command::{eventually, finish, private, within};
+use crate::gateway::{Gateway, USER};
 use crate::house::House;
-use crate::revocation::{Forge, are_counted, delete, house_with, number_of};
+use crate::options::{Key, Options};
+use crate::revocation::{Forge, are_counted, delete, house_with, is_204, number_of, revoke};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -171,4 +172,76 @@ fn a_user_that_was_disabled_is_out_within_half_a_second() {
         }
         stage.gateway().still_healthy();
     }
+}
+
+/// Another gateway on the same state.
+fn second(house: &House) -> Gateway {
+    let state = format!("{:?}", house.gateway.folder.state());
+    let options = Options::new(&house.platform).set("server", "state_dir", state).key(Key::ours("k1"));
+    options.folder().run(&[])
+}
+
+#[test]
+fn two_gateways_on_one_state_both_refuse_once_the_command_has_returned() {
+    let house = House::open();
+    let other = second(&house);
+    let (gateway, folder) = (&house.gateway, &house.gateway.folder);
+    are_counted(folder, 2);
+    let forge = Forge::of(&house);
+    let both = |token: &str| [gateway.status(token), other.status(token)];
+    for serial in 0..3 {
+        let (token, user) = (forge.token(USER, serial), forge.token(&format!("user{serial}"), serial));
+        assert_eq!((both(&token), both(&user)), ([200; 2], [200; 2]));
+        let done = revoke(folder, &["token", &token_id(&token)]);
+        assert_eq!(both(&token), [401; 2]);
+        assert_eq!(done.ok(), "durable; in force on 2 of 2 gateways\n");
+        let done = revoke(folder, &["user", &format!("user{serial}")]);
+        assert_eq!(both(&user), [401; 2]);
+        assert_eq!(done.ok(), "durable; in force on 2 of 2 gateways\n");
+    }
+    // By the other door: the one that answered refuses at once, its neighbour a moment later.
+    let token = forge.token(USER, 9);
+    assert_eq!(both(&token), [200; 2]);
+    is_204(&other.exchange(delete(&token)));
+    assert_eq!(other.status(&token), 401);
+    eventually("the neighbour to know", || (gateway.status(&token) == 401).then_some(()));
+
+    other.signal("STOP");
+    let (asleep, began) = (forge.token(USER, 10), Instant::now());
+    assert_eq!(gateway.status(&asleep), 200);
+    let done = revoke(folder, &["token", &token_id(&asleep)]);
+    let took = began.elapsed().as_secs();
+    other.signal("CONT");
+    assert_eq!((done.code, done.stdout.as_str()), (Some(75), "durable; in force on 1 of 2 gateways\n"));
+    assert!((2..6).contains(&took), "the command waits for 2 s: {took} s");
+    assert_eq!(gateway.status(&asleep), 401);
+    assert!(within(5, || (other.status(&asleep) == 401).then_some(())).is_some(), "it knows within 5 s");
+    assert_eq!(revoke(folder, &["all"]).ok(), "durable; in force on 2 of 2 gateways\n");
+    gateway.still_healthy();
+    other.still_healthy();
+    drop(other.stop());
+    assert_eq!(revoke(folder, &["all"]).ok(), "durable; in force on 1 of 1 gateways\n");
+    let (token, gateway) = (gateway.mint(), house.gateway);
+    let folder = gateway.stop();
+    let done = revoke(&folder, &["token", &token_id(&token)]);
+    assert_eq!(done.ok(), "durable; in force on 0 of 0 gateways\n");
+    let gateway = folder.run(&[]);
+    assert_eq!(gateway.status(&token), 401);
+    gateway.still_healthy();
+}
+
+#[test]
+fn a_gateway_that_has_just_become_ready_is_waited_for_like_any_other() {
+    let mut house = House::open();
+    let forge = Forge::of(&house);
+    for serial in 0..5 {
+        house.gateway = house.gateway.stop().run(&[]);
+        let user = format!("user{serial}");
+        let token = forge.token(&user, serial);
+        assert_eq!(house.gateway.status(&token), 200);
+        let said = revoke(&house.gateway.folder, &["user", &user]).ok();
+        assert_eq!(house.gateway.status(&token), 401, "{said}");
+        assert_eq!(said, "durable; in force on 1 of 1 gateways\n");
+    }
+    house.gateway.still_healthy();
 }

@@ -2,17 +2,16 @@
 
 use crate::audit::{rows, token_id};
 use crate::client::{Answer, basic, request, request_with};
-use crate::command::{Done, Folder, eventually, finish, started_by, within};
+use crate::command::{Done, Folder, eventually, finish, started_by};
 use crate::contract::{ENDPOINT, inspect, is_guarded};
 use crate::curl::{BOTH, curl};
-use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
+use crate::gateway::{EMAIL, ORGANIZATION, PASSWORD, USER};
 use crate::house::{House, header};
 use crate::http2::{tls_house, token_field, url};
 use crate::jwt::{self, Members, now, token};
 use crate::options::{Key, Options, User};
 use crate::platform::Platform;
 use serde_json::Value;
-use std::time::Instant;
 
 /// The request that ends a token.
 pub fn delete(token: &str) -> Vec<u8> {
@@ -74,15 +73,8 @@ pub fn are_counted(folder: &Folder, gateways: u64) {
     });
 }
 
-/// Another gateway on the same state.
-fn second(house: &House) -> Gateway {
-    let state = format!("{:?}", house.gateway.folder.state());
-    let options = Options::new(&house.platform).set("server", "state_dir", state).key(Key::ours("k1"));
-    options.folder().run(&[])
-}
-
 #[track_caller]
-fn is_204(answer: &Answer) {
+pub fn is_204(answer: &Answer) {
     assert_eq!((answer.status, answer.text().as_str()), (204, ""), "{answer:?}");
     is_guarded(answer);
     assert!(answer.values("content-length").is_empty() && !answer.head.is_chunked(), "{answer:?}");
@@ -348,54 +340,5 @@ fn the_command_line_ends_one_token_and_says_where_and_what_it_cannot_do() {
     assert_eq!((done.code, done.stdout.as_str()), (Some(75), ""), "{done:?}");
     assert!(done.stderr.contains("not revoked"), "{done:?}");
     assert_eq!(gateway.status(&neighbour), 200, "nothing of all this ended it");
-    gateway.still_healthy();
-}
-
-#[test]
-fn two_gateways_on_one_state_both_refuse_once_the_command_has_returned() {
-    let house = House::open();
-    let other = second(&house);
-    let (gateway, folder) = (&house.gateway, &house.gateway.folder);
-    are_counted(folder, 2);
-    let forge = Forge::of(&house);
-    let both = |token: &str| [gateway.status(token), other.status(token)];
-    for serial in 0..3 {
-        let (token, user) = (forge.token(USER, serial), forge.token(&format!("user{serial}"), serial));
-        assert_eq!((both(&token), both(&user)), ([200; 2], [200; 2]));
-        let done = revoke(folder, &["token", &token_id(&token)]);
-        assert_eq!(both(&token), [401; 2]);
-        assert_eq!(done.ok(), "durable; in force on 2 of 2 gateways\n");
-        let done = revoke(folder, &["user", &format!("user{serial}")]);
-        assert_eq!(both(&user), [401; 2]);
-        assert_eq!(done.ok(), "durable; in force on 2 of 2 gateways\n");
-    }
-    // By the other door: the one that answered refuses at once, its neighbour a moment later.
-    let token = forge.token(USER, 9);
-    assert_eq!(both(&token), [200; 2]);
-    is_204(&other.exchange(delete(&token)));
-    assert_eq!(other.status(&token), 401);
-    eventually("the neighbour to know", || (gateway.status(&token) == 401).then_some(()));
-
-    other.signal("STOP");
-    let (asleep, began) = (forge.token(USER, 10), Instant::now());
-    assert_eq!(gateway.status(&asleep), 200);
-    let done = revoke(folder, &["token", &token_id(&asleep)]);
-    let took = began.elapsed().as_secs();
-    other.signal("CONT");
-    assert_eq!((done.code, done.stdout.as_str()), (Some(75), "durable; in force on 1 of 2 gateways\n"));
-    assert!((2..6).contains(&took), "the command waits for 2 s: {took} s");
-    assert_eq!(gateway.status(&asleep), 401);
-    assert!(within(5, || (other.status(&asleep) == 401).then_some(())).is_some(), "it knows within 5 s");
-    assert_eq!(revoke(folder, &["all"]).ok(), "durable; in force on 2 of 2 gateways\n");
-    gateway.still_healthy();
-    other.still_healthy();
-    drop(other.stop());
-    assert_eq!(revoke(folder, &["all"]).ok(), "durable; in force on 1 of 1 gateways\n");
-    let (token, gateway) = (gateway.mint(), house.gateway);
-    let folder = gateway.stop();
-    let done = revoke(&folder, &["token", &token_id(&token)]);
-    assert_eq!(done.ok(), "durable; in force on 0 of 0 gateways\n");
-    let gateway = folder.run(&[]);
-    assert_eq!(gateway.status(&token), 401);
     gateway.still_healthy();
 }

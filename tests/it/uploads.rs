@@ -94,6 +94,30 @@ fn a_body_that_no_field_announces_makes_a_public_get_protected() {
 }
 
 #[test]
+fn a_streamed_upload_ends_once_and_what_follows_it_is_the_next_request() {
+    let (platform, gateway, token) = tls_house();
+    let field = token_field(&token);
+    let mut targets = Vec::new();
+    for protocol in BOTH {
+        for (number, body) in ["", "hello", &"b".repeat(100_000)].iter().enumerate() {
+            let target = format!("/streamed/{protocol:?}/{number}");
+            let arguments = ["-H", "Expect:", "-H", &field, "-T", "-"];
+            curl(protocol, &url(&gateway, &target), &arguments, body).is(200);
+            assert_eq!(platform.request(&target).body.len(), body.len());
+            let next = format!("{target}/next");
+            let answer = gateway.exchange(request("GET", &next, &[("user-token", &token)]));
+            assert_eq!((answer.status, &answer.json()["target"]), (200, &next.as_str().into()));
+            targets.extend([target, next]);
+        }
+    }
+    // The end of a chunked body is its end: after it the platform would read one more as a request.
+    platform.never_saw("\r\n0\r\n\r\n0\r\n\r\n");
+    let seen: Vec<String> = platform.requests().into_iter().map(|seen| seen.target).collect();
+    assert_eq!(seen, targets);
+    gateway.still_healthy();
+}
+
+#[test]
 fn a_head_is_answered_without_a_body_over_both_protocols() {
     let (platform, gateway, token) = tls_house();
     platform.behave(Behaviour::Raw(
