@@ -38,6 +38,7 @@ use crate::edge::listener::{Bound, Prebound};
 use crate::edge::login::LoginPool;
 use crate::edge::pending::Pending;
 use crate::edge::proxy::{Gateway, MAX_TRIES};
+use crate::edge::stalled::Watched;
 use crate::edge::token::{TokenEndpoint, mint_limiter};
 use crate::edge::upstream::Upstream;
 use crate::logging::Sink;
@@ -265,14 +266,15 @@ fn front(
     shared: &Shared,
     sockets: Traffic,
     pair: Option<&CertifiedKey>,
-) -> Result<Prebound<Guarded<HttpProxy<Gateway>>>, StartError> {
+) -> Result<Prebound<Guarded<Watched<HttpProxy<Gateway>>>>, StartError> {
     let limits = gateway.limits;
     let mut proxy = http_proxy(conf, gateway);
     // A fresh set would lose the engine's bounds on HTTP/2, so only what differs is set.
     let mut options = HttpServerOptions::default();
     options.h2_idle_timeout = Some(limits.keepalive_timeout);
     proxy.server_options = Some(options);
-    let guarded = Guarded::new(proxy, limits, Arc::clone(&shared.metrics));
+    let watched = Watched::new(proxy, limits.body_timeout);
+    let guarded = Guarded::new(watched, limits, Arc::clone(&shared.metrics));
     let front = Prebound::new("gateway", guarded, sockets.http);
     match pair {
         Some(pair) => front.with_tls(sockets.https, pair).map_err(StartError::refused),

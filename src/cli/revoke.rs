@@ -15,7 +15,7 @@ use crate::auth::denial::Denial;
 use crate::auth::gate::Gate;
 use crate::auth::name::Name;
 use crate::auth::revocation::Subject;
-use crate::auth::token::{TokenId, TokenRules, UnknownUsers};
+use crate::auth::token::{TokenId, TokenRules};
 use crate::auth::token_set::Keep;
 use crate::clock::wall;
 use crate::store::keys::record;
@@ -23,7 +23,7 @@ use crate::store::revocations::{
     InForce, KeyOutcome, followers, list, revoke_all, revoke_key, revoke_token, want_reports,
 };
 use crate::store::sqlite;
-use crate::store::users::{Act, find};
+use crate::store::users::Act;
 use crate::store::{Store, StoreError};
 
 /// `ds-gateway revoke …`
@@ -48,7 +48,7 @@ enum Action {
     },
     /// Every token of a user that was minted before now
     User {
-        /// As in `ds-gateway user list`
+        /// Whether or not the store has such a user: tokens of one that it had, or of the platform's, may be about
         name: String,
         #[command(flatten)]
         how: How,
@@ -111,12 +111,6 @@ impl Revoke {
             }
             Action::User { name, how } => {
                 let name = parsed(&name)?;
-                let opened = how.config.open()?;
-                // Where foreign tokens are believed about anybody, anybody may have one.
-                let anybody = opened.rules.unknown_users == UnknownUsers::Accept;
-                if !anybody && find(&opened.store.connect()?, name.as_str())?.is_none() {
-                    return Err(Failure::no_such(format!("there is no user {:?}", name.as_str())));
-                }
                 all(&how, &Subject::User(name.as_str().into()))
             }
             Action::Organization { name, how } => {

@@ -152,10 +152,11 @@ fn parse_server(url: &str) -> Result<(Scheme, String), &'static str> {
     if authority.as_str().contains('@') || authority.host().is_empty() {
         return Err("must name a host and nothing more");
     }
-    if authority.port().is_some() && authority.port_u16().is_none() {
-        return Err("has no usable port");
-    }
-    let port = authority.port_u16().unwrap_or(default_port);
+    let behind = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    let port = match behind.strip_prefix(':') {
+        None => default_port,
+        Some(port) => port.parse().map_err(|_| "has no usable port")?,
+    };
     if port == 0 {
         return Err("has no usable port");
     }

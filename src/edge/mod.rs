@@ -15,5 +15,6 @@ pub mod login;
 pub mod pending;
 pub mod proxy;
 pub mod request;
+pub mod stalled;
 pub mod token;
 pub mod upstream;

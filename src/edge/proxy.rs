@@ -25,6 +25,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::answer;
 use super::connection;
 use super::request::{Body, Wire, read_framing, screen};
+use super::stalled;
 use super::token::{Call, TokenEndpoint};
 use super::upstream::{Forwarded, Upstream};
 use crate::auth::gate::{Gate, Pass};
@@ -118,7 +119,10 @@ impl ProxyHttp for Gateway {
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
         connection::header_read();
-        ctx.has_unannounced_body = session.is_http2() && !session.is_body_empty();
+        if session.is_http2() && !session.is_body_empty() {
+            stalled::watch();
+            ctx.has_unannounced_body = true;
+        }
         // Each header sets keep-alive to "for ever"; one that asked for the end stays at that.
         if session.get_keepalive().is_some() {
             let idle = self.limits.keepalive_timeout.as_secs();
@@ -180,9 +184,15 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        stalled::note(end_of_stream);
+        // An HTTP/2 stream may end with an empty frame. The engine would write it as a last chunk and then write
+        // the last chunk, and the platform would take the second for the beginning of another request.
+        if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
         if let (Some(limit), Some(chunk)) = (self.limits.body_bytes, body) {
             ctx.body_read += chunk.len() as u64;
             if ctx.body_read > limit {

@@ -74,6 +74,36 @@ fn a_refused_upload_gets_its_401_however_slowly_it_comes() {
 }
 
 #[test]
+fn a_body_over_the_limit_is_413_over_both_protocols() {
+    let platform = Platform::echo();
+    let gateway = Options::new(&platform).https().set("limits", "body_bytes", "100000").start();
+    let field = token_field(&gateway.mint());
+    let dir = TempDir::new().expect("a temporary folder");
+    let file = dir.path().join("body");
+    let path = file.to_str().expect("a path");
+    let mut wrong = Vec::new();
+    for size in [100_001, 1_000_000] {
+        let body = "b".repeat(size);
+        fs::write(&file, &body).expect("a file");
+        for protocol in BOTH {
+            for (how, input) in [(path, ""), ("-", body.as_str())] {
+                let arguments = ["-H", "Expect:", "-H", &field, "-T", how];
+                let answer = curl(protocol, &url(&gateway, "/large"), &arguments, input);
+                let ended_short = answer.exit == Some(92) && answer.stderr.contains("PROTOCOL_ERROR");
+                if answer.status != 413 || !(answer.exit == Some(0) || ended_short) {
+                    wrong.push(format!("{protocol:?} {how} {size}: {answer:?}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(platform.requests().iter().all(|seen| !seen.complete), "no end of a body that was cut");
+    let answer = curl(BOTH[1], &url(&gateway, "/just"), &["-H", &field, "-T", "-"], &"j".repeat(100_000));
+    assert_eq!((answer.status, platform.request("/just").body.len()), (200, 100_000));
+    gateway.still_healthy();
+}
+
+#[test]
 fn a_body_that_no_field_announces_makes_a_public_get_protected() {
     let (platform, gateway, token) = tls_house();
     for protocol in BOTH {

@@ -1,0 +1,103 @@
+//! Request bodies over HTTP/2 that stop arriving. The engine gives each read of an HTTP/1 body its time, and a
+//! stream of HTTP/2 none: without this, a client could hold a stream, and a connection to the platform, for ever.
+//!
+//! A stream whose body has begun and moved no byte for `limits.body_timeout` is dropped: the client sees its stream
+//! reset, the platform its connection closed, and nothing goes back to a pool.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::H2Options;
+use pingora::server::ShutdownWatch;
+use tokio::time::{Instant, sleep_until};
+
+/// Told by the proxy: this request has a body that is still to come.
+pub(super) fn watch() {
+    let _ = MOVES.try_with(|moves| moves.store(1, Ordering::Relaxed));
+}
+
+/// Told by the proxy: bytes of the body came, or its end.
+pub(super) fn note(is_end: bool) {
+    let _ = MOVES.try_with(|moves| {
+        if is_end {
+            moves.store(DONE, Ordering::Relaxed);
+        } else {
+            moves.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+}
+
+tokio::task_local! {
+    /// How often the body of this stream moved; 0 before it is watched, [`DONE`] once it is over.
+    static MOVES: Arc<AtomicU64>;
+}
+
+const DONE: u64 = u64::MAX;
+
+/// An application whose HTTP/2 streams are watched.
+pub struct Watched<A> {
+    inner: Arc<A>,
+    patience: Duration,
+}
+
+impl<A> Watched<A> {
+    /// `patience` is how long a body may stand still.
+    pub fn new(inner: A, patience: Duration) -> Self {
+        Self { inner: Arc::new(inner), patience }
+    }
+}
+
+#[async_trait]
+impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Watched<A> {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        if !session.is_http2() {
+            return self.inner.process_new_http(session, shutdown).await;
+        }
+        let moves = Arc::new(AtomicU64::new(0));
+        let request = MOVES.scope(Arc::clone(&moves), self.inner.process_new_http(session, shutdown));
+        tokio::select! {
+            biased;
+            reused = request => reused,
+            () = stands_still(&moves, self.patience) => {
+                log::info!("a request body over HTTP/2 stood still for too long; its stream is dropped");
+                None
+            }
+        }
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        self.inner.h2_options()
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.inner.server_options()
+    }
+
+    async fn http_cleanup(&self) {
+        self.inner.http_cleanup().await;
+    }
+}
+
+/// Resolves when a body that is watched has not moved for so long.
+async fn stands_still(moves: &AtomicU64, patience: Duration) {
+    let mut seen = moves.load(Ordering::Relaxed);
+    loop {
+        sleep_until(Instant::now() + patience).await;
+        let now = moves.load(Ordering::Relaxed);
+        if now == DONE {
+            return std::future::pending().await;
+        }
+        if now != 0 && now == seen {
+            return;
+        }
+        seen = now;
+    }
+}
