@@ -31,13 +31,13 @@ enum Entry {
 
 /// What is said of one request.
 #[derive(Serialize)]
-pub struct AccessLine<'a> {
+pub struct AccessLine {
     /// Also sent to the client and the platform.
-    pub request_id: &'a str,
+    pub request_id: String,
     /// Address of the client's end of the connection.
     pub client: Option<String>,
     /// As sent.
-    pub method: &'a str,
+    pub method: String,
     /// Path and query, tokens redacted.
     pub path: String,
     /// Of the answer; 499 where the client went away first.
@@ -47,7 +47,7 @@ pub struct AccessLine<'a> {
     /// What was decided, or how the token endpoint answered.
     pub decision: &'static str,
     /// Who was let in.
-    pub user: Option<&'a str>,
+    pub user: Option<String>,
     /// Names the token, and is no secret.
     pub token_id: Option<String>,
     /// From the end of the header to the end of the answer.
@@ -60,7 +60,7 @@ pub struct AccessLine<'a> {
     pub bytes_sent: usize,
     /// What failed on the platform's side.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fault: Option<&'a str>,
+    pub fault: Option<&'static str>,
 }
 
 impl Sink {
@@ -76,7 +76,7 @@ impl Sink {
     }
 
     /// Writes the line of a request, where the configuration wants one.
-    pub fn access(&self, line: &AccessLine<'_>) {
+    pub fn access(&self, line: &AccessLine) {
         if self.settings.access && self.settings.level >= LevelFilter::Info {
             self.push(self.format("info", "ds_gateway::access", "access", Some(line)));
         }

@@ -152,15 +152,17 @@ fn parse_server(url: &str) -> Result<(Scheme, String), &'static str> {
     if authority.as_str().contains('@') || authority.host().is_empty() {
         return Err("must name a host and nothing more");
     }
-    let behind = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
-    let port = match behind.strip_prefix(':') {
-        None => default_port,
-        Some(port) => port.parse().map_err(|_| "has no usable port")?,
+    // The last colon, unless it belongs to an IPv6 address.
+    let (host, port) = match authority.as_str().rsplit_once(':') {
+        Some((host, port)) if host.ends_with(']') || !host.contains(':') => {
+            (host, port.parse::<u16>().map_err(|_| "has no usable port")?)
+        }
+        _ => (authority.as_str(), default_port),
     };
     if port == 0 {
         return Err("has no usable port");
     }
-    Ok((scheme, format!("{}:{port}", authority.host())))
+    Ok((scheme, format!("{host}:{port}")))
 }
 
 fn read_field_name(section: &mut Section<'_>, key: &str, default: &str) -> String {

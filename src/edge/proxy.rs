@@ -28,7 +28,7 @@ use super::request::{Body, Wire, read_framing, screen};
 use super::stalled;
 use super::token::{Call, TokenEndpoint};
 use super::upstream::{Forwarded, Upstream};
-use crate::auth::gate::{Gate, Pass};
+use crate::auth::gate::{Gate, Pass, Permit};
 use crate::auth::policy::{Policy, Route, split_target};
 use crate::auth::reply::{Malformed, PlatformFault, Reply};
 use crate::auth::token::TokenId;
@@ -119,10 +119,7 @@ impl ProxyHttp for Gateway {
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
         connection::header_read();
-        if session.is_http2() && !session.is_body_empty() {
-            stalled::watch();
-            ctx.has_unannounced_body = true;
-        }
+        ctx.has_unannounced_body = session.is_http2() && !session.is_body_empty();
         // Each header sets keep-alive to "for ever"; one that asked for the end stays at that.
         if session.get_keepalive().is_some() {
             let idle = self.limits.keepalive_timeout.as_secs();
@@ -139,6 +136,9 @@ impl ProxyHttp for Gateway {
         match self.decide(session, ctx).await {
             Verdict::Forward(pass) => {
                 ctx.pass = Some(pass);
+                if ctx.has_unannounced_body {
+                    self.watch_body(session, ctx);
+                }
                 Ok(false)
             }
             Verdict::Answer(reply) => {
@@ -265,30 +265,10 @@ impl ProxyHttp for Gateway {
         if let Some(elapsed) = ctx.platform_time {
             self.metrics.span(Span::Platform, elapsed);
         }
-        if !self.sink.writes_access() {
-            return;
+        if self.sink.writes_access() {
+            let fault = ctx.fault.or(error.map(|error| error.etype().as_str()));
+            self.sink.access(&AccessLine { fault, ..self.access_line(session, ctx, status) });
         }
-        let permit = match &ctx.pass {
-            Some(Pass::Permit(permit)) => Some(permit),
-            _ => None,
-        };
-        let request = session.req_header();
-        self.sink.access(&AccessLine {
-            request_id: ctx.request_id.as_str(),
-            client: client_of(session).map(ToString::to_string),
-            method: request.method.as_str(),
-            path: redact_target(request.raw_path()),
-            status,
-            route: ctx.route.as_str(),
-            decision: ctx.decision,
-            user: permit.map(|permit| permit.identity().user.as_str()).or(ctx.user.as_deref()),
-            token_id: permit.map(|permit| permit.id()).or(ctx.token).map(|id| id.to_string()),
-            duration_ms: millis(elapsed),
-            platform_ms: ctx.platform_time.map(millis),
-            bytes_received: session.body_bytes_read(),
-            bytes_sent: session.body_bytes_sent(),
-            fault: ctx.fault.or(error.map(|error| error.etype().as_str())),
-        });
     }
 
     /// Ours is the access line, which shows no secret.
@@ -385,6 +365,45 @@ impl Gateway {
                 }
             }
         }
+    }
+
+    /// What the log says of a request; everything in it is a copy.
+    fn access_line(&self, session: &Session, ctx: &Ctx, status: u16) -> AccessLine {
+        let permit = match &ctx.pass {
+            Some(Pass::Permit(permit)) => Some(permit),
+            _ => None,
+        };
+        let user = permit.map(|permit| permit.identity().user.as_str()).or(ctx.user.as_deref());
+        let request = session.req_header();
+        AccessLine {
+            request_id: ctx.request_id.as_str().to_owned(),
+            client: client_of(session).map(ToString::to_string),
+            method: request.method.as_str().to_owned(),
+            path: redact_target(request.raw_path()),
+            status,
+            route: ctx.route.as_str(),
+            decision: ctx.decision,
+            user: user.map(str::to_owned),
+            token_id: permit.map(Permit::id).or(ctx.token).map(|id| id.to_string()),
+            duration_ms: millis(ctx.started.elapsed()),
+            platform_ms: ctx.platform_time.map(millis),
+            bytes_received: session.body_bytes_read(),
+            bytes_sent: session.body_bytes_sent(),
+            fault: None,
+        }
+    }
+
+    /// Has a body over HTTP/2 given up if it stands still, and logged then.
+    fn watch_body(&self, session: &Session, ctx: &Ctx) {
+        let status = Reply::malformed(Malformed::BodyTimeout).status;
+        let fault = Some("the body stood still");
+        let line = AccessLine { fault, ..self.access_line(session, ctx, status) };
+        let (sink, metrics) = (self.sink.clone(), Arc::clone(&self.metrics));
+        let (route, started) = (ctx.route, ctx.started);
+        stalled::watch(move || {
+            metrics.request(route, status, started.elapsed());
+            sink.access(&AccessLine { duration_ms: millis(started.elapsed()), ..line });
+        });
     }
 
     fn decided(&self, ctx: &mut Ctx, decision: Decision) {

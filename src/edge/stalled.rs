@@ -9,31 +9,43 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
 use tokio::time::{Instant, sleep_until};
 
-/// Told by the proxy: this request has a body that is still to come.
-pub(super) fn watch() {
-    let _ = MOVES.try_with(|moves| moves.store(1, Ordering::Relaxed));
+/// Told by the proxy: the body of this request is being forwarded. `on_cut` is called if it stands still: a cut
+/// stream is not logged by anybody else.
+pub(super) fn watch(on_cut: impl FnOnce() + Send + 'static) {
+    let _ = STREAM.try_with(|stream| {
+        *stream.on_cut.lock() = Some(Box::new(on_cut));
+        stream.moves.store(1, Ordering::Relaxed);
+    });
 }
 
 /// Told by the proxy: bytes of the body came, or its end.
 pub(super) fn note(is_end: bool) {
-    let _ = MOVES.try_with(|moves| {
+    let _ = STREAM.try_with(|stream| {
         if is_end {
-            moves.store(DONE, Ordering::Relaxed);
+            stream.moves.store(DONE, Ordering::Relaxed);
         } else {
-            moves.fetch_add(1, Ordering::Relaxed);
+            stream.moves.fetch_add(1, Ordering::Relaxed);
         }
     });
 }
 
 tokio::task_local! {
-    /// How often the body of this stream moved; 0 before it is watched, [`DONE`] once it is over.
-    static MOVES: Arc<AtomicU64>;
+    static STREAM: Arc<Stream>;
+}
+
+/// One stream of HTTP/2.
+#[derive(Default)]
+struct Stream {
+    /// How often its body moved; 0 before it is watched, [`DONE`] once it is over.
+    moves: AtomicU64,
+    on_cut: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 const DONE: u64 = u64::MAX;
@@ -61,13 +73,14 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Watched<A> {
         if !session.is_http2() {
             return self.inner.process_new_http(session, shutdown).await;
         }
-        let moves = Arc::new(AtomicU64::new(0));
-        let request = MOVES.scope(Arc::clone(&moves), self.inner.process_new_http(session, shutdown));
+        let stream = Arc::<Stream>::default();
+        let request = STREAM.scope(Arc::clone(&stream), self.inner.process_new_http(session, shutdown));
         tokio::select! {
             biased;
             reused = request => reused,
-            () = stands_still(&moves, self.patience) => {
-                log::info!("a request body over HTTP/2 stood still for too long; its stream is dropped");
+            () = stands_still(&stream.moves, self.patience) => {
+                let on_cut = stream.on_cut.lock().take();
+                on_cut.into_iter().for_each(|on_cut| on_cut());
                 None
             }
         }
