@@ -43,7 +43,7 @@ impl Clock {
 
 /// The rule: the wall clock, but never before the high water, which moves as fast as time and no faster. Two
 /// seconds are left to a clock that is being slewed.
-fn now(wall: UnixTime, high_water: UnixTime, uptime: Duration) -> UnixTime {
+pub(crate) fn now(wall: UnixTime, high_water: UnixTime, uptime: Duration) -> UnixTime {
     wall.max(high_water.plus(uptime.as_secs()).minus(2))
 }
 

@@ -244,15 +244,16 @@ impl Gate {
             return Err(Denial::StateStale);
         }
         let verified = self.verify(token)?;
-        verified.check_time(moment.now, &self.rules)?;
-        self.standing.load().check(&verified, &self.rules)?;
+        let standing = self.standing.load();
+        verified.check_time(moment.now, standing.latest(), &self.rules)?;
+        standing.check(&verified, &self.rules)?;
         Ok(Permit { verified })
     }
 
     /// What a token says that has not expired, revoked or not: whoever holds it may end it.
     pub fn identify_at(&self, token: &[u8], now: UnixTime) -> Result<Arc<Verified>, Denial> {
         let verified = self.verify(token)?;
-        verified.check_time(now, &self.rules)?;
+        verified.check_time(now, self.standing.load().latest(), &self.rules)?;
         Ok(verified)
     }
 

@@ -71,6 +71,7 @@ pub struct Standing {
     keys: HashSet<Fingerprint>,
     known: Names<Account>,
     number: u64,
+    latest: UnixTime,
 }
 
 /// What the store says of a user.
@@ -98,6 +99,7 @@ pub struct Sizes {
 impl Standing {
     /// Takes a mark in. Marks unite: reading one twice, late or out of order changes nothing.
     pub fn raise(&mut self, subject: Subject, mark: Mark) {
+        self.saw(mark.second);
         let have = match subject {
             Subject::Everybody => Some(&mut self.everybody),
             Subject::Organization(name) => self.organizations.entry(name),
@@ -161,6 +163,16 @@ impl Standing {
         self.users.retain(|name, mark| !old(mark) || (mark.closed && disabled(name)));
         self.organizations.retain(|_, mark| !old(mark));
         self.tokens.expire(now)
+    }
+
+    /// Takes in that the store knows of that second.
+    pub fn saw(&mut self, second: UnixTime) {
+        self.latest = self.latest.max(second);
+    }
+
+    /// The latest second that the store knows of.
+    pub const fn latest(&self) -> UnixTime {
+        self.latest
     }
 
     /// The last transaction that this standing includes.

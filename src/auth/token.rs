@@ -135,12 +135,19 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Do `exp`, `iat` and `nbf` admit the token at `now`? Leeway is 0 but for `iat`.
-    pub fn check_time(&self, now: UnixTime, rules: &TokenRules) -> Result<(), Denial> {
+    /// Do `exp`, `iat` and `nbf` admit the token at `now`? Leeway is 0 but for `iat`. `latest` is the latest
+    /// second that the store knows of: another gateway of ours may have minted then, by a clock ahead of this one.
+    pub fn check_time(&self, now: UnixTime, latest: UnixTime, rules: &TokenRules) -> Result<(), Denial> {
         if self.expires_at <= now {
             return Err(Denial::TokenExpired);
         }
-        if self.issued_at > now.plus(rules.max_skew) || self.not_before.is_some_and(|moment| moment > now) {
+        let issued_by = match self.origin {
+            Origin::Ours { .. } => now.max(latest),
+            Origin::Foreign => now,
+        };
+        if self.issued_at > issued_by.plus(rules.max_skew)
+            || self.not_before.is_some_and(|moment| moment > now)
+        {
             return Err(Denial::TokenNotYetValid);
         }
         Ok(())

@@ -8,6 +8,8 @@ pub mod audit;
 pub mod follow;
 pub mod keys;
 pub mod revocations;
+#[cfg(test)]
+mod simulation;
 pub mod sqlite;
 pub mod users;
 pub mod writer;

@@ -266,6 +266,8 @@ pub fn read_changes(
         let (name, disabled) = row?;
         standing.know(name, if disabled { Account::Disabled } else { Account::Enabled });
     }
+    let mut latest = snapshot.prepare_cached("SELECT coalesce(max(at), 0) FROM audit")?;
+    standing.saw(UnixTime(latest.query_row([], |row| row.get(0))?));
     standing.reached(current_number(&snapshot)?);
     Ok(())
 }

@@ -100,8 +100,18 @@ fn time_is_strict() {
         (UnixTime(u64::MAX), Err(Denial::TokenExpired)),
         (UnixTime(0), Err(Denial::TokenNotYetValid)),
     ] {
-        assert_eq!(verified.check_time(now, &RULES), expected, "{now:?}");
+        assert_eq!(verified.check_time(now, UnixTime(0), &RULES), expected, "{now:?}");
     }
+}
+
+#[test]
+fn a_token_of_ours_may_be_as_new_as_the_store() {
+    let ring = ring();
+    let minted = mint(&anna(), 1, [0; 16], NOW, &RULES, ring.signer()).unwrap();
+    let verified = verify(minted.token.as_bytes(), &ring, &RULES).unwrap();
+    let behind = NOW.minus(3600);
+    assert_eq!(verified.check_time(behind, NOW.minus(5), &RULES), Ok(()));
+    assert_eq!(verified.check_time(behind, NOW.minus(6), &RULES), Err(Denial::TokenNotYetValid));
 }
 
 #[test]
@@ -192,8 +202,11 @@ fn a_foreign_token_needs_a_foreign_key_and_all_five_claims() {
     };
     let verified = check(&header, &claims, platform).unwrap();
     assert_eq!(verified.origin, Origin::Foreign);
-    assert_eq!(verified.check_time(UnixTime(1_580_170_000), &RULES), Ok(()));
-    assert_eq!(verified.check_time(UnixTime(1_580_216_224), &RULES), Err(Denial::TokenExpired));
+    assert_eq!(verified.check_time(UnixTime(1_580_170_000), UnixTime(u64::MAX), &RULES), Ok(()));
+    assert_eq!(
+        verified.check_time(UnixTime(1_580_216_224), UnixTime(u64::MAX), &RULES),
+        Err(Denial::TokenExpired)
+    );
 
     assert_eq!(check(&header, &claims, ring.signer()).err(), Some(Denial::TokenSignature));
     let named = with(header.clone(), "kid", json!("ours"));
@@ -208,7 +221,10 @@ fn a_foreign_token_needs_a_foreign_key_and_all_five_claims() {
     }
     let later = with(claims.clone(), "nbf", json!(1_580_170_000));
     let verified = check(&header, &later, platform).unwrap();
-    assert_eq!(verified.check_time(UnixTime(1_580_169_999), &RULES), Err(Denial::TokenNotYetValid));
+    assert_eq!(
+        verified.check_time(UnixTime(1_580_169_999), UnixTime(u64::MAX), &RULES),
+        Err(Denial::TokenNotYetValid)
+    );
     assert!(check(&header, &with(claims.clone(), "role", json!("x")), platform).is_ok());
     // A `jti` of our form without our header is neither ours nor foreign.
     let ours = with(claims, "jti", json!("7.AAAAAAAAAAAAAAAAAAAAAA"));
