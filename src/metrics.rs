@@ -165,6 +165,8 @@ pub struct Facts<'f> {
     pub uptime: Duration,
     /// Lines that the log dropped.
     pub dropped_log_lines: u64,
+    /// The choices of the configuration that matter to whoever reads the numbers, by name.
+    pub choices: &'f [(&'static str, &'static str)],
     /// Revocations that wait for the store.
     pub pending_revocations: usize,
     /// When the certificate of the TLS listener ends, in seconds since 1970.
@@ -383,6 +385,12 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
                 ("commit", env!("BUILD_COMMIT")),
                 ("profile", env!("BUILD_PROFILE")),
             ],
+        ),
+        gauge(
+            "ds_gateway_config_info",
+            "Always 1; choices of the configuration are in the labels.",
+            1.0,
+            facts.choices,
         ),
         // Numbers stay exact up to 2^53.
         gauge(

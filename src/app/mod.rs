@@ -111,6 +111,7 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     for warning in config.warnings() {
         log::warn!("{warning}");
     }
+    let choices = config.choices();
     let Config { server: settings, admin, store, keys, audit, limits, .. } = config;
     let state = State::open(&settings.state_dir, &store, keys, Opening::Run, creation, wall())?;
     let cache = Cache::new(config.cache, settings.threads, fastrand::u64(..));
@@ -153,7 +154,8 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     server.add_service(front(&server.configuration, gateway, &shared, sockets.traffic, pair.as_ref())?);
     let not_after = pair.as_ref().and_then(not_after);
     server.add_service(
-        Prebound::new("admin", shared.admin(Arc::clone(&pending), not_after), sockets.admin).with_threads(1),
+        Prebound::new("admin", shared.admin(choices, Arc::clone(&pending), not_after), sockets.admin)
+            .with_threads(1),
     );
     let keep = Retention { age: audit.keep.as_secs(), bytes: audit.max_bytes };
     let housekeeping =
@@ -246,12 +248,18 @@ impl Shared {
         }
     }
 
-    fn admin(&self, pending: Arc<Pending>, certificate_not_after: Option<i64>) -> Admin {
+    fn admin(
+        &self,
+        choices: Vec<(&'static str, &'static str)>,
+        pending: Arc<Pending>,
+        certificate_not_after: Option<i64>,
+    ) -> Admin {
         Admin {
             gate: Arc::clone(&self.gate),
             metrics: Arc::clone(&self.metrics),
             clock: self.clock,
             sink: self.sink.clone(),
+            choices,
             pending,
             certificate_not_after,
             stopping: Arc::clone(&self.stopping),

@@ -238,6 +238,29 @@ impl Config {
         (config, asked)
     }
 
+    /// The choices that matter to whoever reads the metrics, as labels: few, and none of them a secret.
+    pub fn choices(&self) -> Vec<(&'static str, &'static str)> {
+        let word = |on: bool| if on { "true" } else { "false" };
+        vec![
+            ("forward_token", word(self.platform.forward_token)),
+            (
+                "inspect_auth",
+                match self.inspect_auth {
+                    InspectAuth::Basic => "basic",
+                    InspectAuth::Token => "token",
+                },
+            ),
+            ("strict_paths", word(self.routes.strict_paths)),
+            (
+                "unknown_users",
+                match self.token.unknown_users {
+                    UnknownUsers::Refuse => "refuse",
+                    UnknownUsers::Accept => "accept",
+                },
+            ),
+        ]
+    }
+
     /// Choices that are allowed and dangerous, each with its reason.
     pub fn warnings(&self) -> Vec<String> {
         let open = |address: &SocketAddr| !address.ip().is_loopback();

@@ -24,6 +24,8 @@ pub struct Admin {
     pub clock: Clock,
     /// For its dropped lines.
     pub sink: Sink,
+    /// The choices of the configuration that metrics show.
+    pub choices: Vec<(&'static str, &'static str)>,
     /// Revocations that the store has not taken.
     pub pending: Arc<Pending>,
     /// When the certificate of the TLS listener ends, in seconds since 1970.
@@ -58,6 +60,7 @@ impl ServeHttp for Admin {
                     gate: &self.gate,
                     uptime: self.clock.uptime(),
                     dropped_log_lines: self.sink.dropped(),
+                    choices: &self.choices,
                     pending_revocations: self.pending.len(),
                     certificate_not_after: self.certificate_not_after,
                 });

@@ -1,6 +1,6 @@
 //! Paths as their readers see them, written from the rule and not from the gateway.
 
-/// If a path has one spelling only (`security.md`, the path rule).
+/// If a path has one spelling only (the rule of `auth::policy::path`).
 pub fn canonical(path: &[u8]) -> bool {
     let mut at = 0;
     while at < path.len() {
