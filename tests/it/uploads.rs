@@ -33,8 +33,8 @@ fn a_refused_upload_of_any_size_gets_its_401_over_both_protocols() {
                     let answer = curl(protocol, &url(&gateway, target), &arguments, input);
                     let heard = answer.exit == Some(92) && answer.stderr.contains("PROTOCOL_ERROR");
                     // curl 7 stops sending at the answer, short of the length that it announced. That is an
-                    // error of its own stream, and now and then it hears so before it ends.
-                    if heard && answer.status == 401 && answer.json()["error"].is_string() {
+                    // error of its own stream, and now and then it hears so before the body of the answer.
+                    if heard && answer.status == 401 {
                         return;
                     }
                     assert_eq!(answer.exit, Some(0), "{protocol:?} {target} {size} {answer:?}");
