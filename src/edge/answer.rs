@@ -27,12 +27,6 @@ pub async fn send(
 ) -> Result<()> {
     session.set_close_on_response_before_downstream_finish(false);
     session.set_total_drain_timeout(Some(DRAIN_TIME));
-    if session.is_http2() && body != Body::Absent {
-        // Streams do not get in each other's way, but an end without the body read would lose the answer.
-        write(session, reply, request_id).await?;
-        drain(session, u64::MAX, Instant::now() + DRAIN_TIME).await;
-        return Ok(());
-    }
     // A client that waits for `100 Continue` may send its body after the answer or never: the two cannot
     // be told apart, so the connection ends (RFC 9110 §10.1.1).
     let is_small = match body {
@@ -41,16 +35,16 @@ pub async fn send(
         Body::Unsized => true,
     };
     // Before the answer: once it is there, the client may send its next request behind the body, and the
-    // engine would take both for one.
-    let deadline = Instant::now() + DRAIN_TIME;
-    let is_drained = is_small && !expects_continue && drain(session, DRAIN_BYTES, deadline).await;
+    // engine would take both for one; or it may stop short, which on HTTP/2 is an error that overtakes our answer.
+    let is_drained = is_small && !expects_continue && drain(session, DRAIN_BYTES).await;
     if !is_drained {
         session.set_keepalive(None);
     }
     write(session, reply, request_id).await?;
-    if !is_drained && !expects_continue {
+    // On HTTP/2 an end without the body read would lose the answer, and there is no next request to mistake.
+    if !is_drained && (session.is_http2() || !expects_continue) {
         // For a while all the same, so that the answer is read before the end is seen.
-        drain(session, u64::MAX, deadline).await;
+        drain(session, u64::MAX).await;
     }
     Ok(())
 }
@@ -59,7 +53,7 @@ pub async fn send(
 pub async fn send_last(session: &mut Session, reply: &Reply, request_id: &str) -> Result<()> {
     session.set_keepalive(None);
     write(session, reply, request_id).await?;
-    drain(session, u64::MAX, Instant::now() + DRAIN_TIME).await;
+    drain(session, u64::MAX).await;
     Ok(())
 }
 
@@ -86,7 +80,8 @@ async fn write(session: &mut Session, reply: &Reply, request_id: &str) -> Result
 }
 
 /// Reads the request's body and throws it away. Was that all of it, within `limit` bytes and in time?
-async fn drain(session: &mut Session, limit: u64, deadline: Instant) -> bool {
+async fn drain(session: &mut Session, limit: u64) -> bool {
+    let deadline = Instant::now() + DRAIN_TIME;
     let mut read = 0;
     while read <= limit {
         match timeout_at(deadline, session.read_request_body()).await {

@@ -205,15 +205,9 @@ fn a_client_that_half_closes_still_gets_its_answer() {
     let gateway = Options::new(&platform).start();
     let token = gateway.mint();
     let mut wrong = Vec::new();
-    let small = b"4\r\nbody\r\n0\r\n\r\n".to_vec();
-    for (name, fields, body) in [
-        ("GET", vec![], vec![]),
-        ("POST", vec![("Content-Length", "4")], b"body".to_vec()),
-        ("PUT", vec![("Transfer-Encoding", "chunked")], small),
-    ] {
-        let fields = [&[("user-token", token.as_str())], &fields[..]].concat();
+    for name in ["GET", "DELETE"] {
         let mut client = gateway.client();
-        client.send([request(name, &format!("/half/{name}"), &fields), body].concat());
+        client.send(request(name, &format!("/half/{name}"), &[("user-token", &token)]));
         client.finish();
         platform.waits_for(&format!("/half/{name}"));
         meanwhile(&gateway);
