@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use super::source::Section;
 use crate::auth::keys::{Algorithm, Key, KeyRing};
 use crate::auth::secret::Secret;
 
@@ -28,7 +29,7 @@ pub enum SigningKeys {
 pub(super) struct KeyEntry {
     kid: String,
     algorithm: String,
-    file: std::path::PathBuf,
+    file: PathBuf,
     #[serde(default)]
     foreign: bool,
 }
@@ -130,6 +131,31 @@ impl CertifiedKey {
             )));
         }
         Ok(Self { chain, key: private })
+    }
+}
+
+/// The pair that a section names by the keys `names`: both or neither, each fault at its own key.
+pub(super) fn read_pair(
+    section: &mut Section<'_>,
+    base: &Path,
+    names: (&str, &str),
+    paths: (Option<PathBuf>, Option<PathBuf>),
+) -> Option<CertifiedKey> {
+    match paths {
+        (Some(certificate), Some(key)) => {
+            match CertifiedKey::read(&base.join(certificate), &base.join(key)) {
+                Ok(pair) => Some(pair),
+                Err((file, text)) => {
+                    section.fault(file.key(names.0, names.1), text);
+                    None
+                }
+            }
+        }
+        (None, None) => None,
+        _ => {
+            section.fault(names.0, format!("{} and {} go together: give both", names.0, names.1));
+            None
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::files::{self, CertifiedKey};
+use super::files;
 use super::source::Section;
 use super::{Platform, PlatformTls};
 use crate::auth::fields::{Field, ManagedFields};
@@ -112,23 +112,8 @@ fn read_platform_tls(
             None
         }
     });
-    let client = match (files.client_certificate, files.client_key) {
-        (Some(certificate), Some(key)) => {
-            match CertifiedKey::read(&base.join(certificate), &base.join(key)) {
-                Ok(pair) => Some(pair),
-                Err((file, text)) => {
-                    section.fault(file.key("client_certificate", "client_key"), text);
-                    None
-                }
-            }
-        }
-        (None, None) => None,
-        _ => {
-            let text = "client_certificate and client_key go together: give both";
-            section.fault("client_certificate", text);
-            None
-        }
-    };
+    let names = ("client_certificate", "client_key");
+    let client = files::read_pair(section, base, names, (files.client_certificate, files.client_key));
     PlatformTls { server_name, ca, verify: files.verify, client }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::files::{self, CertifiedKey, SigningKeys};
+use super::files::{self, SigningKeys};
 use super::source::Section;
 use super::{Audit, Limits, Log, LogFormat, Server, Stop, StoreSettings};
 use crate::auth::cache::CacheLimits;
@@ -31,22 +31,8 @@ pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> Option<Serve
     if threads == 0 || threads > 1024 {
         section.fault("threads", "must be between 1 and 1024");
     }
-    let certificate = match (certificate, key) {
-        (Some(certificate), Some(key)) => {
-            match CertifiedKey::read(&base.join(certificate), &base.join(key)) {
-                Ok(pair) => Some(pair),
-                Err((file, text)) => {
-                    section.fault(file.key("certificate", "private_key"), text);
-                    None
-                }
-            }
-        }
-        (None, None) => None,
-        _ => {
-            section.fault("certificate", "certificate and private_key go together: give both");
-            None
-        }
-    };
+    let names = ("certificate", "private_key");
+    let certificate = files::read_pair(&mut section, base, names, (certificate, key));
     let Some(state_dir) = state_dir else {
         section.fault("state_dir", "is needed: the folder for store, keys and certificate");
         return None;
