@@ -1,6 +1,6 @@
 //! Clients that send more, or otherwise, than a simple one would: they get their answer all the same.
 
-use crate::client::{basic, request};
+use crate::client::{basic, request, request_with};
 use crate::command::eventually;
 use crate::contract::ENDPOINT;
 use crate::curl::{BOTH, Protocol, curl};
@@ -199,22 +199,31 @@ fn a_client_that_half_closes_still_gets_its_answer() {
     let told = Mutex::new(told);
     let platform = Platform::start(Behaviour::Custom(Arc::new(move |seen, stream| {
         told.lock().expect("a lock").recv().expect("a word from the test");
-        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", seen.body.len())?;
+        // It closes after each answer, so it says so: else the next request may meet a connection that just ended.
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            seen.body.len()
+        )?;
         stream.write_all(&seen.body)
     })));
     let gateway = Options::new(&platform).start();
     let token = gateway.mint();
     let mut wrong = Vec::new();
-    for name in ["GET", "DELETE"] {
-        let mut client = gateway.client();
-        client.send(request(name, &format!("/half/{name}"), &[("user-token", &token)]));
-        client.finish();
-        platform.waits_for(&format!("/half/{name}"));
-        meanwhile(&gateway);
-        go_on.send(()).expect("the platform waits");
-        match client.answer() {
-            Ok(answer) if answer.status == 200 => {}
-            other => wrong.push(format!("a forwarded {name}: {other:?}")),
+    let large = "w".repeat(1_000_000);
+    for (name, body) in [("GET", ""), ("DELETE", ""), ("POST", "hello"), ("PUT", "world"), ("PUT", &large)] {
+        for round in 0..10 {
+            let target = format!("/half/{name}/{}/{round}", body.len());
+            let mut client = gateway.client();
+            client.send(request_with(name, &target, &[("user-token", &token)], body.as_bytes()));
+            client.finish();
+            platform.waits_for(&target);
+            meanwhile(&gateway);
+            go_on.send(()).expect("the platform waits");
+            match client.answer() {
+                Ok(answer) if (answer.status, answer.body.as_slice()) == (200, body.as_bytes()) => {}
+                other => wrong.push(format!("a forwarded {target}: {other:?}")),
+            }
         }
     }
     for (status, bytes) in [
