@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check bench deps clean
+.PHONY: help run build test model crash check bench deps clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -16,10 +16,18 @@ build: deps ## the release binary: target/release/ds-gateway
 
 test: deps ## every test
 	$(CARGO) test --locked
+	$(MAKE) model
+
+model: deps ## the core's threads in every order of their steps; part of test
+	$(CARGO) test --locked --lib --features model auth::model
+
+crash: deps ## kill -9 at random moments, ROUNDS=1000 times; test does 200. CRASH_SEED=N repeats a run
+	CRASH_ROUNDS=$(or $(ROUNDS),1000) $(CARGO) test --locked --test it -- --nocapture killed_at_random_moments
 
 check: deps ## format, lints, documentation, dependencies
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --lib --tests --features model -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	.ci/audit
 

@@ -27,7 +27,7 @@ pub mod edge;
 pub mod app;
 pub mod cli;
 
-/// The binary's allocator, so that a test can ask it what a decision allocates.
-#[cfg(test)]
+/// The binary's allocator, so that a test can ask it what a decision allocates. It needs more stack than a model has.
+#[cfg(all(test, not(feature = "model")))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -11,10 +11,9 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::lane;
 use super::names::fold;
+use super::shared::Mutex;
 use super::token::Verified;
 
 /// How much is kept, over all threads.

@@ -5,10 +5,7 @@
 
 use core::time::Duration;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use std::sync::atomic::Ordering;
 
 use super::cache::Cache;
 use super::denial::Denial;
@@ -16,6 +13,7 @@ use super::identity::Identity;
 use super::keys::KeyRing;
 use super::policy::PublicPass;
 use super::revocation::{Mark, Standing, Subject};
+use super::shared::{ArcSwap, AtomicU64, Mutex};
 use super::time::UnixTime;
 use super::token::{self, TokenId, TokenRules, Verified};
 

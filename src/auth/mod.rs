@@ -2,7 +2,7 @@
 //! What it needs to know of the world comes in as an argument.
 //!
 //! In the order of its arrows: [`time`], [`secret`], [`name`], [`identity`], [`password`], [`keys`],
-//! [`fields`], [`denial`], [`token`], [`names`], [`token_set`], [`revocation`], [`cache`], [`policy`], [`gate`], [`endpoint`], [`reply`].
+//! [`fields`], [`denial`], [`token`], [`names`], `shared`, [`token_set`], [`revocation`], [`cache`], [`policy`], [`gate`], [`endpoint`], [`reply`].
 
 pub mod cache;
 pub mod denial;
@@ -13,6 +13,9 @@ mod hmac;
 pub mod identity;
 pub mod keys;
 pub mod lane;
+#[cfg(test)]
+#[cfg(feature = "model")]
+mod model;
 pub mod name;
 pub mod names;
 pub mod password;
@@ -20,6 +23,7 @@ pub mod policy;
 pub mod reply;
 pub mod revocation;
 pub mod secret;
+mod shared;
 pub mod time;
 pub mod token;
 pub mod token_set;

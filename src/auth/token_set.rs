@@ -8,8 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
+use super::shared::ArcSwap;
 use super::time::UnixTime;
 use super::token::TokenId;
 

@@ -1,0 +1,245 @@
+//! The gate under every order in which its threads can take their steps, by loom: an acknowledged revocation is in
+//! force for each request that starts after it, whatever enters the cache meanwhile, and no writer undoes another.
+//!
+//! `make model` runs these. All threads share one part of the cache, which is harder than the parts of their own that
+//! they have in a gateway. Taking a pointer and replacing it are one step each here; that arc-swap keeps to this is its
+//! own matter.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use loom::sync::atomic::AtomicBool;
+use loom::thread::{self, JoinHandle};
+
+use super::cache::{Cache, CacheLimits};
+use super::denial::Denial;
+use super::gate::{Gate, Moment, TokenField};
+use super::identity::Identity;
+use super::keys::{Algorithm, Key, KeyRing};
+use super::name::Name;
+use super::revocation::{Mark, Standing, Subject};
+use super::secret::Secret;
+use super::time::UnixTime;
+use super::token::{TokenId, TokenRules, mint};
+use super::token_set::Keep;
+
+const NOW: UnixTime = UnixTime(1_700_000_000);
+const MOMENT: Moment = Moment { now: NOW, uptime: Duration::ZERO };
+
+fn key(kid: &str) -> Key {
+    let secret = Secret::new(format!("{kid} 0123456789abcdefghijklmnopqrstuvwxyz").into_bytes());
+    Key::new(kid, Algorithm::Hs256, &secret, false).unwrap()
+}
+
+fn gate(entries: usize) -> Arc<Gate> {
+    let ring = KeyRing::new(vec![key("k")]).unwrap();
+    let cache = Cache::new(CacheLimits { entries, bytes: 1 << 20 }, 1, 0);
+    Arc::new(Gate::new(ring, TokenRules::DEFAULT, cache, Duration::MAX, Standing::default(), Duration::ZERO))
+}
+
+/// A token, made without a gate: it is the same in each order.
+struct Token {
+    text: String,
+    id: TokenId,
+    user: &'static str,
+}
+
+impl Token {
+    fn of(user: &'static str, number: u64) -> Arc<Self> {
+        let identity = Identity {
+            user: Name::parse_user(user).unwrap(),
+            email: "someone@example.com".into(),
+            organization: Name::parse("Main Org.").unwrap(),
+        };
+        let minted = mint(&identity, number, [1; 16], NOW, &TokenRules::DEFAULT, &key("k")).unwrap();
+        Arc::new(Self { text: minted.token, id: minted.id, user })
+    }
+
+    /// What the store would say of its revocation.
+    fn revocation(&self) -> [(TokenId, Keep); 1] {
+        [(self.id, Keep::Expires(NOW.plus(86_400)))]
+    }
+
+    fn revoke(&self, gate: &Gate) {
+        gate.apply(|standing| standing.revoke_tokens(self.revocation()));
+    }
+
+    /// The verdict, and that a permit is this token's own.
+    fn admit(&self, gate: &Gate) -> Result<(), Denial> {
+        let permit = gate.admit(TokenField::One(self.text.as_bytes()), MOMENT)?;
+        assert_eq!(permit.identity().user.as_str(), self.user);
+        Ok(())
+    }
+}
+
+/// The acknowledgement that a client or a command waits for.
+#[derive(Clone)]
+struct Acknowledged(Arc<AtomicBool>);
+
+impl Acknowledged {
+    fn new() -> Self {
+        Self(Arc::new(AtomicBool::new(false)))
+    }
+
+    fn give(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_given(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// What was seen over all orders: that each thing which can happen did.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<BTreeSet<String>>>);
+
+impl Seen {
+    fn note(&self, what: impl std::fmt::Debug) {
+        self.0.lock().unwrap().insert(format!("{what:?}"));
+    }
+
+    #[track_caller]
+    fn all(&self, expected: &[&str]) {
+        let seen = self.0.lock().unwrap();
+        assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+    }
+}
+
+fn in_every_order(scene: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = None;
+    builder.max_branches = 100_000;
+    let (scene, orders) = (Arc::new(scene), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&orders);
+    builder.check(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let scene = Arc::clone(&scene);
+        spawn(move || scene()).join().unwrap();
+    });
+    assert!(orders.load(Ordering::Relaxed) > 100, "the threads of a scene meet in many orders");
+}
+
+/// A thread of a model, with a stack on which a token can be verified without optimisation.
+fn spawn(work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    thread::Builder::new().stack_size(STACK).spawn(work).unwrap()
+}
+
+/// In words.
+const STACK: usize = 64 * 1024;
+
+/// Two requests of one thread, the first of which brings the token into the cache, beside the end of that token.
+fn no_request_after_the_acknowledgement(end: fn(&Token, &Gate), denial: Denial) {
+    let token = Token::of("anna", 5);
+    let seen = Seen::default();
+    let noted = seen.clone();
+    in_every_order(move || {
+        let (gate, over) = (gate(4), Acknowledged::new());
+        let request = {
+            let (gate, token, over, seen) =
+                (Arc::clone(&gate), Arc::clone(&token), over.clone(), noted.clone());
+            spawn(move || {
+                for _ in 0..2 {
+                    let is_over = over.is_given();
+                    let verdict = token.admit(&gate);
+                    assert!(verdict == Ok(()) || verdict == Err(denial), "{verdict:?}");
+                    assert!(
+                        !(is_over && verdict.is_ok()),
+                        "a request after the acknowledgement was admitted"
+                    );
+                    seen.note((is_over, verdict.is_ok()));
+                }
+            })
+        };
+        end(&token, &gate);
+        over.give();
+        assert_eq!(token.admit(&gate), Err(denial));
+        request.join().unwrap();
+        assert_eq!(token.admit(&gate), Err(denial));
+    });
+    seen.all(&["(false, false)", "(false, true)", "(true, false)"]);
+}
+
+#[test]
+fn a_token_that_enters_the_cache_while_it_is_revoked_is_refused_after_the_acknowledgement() {
+    no_request_after_the_acknowledgement(Token::revoke, Denial::RevokedToken);
+}
+
+#[test]
+fn so_it_is_when_a_mark_ends_it() {
+    let end = |_: &Token, gate: &Gate| {
+        let mark = Mark { number: 9, second: NOW, closed: false };
+        gate.raise(&[(Subject::User("anna".into()), mark)]);
+    };
+    no_request_after_the_acknowledgement(end, Denial::RevokedUser);
+}
+
+#[test]
+fn so_it_is_when_its_key_is_revoked_or_leaves_the_ring() {
+    let revoke = |_: &Token, gate: &Gate| {
+        let fingerprint = key("k").fingerprint();
+        gate.apply(|standing| standing.revoke_key(fingerprint));
+    };
+    no_request_after_the_acknowledgement(revoke, Denial::RevokedKey);
+    // What was verified under the old ring may still be on its way into the cache.
+    let replace = |_: &Token, gate: &Gate| gate.replace_keys(KeyRing::new(vec![key("other")]).unwrap());
+    no_request_after_the_acknowledgement(replace, Denial::TokenKey);
+}
+
+#[test]
+fn no_writer_undoes_another() {
+    let [one, other, third] =
+        [("anna", 5), ("bert", 6), ("carl", 7)].map(|(user, number)| Token::of(user, number));
+    in_every_order(move || {
+        let gate = gate(0);
+        // What a DELETE does …
+        let delete = {
+            let (gate, one) = (Arc::clone(&gate), Arc::clone(&one));
+            spawn(move || {
+                one.revoke(&gate);
+                assert_eq!(one.admit(&gate), Err(Denial::RevokedToken));
+            })
+        };
+        // … beside the follower, which reads another token's revocation and a mark, …
+        let follower = {
+            let (gate, other) = (Arc::clone(&gate), Arc::clone(&other));
+            spawn(move || {
+                let mark = Mark { number: 9, second: NOW, closed: false };
+                let read = gate.update(|standing| {
+                    standing.revoke_tokens(other.revocation());
+                    standing.raise(Subject::User("carl".into()), mark);
+                    standing.reached(9);
+                    Ok::<_, ()>(())
+                });
+                assert_eq!(read, Ok(()));
+            })
+        };
+        // … while what has expired is thrown away.
+        drop(gate.apply(|standing| standing.forget(NOW, 90_000)));
+        delete.join().unwrap();
+        follower.join().unwrap();
+        assert_eq!(one.admit(&gate), Err(Denial::RevokedToken));
+        assert_eq!(other.admit(&gate), Err(Denial::RevokedToken));
+        assert_eq!(third.admit(&gate), Err(Denial::RevokedUser));
+        assert_eq!(gate.number(), 9);
+    });
+}
+
+#[test]
+fn a_cache_too_small_for_its_tokens_gives_each_its_own() {
+    let tokens = [Token::of("anna", 5), Token::of("bert", 6)];
+    in_every_order(move || {
+        let gate = gate(2);
+        let threads = tokens.clone().map(|token| {
+            let gate = Arc::clone(&gate);
+            spawn(move || {
+                assert_eq!(token.admit(&gate), Ok(()));
+                assert_eq!(token.admit(&gate), Ok(()));
+            })
+        });
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(gate.cache().statistics().entries <= 2);
+    });
+}
