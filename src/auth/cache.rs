@@ -7,7 +7,7 @@
 //! There is a part for each thread. A hit takes a lock that no other thread wants and counts a reference
 //! that no other thread holds: nothing is written that another core reads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
@@ -82,8 +82,8 @@ impl Cache {
         let mut sum = CacheStatistics::default();
         for Padded(part) in &self.parts {
             let part = part.lock();
-            sum.entries += part.young.len() + part.old.len();
-            sum.bytes += part.young_bytes + part.old_bytes;
+            sum.entries += part.entries.len();
+            sum.bytes += part.bytes;
             sum.hits += part.hits;
             sum.misses += part.misses;
             sum.evictions += part.evictions;
@@ -103,29 +103,39 @@ impl std::fmt::Debug for Cache {
     }
 }
 
-type Entries = HashMap<Box<[u8]>, Arc<Verified>, Tail>;
-
-/// One thread's entries, in two generations: what is asked for moves to the young one; when that is half of
-/// what may be kept, the old one goes and the young one grows old.
+/// One thread's entries. Which one makes room is decided by SIEVE (Zhang et al., NSDI 2024): a hand goes over the
+/// tokens from the oldest to the newest, spares those that were asked for since it last came by, and takes the first
+/// that was not. So a token that is used once leaves before one that is in use, and a hit moves nothing.
 struct Part {
     limits: CacheLimits,
-    young: Entries,
-    young_bytes: usize,
-    old: Entries,
-    old_bytes: usize,
+    entries: HashMap<Arc<[u8]>, Entry, Tail>,
+    bytes: usize,
+    /// What the hand has yet to come to, the oldest first.
+    ahead: VecDeque<Arc<[u8]>>,
+    /// What it has passed and spared, all older than what is ahead.
+    passed: VecDeque<Arc<[u8]>>,
     hits: u64,
     misses: u64,
     evictions: u64,
 }
 
+struct Entry {
+    verified: Arc<Verified>,
+    /// Was it asked for since the hand last came by?
+    was_asked_for: bool,
+}
+
 impl Part {
     fn new(limits: CacheLimits, hasher: Tail) -> Self {
+        // All at once, for a table that grows makes the request wait that grows it; memory that is not written yet
+        // is not taken yet.
+        let capacity = limits.entries.min(limits.bytes / weight(&[]));
         Self {
             limits,
-            young: HashMap::with_hasher(hasher),
-            young_bytes: 0,
-            old: HashMap::with_hasher(hasher),
-            old_bytes: 0,
+            entries: HashMap::with_capacity_and_hasher(capacity, hasher),
+            bytes: 0,
+            ahead: VecDeque::new(),
+            passed: VecDeque::new(),
             hits: 0,
             misses: 0,
             evictions: 0,
@@ -133,49 +143,64 @@ impl Part {
     }
 
     fn find(&mut self, token: &[u8]) -> Option<Arc<Verified>> {
-        if let Some(verified) = self.young.get(token) {
-            self.hits += 1;
-            return Some(Arc::clone(verified));
-        }
-        let Some((token, verified)) = self.old.remove_entry(token) else {
+        let Some(entry) = self.entries.get_mut(token) else {
             self.misses += 1;
             return None;
         };
         self.hits += 1;
-        self.old_bytes -= weight(&token);
-        self.insert(token, Arc::clone(&verified));
-        Some(verified)
+        entry.was_asked_for = true;
+        Some(Arc::clone(&entry.verified))
     }
 
     fn keep(&mut self, token: &[u8], verified: &Arc<Verified>) {
-        // An entry that would fill a generation alone is not worth its room.
-        if self.limits.entries >= 2 && 2 * weight(token) <= self.limits.bytes {
-            self.insert(token.into(), Arc::clone(verified));
+        if let Some(entry) = self.entries.get_mut(token) {
+            entry.verified = Arc::clone(verified);
+            return;
         }
+        let weight = weight(token);
+        while self.entries.len() >= self.limits.entries || self.bytes + weight > self.limits.bytes {
+            if !self.evict() {
+                return;
+            }
+        }
+        let token: Arc<[u8]> = token.into();
+        self.ahead.push_back(Arc::clone(&token));
+        self.entries.insert(token, Entry { verified: Arc::clone(verified), was_asked_for: false });
+        self.bytes += weight;
     }
 
-    fn insert(&mut self, token: Box<[u8]>, verified: Arc<Verified>) {
-        let weight = weight(&token);
-        let is_full = 2 * (self.young.len() + 1) > self.limits.entries
-            || 2 * (self.young_bytes + weight) > self.limits.bytes;
-        if is_full {
-            self.evictions += self.old.len() as u64;
-            std::mem::swap(&mut self.young, &mut self.old);
-            self.young.clear();
-            self.old_bytes = std::mem::take(&mut self.young_bytes);
+    /// Makes room; `false` if there is nothing that could go.
+    fn evict(&mut self) -> bool {
+        for step in 0.. {
+            if self.ahead.is_empty() {
+                std::mem::swap(&mut self.ahead, &mut self.passed);
+            }
+            let Some(token) = self.ahead.pop_front() else {
+                return false;
+            };
+            let entry = self.entries.get_mut(&token);
+            if step < PATIENCE && entry.is_some_and(|entry| std::mem::take(&mut entry.was_asked_for)) {
+                self.passed.push_back(token);
+                continue;
+            }
+            self.entries.remove(&token);
+            self.bytes -= weight(&token);
+            self.evictions += 1;
+            return true;
         }
-        if self.young.insert(token, verified).is_none() {
-            self.young_bytes += weight;
-        }
+        false
     }
 
     fn clear(&mut self) {
-        self.young.clear();
-        self.old.clear();
-        self.young_bytes = 0;
-        self.old_bytes = 0;
+        self.entries.clear();
+        self.bytes = 0;
+        self.ahead.clear();
+        self.passed.clear();
     }
 }
+
+/// So many tokens the hand spares in one go, a tenth of a millisecond: where all are in use, one must go all the same.
+const PATIENCE: usize = 1000;
 
 /// What an entry takes: the token, its identity about as long again, and the tables' own.
 fn weight(token: &[u8]) -> usize {
@@ -283,6 +308,35 @@ mod tests {
     }
 
     #[test]
+    fn tokens_that_come_once_do_not_drive_out_those_in_use() {
+        let cache = cache(100, 1 << 20);
+        let in_use = || (0..90).map(token);
+        (0..90).for_each(|number| cache.keep(&token(number), &verified(number)));
+        for number in 90..5000 {
+            cache.keep(&token(number), &verified(number));
+            if number % 10 == 0 {
+                assert!(in_use().all(|token| cache.find(&token).is_some()), "{number}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_all_are_in_use_a_new_one_finds_room_all_the_same() {
+        let entries = 2 * PATIENCE as u64;
+        let cache = cache(2 * PATIENCE, 1 << 30);
+        (0..entries).for_each(|number| cache.keep(&token(number), &verified(number)));
+        for number in entries..entries + 5 {
+            assert!(
+                (0..entries).filter(|&number| cache.find(&token(number)).is_some()).count()
+                    >= 2 * PATIENCE - 5
+            );
+            cache.keep(&token(number), &verified(number));
+            assert_eq!(cache.find(&token(number)), Some(verified(number)));
+        }
+        assert_eq!(cache.statistics().evictions, 5);
+    }
+
+    #[test]
     fn bytes_are_bounded_too() {
         let each = weight(&token(0));
         let cache = cache(1000, 10 * each);
@@ -319,7 +373,8 @@ mod tests {
                 prop_assert!(statistics.entries <= entries);
                 let weight: usize = {
                     let part = cache.parts[0].0.lock();
-                    part.young.keys().chain(part.old.keys()).map(|token| weight(token)).sum()
+                    prop_assert_eq!(part.entries.len(), part.ahead.len() + part.passed.len());
+                    part.entries.keys().map(|token| weight(token)).sum()
                 };
                 prop_assert_eq!(statistics.bytes, weight);
             }

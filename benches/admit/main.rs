@@ -11,6 +11,8 @@
     reason = "a bench stops at the first surprise"
 )]
 
+mod caches;
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -41,6 +43,7 @@ fn main() {
     threads();
     revocations();
     loading();
+    caches::compare();
 }
 
 fn row(what: &str, value: String, bar: &str) {
