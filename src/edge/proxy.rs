@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
+use http::request::Parts;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -177,7 +179,7 @@ impl ProxyHttp for Gateway {
             client: client_of(session).map(|address| address.ip().to_string()),
             is_tls: session.digest().is_some_and(|digest| digest.ssl_digest.is_some()),
         };
-        self.upstream.rewrite(request, &forwarded)
+        change_fields(request, |headers| self.upstream.rewrite(headers, &forwarded))
     }
 
     async fn request_body_filter(
@@ -291,6 +293,20 @@ impl ProxyHttp for Gateway {
         let request = session.req_header();
         format!("{} {} {}", request.method, redact_target(request.raw_path()), ctx.request_id.as_str())
     }
+}
+
+/// Has the fields of a request changed as one table. pingora's own way keeps a second table of how each name was spelt,
+/// which costs as much again; names are lower case on HTTP/2 too, so a platform must read them so.
+fn change_fields(
+    request: &mut RequestHeader,
+    change: impl FnOnce(&mut HeaderMap) -> Result<()>,
+) -> Result<()> {
+    let not_text = (!request.raw_path_is_utf8()).then(|| request.raw_path().to_vec());
+    let empty = RequestHeader::from(http::Request::new(()).into_parts().0);
+    let mut parts = Parts::from(std::mem::replace(request, empty));
+    change(&mut parts.headers)?;
+    *request = parts.into();
+    not_text.map_or(Ok(()), |target| request.set_raw_path(&target))
 }
 
 impl Gateway {

@@ -4,6 +4,8 @@
 //! A stream whose body has begun and moved no byte for `limits.body_timeout` is dropped: the client sees its stream
 //! reset, the platform its connection closed, and nothing goes back to a pool.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -65,25 +67,22 @@ impl<A> Watched<A> {
 
 #[async_trait]
 impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Watched<A> {
-    async fn process_new_http(
-        self: &Arc<Self>,
+    // Written as `async_trait` would, for HTTP/1 is only passed on: a future around the other would be one more
+    // allocation, and the session copied twice more.
+    fn process_new_http<'a, 's, 'f>(
+        self: &'a Arc<Self>,
         session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
+        shutdown: &'s ShutdownWatch,
+    ) -> Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'f>>
+    where
+        'a: 'f,
+        's: 'f,
+        Self: 'f,
+    {
         if !session.is_http2() {
-            return self.inner.process_new_http(session, shutdown).await;
+            return self.inner.process_new_http(session, shutdown);
         }
-        let stream = Arc::<Stream>::default();
-        let request = STREAM.scope(Arc::clone(&stream), self.inner.process_new_http(session, shutdown));
-        tokio::select! {
-            biased;
-            reused = request => reused,
-            () = stands_still(&stream.moves, self.patience) => {
-                let on_cut = stream.on_cut.lock().take();
-                on_cut.into_iter().for_each(|on_cut| on_cut());
-                None
-            }
-        }
+        Box::pin(self.watched(session, shutdown))
     }
 
     fn h2_options(&self) -> Option<H2Options> {
@@ -96,6 +95,22 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Watched<A> {
 
     async fn http_cleanup(&self) {
         self.inner.http_cleanup().await;
+    }
+}
+
+impl<A: HttpServerApp + Send + Sync + 'static> Watched<A> {
+    async fn watched(&self, session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
+        let stream = Arc::<Stream>::default();
+        let request = STREAM.scope(Arc::clone(&stream), self.inner.process_new_http(session, shutdown));
+        tokio::select! {
+            biased;
+            reused = request => reused,
+            () = stands_still(&stream.moves, self.patience) => {
+                let on_cut = stream.on_cut.lock().take();
+                on_cut.into_iter().for_each(|on_cut| on_cut());
+                None
+            }
+        }
     }
 }
 

@@ -10,13 +10,11 @@ use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::Result;
-use pingora::http::RequestHeader;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::utils::tls::CertKey;
 
-use super::answer::REQUEST_ID;
 use super::request::{OTHER_CREDENTIAL, managed_names};
 use crate::auth::fields::ManagedFields;
 use crate::auth::gate::Pass;
@@ -28,7 +26,7 @@ pub struct Upstream {
     peers: ArcSwap<Vec<HttpPeer>>,
     names: Vec<String>,
     template: HttpPeer,
-    identity_fields: [&'static str; 3],
+    identity_fields: [HeaderName; 3],
     managed: ManagedFields,
     forward_token: bool,
     forward_authorization: bool,
@@ -53,7 +51,8 @@ impl Upstream {
     pub fn new(platform: Platform) -> std::io::Result<Arc<Self>> {
         let managed = ManagedFields::new(platform.identity_fields.iter().map(String::as_str));
         // Three names for the life of the process: borrowed for ever, they are never counted per request.
-        let identity_fields = platform.identity_fields.clone().map(|name| &*name.leak());
+        let forever = |name: String| HeaderName::from_static(name.to_ascii_lowercase().leak());
+        let identity_fields = platform.identity_fields.clone().map(forever);
         let upstream = Self {
             peers: ArcSwap::default(),
             template: template(&platform),
@@ -100,7 +99,7 @@ impl Upstream {
 
     /// Takes from a request what must not go on, and adds what the platform is told. It works on the copy
     /// that is about to be sent, after the engine has dropped the hop-by-hop fields.
-    pub fn rewrite(&self, request: &mut RequestHeader, forwarded: &Forwarded<'_>) -> Result<()> {
+    pub fn rewrite(&self, headers: &mut HeaderMap, forwarded: &Forwarded<'_>) -> Result<()> {
         let permit = match forwarded.pass {
             Pass::Permit(permit) => Some(permit),
             Pass::Public(_) => None,
@@ -108,27 +107,29 @@ impl Upstream {
         let keep_token = permit.is_some() && self.forward_token;
         if forwarded.has_managed || !keep_token {
             let keep_authorization = permit.is_some() && self.forward_authorization;
-            let names = managed_names(&request.headers, &self.managed, keep_token, keep_authorization);
+            let names = managed_names(headers, &self.managed, keep_token, keep_authorization);
             for name in &names {
-                request.remove_header(name);
+                headers.remove(name);
             }
         }
+        headers.reserve(FIELDS);
         if let Some(permit) = permit {
             let identity = permit.identity();
             let values = [identity.user.as_str(), &identity.email, identity.organization.as_str()];
-            for (name, value) in self.identity_fields.into_iter().zip(values) {
-                request.insert_header(name, value_of(&header_value(value))?)?;
+            for (name, value) in self.identity_fields.iter().zip(values) {
+                headers.insert(name, value_of(&header_value(value))?);
             }
         } else {
-            request.remove_header(&OTHER_CREDENTIAL);
+            headers.remove(OTHER_CREDENTIAL);
         }
-        join_cookies(request)?;
-        request.insert_header(REQUEST_ID, value_of(forwarded.request_id)?)?;
+        join_cookies(headers)?;
+        headers.insert(&REQUEST_ID, value_of(forwarded.request_id)?);
         if let Some(client) = &forwarded.client {
-            request.insert_header("X-Forwarded-For", value_of(client)?)?;
+            headers.insert(&FORWARDED_FOR, value_of(client)?);
         }
         let scheme = if forwarded.is_tls { "https" } else { "http" };
-        request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(scheme))
+        headers.insert(&FORWARDED_PROTO, HeaderValue::from_static(scheme));
+        Ok(())
     }
 
     fn resolve(&self) -> std::io::Result<Vec<HttpPeer>> {
@@ -148,17 +149,24 @@ impl Upstream {
 }
 
 /// HTTP/2 may send cookies in several fields, HTTP/1 in one (RFC 9113 §8.2.3).
-fn join_cookies(request: &mut RequestHeader) -> Result<()> {
-    let mut cookies = request.headers.get_all(http::header::COOKIE).iter();
+fn join_cookies(headers: &mut HeaderMap) -> Result<()> {
+    let mut cookies = headers.get_all(http::header::COOKIE).iter();
     if let (Some(first), Some(second)) = (cookies.next(), cookies.next()) {
         let rest = cookies.map(HeaderValue::as_bytes);
         let all: Vec<&[u8]> = [first.as_bytes(), second.as_bytes()].into_iter().chain(rest).collect();
         let joined = HeaderValue::from_bytes(&all.join(b"; ".as_slice()))
             .map_err(|error| pingora::Error::because(pingora::ErrorType::InternalError, "cookies", error))?;
-        request.insert_header(http::header::COOKIE, joined)?;
+        headers.insert(http::header::COOKIE, joined);
     }
     Ok(())
 }
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// How many fields are added at most.
+const FIELDS: usize = 6;
 
 fn value_of(text: &str) -> Result<HeaderValue> {
     // What comes here is percent-encoded, hexadecimal or an address: always a value.
