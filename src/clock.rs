@@ -25,7 +25,12 @@ impl Clock {
 
     /// Both clocks, now.
     pub fn moment(&self) -> Moment {
-        let uptime = self.uptime();
+        self.moment_at(Instant::now())
+    }
+
+    /// Both clocks, where the monotonic one has just been read.
+    pub fn moment_at(&self, instant: Instant) -> Moment {
+        let uptime = instant.saturating_duration_since(self.began);
         Moment { now: now(wall(), self.high_water, uptime), uptime }
     }
 

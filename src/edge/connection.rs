@@ -1,9 +1,9 @@
-//! The guard around each client connection: how many there are, how long a header may take, how large it
-//! may grow, and that even the engine's own refusals are JSON.
+//! The guard around each client connection: how many there are, how long one may be idle and a header may take, how
+//! large it may grow, and that even the engine's own refusals are JSON.
 //!
 //! pingora reads a header of up to 1 MiB, gives each read 60 s, and answers what it cannot parse with an
-//! empty page before any filter is asked. This stands between it and the socket. HTTP/2 has limits of its
-//! own and passes through.
+//! empty page before any filter is asked. It has a time for idle connections, and a new timer for each request with
+//! it; here a connection has one. This stands between it and the socket. HTTP/2 has limits of its own and passes through.
 
 use std::io;
 use std::pin::Pin;
@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
+use http::HeaderValue;
 use pingora::apps::ServerApp;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::{SslDigest, TlsRef};
@@ -34,12 +35,17 @@ use crate::metrics::{Metrics, RouteLabel};
 /// Told by the proxy: the header of this connection's request is complete.
 pub(super) fn header_read() {
     // Streams of HTTP/2 run in tasks of their own and have no such connection.
-    let _ = PHASE.try_with(|phase| phase.store(REQUEST, Ordering::Relaxed));
+    let _ = CONNECTION.try_with(|connection| connection.phase.store(REQUEST, Ordering::Relaxed));
 }
 
 /// Told by the proxy: the request is over.
 pub(super) fn request_done() {
-    let _ = PHASE.try_with(|phase| phase.store(IDLE, Ordering::Relaxed));
+    let _ = CONNECTION.try_with(|connection| connection.phase.store(IDLE, Ordering::Relaxed));
+}
+
+/// The client's address as the value of a field; `None` on a stream of HTTP/2.
+pub(super) fn client() -> Option<HeaderValue> {
+    CONNECTION.try_with(|connection| connection.client.clone()).ok().flatten()
 }
 
 /// An application behind the guard.
@@ -70,17 +76,19 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
         }
         let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         // On HTTP/2 the header is the preface; after it the engine has limits of its own.
-        let phase = Arc::new(AtomicU8::new(HEADER));
+        let connection = Arc::new(Connection { phase: AtomicU8::new(HEADER), client: address_of(&stream) });
         let guarded = GuardedStream {
             inner: stream,
-            phase: Arc::clone(&phase),
+            connection: Arc::clone(&connection),
             is_http2,
             limits: self.limits,
             metrics: Arc::clone(&self.metrics),
-            header: HeaderProgress::new(self.limits.header_timeout),
+            patience: Patience::new(self.limits.header_timeout),
+            is_idle: false,
+            header: HeaderProgress::default(),
             refusal: None,
         };
-        PHASE.scope(phase, self.inner.process_new(Box::new(guarded), shutdown)).await
+        CONNECTION.scope(connection, self.inner.process_new(Box::new(guarded), shutdown)).await
     }
 
     async fn cleanup(&self) {
@@ -108,8 +116,20 @@ impl<A> Drop for Live<'_, A> {
     }
 }
 
+fn address_of(stream: &Stream) -> Option<HeaderValue> {
+    let digest = stream.get_socket_digest()?;
+    let address = digest.peer_addr()?.as_inet()?.ip();
+    HeaderValue::from_str(&address.to_string()).ok()
+}
+
 tokio::task_local! {
-    static PHASE: Arc<AtomicU8>;
+    static CONNECTION: Arc<Connection>;
+}
+
+/// What the proxy and the guard tell each other.
+struct Connection {
+    phase: AtomicU8,
+    client: Option<HeaderValue>,
 }
 
 /// Between two requests.
@@ -119,35 +139,56 @@ const HEADER: u8 = 1;
 /// Inside a request, or HTTP/2.
 const REQUEST: u8 = 2;
 
-/// How far a header has come.
-struct HeaderProgress {
+/// How long the client may take for what it does now: one timer, which is moved only when it goes off too early.
+struct Patience {
     deadline: Instant,
     timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    fn new(limit: Duration) -> Self {
+        Self { deadline: Instant::now() + limit, timer: None }
+    }
+
+    /// From now on it is this.
+    fn begin(&mut self, limit: Duration) {
+        self.deadline = Instant::now() + limit;
+    }
+
+    /// Is the time over? Wakes the task when it will be.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = self.deadline;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        ready!(timer.as_mut().poll(cx));
+        if Instant::now() >= deadline {
+            return Poll::Ready(());
+        }
+        timer.as_mut().reset(deadline);
+        timer.as_mut().poll(cx)
+    }
+}
+
+/// How far a header has come.
+#[derive(Default)]
+struct HeaderProgress {
     bytes: usize,
     lines: usize,
     /// Has anything come but line ends, which some clients send behind a body (RFC 9112 §2.2)?
     has_begun: bool,
 }
 
-impl HeaderProgress {
-    fn new(limit: Duration) -> Self {
-        Self { deadline: Instant::now() + limit, timer: None, bytes: 0, lines: 0, has_begun: false }
-    }
-
-    /// Is the time over? Wakes the task when it will be.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = self.deadline;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        timer.as_mut().poll(cx)
-    }
-}
-
 struct GuardedStream {
     inner: Stream,
-    phase: Arc<AtomicU8>,
+    connection: Arc<Connection>,
     is_http2: bool,
     limits: Limits,
     metrics: Arc<Metrics>,
+    patience: Patience,
+    /// Does the patience count from the end of the last request?
+    is_idle: bool,
     header: HeaderProgress,
     refusal: Option<Refusal>,
 }
@@ -205,14 +246,16 @@ impl GuardedStream {
     /// Notes bytes of a header; a fault where it grows beyond all use.
     fn note_header(&mut self, new: &[u8], phase: u8) -> Result<(), Malformed> {
         if phase == IDLE {
-            self.phase.store(HEADER, Ordering::Relaxed);
-            self.header = HeaderProgress::new(self.limits.header_timeout);
+            self.connection.phase.store(HEADER, Ordering::Relaxed);
+            self.is_idle = false;
+            self.patience.begin(self.limits.header_timeout);
+            self.header = HeaderProgress::default();
         }
         self.header.bytes += new.len();
         self.header.has_begun |= new.iter().any(|byte| !b"\r\n".contains(byte));
         if self.is_http2 {
             if self.header.bytes >= HTTP2_PREFACE {
-                self.phase.store(REQUEST, Ordering::Relaxed);
+                self.connection.phase.store(REQUEST, Ordering::Relaxed);
             }
             return Ok(());
         }
@@ -232,7 +275,7 @@ impl GuardedStream {
 impl AsyncRead for GuardedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        let phase = me.phase.load(Ordering::Relaxed);
+        let phase = me.connection.phase.load(Ordering::Relaxed);
         if phase == REQUEST {
             return Pin::new(&mut me.inner).poll_read(cx, buf);
         }
@@ -254,7 +297,7 @@ impl AsyncRead for GuardedStream {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending if phase == HEADER => {
-                ready!(me.header.poll_deadline(cx));
+                ready!(me.patience.poll(cx));
                 // A connection that never said a word gets none either, nor does one that speaks in frames.
                 if !me.header.has_begun || me.is_http2 {
                     return Poll::Ready(Ok(()));
@@ -262,7 +305,13 @@ impl AsyncRead for GuardedStream {
                 me.refuse(Malformed::HeaderTimeout);
                 me.poll_farewell(cx)
             }
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                if !std::mem::replace(&mut me.is_idle, true) {
+                    me.patience.begin(me.limits.keepalive_timeout);
+                }
+                // To the engine it looks like the client's own end.
+                me.patience.poll(cx).map(Ok)
+            }
         }
     }
 }
@@ -270,7 +319,7 @@ impl AsyncRead for GuardedStream {
 impl AsyncWrite for GuardedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
-        if me.is_http2 || me.phase.load(Ordering::Relaxed) != HEADER {
+        if me.is_http2 || me.connection.phase.load(Ordering::Relaxed) != HEADER {
             return Pin::new(&mut me.inner).poll_write(cx, bytes);
         }
         // The header is not complete, so this is the engine's own refusal: ours goes out in its place.
@@ -301,7 +350,7 @@ impl AsyncWrite for GuardedStream {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.is_http2 || self.phase.load(Ordering::Relaxed) != HEADER {
+        if self.is_http2 || self.connection.phase.load(Ordering::Relaxed) != HEADER {
             return Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, parts);
         }
         let all: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();

@@ -122,10 +122,8 @@ impl ProxyHttp for Gateway {
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
         connection::header_read();
         ctx.has_unannounced_body = session.is_http2() && !session.is_body_empty();
-        // Each header sets keep-alive to "for ever"; one that asked for the end stays at that.
-        if session.get_keepalive().is_some() {
-            let idle = self.limits.keepalive_timeout.as_secs();
-            session.set_keepalive((!self.stopping.load(Ordering::Relaxed)).then_some(idle));
+        if self.stopping.load(Ordering::Relaxed) {
+            session.set_keepalive(None);
         }
         // A client may close its half once it has asked, and still wants its answer.
         session.set_abort_on_close(false);
@@ -158,8 +156,9 @@ impl ProxyHttp for Gateway {
             }
             self.upstream.peer(pass, ctx.first_server, ctx.tries)
         });
+        // Nothing has waited since the request came; a try that follows another has.
+        ctx.forwarded = Some(if ctx.tries == 0 { ctx.started } else { Instant::now() });
         ctx.tries += 1;
-        ctx.forwarded = Some(Instant::now());
         peer.ok_or_else(|| Error::explain(ErrorType::InternalError, "no pass, or no server"))
     }
 
@@ -176,7 +175,10 @@ impl ProxyHttp for Gateway {
             pass,
             has_managed: ctx.has_managed,
             request_id: ctx.request_id.as_str(),
-            client: client_of(session).map(|address| address.ip().to_string()),
+            client: connection::client().or_else(|| {
+                client_of(session)
+                    .and_then(|address| http::HeaderValue::from_str(&address.ip().to_string()).ok())
+            }),
             is_tls: session.digest().is_some_and(|digest| digest.ssl_digest.is_some()),
         };
         change_fields(request, |headers| self.upstream.rewrite(headers, &forwarded))
@@ -369,7 +371,7 @@ impl Gateway {
             }
             Ok(Route::Public(_) | Route::Protected) => {
                 ctx.route = RouteLabel::Protected;
-                match self.gate.admit(screened.token, self.clock.moment()) {
+                match self.gate.admit(screened.token, self.clock.moment_at(ctx.started)) {
                     Ok(permit) => {
                         self.decided(ctx, Decision::Admitted);
                         Verdict::Forward(Pass::Permit(permit))

@@ -41,7 +41,7 @@ pub struct Forwarded<'r> {
     /// The id that the platform, the client and the log all see.
     pub request_id: &'r str,
     /// The client's address, without its port.
-    pub client: Option<String>,
+    pub client: Option<HeaderValue>,
     /// Did it come over TLS?
     pub is_tls: bool,
 }
@@ -125,7 +125,7 @@ impl Upstream {
         join_cookies(headers)?;
         headers.insert(&REQUEST_ID, value_of(forwarded.request_id)?);
         if let Some(client) = &forwarded.client {
-            headers.insert(&FORWARDED_FOR, value_of(client)?);
+            headers.insert(&FORWARDED_FOR, client.clone());
         }
         let scheme = if forwarded.is_tls { "https" } else { "http" };
         headers.insert(&FORWARDED_PROTO, HeaderValue::from_static(scheme));
