@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ use crate::config::{Log, LogFormat};
 #[derive(Clone)]
 pub struct Sink {
     queue: SyncSender<Entry>,
+    /// Bytes in the queue, and with the writer.
+    queued: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
     settings: Log,
 }
@@ -67,8 +69,9 @@ impl Sink {
     /// Starts the writer and makes it the process's logger, once.
     pub fn install(settings: Log) -> Self {
         let (queue, entries) = sync_channel(QUEUE);
-        let sink = Self { queue, dropped: Arc::default(), settings };
-        thread::spawn(move || write(&entries));
+        let sink = Self { queue, queued: Arc::default(), dropped: Arc::default(), settings };
+        let queued = Arc::clone(&sink.queued);
+        thread::spawn(move || write(&entries, &queued));
         if log::set_boxed_logger(Box::new(sink.clone())).is_ok() {
             log::set_max_level(settings.level);
         }
@@ -107,7 +110,10 @@ impl Sink {
     }
 
     fn push(&self, line: String) {
-        if self.queue.try_send(Entry::Line(line)).is_err() {
+        let bytes = line.len();
+        let is_full = self.queued.fetch_add(bytes, Ordering::Relaxed) > QUEUE_BYTES;
+        if is_full || self.queue.try_send(Entry::Line(line)).is_err() {
+            self.queued.fetch_sub(bytes, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -220,12 +226,11 @@ fn as_text<T: Serialize>(line: &Line<'_, T>) -> String {
     text
 }
 
-fn write(entries: &Receiver<Entry>) {
+fn write(entries: &Receiver<Entry>, queued: &AtomicUsize) {
     // Not locked for good: what the command line says at its end goes there too.
     let mut out = std::io::stderr();
     let mut pending = String::new();
     while let Ok(first) = entries.recv() {
-        pending.clear();
         let mut flushed = Vec::new();
         // A moment for more to come: one write for many lines, and one waking.
         thread::sleep(GATHER);
@@ -237,17 +242,32 @@ fn write(entries: &Receiver<Entry>) {
         }
         // A log that cannot be written is no reason to stop; there is nowhere to say so either.
         let _ = out.write_all(pending.as_bytes()).and_then(|()| out.flush());
+        queued.fetch_sub(pending.len(), Ordering::Relaxed);
+        pending.clear();
+        pending.shrink_to(KEPT_BYTES);
         for done in flushed {
             let _ = done.try_send(());
         }
     }
 }
 
-/// Path and query as logged: the values of token parameters are nobody's to see, and neither is a token
-/// that somebody put elsewhere.
+/// Path and query as logged: the values of parameters that name a secret are nobody's to see, and neither is a token
+/// that somebody put elsewhere. What is very long is cut.
 pub fn redact_target(target: &[u8]) -> String {
+    let (seen, is_cut) = match target.split_at_checked(SHOWN_BYTES) {
+        Some((seen, rest)) => (seen, !rest.is_empty()),
+        None => (target, false),
+    };
+    let mut shown = redact_whole(seen);
+    if is_cut {
+        shown.push('…');
+    }
+    shown
+}
+
+fn redact_whole(target: &[u8]) -> String {
     let (path, query) = crate::auth::policy::split_target(target);
-    let mut shown = redact_text(&String::from_utf8_lossy(path));
+    let mut shown = redact_escaped(path);
     let Some(query) = query else {
         return shown;
     };
@@ -255,28 +275,45 @@ pub fn redact_target(target: &[u8]) -> String {
         shown.push(if at == 0 { '?' } else { '&' });
         let text = String::from_utf8_lossy(pair);
         let name = form_urlencoded::parse(pair).next().map(|(name, _)| name.to_lowercase());
-        let is_secret = name.is_some_and(|name| {
-            ["token", "password", "secret", "authorization"].iter().any(|word| name.contains(word))
-        });
+        let is_secret = name.is_some_and(|name| SECRETS.iter().any(|word| name.contains(word)));
         match text.split_once('=') {
             Some((name, _)) if is_secret => {
                 shown.push_str(name);
                 shown.push_str("=REDACTED");
             }
-            _ => shown.push_str(&redact_text(&text)),
+            _ => shown.push_str(&redact_escaped(pair)),
         }
     }
     shown
 }
 
+/// The same for bytes that may be percent-encoded: where only their meaning looks like a token, none of it is shown.
+fn redact_escaped(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let decoded = || percent_encoding::percent_decode(bytes).decode_utf8_lossy();
+    if bytes.contains(&b'%') && !text.contains(JWT) && decoded().contains(JWT) {
+        return REDACTED.to_owned();
+    }
+    redact_text(&text)
+}
+
+/// Words in the name of a parameter whose value is not shown.
+const SECRETS: [&str; 9] =
+    ["token", "pass", "pwd", "secret", "authorization", "credential", "api_key", "apikey", "api-key"];
+
+/// Every JSON object in base64 begins so.
+const JWT: &str = "eyJ";
+
+const REDACTED: &str = "REDACTED";
+
 /// Replaces what looks like a JWT (`eyJ…`, the beginning of every JSON object in base64).
-fn redact_text(text: &str) -> String {
+pub fn redact_text(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find("eyJ") {
+    while let Some(at) = rest.find(JWT) {
         let (before, token) = rest.split_at(at);
         shown.push_str(before);
-        shown.push_str("REDACTED");
+        shown.push_str(REDACTED);
         let in_token = |c: char| c.is_ascii_alphanumeric() || "-_.=".contains(c);
         rest = token.trim_start_matches(in_token);
     }
@@ -290,6 +327,15 @@ const GATHER: Duration = Duration::from_millis(5);
 /// Lines that may wait for a slow reader.
 const QUEUE: usize = 8192;
 
+/// Bytes of lines that may wait: a client chooses how long a line is.
+const QUEUE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Memory that the writer keeps for the next lines.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// Bytes of a path and its query that are shown.
+const SHOWN_BYTES: usize = 2048;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,6 +348,9 @@ mod tests {
             ("/x?%74oken=zzz", "/x?%74oken=REDACTED"),
             ("/x?q=eyJhbGciOi.x-_y&z=1", "/x?q=REDACTED&z=1"),
             ("/x/eyJhbGciOi.abc/y", "/x/REDACTED/y"),
+            ("/x/%65yJhbGciOi.abc", "REDACTED"),
+            ("/x?q=%65yJhbGciOi.abc&a=b", "/x?REDACTED&a=b"),
+            ("/x?Pass=a&pwd=b&api_key=c&key=d", "/x?Pass=REDACTED&pwd=REDACTED&api_key=REDACTED&key=d"),
             ("/plain?a=b", "/plain?a=b"),
         ] {
             assert_eq!(redact_target(target.as_bytes()), shown, "{target}");

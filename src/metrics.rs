@@ -112,10 +112,12 @@ pub enum TokenOutcome {
     StoreUnavailable,
     /// The user has had too many tokens minted.
     RateLimited,
+    /// Every signing key is revoked.
+    NoKey,
 }
 
 impl TokenOutcome {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Ok,
         Self::BadCredentials,
         Self::BadToken,
@@ -124,6 +126,7 @@ impl TokenOutcome {
         Self::Busy,
         Self::StoreUnavailable,
         Self::RateLimited,
+        Self::NoKey,
     ];
 
     /// The outcome as log and metrics name it.
@@ -137,6 +140,7 @@ impl TokenOutcome {
             Self::Busy => "busy",
             Self::StoreUnavailable => "store_unavailable",
             Self::RateLimited => "rate_limited",
+            Self::NoKey => "no_key",
         }
     }
 }

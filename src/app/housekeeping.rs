@@ -40,7 +40,7 @@ impl BackgroundService for Housekeeping {
                 // What is left is written when the last request is over.
                 _ = shutdown.changed() => return,
             };
-            self.pending.retry(&self.writer, &self.clock).await;
+            self.retry().await;
             if !second.is_multiple_of(PERIOD_SECONDS) {
                 continue;
             }
@@ -54,6 +54,11 @@ impl BackgroundService for Housekeeping {
 }
 
 impl Housekeeping {
+    /// Revocations that wait for the store.
+    pub(super) async fn retry(&self) {
+        self.pending.retry(&self.writer, &self.clock).await;
+    }
+
     pub(super) async fn write_failures(&self) -> Result<(), StoreError> {
         let failures = self.failures.take();
         if failures.is_empty() {

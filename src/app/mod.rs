@@ -3,6 +3,7 @@
 //! Everything is loaded before a listener is bound, and every listener is bound before anything runs, so
 //! that a start either works or says why it does not.
 
+mod descriptors;
 mod housekeeping;
 mod panics;
 pub mod state;
@@ -108,6 +109,7 @@ pub struct Listening {
 /// Runs the gateway until it is told to stop.
 pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Result<(), StartError> {
     panics::install(sink);
+    descriptors::provide(config.limits.connections);
     for warning in config.warnings() {
         log::warn!("{warning}");
     }
@@ -155,7 +157,8 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     let not_after = pair.as_ref().and_then(not_after);
     server.add_service(
         Prebound::new("admin", shared.admin(choices, Arc::clone(&pending), not_after), sockets.admin)
-            .with_threads(1),
+            .with_threads(1)
+            .until_exit(),
     );
     let keep = Retention { age: audit.keep.as_secs(), bytes: audit.max_bytes };
     let housekeeping =

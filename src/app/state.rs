@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::StartError;
 use crate::auth::keys::{Algorithm, Key, KeyRing};
 use crate::auth::time::UnixTime;
-use crate::config::{SigningKeys, StoreSettings, read_secret};
+use crate::config::{SigningKeys, StoreSettings, hand_over, read_secret};
 use crate::store::keys::{KeyConflict, any_recorded, is_recorded, record};
 use crate::store::sqlite::Opening;
 use crate::store::users::Act;
@@ -64,6 +64,7 @@ impl State {
             }
         };
         settle_keys(&store, &keys, path, now)?;
+        hand_over(path).map_err(file_error(path))?;
         Ok(Self { store, keys, key_folder })
     }
 }
@@ -80,7 +81,7 @@ fn open_store(
         Err(StoreError::Missing) if has_keys && creation == Creation::IfNew => {
             Err(StartError::Refused(format!(
                 "the store {} does not exist, but signing keys do: restore the store from a backup, or \
-                 start once with `ds-gateway run --init`, which ends every token and starts without users",
+                 say `--init` once (`ds-gateway user add … --init`, or `run --init`), which ends every token and starts without users",
                 path.display()
             )))
         }
@@ -125,6 +126,7 @@ fn lock(folder: &Path) -> Result<File, StartError> {
     let path = folder.join("lock");
     let fault = file_error(&path);
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(&fault)?;
+    hand_over(&path).map_err(&fault)?;
     file.lock().map_err(fault)?;
     Ok(file)
 }
@@ -204,6 +206,7 @@ fn ring_of(files: &[PathBuf]) -> Result<KeyRing, StartError> {
 /// Makes a key of 48 random bytes, in base64, and returns its path once it is on the disk.
 pub fn generate_key(folder: &Path, now: UnixTime) -> io::Result<PathBuf> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    hand_over(folder)?;
     let mut random = Zeroizing::new([0; 48]);
     getrandom::fill(random.as_mut_slice()).map_err(io::Error::other)?;
     let mut secret = Zeroizing::new(STANDARD.encode(random.as_slice()));
@@ -223,6 +226,7 @@ pub fn generate_key(folder: &Path, now: UnixTime) -> io::Result<PathBuf> {
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
     file.write_all(secret.as_bytes())?;
     file.sync_all()?;
+    hand_over(&draft)?;
     fs::rename(&draft, &path)?;
     File::open(folder)?.sync_all()?;
     Ok(path)

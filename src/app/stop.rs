@@ -3,6 +3,7 @@
 //! The engine's own ends are not used: it sleeps through its whole grace period even when idle, and a fast
 //! one can leave its accept loops spinning in runtimes that are half gone. The process is ended from here.
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,11 +13,12 @@ use parking_lot::Mutex;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora::services::background::{BackgroundService, GenBackgroundService, background_service};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::OnExit;
 use super::housekeeping::Housekeeping;
 use crate::config::Stop;
+use crate::edge::connection::SETTLE;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
 
@@ -48,6 +50,7 @@ impl End {
     }
 
     /// SIGTERM stops gracefully, SIGINT and the loss of the terminal at once; a second signal does not wait for anything.
+    /// Without a terminal SIGHUP is what some daemons read their files again at, and nothing is lost by it.
     pub(super) fn signals(&self) -> Signals {
         Signals(self.clone())
     }
@@ -66,6 +69,12 @@ impl End {
         self.0.sink.drain();
     }
 
+    /// For whoever cannot wait: other gateways and the command line are told, if the store takes it at once.
+    async fn exit_at_once(&self, code: i32) -> ! {
+        let _ = timeout(AT_ONCE, self.0.housekeeping.sign_off()).await;
+        self.exit(code)
+    }
+
     fn exit(&self, code: i32) -> ! {
         self.finish();
         std::process::exit(code)
@@ -78,17 +87,26 @@ pub(super) struct Signals(End);
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
         let Self(end) = self;
+        // Asked now: one that is gone is none.
+        let has_terminal = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
         let handlers =
             (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
         let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = handlers else {
             log::error!("signals cannot be received; the process can only be killed");
             return std::future::pending().await;
         };
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => end.exit(0),
-            _ = hangup.recv() => end.exit(0),
-        };
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => end.exit_at_once(0).await,
+                _ = hangup.recv() => {
+                    if has_terminal {
+                        end.exit_at_once(0).await;
+                    }
+                    log::warn!("SIGHUP changes nothing: restart for another configuration or certificate");
+                }
+            }
+        }
         end.0.stopping.store(true, Ordering::Relaxed);
         log::info!("stopping when nothing is in flight; a second signal stops at once");
         let second = end.clone();
@@ -97,7 +115,7 @@ impl ShutdownSignalWatch for Signals {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            second.exit(1)
+            second.exit_at_once(1).await;
         });
         // Listeners stay open meanwhile, so that a balancer that saw `/readyz` loses nothing.
         sleep(end.0.settings.drain_delay).await;
@@ -114,6 +132,8 @@ impl BackgroundService for Draining {
         // An error means that the server is gone, which is an end too.
         let _ = shutdown.changed().await;
         let deadline = Instant::now() + end.0.settings.grace;
+        // What was accepted last may have its request on the way.
+        sleep(SETTLE + POLL).await;
         while end.0.metrics.in_flight() > 0 && Instant::now() < deadline {
             sleep(POLL).await;
         }
@@ -121,6 +141,7 @@ impl BackgroundService for Draining {
         if cut > 0 {
             log::warn!("{cut} requests did not end within server.grace and are cut");
         }
+        end.0.housekeeping.retry().await;
         // An error was logged by the writer; there is no later.
         let _ = end.0.housekeeping.write_failures().await;
         end.0.housekeeping.sign_off().await;
@@ -129,3 +150,6 @@ impl BackgroundService for Draining {
 }
 
 const POLL: Duration = Duration::from_millis(20);
+
+/// How long an end at once may wait for the store.
+const AT_ONCE: Duration = Duration::from_millis(300);

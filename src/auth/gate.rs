@@ -348,6 +348,13 @@ impl Gate {
         self.keys.load_full()
     }
 
+    /// The name of the key that signs now; `None` if every key is revoked.
+    pub fn signs_with(&self) -> Option<String> {
+        let standing = self.standing.load();
+        let keys = self.keys.load();
+        keys.signing(|key| standing.is_key_revoked(key)).map(|key| key.kid().to_owned())
+    }
+
     /// Puts another ring in the place of the one that is there; what the old one verified is verified again.
     pub fn replace_keys(&self, keys: KeyRing) {
         self.keys.store(Arc::new(keys));

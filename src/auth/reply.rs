@@ -184,6 +184,17 @@ impl Reply {
         Self::error(503, "the gateway cannot reach its store, try again").with("Retry-After", "5")
     }
 
+    /// What an error says, without its JSON.
+    pub fn sentence(&self) -> String {
+        let body: Option<serde_json::Value> = serde_json::from_str(&self.body).ok();
+        body.and_then(|body| body.get("error")?.as_str().map(str::to_owned)).unwrap_or_default()
+    }
+
+    /// Every signing key is revoked: an operator must name or make another.
+    pub fn no_signing_key() -> Self {
+        Self::error(503, "the gateway has no key to sign with, tell its operator").with("Retry-After", "60")
+    }
+
     /// Our own fault, which waiting will not mend.
     pub fn internal() -> Self {
         Self::error(500, "the gateway failed")

@@ -15,7 +15,7 @@ impl Check {
         for warning in config.warnings() {
             eprintln!("warning: {warning}");
         }
-        say(format_args!("{} has no fault", self.config.config.display()));
+        say(format_args!("{} has no fault", self.config.config.display()))?;
         Ok(())
     }
 }

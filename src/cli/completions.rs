@@ -1,9 +1,7 @@
-use std::io;
-
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
-use super::{Cli, Failure};
+use super::{Cli, Failure, print};
 
 /// `ds-gateway completions`
 #[derive(Args, Debug)]
@@ -16,7 +14,6 @@ impl Completions {
         // Written to memory first: the generator panics where its reader went away.
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "ds-gateway", &mut script);
-        let _ = io::Write::write_all(&mut io::stdout(), &script);
-        Ok(())
+        print(&script)
     }
 }

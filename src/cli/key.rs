@@ -43,7 +43,7 @@ impl Key {
                 let account = account();
                 let act = Act { now: wall(), actor: &account, origin: "command line" };
                 opened.store.transact(|connection| record(connection, &ring, act))?;
-                say(format_args!("made {kid}"));
+                say(format_args!("made {kid}"))?;
                 Ok(())
             }
             Action::List { json, config } => list(config.open()?, json),
@@ -82,10 +82,10 @@ fn list(opened: Opened, json: bool) -> Result<(), Failure> {
                 "algorithm": key.algorithm().as_str(),
                 "foreign": key.foreign(),
                 "fingerprint": fingerprint,
-            }));
+            }))?;
         } else {
             let start: String = fingerprint.chars().take(16).collect();
-            say(format_args!("{kid:20}  {state:10}  {}  {start}…", key.algorithm().as_str()));
+            say(format_args!("{kid:20}  {state:10}  {}  {start}…", key.algorithm().as_str()))?;
         }
     }
     Ok(())

@@ -102,9 +102,12 @@ impl ConfigArgs {
 
     /// What a running gateway works with, or a new store by the same rule as the gateway's.
     fn open(&self) -> Result<Opened, Failure> {
+        self.open_with(Creation::IfNew)
+    }
+
+    fn open_with(&self, creation: Creation) -> Result<Opened, Failure> {
         let config = self.load()?;
         let folder = &config.server.state_dir;
-        let creation = Creation::IfNew;
         let state = State::open(folder, &config.store, config.keys, Opening::Command, creation, wall())?;
         Ok(Opened {
             store: state.store,
@@ -165,9 +168,20 @@ fn load(path: &Path) -> Result<Config, Failure> {
     Config::load(path, variables.into_iter()).map_err(|faults| Failure::faults(path, &faults))
 }
 
-/// Prints a line of the answer; a reader that went away is no fault.
-fn say(line: impl fmt::Display) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+/// Prints a line of the answer.
+fn say(line: impl fmt::Display) -> Result<(), Failure> {
+    print(format_args!("{line}\n").to_string().as_bytes())
+}
+
+/// Writes to standard output. A reader that went away is no fault; an answer that is lost is one.
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::cannot_start(format!("the answer cannot be written to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Why a command did not do what it was asked, and the exit code that says so.

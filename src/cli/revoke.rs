@@ -186,7 +186,7 @@ fn key(kid: &str, replace: bool, how: &How) -> Result<(), Failure> {
         }
         let (made, ring) = make(&opened)?;
         if !how.json {
-            say(format_args!("made {made}"));
+            say(format_args!("made {made}"))?;
         }
         successor = Some(ring);
     }
@@ -240,10 +240,10 @@ fn revoke(
     let outcome = wait(store, number)?;
     if json {
         let text = serde_json::to_string(&outcome).map_err(Failure::cannot_start)?;
-        say(text);
+        say(text)?;
     } else {
         let Outcome { in_force_on, gateways, .. } = outcome;
-        say(format_args!("durable; in force on {in_force_on} of {gateways} gateways"));
+        say(format_args!("durable; in force on {in_force_on} of {gateways} gateways"))?;
     }
     if outcome.in_force_on == outcome.gateways {
         return Ok(());
@@ -297,7 +297,7 @@ fn show(row: &InForce, json: bool) -> Result<(), Failure> {
             until: is_token.then_some(second),
             closed: row.closed,
         };
-        say(serde_json::to_string(&line).map_err(Failure::cannot_start)?);
+        say(serde_json::to_string(&line).map_err(Failure::cannot_start)?)?;
         return Ok(());
     }
     let InForce { kind, subject, number, .. } = row;
@@ -306,7 +306,7 @@ fn show(row: &InForce, json: bool) -> Result<(), Failure> {
         (false, true) => format!("nothing passes, since {second} UTC"),
         (false, false) => format!("nothing from before {second} UTC passes"),
     };
-    say(format_args!("{number:>8}  {kind:12}  {subject}  {meaning}"));
+    say(format_args!("{number:>8}  {kind:12}  {subject}  {meaning}"))?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::{ConfigArgs, Failure, Opened, account, say};
 use crate::auth::gate::{Moment, Outcome};
 use crate::auth::policy::Route;
+use crate::auth::reply::{Malformed, Reply};
 use crate::clock::wall;
 use crate::store::sqlite;
 use crate::store::users::{Act, MintOutcome, find, mint};
@@ -108,7 +109,7 @@ fn print_new(name: &str, opened: Opened) -> Result<(), Failure> {
     })?;
     match outcome {
         Some(MintOutcome::Minted(minted, _)) => {
-            say(format_args!("{}", minted.token));
+            say(format_args!("{}", minted.token))?;
             Ok(())
         }
         Some(MintOutcome::Changed) | None => Err(no_such()),
@@ -136,13 +137,13 @@ fn inspect(token: &str, json: bool, opened: Opened) -> Result<(), Failure> {
             "expire_time": permit.expires_at().to_string(),
             "token_id": permit.id().to_string(),
         });
-        say(format_args!("{shown:#}"));
+        say(format_args!("{shown:#}"))?;
     } else {
-        say(format_args!("user          {}", identity.user));
-        say(format_args!("email         {}", identity.email));
-        say(format_args!("organization  {}", identity.organization));
-        say(format_args!("expires       {} UTC", permit.expires_at()));
-        say(format_args!("token id      {}", permit.id()));
+        say(format_args!("user          {}", identity.user))?;
+        say(format_args!("email         {}", identity.email))?;
+        say(format_args!("organization  {}", identity.organization))?;
+        say(format_args!("expires       {} UTC", permit.expires_at()))?;
+        say(format_args!("token id      {}", permit.id()))?;
     }
     Ok(())
 }
@@ -150,13 +151,13 @@ fn inspect(token: &str, json: bool, opened: Opened) -> Result<(), Failure> {
 fn explain(token: &str, method: &str, path: &str, opened: Opened) -> Result<(), Failure> {
     let (gate, policy) = opened.into_gate()?;
     let route = match policy.classify(method, path.as_bytes(), false) {
-        Err(error) => format!("refused: 400, {error:?}"),
+        Err(error) => format!("refused: 400, {}", Reply::malformed(Malformed::Target(error)).sentence()),
         Ok(Route::Endpoint { .. }) => "the token endpoint: answered by the gateway itself".into(),
         Ok(Route::Subtree) => "under the token endpoint: 404, never forwarded".into(),
         Ok(Route::Public(_)) => "public: forwarded without a token".into(),
         Ok(Route::Protected) => "protected: forwarded if the token passes".into(),
     };
-    say(format_args!("{:10} {route}", "route"));
+    say(format_args!("{:10} {route}", "route"))?;
     let mut refused = false;
     for (check, outcome) in gate.explain(token.as_bytes(), now()) {
         let text = match outcome {
@@ -167,9 +168,9 @@ fn explain(token: &str, method: &str, path: &str, opened: Opened) -> Result<(), 
                 denial.as_str()
             }
         };
-        say(format_args!("{:10} {text}", check.as_str()));
+        say(format_args!("{:10} {text}", check.as_str()))?;
     }
-    say(format_args!("{:10} {}", "token", if refused { "refused" } else { "holds" }));
+    say(format_args!("{:10} {}", "token", if refused { "refused" } else { "holds" }))?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{ConfigArgs, Failure, account, say};
+use crate::app::state::Creation;
 use crate::auth::identity::Identity;
 use crate::auth::name::{Name, check_email};
 use crate::auth::password::Phc;
@@ -35,6 +36,8 @@ enum Action {
         organization: String,
         #[command(flatten)]
         password: PasswordArgs,
+        #[command(flatten)]
+        first: FirstArgs,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -99,8 +102,24 @@ enum Action {
         /// `-` for standard input
         file: PathBuf,
         #[command(flatten)]
+        first: FirstArgs,
+        #[command(flatten)]
         config: ConfigArgs,
     },
+}
+
+#[derive(Args, Debug)]
+struct FirstArgs {
+    /// Create a store if there is none, even though signing keys exist: it trusts no token minted before
+    #[arg(long)]
+    init: bool,
+}
+
+impl FirstArgs {
+    fn open_store(&self, config: &ConfigArgs) -> Result<Store, Failure> {
+        let creation = if self.init { Creation::Init } else { Creation::IfNew };
+        Ok(config.open_with(creation)?.store)
+    }
 }
 
 #[derive(Args, Debug)]
@@ -113,9 +132,9 @@ struct PasswordArgs {
 impl User {
     pub(super) fn execute(self) -> Result<(), Failure> {
         match self.action {
-            Action::Add { name, email, organization, password, config } => {
+            Action::Add { name, email, organization, password, first, config } => {
                 let identity = identity(&name, &email, &organization)?;
-                let store = config.open_store()?;
+                let store = first.open_store(&config)?;
                 // Before the password is asked for, so that nobody types one in vain.
                 let taken = users::find(&store.connect()?, &name)?.is_some();
                 if taken {
@@ -123,7 +142,7 @@ impl User {
                 }
                 let user = NewUser { identity, phc: password.read()? };
                 act(&store, &name, |connection, act| users::add(connection, &user, act))?;
-                say(format_args!("added {name}"));
+                say(format_args!("added {name}"))?;
             }
             Action::Set { name, email, organization, config } => {
                 if email.is_none() && organization.is_none() {
@@ -146,13 +165,13 @@ impl User {
             Action::List { json, config } => {
                 let rows: Vec<Row> =
                     users::list(&config.open_store()?.connect()?)?.into_iter().map(Row::from).collect();
-                if json { print_json(&rows)? } else { print_table(&rows) }
+                if json { print_json(&rows)? } else { print_table(&rows)? }
             }
             Action::Show { name, json, config } => {
                 let row = Row::from(require(&config.open_store()?, &name)?);
-                if json { print_json(&row)? } else { print_one(&row) }
+                if json { print_json(&row)? } else { print_one(&row)? }
             }
-            Action::Import { file, config } => import(&file, &config.open_store()?)?,
+            Action::Import { file, first, config } => import(&file, &first.open_store(&config)?)?,
         }
         Ok(())
     }
@@ -169,7 +188,7 @@ fn apply(config: &ConfigArgs, name: &str, change: &Change, done: &str) -> Result
 
 fn change_user(store: &Store, name: &str, change: &Change, done: &str) -> Result<(), Failure> {
     act(store, name, |connection, act| users::change(connection, name, change, act))?;
-    say(format_args!("{done} {name}"));
+    say(format_args!("{done} {name}"))?;
     Ok(())
 }
 
@@ -296,35 +315,36 @@ impl From<users::User> for Row {
 
 fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(Failure::cannot_start)?;
-    say(text);
+    say(text)?;
     Ok(())
 }
 
-fn print_table(rows: &[Row]) {
+fn print_table(rows: &[Row]) -> Result<(), Failure> {
     let width = |title: &str, cell: fn(&Row) -> &str| {
         rows.iter().map(|row| cell(row).chars().count()).max().unwrap_or(0).max(title.len())
     };
     let name = width("NAME", |row| &row.name);
     let organization = width("ORGANIZATION", |row| &row.organization);
     let email = width("EMAIL", |row| &row.email);
-    say(format_args!("{:name$}  {:organization$}  {:email$}  STATE", "NAME", "ORGANIZATION", "EMAIL"));
+    say(format_args!("{:name$}  {:organization$}  {:email$}  STATE", "NAME", "ORGANIZATION", "EMAIL"))?;
     for row in rows {
         let state = if row.disabled { "disabled" } else { "enabled" };
         say(format_args!(
             "{:name$}  {:organization$}  {:email$}  {state}",
             row.name, row.organization, row.email
-        ));
+        ))?;
     }
+    Ok(())
 }
 
-fn print_one(row: &Row) {
+fn print_one(row: &Row) -> Result<(), Failure> {
     let state = if row.disabled { "disabled" } else { "enabled" };
-    say(format_args!("name          {}", row.name));
-    say(format_args!("email         {}", row.email));
-    say(format_args!("organization  {}", row.organization));
-    say(format_args!("state         {state}"));
-    say(format_args!("created       {} UTC", row.created_at));
-    say(format_args!("changed       {} UTC", row.updated_at));
+    say(format_args!("name          {}", row.name))?;
+    say(format_args!("email         {}", row.email))?;
+    say(format_args!("organization  {}", row.organization))?;
+    say(format_args!("state         {state}"))?;
+    say(format_args!("created       {} UTC", row.created_at))?;
+    say(format_args!("changed       {} UTC", row.updated_at))
 }
 
 /// One line of an import.
@@ -382,7 +402,7 @@ fn import(file: &Path, store: &Store) -> Result<(), Failure> {
         return Err(Failure::no_such(format!("nothing was imported\n{}", lines.join("\n"))));
     }
     outcome?;
-    say(format_args!("imported {} users", users.len()));
+    say(format_args!("imported {} users", users.len()))?;
     Ok(())
 }
 

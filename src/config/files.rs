@@ -1,8 +1,8 @@
 //! The files that the configuration names: keys and certificates, read and checked with it.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 use openssl::pkey::{PKey, Private};
@@ -61,7 +61,7 @@ fn read_key(entry: &KeyEntry, base: &Path) -> Result<Key, String> {
 pub fn read_secret(path: &Path) -> Result<Secret, String> {
     let shown = path.display();
     let fault = |error: std::io::Error| format!("is in {shown}, which cannot be read: {error}");
-    let mut file = File::open(path).map_err(fault)?;
+    let mut file = open_regular(path).map_err(fault)?;
     let mode = file.metadata().map_err(fault)?.mode();
     if mode & 0o077 != 0 {
         return Err(format!(
@@ -74,6 +74,33 @@ pub fn read_secret(path: &Path) -> Result<Secret, String> {
     let trimmed = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let trimmed = trimmed.strip_suffix(b"\r").unwrap_or(trimmed);
     Ok(Secret::new(trimmed.to_vec()))
+}
+
+/// Opens a file, and nothing that a reader could wait for: a pipe, a device.
+fn open_regular(path: &Path) -> io::Result<File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    File::open(path)
+}
+
+fn read_regular(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    open_regular(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Gives a file to whom its folder belongs to. What root makes beside a gateway, the gateway must be able to read.
+pub fn hand_over(path: &Path) -> io::Result<()> {
+    let folder = fs::metadata(path.parent().unwrap_or(path))?;
+    if fs::metadata(path)?.uid() == folder.uid() {
+        return Ok(());
+    }
+    match chown(path, Some(folder.uid()), Some(folder.gid())) {
+        // Not root, and yet the file could be opened: so somebody wants it this way.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        done => done,
+    }
 }
 
 /// A certificate chain, leaf first, and its private key.
@@ -115,11 +142,20 @@ impl CertifiedKey {
         let chain = read_certificates(certificate).map_err(|text| (PairFile::Certificate, text))?;
         let shown = key.display();
         let fault = |text: String| (PairFile::Key, text);
-        let pem = std::fs::read(key)
-            .map(Zeroizing::new)
-            .map_err(|error| fault(format!("{shown} cannot be read: {error}")))?;
-        let private = PKey::private_key_from_pem(&pem)
-            .map_err(|_| fault(format!("{shown} is not a private key in PEM form")))?;
+        let pem = read_regular(key).map_err(|error| fault(format!("{shown} cannot be read: {error}")))?;
+        let mut is_encrypted = false;
+        let no_passphrase = |_: &mut [u8]| {
+            is_encrypted = true;
+            Ok(0)
+        };
+        let private = PKey::private_key_from_pem_callback(&pem, no_passphrase);
+        let private = private.map_err(|_| match is_encrypted {
+            true => fault(format!(
+                "{shown} is encrypted, and a gateway has nobody to ask for the passphrase: write it anew with \
+                 `openssl pkey -in {shown} -out FILE`, readable by the gateway alone"
+            )),
+            false => fault(format!("{shown} is not a private key in PEM form")),
+        })?;
         let matches = chain
             .first()
             .and_then(|leaf| leaf.public_key().ok())
@@ -162,7 +198,7 @@ pub(super) fn read_pair(
 /// All certificates of a PEM file, at least one.
 pub(super) fn read_certificates(path: &Path) -> Result<Vec<X509>, String> {
     let shown = path.display();
-    let pem = std::fs::read(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
+    let pem = read_regular(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
     match X509::stack_from_pem(&pem) {
         Ok(chain) if !chain.is_empty() => Ok(chain),
         _ => Err(format!("{shown} holds no certificate in PEM form")),

@@ -54,9 +54,6 @@ pub(super) fn read_token(mut section: Section<'_>, base: &Path) -> (TokenRules, 
         max_bytes: section.or("max_bytes", default.max_bytes, "write a number of bytes"),
         unknown_users: section.or("unknown_users", default.unknown_users, "write \"refuse\" or \"accept\""),
     };
-    if rules.lifetime == 0 {
-        section.fault("lifetime", "must be at least one second");
-    }
     if rules.max_lifetime < rules.lifetime {
         section.fault("max_lifetime", "is shorter than lifetime: tokens would be refused at birth");
     }

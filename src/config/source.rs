@@ -114,7 +114,11 @@ impl Section<'_> {
     pub(super) fn delay(&mut self, key: &str, default_seconds: u64) -> Duration {
         let default = Span(Duration::from_secs(default_seconds));
         let Span(span) = self.or(key, default, "write a duration such as \"30s\", \"5m\" or \"24h\"");
-        span
+        if span <= LONGEST {
+            return span;
+        }
+        self.fault(key, "must be 100 years at most");
+        LONGEST
     }
 
     /// A duration of at least one second.
@@ -141,6 +145,9 @@ impl Drop for Section<'_> {
         }
     }
 }
+
+/// Longer than anybody waits, and short enough to be added to any moment.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
 struct Span(Duration);
 

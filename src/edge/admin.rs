@@ -41,6 +41,7 @@ impl Admin {
         let reasons = [
             (stale, "the store has not been read for longer than store.max_staleness"),
             (!self.pending.is_empty(), "revocations wait for the store, which takes no writes"),
+            (self.gate.signs_with().is_none(), "every signing key is revoked: no token can be minted"),
             (stopping, "the gateway is stopping"),
         ];
         reasons.into_iter().filter(|(on, _)| *on).map(|(_, reason)| reason).collect()

@@ -24,7 +24,7 @@ use pingora::protocols::{
 };
 use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use super::answer::REQUEST_ID;
 use super::proxy::RequestId;
@@ -92,6 +92,11 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
     }
 
     async fn cleanup(&self) {
+        // The listeners are closed, and the engine now ends every connection without a request. One that was just
+        // accepted has its request on the way.
+        if self.live.load(Ordering::Relaxed) > 0 {
+            sleep(SETTLE).await;
+        }
         self.inner.cleanup().await;
     }
 }
@@ -445,6 +450,9 @@ const FIRST_READS: usize = 16 * 1024;
 
 /// Bytes that an HTTP/2 connection begins with (RFC 9113 §3.4).
 const HTTP2_PREFACE: usize = 24;
+
+/// How long a connection that was accepted last may take to send its request.
+pub const SETTLE: Duration = Duration::from_millis(100);
 
 /// How long a refused client may take to read its answer.
 const LINGER: Duration = Duration::from_secs(1);

@@ -14,6 +14,7 @@ use pingora::listeners::tls::TlsSettings;
 use pingora::server::{Fds, ListenFds, ShutdownWatch};
 use pingora::services::listening::Service;
 use pingora::services::{Service as PlainService, ServiceReadyNotifier, ServiceWithDependents};
+use tokio::sync::watch::Sender;
 
 use crate::config::CertifiedKey;
 
@@ -45,6 +46,7 @@ impl Bound {
 pub struct Prebound<A> {
     service: Service<A>,
     sockets: Vec<Bound>,
+    until_exit: Option<Sender<bool>>,
 }
 
 impl<A: ServerApp + Send + Sync + 'static> Prebound<A> {
@@ -54,7 +56,13 @@ impl<A: ServerApp + Send + Sync + 'static> Prebound<A> {
         for socket in &sockets {
             service.add_tcp(&socket.address.to_string());
         }
-        Self { service, sockets }
+        Self { service, sockets, until_exit: None }
+    }
+
+    /// Serves on while the rest stops, until the process is gone.
+    pub fn until_exit(mut self) -> Self {
+        self.until_exit = Some(Sender::new(false));
+        self
     }
 
     /// The number of worker threads, where it is not the server's.
@@ -109,6 +117,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServiceWithDependents for Prebound<A>
                 table.add(address, socket.listener.into_raw_fd());
             }
         }
+        let shutdown = self.until_exit.as_ref().map_or(shutdown, Sender::subscribe);
         ready.notify_ready();
         PlainService::start_service(&mut self.service, Some(table), shutdown, listeners_per_fd).await;
     }

@@ -36,7 +36,7 @@ use crate::auth::reply::{Malformed, PlatformFault, Reply};
 use crate::auth::token::TokenId;
 use crate::clock::Clock;
 use crate::config::Limits;
-use crate::logging::{AccessLine, Sink, redact_target};
+use crate::logging::{AccessLine, Sink, redact_target, redact_text};
 use crate::metrics::{Decision, InFlight, Metrics, RouteLabel, Span};
 
 /// The gateway as pingora sees it.
@@ -293,7 +293,8 @@ impl ProxyHttp for Gateway {
     /// pingora's own would show the query.
     fn request_summary(&self, session: &Session, ctx: &Ctx) -> String {
         let request = session.req_header();
-        format!("{} {} {}", request.method, redact_target(request.raw_path()), ctx.request_id.as_str())
+        let (method, target) = (redact_text(request.method.as_str()), redact_target(request.raw_path()));
+        format!("{method} {target} {}", ctx.request_id.as_str())
     }
 }
 
@@ -393,10 +394,11 @@ impl Gateway {
         };
         let user = permit.map(|permit| permit.identity().user.as_str()).or(ctx.user.as_deref());
         let request = session.req_header();
+        let method = request.method.as_str();
         AccessLine {
             request_id: ctx.request_id.as_str().to_owned(),
             client: client_of(session).map(ToString::to_string),
-            method: request.method.as_str().to_owned(),
+            method: redact_text(method.get(..METHOD_BYTES).unwrap_or(method)),
             path: redact_target(request.raw_path()),
             status,
             route: ctx.route.as_str(),
@@ -503,6 +505,9 @@ const TOO_LARGE: ErrorType = ErrorType::HTTPStatus(413);
 
 /// A client that does not read for so long is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes of a method that the log shows; the longest one registered has 16.
+const METHOD_BYTES: usize = 32;
 
 /// Servers that one request is tried on at most.
 pub const MAX_TRIES: usize = 3;

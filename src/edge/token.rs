@@ -97,6 +97,7 @@ enum Failure {
     Organization,
     Token,
     Store(StoreError),
+    NoKey,
     Random,
     RateLimited,
 }
@@ -217,6 +218,9 @@ impl TokenEndpoint {
     async fn store_mint(&self, user: &User, client: Option<SocketAddr>) -> Result<Option<Minted>, Failure> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| Failure::Random)?;
+        if self.gate.signs_with().is_none() {
+            return Err(Failure::NoKey);
+        }
         let now = self.clock.moment().now;
         let (gate, user) = (Arc::clone(&self.gate), user.clone());
         let client = client.map(|client| client.to_string()).unwrap_or_default();
@@ -295,6 +299,10 @@ fn fail(failure: Failure, action: TokenAction) -> Served {
             (reply, TokenOutcome::StoreUnavailable)
         }
         Failure::RateLimited => (Reply::too_many_tokens(), TokenOutcome::RateLimited),
+        Failure::NoKey => {
+            log::error!("no token can be minted: every signing key is revoked, and no other could be read");
+            (Reply::no_signing_key(), TokenOutcome::NoKey)
+        }
         Failure::Random => {
             log::error!("the system gives no random bytes");
             (Reply::internal(), TokenOutcome::StoreUnavailable)

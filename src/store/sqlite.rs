@@ -40,7 +40,9 @@ pub enum StoreError {
     Busy,
     /// The file at this path is another one than was opened, or gone: what is written would be lost.
     Replaced,
-    /// Anything else that the disk or SQLite says: full, failing, read-only.
+    /// The disk takes or gives no more: full, or failing.
+    Disk(String),
+    /// Anything else that SQLite says.
     Failed(String),
 }
 
@@ -60,11 +62,21 @@ impl fmt::Display for StoreError {
                 f,
                 "the store has schema {found}, this program needs {SCHEMA}; `ds-gateway run` migrates it"
             ),
-            Self::NotPermitted(detail) => write!(f, "access to the store is refused ({detail})"),
+            Self::NotPermitted(detail) => write!(
+                f,
+                "access to the store is refused ({detail}); it, -wal and -shm beside it, and their folder must be of the \
+                 user that the gateway runs as"
+            ),
             Self::Busy => f.write_str("the store is busy"),
             Self::Replaced => f.write_str(
                 "the file of the store was removed or replaced while it was open: put it back or restart",
             ),
+            Self::Disk(detail) => {
+                write!(
+                    f,
+                    "the disk under the store is full, or failing ({detail}): free some space, or look at its log"
+                )
+            }
             Self::Failed(detail) => write!(f, "the store failed: {detail}"),
         }
     }
@@ -78,7 +90,10 @@ impl From<rusqlite::Error> for StoreError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::NotAStore(error.to_string()),
-            Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => Self::NotPermitted(error.to_string()),
+            Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
+                Self::NotPermitted(error.to_string())
+            }
+            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => Self::Disk(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }
@@ -89,6 +104,7 @@ impl From<io::Error> for StoreError {
         match error.kind() {
             io::ErrorKind::NotFound => Self::Missing,
             io::ErrorKind::PermissionDenied => Self::NotPermitted(error.to_string()),
+            io::ErrorKind::StorageFull => Self::Disk(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }
