@@ -458,6 +458,15 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_revoked_signs_no_more() {
+        let gate = gate();
+        assert_eq!(gate.signs_with().as_deref(), Some("k"));
+        let key = gate.keys().signer().fingerprint();
+        gate.apply(|standing| standing.revoke_key(key));
+        assert_eq!(gate.signs_with(), None);
+    }
+
+    #[test]
     fn past_max_staleness_nothing_passes_until_the_store_is_read_again() {
         let gate = gate();
         let token = token(&gate);

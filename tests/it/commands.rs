@@ -1,6 +1,6 @@
 //! `ds-gateway user`: what each command does to the store, and the code it ends with.
 
-use crate::command::{Folder, binary, finish};
+use crate::command::{Folder, binary, finish, started_by};
 use crate::gateway::{EMAIL, ORGANIZATION, PASSWORD, USER};
 use crate::options::{Options, User};
 use serde_json::Value;
@@ -168,4 +168,18 @@ fn names_follow_the_rule() {
         );
     }
     assert_eq!(list(&folder).len(), before + 1);
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure_and_one_that_nobody_reads_is_not() {
+    let folder = folder();
+    for arguments in [&["user", "list"][..], &["user", "list", "--json"], &["key", "list"]] {
+        let command = folder.command(arguments);
+        let full = finish(started_by(&["bash", "-c", "exec \"$@\" > /dev/full", "bash"], &command), "");
+        assert_eq!(full.code, Some(1), "{arguments:?} {full:?}");
+        assert!(full.stderr.contains("standard output"), "{arguments:?} {full:?}");
+        let script = "set -o pipefail; \"$@\" | true";
+        let unread = finish(started_by(&["bash", "-c", script, "bash"], &command), "");
+        assert_eq!((unread.code, unread.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+    }
 }

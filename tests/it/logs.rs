@@ -225,3 +225,22 @@ fn a_reader_that_has_gone_costs_nothing() {
     gateway.still_healthy();
     drop(gateway.stop());
 }
+
+#[test]
+fn a_reader_that_does_not_read_costs_little_memory_however_long_the_lines() {
+    let platform = Platform::echo();
+    let folder = folder(&platform, "json", "info");
+    let command = folder.command(&["run"]);
+    let gateway = Gateway::start_unheard(folder, command, Stdio::piped());
+    let resident = || gateway.metric("process_resident_memory_bytes", &[]);
+    let long = request("GET", &format!("/{}", "a".repeat(30_000)), &[]);
+    let mut client = gateway.client();
+    let mut send = |count: usize| (0..count).for_each(|_| assert_eq!(client.exchange(&long).status, 401));
+    send(50);
+    let before = resident();
+    send(5_000);
+    let grown = resident() - before;
+    assert!(grown < 40e6, "{grown} bytes");
+    assert!(gateway.metric("ds_gateway_log_lines_dropped_total", &[]) > 0.0);
+    gateway.still_healthy();
+}

@@ -37,10 +37,14 @@ fn nothing_secret_is_written_anywhere() {
                 format!("/x?token={token}"),
                 format!("/x?a&user-token={token}&b"),
                 format!("/public/x?token={token}"),
+                format!("/x/{}", token.replacen('e', "%65", 1)),
+                format!("/x?a={}", token.replacen('e', "%65", 1)),
+                format!("/x?pwd={password}&api_key={password}"),
             ] {
                 gateway.exchange(request("GET", &target, &fields));
             }
         }
+        gateway.exchange(request(&format!("GET{token}"), "/x", &[]));
         for target in [
             "/ds-api/user-token".to_owned(),
             "/ds-api/user-token/Other".to_owned(),

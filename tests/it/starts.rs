@@ -16,7 +16,7 @@ use openssl::rsa::Rsa;
 use openssl::x509::{X509Builder, X509NameBuilder};
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -342,4 +342,119 @@ fn a_command_that_may_not_touch_the_store_says_so_with_its_code() {
     wrong.unless("another writer", folder.command(&["user", "disable", USER]), 75, &["busy"]);
     other.execute_batch("ROLLBACK").expect("an end");
     folder.cli(&["user", "disable", USER], "").ok();
+}
+
+#[test]
+fn what_a_command_makes_belongs_to_whom_the_folder_belongs_to() {
+    let folder = options().folder();
+    fs::create_dir(folder.state()).expect("a folder");
+    mode(&folder.state(), 0o700);
+    // Only root can give a folder away, and only root could leave something there that its owner cannot read.
+    let is_root = fs::metadata("/proc/self").expect("a process").uid() == 0;
+    if is_root {
+        chown(folder.state(), Some(65_534), Some(65_534)).expect("root");
+    }
+    let owner = fs::metadata(folder.state()).expect("a folder").uid();
+    let all_are_its = |what: &str| {
+        let mut seen = 0;
+        let mut left = vec![folder.state()];
+        while let Some(path) = left.pop() {
+            let metadata = fs::metadata(&path).expect("a file");
+            assert_eq!(metadata.uid(), owner, "{what}: {path:?}");
+            seen += 1;
+            if metadata.is_dir() {
+                left.extend(
+                    fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()),
+                );
+            }
+        }
+        assert!(seen >= 5, "{what}: folder, store, lock, keys and a key");
+    };
+    folder.cli(&["user", "list"], "").ok();
+    all_are_its("the first command of all");
+    folder.cli(&["key", "generate"], "").ok();
+    all_are_its("another key");
+    folder.add(&User::new(USER, PASSWORD, EMAIL, ORGANIZATION));
+    all_are_its("a user");
+}
+
+#[test]
+fn a_first_user_can_say_that_the_store_is_new() {
+    let platform = Platform::echo();
+    let folder = Options::new(&platform).nobody().key(Key::ours("shared")).folder();
+    let add = ["user", "add", USER, "--email", EMAIL, "--organization", ORGANIZATION, "--password-stdin"];
+    let refused = folder.cli(&add, PASSWORD);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("--init"), "{refused:?}");
+    folder.cli(&[&add[..], &["--init"]].concat(), PASSWORD).ok();
+    let gateway = folder.run(&[]);
+    assert_eq!(gateway.status(&gateway.mint()), 200);
+}
+
+#[test]
+fn a_key_that_nobody_can_use_or_that_never_ends_is_no_key() {
+    let mut wrong = Wrong::default();
+    let dir = tempfile::tempdir().expect("a folder");
+    certificates(dir.path());
+    let path = |name: &str| format!("{:?}", dir.path().join(name));
+    let pem = fs::read(dir.path().join("server.key")).expect("a key");
+    let key = PKey::private_key_from_pem(&pem).expect("a key");
+    let cipher = openssl::symm::Cipher::aes_128_cbc();
+    let encrypted = key.private_key_to_pem_pkcs8_passphrase(cipher, b"a passphrase").expect("PEM");
+    private(&dir.path().join("encrypted.key"), &encrypted);
+    let folder = options()
+        .https()
+        .set("server", "certificate", path("server.pem"))
+        .set("server", "private_key", path("encrypted.key"))
+        .folder();
+    wrong.unless(
+        "encrypted",
+        folder.command(&["run"]),
+        64,
+        &["server.private_key", "encrypted", "openssl pkey"],
+    );
+
+    let pipe = dir.path().join("pipe");
+    let made = Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status().expect("mkfifo");
+    assert!(made.success());
+    let folder = options().set(
+        "token",
+        "keys",
+        format!("[{{ kid = \"k\", algorithm = \"HS256\", file = {pipe:?} }}]"),
+    );
+    wrong.unless("a pipe", folder.folder().command(&["run"]), 64, &["token.keys", "not a regular file"]);
+    let folder = options().https().set("server", "certificate", path("pipe")).set(
+        "server",
+        "private_key",
+        path("server.key"),
+    );
+    wrong.unless(
+        "a pipe",
+        folder.folder().command(&["run"]),
+        64,
+        &["server.certificate", "not a regular file"],
+    );
+
+    let folder = options().set("server", "grace", "\"18446744073709551615s\"").folder();
+    wrong.unless("for ever", folder.command(&["check"]), 64, &["server.grace", "100 years"]);
+}
+
+#[test]
+fn too_few_file_descriptors_are_warned_of() {
+    let folder = options().folder();
+    let command = started_by(&["prlimit", "--nofile=300:300"], &folder.command(&["run"]));
+    let gateway = Gateway::start(folder, command);
+    let lines = gateway.log.lines();
+    let warning = lines.iter().find(|line| line.contains("\"warn\"") && line.contains("LimitNOFILE"));
+    assert!(
+        warning.is_some_and(|line| line.contains("limits.connections") && line.contains("300")),
+        "{lines:?}"
+    );
+    drop(gateway);
+    // A soft limit alone is none.
+    let folder = options().set("limits", "connections", "100").folder();
+    let command = started_by(&["prlimit", "--nofile=120:1024"], &folder.command(&["run"]));
+    let gateway = Gateway::start(folder, command);
+    assert!(gateway.log.lines().iter().all(|line| !line.contains("LimitNOFILE")));
+    assert_eq!(gateway.metric("process_max_fds", &[]), 1024.0);
 }

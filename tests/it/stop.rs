@@ -221,3 +221,43 @@ fn an_upload_that_is_on_its_way_is_finished_too() {
     assert_eq!(platform.request("/upload").body, b"first-second");
     assert_eq!(gateway.ends(), Some(0));
 }
+
+#[test]
+fn the_admin_listener_answers_until_the_end() {
+    let (platform, go_on) = held();
+    let mut gateway = Options::new(&platform).start();
+    let token = gateway.mint();
+    let mut slow = in_flight(&platform, &gateway, &token, "/slow");
+    gateway.signal("TERM");
+    says_so(&gateway);
+    eventually("no more connections", || Client::try_connect(gateway.http()).is_err().then_some(()));
+    says_so(&gateway);
+    assert_eq!(gateway.metric("ds_gateway_in_flight_requests", &[]), 1.0);
+    go_on.send(()).expect("a platform");
+    assert_eq!(slow.answer().map(|answer| answer.status), Ok(200));
+    assert_eq!(gateway.ends(), Some(0));
+}
+
+#[test]
+fn a_hangup_without_a_terminal_changes_nothing() {
+    let (platform, go_on) = held();
+    let mut gateway = Options::new(&platform).start();
+    let token = gateway.mint();
+    let mut slow = in_flight(&platform, &gateway, &token, "/slow");
+    gateway.signal("HUP");
+    eventually("a line that says so", || {
+        gateway
+            .log
+            .lines()
+            .iter()
+            .any(|line| line.contains("SIGHUP") && line.contains("restart"))
+            .then_some(())
+    });
+    go_on.send(()).expect("a platform");
+    let answer = slow.answer().expect("an answer");
+    assert_eq!((answer.status, answer.says_close()), (200, false));
+    platform.behave(Behaviour::Echo);
+    gateway.still_healthy();
+    gateway.signal("TERM");
+    assert_eq!(gateway.ends(), Some(0));
+}
