@@ -110,6 +110,8 @@ pub struct CertifiedKey {
     pub chain: Vec<X509>,
     /// The key of the first.
     pub key: PKey<Private>,
+    /// The file of the key, if everybody on the machine may read it.
+    pub open_file: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for CertifiedKey {
@@ -166,7 +168,8 @@ impl CertifiedKey {
                 certificate.display()
             )));
         }
-        Ok(Self { chain, key: private })
+        let is_open = fs::metadata(key).is_ok_and(|metadata| metadata.mode() & 0o007 != 0);
+        Ok(Self { chain, key: private, open_file: is_open.then(|| key.to_owned()) })
     }
 }
 

@@ -287,6 +287,12 @@ impl Config {
             self.token.unknown_users == UnknownUsers::Accept,
             "token.unknown_users: \"accept\" believes foreign tokens about users that were never added",
         );
+        for file in self.server.certificate.iter().filter_map(|pair| pair.open_file.as_deref()) {
+            let shown = file.display();
+            warnings.push(format!(
+                "server.private_key: everybody here may read {shown}: run `chmod 600 {shown}`"
+            ));
+        }
         warnings
     }
 }

@@ -100,7 +100,7 @@ fn make(addresses: &[SocketAddr]) -> Result<CertifiedKey, ErrorStack> {
     let names = names.build(&builder.x509v3_context(None, None))?;
     builder.append_extension(names)?;
     builder.sign(&key, MessageDigest::sha256())?;
-    Ok(CertifiedKey { chain: vec![builder.build()], key })
+    Ok(CertifiedKey { chain: vec![builder.build()], key, open_file: None })
 }
 
 /// This host's name, if it can stand in a certificate.

@@ -414,6 +414,16 @@ fn a_key_that_nobody_can_use_or_that_never_ends_is_no_key() {
         &["server.private_key", "encrypted", "openssl pkey"],
     );
 
+    mode(&dir.path().join("server.key"), 0o644);
+    let folder = options()
+        .https()
+        .set("server", "certificate", path("server.pem"))
+        .set("server", "private_key", path("server.key"))
+        .folder();
+    let checked = folder.cli(&["check"], "");
+    assert_eq!(checked.code, Some(0), "it is warned of: {checked:?}");
+    assert!(format!("{}{}", checked.stdout, checked.stderr).contains("server.private_key"), "{checked:?}");
+
     let pipe = dir.path().join("pipe");
     let made = Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status().expect("mkfifo");
     assert!(made.success());
