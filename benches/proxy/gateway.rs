@@ -12,6 +12,9 @@ use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use serde_json::Value;
 
+use ds_gateway::auth::token::TokenId;
+use ds_gateway::clock::wall;
+
 use crate::load;
 use crate::process::{self, Running, Server};
 
@@ -19,6 +22,8 @@ use crate::process::{self, Running, Server};
 pub struct Gateway {
     folder: PathBuf,
     pub token: String,
+    /// When the token was minted, in seconds since 1970.
+    minted_at: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,9 +44,10 @@ impl Gateway {
             .open(folder.join("key"))?
             .write_all(b"a key of the bench, of no use elsewhere")?;
 
-        let mut gateway = Self { folder, token: String::new() };
+        let mut gateway = Self { folder, token: String::new(), minted_at: wall().0 };
         let (server, _) = gateway.launch(&["--init"]).await?;
         gateway.add_user()?;
+        gateway.minted_at = wall().0;
         gateway.token = mint(server.http).await?;
         let request = load::request(Some(&gateway.token));
         process::until("the gateway admits its own token", async || {
@@ -55,6 +61,28 @@ impl Gateway {
     /// Starts the gateway on the store that `prepare` left; how long it took from spawning it until `/readyz` said 200.
     pub async fn start(&self) -> Result<(Server, Duration)> {
         self.launch(&[]).await
+    }
+
+    /// Revokes so many tokens that nobody has, all of which expire with ours: what is asked about ours is asked among
+    /// all of them. Straight into the table, in the order of its key: ten million, one by one, would take an hour.
+    pub fn revoke(&self, count: u64) -> Result<()> {
+        let mut ids: Vec<TokenId> = (0..count).map(|number| TokenId::of(&number.to_be_bytes())).collect();
+        ids.sort_unstable();
+        let mut store = rusqlite::Connection::open(self.folder.join("state/gateway.db"))?;
+        store.pragma_update(None, "synchronous", "OFF")?;
+        for ids in ids.chunks(500_000) {
+            let transaction = store.transaction()?;
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO revoked_tokens (token_id, keep, dated, number) \
+                 VALUES (?1, ?2, 1, (SELECT number FROM sequence))",
+            )?;
+            for id in ids {
+                insert.execute((id.0, self.minted_at + LIFETIME))?;
+            }
+            drop(insert);
+            transaction.commit()?;
+        }
+        Ok(())
     }
 
     /// Waits until the log, a real file, has a line for each of `requests`, then empties it: a dropped line costs nothing.
@@ -168,6 +196,9 @@ async fn mint(gateway: SocketAddr) -> Result<String> {
     let token = body.get("user-token").and_then(Value::as_str);
     Ok(token.context("no user-token in the answer")?.to_owned())
 }
+
+/// Of a token, in seconds: the default.
+const LIFETIME: u64 = 86_400;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ds-gateway");
 const USER: &str = "bench";

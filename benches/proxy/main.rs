@@ -35,6 +35,13 @@ const REQUESTS: usize = 20_000;
 /// Starts that are timed.
 const STARTS: usize = 5;
 
+/// How many tokens are revoked, and the cases in which they are.
+const REVOCATIONS: [(&str, u64); 3] = [
+    ("valid token, 100 k revocations", 100_000),
+    ("valid token, 1 M revocations", 1_000_000),
+    ("valid token, 10 M revocations", 10_000_000),
+];
+
 /// The cases that others are compared with.
 const BARE: &str = "bare pingora";
 const VALID: &str = "valid token";
@@ -76,15 +83,28 @@ async fn bench(rounds: usize, requests: usize) -> Result<()> {
     tokio::time::sleep(process::REST).await;
     let resident_mb = quiet_server.process.resident_mb()?;
 
+    let mut revoked = Vec::new();
+    for (name, count) in REVOCATIONS {
+        eprintln!("preparing {name}");
+        let gateway = Gateway::prepare(folder.path().join(count.to_string()), at, AccessLog::Off).await?;
+        gateway.revoke(count)?;
+        let (server, ready) = gateway.start().await?;
+        eprintln!("ready after {} ms", ready.as_millis());
+        revoked.push((name, gateway.token, server));
+    }
+
     let valid = Some(quiet.token.as_str());
     let forged = gateway::forged(&quiet.token)?;
-    let cases = [
+    let mut cases = vec![
         Case::new(BARE, &bare, valid, Forwarded),
         Case::new(VALID, &quiet_server, valid, Forwarded).at_most(1.25, BARE),
         Case::new("valid token, access log on", &logging_server, Some(&logging.token), Forwarded),
         Case::new("no token", &quiet_server, None, Refused).at_most(0.5, VALID),
         Case::new("forged token", &quiet_server, Some(&forged), Refused).at_most(0.5, VALID),
     ];
+    for (name, token, server) in &revoked {
+        cases.push(Case::new(name, server, Some(token), Forwarded).at_most(1.03, VALID));
+    }
 
     for case in &cases {
         case.sample(&platform, requests).await?; // warms up
