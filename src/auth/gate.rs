@@ -7,6 +7,8 @@ use core::time::Duration;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use http::HeaderValue;
+
 use super::cache::Cache;
 use super::denial::Denial;
 use super::identity::Identity;
@@ -54,6 +56,11 @@ impl Permit {
     /// Who the token speaks for.
     pub fn identity(&self) -> &Identity {
         &self.verified.identity
+    }
+
+    /// User, e-mail address and organization as the platform is told them.
+    pub fn fields(&self) -> &[HeaderValue; 3] {
+        &self.verified.fields
     }
 
     /// The first second at which the token no longer holds.

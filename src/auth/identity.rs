@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use http::HeaderValue;
+
 use super::name::Name;
 
 /// The person a verified token speaks for.
@@ -13,6 +15,15 @@ pub struct Identity {
     pub email: Box<str>,
     /// Claim `database`: the organization's name.
     pub organization: Name,
+}
+
+impl Identity {
+    /// User, e-mail address and organization as the values of the fields in which the platform reads them; `None` is
+    /// never the case, since an encoded claim is always a value.
+    pub fn fields(&self) -> Option<[HeaderValue; 3]> {
+        let value = |claim: &str| HeaderValue::from_str(&header_value(claim)).ok();
+        Some([value(self.user.as_str())?, value(&self.email)?, value(self.organization.as_str())?])
+    }
 }
 
 /// A claim as a field value: UTF-8 with every byte outside 0x20–0x7E, every `%`, and a space at either end

@@ -233,13 +233,15 @@ mod tests {
     const RULES: TokenRules = TokenRules::DEFAULT;
 
     fn token(user: &str, origin: Origin, iat: u64) -> Verified {
+        let identity = Identity {
+            user: Name::parse_user(user).unwrap(),
+            email: "a@b".into(),
+            organization: Name::parse("org").unwrap(),
+        };
         Verified {
             id: TokenId([0; 16]),
-            identity: Identity {
-                user: Name::parse_user(user).unwrap(),
-                email: "a@b".into(),
-                organization: Name::parse("org").unwrap(),
-            },
+            fields: identity.fields().unwrap(),
+            identity,
             origin,
             issued_at: UnixTime(iat),
             expires_at: UnixTime(iat + 86_400),

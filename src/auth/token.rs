@@ -10,6 +10,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderValue;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
@@ -120,6 +121,8 @@ pub struct Verified {
     pub id: TokenId,
     /// Who it speaks for.
     pub identity: Identity,
+    /// The same as the platform is told it: made once, and counted afterwards.
+    pub fields: [HeaderValue; 3],
     /// Who minted it.
     pub origin: Origin,
     /// Claim `iat`.
@@ -195,6 +198,7 @@ pub fn verify(token: &[u8], keys: &KeyRing, rules: &TokenRules) -> Result<Verifi
     }
     Ok(Verified {
         id: TokenId::of(parts.signed),
+        fields: identity.fields().ok_or(Denial::TokenClaims)?,
         identity,
         origin,
         issued_at: claims.iat,

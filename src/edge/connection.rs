@@ -5,12 +5,13 @@
 //! empty page before any filter is asked. It has a time for idle connections, and a new timer for each request with
 //! it; here a connection has one. This stands between it and the socket. HTTP/2 has limits of its own and passes through.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
@@ -24,7 +25,7 @@ use pingora::protocols::{
 };
 use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::answer::REQUEST_ID;
 use super::proxy::RequestId;
@@ -84,7 +85,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
             limits: self.limits,
             metrics: Arc::clone(&self.metrics),
             patience: Patience::new(self.limits.header_timeout),
-            is_idle: false,
+            timed: Some(HEADER),
             header: HeaderProgress::default(),
             refusal: None,
         };
@@ -144,10 +145,18 @@ const HEADER: u8 = 1;
 /// Inside a request, or HTTP/2.
 const REQUEST: u8 = 2;
 
-/// How long the client may take for what it does now: one timer, which is moved only when it goes off too early.
+/// How long the client may take for what it does now. A connection has one timer, which is set anew only where it goes
+/// off too early or would too late: most requests come and go without a word to it.
 struct Patience {
     deadline: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<Timer>,
+}
+
+struct Timer {
+    due: Instant,
+    sleep: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    /// Whom it wakes.
+    waker: Waker,
 }
 
 impl Patience {
@@ -155,24 +164,22 @@ impl Patience {
         Self { deadline: Instant::now() + limit, timer: None }
     }
 
-    /// From now on it is this.
-    fn begin(&mut self, limit: Duration) {
-        self.deadline = Instant::now() + limit;
-    }
-
-    /// Is the time over? Wakes the task when it will be.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = self.deadline;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if timer.deadline() > deadline {
-            timer.as_mut().reset(deadline);
-        }
-        ready!(timer.as_mut().poll(cx));
-        if Instant::now() >= deadline {
+    /// Is the time over at `now`? Wakes the task when it will be.
+    fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        if now >= self.deadline {
             return Poll::Ready(());
         }
-        timer.as_mut().reset(deadline);
-        timer.as_mut().poll(cx)
+        if let Some(timer) = &self.timer
+            && timer.due > now
+            && timer.due <= self.deadline
+            && timer.waker.will_wake(cx.waker())
+        {
+            return Poll::Pending;
+        }
+        let due = self.deadline;
+        let sleep = Box::pin(pingora::time::sleep(due.saturating_duration_since(now)));
+        let timer = self.timer.insert(Timer { due, sleep, waker: cx.waker().clone() });
+        timer.sleep.as_mut().poll(cx)
     }
 }
 
@@ -192,8 +199,8 @@ struct GuardedStream {
     limits: Limits,
     metrics: Arc<Metrics>,
     patience: Patience,
-    /// Does the patience count from the end of the last request?
-    is_idle: bool,
+    /// The phase that the patience counts for; a clock is read only once there is something to wait for.
+    timed: Option<u8>,
     header: HeaderProgress,
     refusal: Option<Refusal>,
 }
@@ -234,7 +241,7 @@ impl GuardedStream {
         let Some(refusal) = &mut self.refusal else {
             return Poll::Ready(Ok(()));
         };
-        let linger = refusal.linger.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + LINGER)));
+        let linger = refusal.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
         loop {
             if linger.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
@@ -248,12 +255,20 @@ impl GuardedStream {
         }
     }
 
+    /// Has the client taken longer than `limit` for this phase?
+    fn poll_patience(&mut self, phase: u8, limit: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        let now = Instant::now();
+        if self.timed.replace(phase) != Some(phase) {
+            self.patience.deadline = now + limit;
+        }
+        self.patience.poll(now, cx)
+    }
+
     /// Notes bytes of a header; a fault where it grows beyond all use.
     fn note_header(&mut self, new: &[u8], phase: u8) -> Result<(), Malformed> {
         if phase == IDLE {
             self.connection.phase.store(HEADER, Ordering::Relaxed);
-            self.is_idle = false;
-            self.patience.begin(self.limits.header_timeout);
+            self.timed = None;
             self.header = HeaderProgress::default();
         }
         self.header.bytes += new.len();
@@ -302,7 +317,7 @@ impl AsyncRead for GuardedStream {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending if phase == HEADER => {
-                ready!(me.patience.poll(cx));
+                ready!(me.poll_patience(HEADER, me.limits.header_timeout, cx));
                 // A connection that never said a word gets none either, nor does one that speaks in frames.
                 if !me.header.has_begun || me.is_http2 {
                     return Poll::Ready(Ok(()));
@@ -311,11 +326,8 @@ impl AsyncRead for GuardedStream {
                 me.poll_farewell(cx)
             }
             Poll::Pending => {
-                if !std::mem::replace(&mut me.is_idle, true) {
-                    me.patience.begin(me.limits.keepalive_timeout);
-                }
                 // To the engine it looks like the client's own end.
-                me.patience.poll(cx).map(Ok)
+                me.poll_patience(IDLE, me.limits.keepalive_timeout, cx).map(Ok)
             }
         }
     }

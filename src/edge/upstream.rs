@@ -18,7 +18,6 @@ use pingora::utils::tls::CertKey;
 use super::request::{OTHER_CREDENTIAL, managed_names};
 use crate::auth::fields::ManagedFields;
 use crate::auth::gate::Pass;
-use crate::auth::identity::header_value;
 use crate::config::Platform;
 
 /// The platform's servers and the rules for what they see.
@@ -114,10 +113,8 @@ impl Upstream {
         }
         headers.reserve(FIELDS);
         if let Some(permit) = permit {
-            let identity = permit.identity();
-            let values = [identity.user.as_str(), &identity.email, identity.organization.as_str()];
-            for (name, value) in self.identity_fields.iter().zip(values) {
-                headers.insert(name, value_of(&header_value(value))?);
+            for (name, value) in self.identity_fields.iter().zip(permit.fields()) {
+                headers.insert(name, value.clone());
             }
         } else {
             headers.remove(OTHER_CREDENTIAL);
