@@ -19,6 +19,7 @@ mod stats;
 
 use anyhow::{Context, Result, ensure};
 
+use bare::Duties;
 use case::Case;
 use gateway::{AccessLog, Gateway};
 use load::{Outcome::*, Platform};
@@ -48,10 +49,8 @@ const VALID: &str = "valid token";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [mode, listen, platform] = arguments.as_slice()
-        && mode == bare::MODE
-    {
-        return bare::serve(listen, platform.parse()?);
+    if let Some(served) = bare::serve(&arguments) {
+        return served;
     }
     process::pin_this_to(process::LOAD_CORE)?;
     tokio::runtime::Builder::new_current_thread()
@@ -70,7 +69,8 @@ async fn bench(rounds: usize, requests: usize) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let platform = Platform::start().await?;
     let at = platform.address();
-    let bare = bare::start(at).await?;
+    let bare = bare::start(at, Duties::None).await?;
+    let with_fields = bare::start(at, Duties::Fields).await?;
     let quiet = Gateway::prepare(folder.path().join("quiet"), at, AccessLog::Off).await?;
     let logging = Gateway::prepare(folder.path().join("logging"), at, AccessLog::On).await?;
 
@@ -97,6 +97,7 @@ async fn bench(rounds: usize, requests: usize) -> Result<()> {
     let forged = gateway::forged(&quiet.token)?;
     let mut cases = vec![
         Case::new(BARE, &bare, valid, Forwarded),
+        Case::new("bare pingora, with fields and time-outs", &with_fields, valid, Forwarded),
         Case::new(VALID, &quiet_server, valid, Forwarded).at_most(1.25, BARE),
         Case::new("valid token, access log on", &logging_server, Some(&logging.token), Forwarded),
         Case::new("no token", &quiet_server, None, Refused).at_most(0.5, VALID),
