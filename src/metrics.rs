@@ -16,6 +16,7 @@ use self::cells::Cells;
 use self::families::{counters, gauge, histograms, labelled_counter};
 use crate::auth::denial::Denial;
 use crate::auth::gate::Gate;
+use crate::auth::reply::PlatformFault;
 
 /// Which way a request went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,6 +240,11 @@ impl Metrics {
         self.cells.add(LOGIN_QUEUE, change.cast_unsigned());
     }
 
+    /// The platform failed a request.
+    pub fn platform_failed(&self, fault: PlatformFault) {
+        self.cells.add(PLATFORM_FAULTS + fault as usize, 1);
+    }
+
     /// A commit of the store failed.
     pub fn commit_failed(&self) {
         self.cells.add(COMMIT_ERRORS, 1);
@@ -328,6 +334,17 @@ impl Metrics {
                     labelled_counter(sum(BYTES), &[("direction", "received")]),
                     labelled_counter(sum(BYTES + 1), &[("direction", "sent")]),
                 ],
+            ),
+            counters(
+                "ds_gateway_platform_faults_total",
+                "Requests that the platform failed: without an answer, in the middle of one, or too late.",
+                PlatformFault::ALL
+                    .into_iter()
+                    .map(|fault| {
+                        let cell = PLATFORM_FAULTS + fault as usize;
+                        labelled_counter(sum(cell), &[("fault", fault.as_str())])
+                    })
+                    .collect(),
             ),
             counters(
                 "ds_gateway_store_commit_errors_total",
@@ -494,7 +511,8 @@ const DECISIONS: usize = REQUESTS + RouteLabel::ALL.len() * CLASSES.len();
 const TOKENS: usize = DECISIONS + 2 + Denial::ALL.len();
 const BYTES: usize = TOKENS + TokenAction::ALL.len() * TokenOutcome::ALL.len();
 const COMMIT_ERRORS: usize = BYTES + 2;
-const IN_FLIGHT: usize = COMMIT_ERRORS + 1;
+const PLATFORM_FAULTS: usize = COMMIT_ERRORS + 1;
+const IN_FLIGHT: usize = PLATFORM_FAULTS + PlatformFault::ALL.len();
 const CONNECTIONS: usize = IN_FLIGHT + 1;
 const LOGIN_QUEUE: usize = CONNECTIONS + 1;
 const DURATIONS: usize = LOGIN_QUEUE + 1;

@@ -60,6 +60,19 @@ pub enum PlatformFault {
     TimedOut,
 }
 
+impl PlatformFault {
+    /// Every fault.
+    pub const ALL: [Self; 2] = [Self::Unreachable, Self::TimedOut];
+
+    /// The fault as a word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
 impl Reply {
     /// What every answer of the gateway carries: it concerns a token, and it is JSON.
     pub const COMMON_FIELDS: [(&'static str, &'static str); 3] = [

@@ -247,6 +247,9 @@ impl ProxyHttp for Gateway {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
         ctx.fault = Some(error.etype().as_str());
+        if let Some(fault) = platform_fault(error) {
+            self.metrics.platform_failed(fault);
+        }
         let reply = reply_to(error);
         let error_code = reply.as_ref().map_or(0, |reply| reply.status);
         let begun = session.response_written().is_some_and(|header| !header.status.is_informational());
@@ -432,6 +435,21 @@ impl Gateway {
     }
 }
 
+/// What the platform did wrong, if it did.
+fn platform_fault(error: &Error) -> Option<PlatformFault> {
+    match (error.esource(), error.etype()) {
+        (
+            ErrorSource::Upstream,
+            ErrorType::ConnectTimedout
+            | ErrorType::TLSHandshakeTimedout
+            | ErrorType::ReadTimedout
+            | ErrorType::WriteTimedout,
+        ) => Some(PlatformFault::TimedOut),
+        (ErrorSource::Upstream, _) => Some(PlatformFault::Unreachable),
+        _ => None,
+    }
+}
+
 /// What the client is told; nothing if it is the one that failed.
 fn reply_to(error: &Error) -> Option<Reply> {
     let downstream_gone = matches!(
@@ -445,14 +463,7 @@ fn reply_to(error: &Error) -> Option<Reply> {
     );
     match (error.esource(), error.etype()) {
         (_, kind) if *kind == TOO_LARGE => Some(Reply::malformed(Malformed::Body)),
-        (
-            ErrorSource::Upstream,
-            ErrorType::ConnectTimedout
-            | ErrorType::TLSHandshakeTimedout
-            | ErrorType::ReadTimedout
-            | ErrorType::WriteTimedout,
-        ) => Some(Reply::platform(PlatformFault::TimedOut)),
-        (ErrorSource::Upstream, _) => Some(Reply::platform(PlatformFault::Unreachable)),
+        (ErrorSource::Upstream, _) => platform_fault(error).map(Reply::platform),
         (ErrorSource::Downstream, _) if downstream_gone => None,
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(Reply::malformed(Malformed::BodyTimeout)),
         (ErrorSource::Downstream, _) => Some(Reply::malformed(Malformed::Unreadable)),

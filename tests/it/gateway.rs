@@ -110,6 +110,10 @@ impl Gateway {
     }
 
     /// A new connection to the plain listener.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     pub fn client(&self) -> Client {
         Client::connect(self.http())
     }

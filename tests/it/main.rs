@@ -48,6 +48,7 @@ mod metrics;
 mod observability;
 mod platform_side;
 mod platform_tls;
+mod prometheus;
 mod race;
 mod revocation;
 mod routes;

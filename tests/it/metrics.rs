@@ -13,11 +13,12 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, mpsc};
 
 /// Every name of ours; histograms by the name of their family.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "ds_gateway_requests_total",
     "ds_gateway_decisions_total",
     "ds_gateway_token_requests_total",
     "ds_gateway_body_bytes_total",
+    "ds_gateway_platform_faults_total",
     "ds_gateway_store_commit_errors_total",
     "ds_gateway_log_lines_dropped_total",
     "ds_gateway_request_duration_seconds",

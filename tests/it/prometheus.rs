@@ -1,0 +1,232 @@
+//! A real Prometheus, with the configuration, the rules and the dashboard that are shipped: they work, and what they say
+//! is what was sent.
+
+use crate::client::{Client, request};
+use crate::command::{eventually, finish, within};
+use crate::gateway::{Gateway, PASSWORD, USER};
+use crate::observability::changed;
+use crate::options::Options;
+use crate::platform::Platform;
+use serde_json::Value;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use tempfile::TempDir;
+
+fn shipped(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(path)
+}
+
+/// A server of its own, killed when dropped.
+struct Prometheus {
+    child: Child,
+    address: SocketAddr,
+    _dir: TempDir,
+}
+
+impl Prometheus {
+    /// Watches one gateway with the shipped configuration, but for the target and for how often it looks.
+    fn start(gateway: &Gateway, admin: &str) -> Self {
+        let dir = TempDir::new().expect("a temporary folder");
+        let text = fs::read_to_string(shipped("prometheus/prometheus.yml")).expect("a configuration");
+        assert!(text.contains("127.0.0.1:9464") && text.contains("15s"), "{text}");
+        let text = text.replace("127.0.0.1:9464", admin).replace("15s", "1s");
+        let config = dir.path().join("prometheus.yml");
+        fs::write(&config, text).expect("a file");
+        let rules = "ds-gateway.rules.yml";
+        fs::copy(shipped("prometheus").join(rules), dir.path().join(rules)).expect("rules");
+        // It cannot say which port it chose, so it is given one that was free a moment ago.
+        let free =
+            || TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+        for _ in 0..5 {
+            let address = free();
+            let mut child = Command::new("prometheus")
+                .arg(format!("--config.file={}", config.display()))
+                .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
+                .arg(format!("--web.listen-address={address}"))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("prometheus, which `make deps` installs");
+            let ready = within(20, || match child.try_wait().expect("a child") {
+                Some(_) => Some(false),
+                None => ask(address, "/-/ready").is_some_and(|(status, _)| status == 200).then_some(true),
+            });
+            if ready == Some(true) {
+                gateway.still_healthy();
+                return Self { child, address, _dir: dir };
+            }
+            drop(child.kill());
+            drop(child.wait());
+        }
+        panic!("no Prometheus came up");
+    }
+
+    fn get(&self, target: &str) -> Value {
+        let (status, json) = ask(self.address, target).expect("an answer");
+        assert_eq!((status, &json["status"]), (200, &"success".into()), "{target}: {json}");
+        json["data"].clone()
+    }
+
+    /// The samples that an expression has now.
+    fn query(&self, expression: &str) -> Vec<(Value, f64)> {
+        let encoded: String = url::form(expression);
+        let data = self.get(&format!("/api/v1/query?query={encoded}"));
+        let samples = data["result"].as_array().expect("a vector").iter();
+        samples
+            .map(|sample| {
+                let value = sample["value"][1].as_str().expect("a number as text");
+                (sample["metric"].clone(), value.parse().expect("a number"))
+            })
+            .collect()
+    }
+
+    /// The one value of an expression.
+    fn value(&self, expression: &str) -> Option<f64> {
+        match self.query(expression).as_slice() {
+            [(_, value)] => Some(*value),
+            [] => None,
+            several => panic!("{expression}: {several:?}"),
+        }
+    }
+
+    fn comes_to(&self, expression: &str, expected: f64) {
+        let mut last = None;
+        let reached = within(30, || {
+            last = self.value(expression);
+            (last == Some(expected)).then_some(())
+        });
+        assert!(reached.is_some(), "{expression} is {last:?} and not {expected}");
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+mod url {
+    /// Everything but letters and digits as `%XX`.
+    pub(super) fn form(text: &str) -> String {
+        let one = |byte: u8| match byte {
+            byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        };
+        text.bytes().map(one).collect()
+    }
+}
+
+fn ask(address: SocketAddr, target: &str) -> Option<(u16, Value)> {
+    let mut client = Client::try_connect(address).ok()?;
+    client.try_send(request("GET", target, &[])).ok()?;
+    let answer = client.answer().ok()?;
+    Some((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
+}
+
+/// Every expression of the dashboard, with its variables filled in.
+fn dashboard() -> Vec<String> {
+    let text = fs::read_to_string(shipped("grafana/ds-gateway.json")).expect("a dashboard");
+    let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels").iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().expect("targets").clone());
+    targets
+        .map(|target| {
+            let expression = target["expr"].as_str().expect("an expression");
+            expression.replace("$__rate_interval", "20s").replace("$instance", ".*")
+        })
+        .collect()
+}
+
+#[test]
+fn a_real_prometheus_sees_what_was_sent_and_every_panel_and_rule_works() {
+    const EACH: usize = 100;
+    let platform = Platform::echo();
+    let gateway = Options::new(&platform).https().public("[\"/public/*\"]").start();
+    let prometheus = Prometheus::start(&gateway, &gateway.admin_address().to_string());
+    let token = gateway.mint();
+    prometheus.comes_to("up{job=\"ds-gateway\"}", 1.0);
+    let before =
+        |decision: &str| gateway.metric("ds_gateway_decisions_total", &[&format!("decision={decision:?}")]);
+    let before = ["admitted", "token_missing", "token_signature", "public"].map(|name| (name, before(name)));
+    // Under load: four kinds of requests, from as many clients at once, while it scrapes.
+    let forged = changed(&token);
+    let requests = [
+        (200, request("GET", "/ds-api/x", &[("user-token", &token)])),
+        (401, request("GET", "/ds-api/x", &[])),
+        (401, request("GET", "/ds-api/x", &[("user-token", &forged)])),
+        (200, request("GET", "/public/x", &[])),
+    ];
+    thread::scope(|scope| {
+        for (status, bytes) in &requests {
+            let gateway = &gateway;
+            scope.spawn(move || {
+                let mut client = gateway.client();
+                for _ in 0..EACH {
+                    assert_eq!(client.exchange(bytes).status, *status);
+                    thread::sleep(std::time::Duration::from_millis(20));
+                }
+            });
+        }
+        eventually("series that move", || {
+            prometheus.value("sum(rate(ds_gateway_requests_total[5s]))").filter(|rate| *rate > 0.0)
+        });
+    });
+    for (name, before) in before {
+        let expression = format!("sum(ds_gateway_decisions_total{{decision={name:?}}})");
+        prometheus.comes_to(&expression, before + EACH as f64);
+    }
+    let minted = gateway.metric("ds_gateway_token_requests_total", &["action=\"mint\"", "outcome=\"ok\""]);
+    gateway.log_in(USER, "wrong").is_error(401);
+    gateway.log_in(USER, PASSWORD);
+    prometheus.comes_to("sum(ds_gateway_token_requests_total{outcome=\"bad_credentials\"})", 1.0);
+    prometheus.comes_to("sum(ds_gateway_token_requests_total{action=\"mint\",outcome=\"ok\"})", minted + 1.0);
+    prometheus
+        .comes_to("sum(ds_gateway_request_duration_seconds_count) - sum(ds_gateway_requests_total)", 0.0);
+
+    let expressions = dashboard();
+    assert!(expressions.len() > 20, "{expressions:?}");
+    for expression in &expressions {
+        eventually(expression, || (!prometheus.query(expression).is_empty()).then_some(()));
+    }
+
+    let rules = eventually("every rule to be evaluated", || {
+        let groups = prometheus.get("/api/v1/rules")["groups"].clone();
+        let rules = groups[0]["rules"].as_array().expect("rules").clone();
+        rules.iter().all(|rule| rule["health"] != "unknown").then_some(rules)
+    });
+    assert!(rules.len() > 10, "{rules:?}");
+    for rule in &rules {
+        assert_eq!(rule["health"], "ok", "{rule}");
+        assert_ne!(rule["state"], "firing", "a healthy gateway: {rule}");
+    }
+
+    drop(gateway.stop());
+    prometheus.comes_to("up{job=\"ds-gateway\"}", 0.0);
+}
+
+#[test]
+fn promtool_finds_the_rules_and_the_configuration_sound() {
+    let folder = shipped("prometheus");
+    for arguments in [
+        ["check", "config", "prometheus.yml"],
+        ["check", "rules", "ds-gateway.rules.yml"],
+        ["test", "rules", "ds-gateway.rules.test.yml"],
+    ] {
+        let mut command = Command::new("promtool");
+        command.args(arguments).current_dir(&folder);
+        let done = finish(command, "");
+        assert_eq!(done.code, Some(0), "{arguments:?} {done:?}");
+    }
+    // Each alert has a test in which it fires.
+    let read = |name: &str| fs::read_to_string(folder.join(name)).expect("a file");
+    let (rules, tests) = (read("ds-gateway.rules.yml"), read("ds-gateway.rules.test.yml"));
+    let fires = |alert: &str| tests.contains(&format!("alertname: {alert}\n        exp_alerts:\n"));
+    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 10, "{alerts:?}");
+    let untested: Vec<_> = alerts.into_iter().filter(|alert| !fires(alert)).collect();
+    assert!(untested.is_empty(), "{untested:?}");
+}
