@@ -3,10 +3,10 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test model crash check bench deps clean
+.PHONY: help run build test model crash check bench bench-peers deps clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 run: deps ## build and start `ds-gateway demo`; RELEASE=1 optimises, ARGS="--port 8443" is passed on
 	$(CARGO) run --locked $(if $(RELEASE),--release) -- demo $(ARGS)
@@ -34,6 +34,10 @@ check: deps ## format, lints, documentation, dependencies
 bench: deps ## one decision, then beside bare pingora (docs/benchmarks.md); ROUNDS=20 REQUESTS=20000
 	$(CARGO) bench --locked --bench admit
 	$(CARGO) bench --locked --bench proxy
+
+bench-peers: deps ## the gateway beside HAProxy, nginx and Envoy, which are installed if missing; ROUNDS=20 REQUESTS=20000
+	@.ci/peers
+	PEERS=1 ENVOY=$(CURDIR)/target/peers/envoy/_bin/envoy $(CARGO) bench --locked --bench proxy
 
 deps: ## what build and tests need from the system
 	@.ci/deps

@@ -12,7 +12,11 @@ use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use serde_json::Value;
 
-use ds_gateway::auth::token::TokenId;
+use ds_gateway::auth::identity::Identity;
+use ds_gateway::auth::keys::{Algorithm, Key};
+use ds_gateway::auth::name::Name;
+use ds_gateway::auth::secret::Secret;
+use ds_gateway::auth::token::{TokenId, TokenRules, mint as mint_token};
 use ds_gateway::clock::wall;
 
 use crate::load;
@@ -42,7 +46,7 @@ impl Gateway {
             .create_new(true)
             .mode(0o600)
             .open(folder.join("key"))?
-            .write_all(b"a key of the bench, of no use elsewhere")?;
+            .write_all(KEY.as_bytes())?;
 
         let mut gateway = Self { folder, token: String::new(), minted_at: wall().0 };
         let (server, _) = gateway.launch(&["--init"]).await?;
@@ -61,6 +65,24 @@ impl Gateway {
     /// Starts the gateway on the store that `prepare` left; how long it took from spawning it until `/readyz` said 200.
     pub async fn start(&self) -> Result<(Server, Duration)> {
         self.launch(&[]).await
+    }
+
+    /// So many tokens of different users, as the gateway would have minted them.
+    pub fn tokens(&self, count: u64) -> Result<Vec<String>> {
+        let secret = Secret::new(KEY.as_bytes().to_vec());
+        let key = Key::new(KID, Algorithm::Hs256, &secret, false).map_err(anyhow::Error::msg)?;
+        let organization = Name::parse("Main Org.").map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let token = |number: u64| {
+            let user =
+                Name::parse_user(&format!("user-{number}")).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+            let email = format!("user-{number}@example.com").into();
+            let identity = Identity { user, email, organization: organization.clone() };
+            // Numbers that the store will not have given out by then.
+            let minted =
+                mint_token(&identity, 1_000_000 + number, [7; 16], wall(), &TokenRules::DEFAULT, &key);
+            Ok(minted.context("a token")?.token)
+        };
+        (0..count).map(token).collect()
     }
 
     /// Revokes so many tokens that nobody has, all of which expire with ours: what is asked about ours is asked among
@@ -177,7 +199,7 @@ listen = "127.0.0.1:0"
 servers = ["http://{platform}"]
 
 [token]
-keys = [{{ kid = "bench", algorithm = "HS256", file = "key" }}]
+keys = [{{ kid = "{KID}", algorithm = "HS256", file = "key" }}]
 
 [log]
 access = {access}
@@ -196,6 +218,11 @@ async fn mint(gateway: SocketAddr) -> Result<String> {
     let token = body.get("user-token").and_then(Value::as_str);
     Ok(token.context("no user-token in the answer")?.to_owned())
 }
+
+const KID: &str = "bench";
+
+/// The secret that tokens are signed with. Without a blank or a comma: some peers take it as an argument.
+pub const KEY: &str = "a-key-of-the-bench-of-no-use-elsewhere-0";
 
 /// Of a token, in seconds: the default.
 const LIFETIME: u64 = 86_400;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,12 +22,17 @@ pub enum Outcome {
     Forwarded,
     /// 401 with an `error` in JSON, and the connection kept.
     Refused,
+    /// 401, and the connection kept.
+    RefusedSomehow,
 }
 
 pub struct Answer {
     pub status: u16,
     pub body: Vec<u8>,
 }
+
+/// What a burst asks, one after the other and over again: requests differ in their token.
+pub type Requests = Arc<[Arc<[u8]>]>;
 
 /// Answers every request alike and counts them.
 pub struct Platform {
@@ -108,27 +114,37 @@ pub async fn connect(address: SocketAddr, request: &[u8], outcome: Outcome) -> R
 }
 
 /// Exactly `requests` requests, each connection sending its next as soon as it has its answer.
+///
+/// How long each took, in no order.
 pub async fn burst(
     connections: Vec<Connection>,
-    request: &Arc<[u8]>,
+    asked: &Requests,
     outcome: Outcome,
     requests: usize,
-) -> Result<()> {
+) -> Result<Vec<Duration>> {
     let begun = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
     for mut connection in connections {
-        let (begun, request) = (begun.clone(), request.clone());
+        let (begun, asked) = (begun.clone(), asked.clone());
         clients.spawn(async move {
-            while begun.fetch_add(1, Relaxed) < requests {
-                outcome.check(&connection.exchange(&request).await?)?;
+            let mut took = Vec::with_capacity(requests / CONNECTIONS * 2);
+            loop {
+                let number = begun.fetch_add(1, Relaxed);
+                let request = asked.get(number % asked.len()).context("a request")?;
+                if number >= requests {
+                    return anyhow::Ok(took);
+                }
+                let began = Instant::now();
+                outcome.check(&connection.exchange(request).await?)?;
+                took.push(began.elapsed());
             }
-            anyhow::Ok(())
         });
     }
+    let mut took = Vec::with_capacity(requests);
     while let Some(client) = clients.join_next().await {
-        client??;
+        took.extend(client??);
     }
-    Ok(())
+    Ok(took)
 }
 
 impl Outcome {
@@ -136,6 +152,7 @@ impl Outcome {
         let (status, body) = match self {
             Self::Forwarded => (200, answer.body == platform_body()),
             Self::Refused => (401, answer.body.starts_with(b"{\"error\":")),
+            Self::RefusedSomehow => (401, true),
         };
         if answer.status == status && body {
             return Ok(());

@@ -13,6 +13,7 @@ mod bare;
 mod case;
 mod gateway;
 mod load;
+mod peers;
 mod process;
 mod report;
 mod stats;
@@ -44,6 +45,7 @@ const REVOCATIONS: [(&str, u64); 3] = [
 ];
 
 /// The cases that others are compared with.
+const OURS: &str = "ds-gateway";
 const BARE: &str = "bare pingora";
 const VALID: &str = "valid token";
 
@@ -53,19 +55,95 @@ fn main() -> Result<()> {
         return served;
     }
     process::pin_this_to(process::LOAD_CORE)?;
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(bench(number("ROUNDS", ROUNDS)?, number("REQUESTS", REQUESTS)?))
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let (rounds, requests) = (number("ROUNDS", ROUNDS)?, number("REQUESTS", REQUESTS)?);
+        match std::env::var_os("PEERS") {
+            Some(_) => beside_peers(rounds, requests).await,
+            None => bench(rounds, requests).await,
+        }
+    })
 }
 
-async fn bench(rounds: usize, requests: usize) -> Result<()> {
-    // Never asleep, so that no proxy pays for waking its clients or its platform: how often it would depends on its speed.
+/// The gateway beside what else people put in its place, in interleaved rounds of one run.
+async fn beside_peers(rounds: usize, requests: usize) -> Result<()> {
+    never_asleep();
+    let folder = tempfile::tempdir()?;
+    let platform = Platform::start().await?;
+    let at = platform.address();
+    let gateway = Gateway::prepare(folder.path().join("gateway"), at, AccessLog::Off).await?;
+    let (server, _) = gateway.start().await?;
+    let forged = gateway::forged(&gateway.token)?;
+    let bare = bare::start(at, Duties::None).await?;
+    let peers = peers::start(folder.path(), at, &gateway.token, &forged).await?;
+    println!("{}\n", peers::versions()?);
+
+    let hot = vec![gateway.token.clone()];
+    let kilo = gateway.tokens(1_000)?;
+    let many = gateway.tokens(100_000)?;
+    let sets: [(&str, Vec<Option<&str>>, bool); 5] = [
+        ("one hot token", some(&hot), true),
+        ("1,000 tokens", some(&kilo), true),
+        ("100,000 tokens", some(&many), true),
+        ("a forged token", vec![Some(&forged)], false),
+        ("no token", vec![None], false),
+    ];
+    for (number, (title, tokens, is_admitted)) in sets.iter().enumerate() {
+        println!("**{title}**\n");
+        let outcome = |refused| if *is_admitted { Forwarded } else { refused };
+        let mut cases = vec![Case::with_tokens(OURS, &server, tokens, outcome(Refused))];
+        for peer in &peers {
+            cases.push(Case::with_tokens(peer.name, &peer.server, tokens, outcome(peers::REFUSED)));
+        }
+        if *is_admitted {
+            cases.push(Case::with_tokens("bare pingora, no check", &bare, tokens, Forwarded));
+        }
+        let mut report = Report::new(&cases, &[OURS], &format!("peers-{number}.jsonl"))?;
+        for case in &cases {
+            // Each token once at least, so that every cache has had its chance.
+            case.sample(&platform, requests.max(tokens.len())).await?;
+        }
+        for round in 1..=rounds {
+            run_round(&cases, round, &mut report, &platform, requests).await?;
+            eprintln!("{title}: round {round} of {rounds}");
+        }
+        report.finish()?;
+    }
+    Ok(())
+}
+
+fn some(tokens: &[String]) -> Vec<Option<&str>> {
+    tokens.iter().map(|token| Some(token.as_str())).collect()
+}
+
+async fn run_round(
+    cases: &[Case<'_>],
+    round: usize,
+    report: &mut Report,
+    platform: &Platform,
+    requests: usize,
+) -> Result<()> {
+    // Every other round backwards, so that drift within a round falls on all alike.
+    let mut order: Vec<_> = cases.iter().enumerate().collect();
+    if round.is_multiple_of(2) {
+        order.reverse();
+    }
+    for (index, case) in order {
+        report.add(round, index, case.sample(platform, requests).await?)?;
+    }
+    Ok(())
+}
+
+/// Never asleep, so that no proxy pays for waking its clients or its platform: how often it would depends on its speed.
+fn never_asleep() {
     tokio::spawn(async {
         loop {
             tokio::task::yield_now().await;
         }
     });
+}
+
+async fn bench(rounds: usize, requests: usize) -> Result<()> {
+    never_asleep();
     let folder = tempfile::tempdir()?;
     let platform = Platform::start().await?;
     let at = platform.address();
@@ -112,20 +190,14 @@ async fn bench(rounds: usize, requests: usize) -> Result<()> {
     }
     let each = requests + load::CONNECTIONS;
     logging.take_access_lines(each).await?;
-    let mut report = Report::new(&cases)?;
+    let mut report = Report::new(&cases, &[BARE, VALID], "proxy.jsonl")?;
     for round in 1..=rounds {
-        // Every other round backwards, so that drift within a round falls on all alike.
-        let mut order: Vec<_> = cases.iter().enumerate().collect();
-        if round % 2 == 0 {
-            order.reverse();
-        }
-        for (index, case) in order {
-            report.add(round, index, case.sample(&platform, requests).await?)?;
-        }
+        run_round(&cases, round, &mut report, &platform, requests).await?;
         logging.take_access_lines(each).await?;
         eprintln!("round {round} of {rounds}");
     }
-    report.finish(&AtRest { starts, resident_mb, resident_after_mb: quiet_server.process.resident_mb()? })
+    report.finish()?;
+    report.at_rest(&AtRest { starts, resident_mb, resident_after_mb: quiet_server.process.resident_mb()? })
 }
 
 /// A number from the environment.

@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use crate::case::{Bar, Case, Sample};
 use crate::process;
 use crate::stats::{interval, median};
-use crate::{BARE, VALID};
 
 pub struct Report {
     rows: Vec<Row>,
+    /// The cases that all are compared with.
+    yardsticks: &'static [&'static str],
     file: File,
     path: PathBuf,
 }
@@ -33,12 +34,13 @@ pub struct AtRest {
 }
 
 impl Report {
-    pub fn new(cases: &[Case<'_>]) -> Result<Self> {
+    /// Samples go to the file of that name.
+    pub fn new(cases: &[Case<'_>], yardsticks: &'static [&'static str], name: &str) -> Result<Self> {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
         fs::create_dir_all(&folder)?;
-        let path = folder.join("proxy.jsonl");
+        let path = folder.join(name);
         let rows = cases.iter().map(|case| Row { name: case.name, bar: case.bar, samples: Vec::new() });
-        Ok(Self { rows: rows.collect(), file: File::create(&path)?, path })
+        Ok(Self { rows: rows.collect(), yardsticks, file: File::create(&path)?, path })
     }
 
     /// A sample of the case at `index`; every case gets one a round.
@@ -49,19 +51,26 @@ impl Report {
             "case": row.name,
             "cpu_us": sample.cpu_us,
             "requests_per_second": sample.requests_per_second,
+            "quantiles_us": sample.quantiles_us,
         });
         row.samples.push(sample);
         self.line(&line)
     }
 
-    pub fn finish(mut self, at_rest: &AtRest) -> Result<()> {
+    /// The cases, and where every sample is.
+    pub fn finish(&mut self) -> Result<()> {
         let machine = process::machine();
         println!("{machine}\n");
+        let ratios: String = self.yardsticks.iter().map(|name| format!("× {name} | ")).collect();
         table(
-            "case | µs CPU per request | requests/s | × bare pingora | × valid token | bar",
+            &format!("case | µs CPU per request | requests/s | p50, p99, p99.9 in µs | {ratios}bar"),
             self.rows.iter().map(|row| self.cells(row)),
         );
+        println!("Every sample: {}\n", self.path.display());
+        self.line(&json!({ "machine": machine }))
+    }
 
+    pub fn at_rest(&mut self, at_rest: &AtRest) -> Result<()> {
         let starts_ms = at_rest.starts.iter().map(|start| start.as_secs_f64() * 1e3);
         let starts_ms: Vec<f64> = starts_ms.collect();
         let (ready_ms, resident) = (median(&starts_ms), at_rest.resident_mb);
@@ -79,9 +88,7 @@ impl Report {
                 format!("resident, after the load | {:.1} MB | reported", at_rest.resident_after_mb),
             ],
         );
-        println!("Every sample: {}", self.path.display());
         self.line(&json!({
-            "machine": machine,
             "starts_ms": starts_ms,
             "resident_mb": at_rest.resident_mb,
             "resident_after_mb": at_rest.resident_after_mb,
@@ -91,16 +98,24 @@ impl Report {
     fn cells(&self, row: &Row) -> String {
         let cpu = median_of(row, |sample| sample.cpu_us);
         let rate = median_of(row, |sample| sample.requests_per_second);
-        let (bare, valid) = (self.ratios(row, BARE), self.ratios(row, VALID));
+        let quantiles = [0, 1, 2].map(|index| {
+            let values: Vec<f64> =
+                row.samples.iter().filter_map(|sample| sample.quantiles_us.get(index).copied()).collect();
+            format!("{:.0}", median(&values))
+        });
+        let ratios: String = self
+            .yardsticks
+            .iter()
+            .map(|against| format!("{} | ", with_interval(&self.ratios(row, against))))
+            .collect();
         let bar = row.bar.map(|Bar { at_most, against }| {
             let met = median(&self.ratios(row, against)) <= at_most;
             format!("≤ {at_most} × {against}: {}", verdict(met))
         });
         format!(
-            "{} | {cpu:.1} | {rate:.0} | {} | {} | {}",
+            "{} | {cpu:.1} | {rate:.0} | {} | {ratios}{}",
             row.name,
-            with_interval(&bare),
-            with_interval(&valid),
+            quantiles.join(", "),
             bar.as_deref().unwrap_or("reported")
         )
     }
