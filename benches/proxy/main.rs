@@ -176,7 +176,7 @@ async fn bench(rounds: usize, requests: usize) -> Result<()> {
     let mut cases = vec![
         Case::new(BARE, &bare, valid, Forwarded),
         Case::new("bare pingora, with fields and time-outs", &with_fields, valid, Forwarded),
-        Case::new(VALID, &quiet_server, valid, Forwarded).at_most(1.25, BARE),
+        Case::new(VALID, &quiet_server, valid, Forwarded).at_most(1.05, BARE),
         Case::new("valid token, access log on", &logging_server, Some(&logging.token), Forwarded),
         Case::new("no token", &quiet_server, None, Refused).at_most(0.5, VALID),
         Case::new("forged token", &quiet_server, Some(&forged), Refused).at_most(0.5, VALID),
