@@ -12,7 +12,7 @@ use ds_gateway::auth::token::{TokenRules, Verified, verify};
 use fastrand::Rng;
 use parking_lot::RwLock;
 
-use super::{cpu_time, gate, ns, spread, tokens};
+use super::{cpu_time, gate, ns, spread, together, tokens};
 
 /// What a cache must be able to do.
 trait Candidate: Send + Sync {
@@ -153,21 +153,14 @@ fn time(cache: &dyn Candidate, known: &Known, pick: impl Fn(u64) -> usize) -> f6
 
 /// Hits in a second of CPU time of so many threads together, the best of five rounds; see `rate` of `main`.
 fn rate(cache: &dyn Candidate, known: &Known, threads: usize) -> f64 {
-    let work = || {
+    together(threads, || {
         // Each thread verifies for itself.
         let verified = |verified: &Arc<Verified>| Arc::new(Verified::clone(verified));
         known.iter().for_each(|(token, known)| cache.keep(token, &verified(known)));
         let began = cpu_time();
         (0..STEPS).for_each(|step| assert!(is_found(cache, &known[step as usize % known.len()])));
         STEPS as f64 / (cpu_time() - began).as_secs_f64()
-    };
-    let round = || -> f64 {
-        std::thread::scope(|scope| {
-            let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            running.into_iter().map(|thread| thread.join().unwrap()).sum()
-        })
-    };
-    (0..5).map(|_| round()).fold(0.0, f64::max)
+    })
 }
 
 /// Of requests whose tokens follow Zipf's law over all that are known, the share that a cache of a tenth answers; so

@@ -125,11 +125,15 @@ fn threads() {
 /// Decisions in a second of CPU time of so many threads together, the best of five rounds. CPU time, since a
 /// neighbour may have a core of the two; threads that get in each other's way need more of it.
 fn rate(gate: &Gate, tokens: &[String], threads: usize) -> f64 {
-    let work = || {
+    together(threads, || {
         let began = cpu_time();
         (0..STEPS).for_each(|step| assert!(admit(gate, &tokens[step as usize % 1000])));
         STEPS as f64 / (cpu_time() - began).as_secs_f64()
-    };
+    })
+}
+
+/// What so many threads do at once, added up, the best of five rounds.
+fn together(threads: usize, work: impl Fn() -> f64 + Copy + Send) -> f64 {
     let round = || -> f64 {
         std::thread::scope(|scope| {
             let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
