@@ -3,10 +3,10 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test model crash check bench bench-peers deps clean
+.PHONY: help run build test model crash check bench bench-peers bench-instructions deps clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 run: deps ## build and start `ds-gateway demo`; RELEASE=1 optimises, ARGS="--port 8443" is passed on
 	$(CARGO) run --locked $(if $(RELEASE),--release) -- demo $(ARGS)
@@ -38,6 +38,10 @@ bench: deps ## one decision, then beside bare pingora (docs/benchmarks.md); ROUN
 bench-peers: deps ## the gateway beside HAProxy, nginx and Envoy, which are installed if missing; ROUNDS=20 REQUESTS=20000
 	@.ci/peers
 	PEERS=1 ENVOY=$(CURDIR)/target/peers/envoy/_bin/envoy $(CARGO) bench --locked --bench proxy
+
+bench-instructions: deps ## instructions of a decision, a mint and a request, beside those kept; UPDATE=1 keeps the new ones
+	@command -v valgrind >/dev/null || apt-get install --quiet --yes --no-install-recommends valgrind
+	INSTRUCTIONS=1 $(CARGO) bench --locked --bench proxy
 
 deps: ## what build and tests need from the system
 	@.ci/deps

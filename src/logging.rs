@@ -287,11 +287,11 @@ fn redact_whole(target: &[u8]) -> String {
     shown
 }
 
-/// The same for bytes that may be percent-encoded: where only their meaning looks like a token, none of it is shown.
+/// The same for bytes that may be percent-encoded: where a token may be among escapes, none of it is shown.
 fn redact_escaped(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let decoded = || percent_encoding::percent_decode(bytes).decode_utf8_lossy();
-    if bytes.contains(&b'%') && !text.contains(JWT) && decoded().contains(JWT) {
+    if bytes.contains(&b'%') && decoded().contains(JWT) {
         return REDACTED.to_owned();
     }
     redact_text(&text)

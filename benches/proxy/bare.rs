@@ -30,8 +30,17 @@ pub enum Duties {
 
 /// Starts this very binary as the bare server on the proxy's core and waits until it answers.
 pub async fn start(platform: SocketAddr, duties: Duties) -> Result<Server> {
+    start_with(&[], platform, duties).await
+}
+
+/// The server with no duties, with a command before it.
+pub async fn start_under(wrapper: &[String], platform: SocketAddr) -> Result<Server> {
+    start_with(wrapper, platform, Duties::None).await
+}
+
+async fn start_with(wrapper: &[String], platform: SocketAddr, duties: Duties) -> Result<Server> {
     let address = process::free_address()?;
-    let mut command = process::on_proxy_core(std::env::current_exe()?);
+    let mut command = process::on_proxy_core_under(wrapper, std::env::current_exe()?);
     let mode = if duties == Duties::None { MODE } else { MODE_WITH_FIELDS };
     command.args([mode, &address.to_string(), &platform.to_string()]);
     let process = Running::spawn(command)?;

@@ -49,7 +49,7 @@ impl Gateway {
             .write_all(KEY.as_bytes())?;
 
         let mut gateway = Self { folder, token: String::new(), minted_at: wall().0 };
-        let (server, _) = gateway.launch(&["--init"]).await?;
+        let (server, _) = gateway.launch(&[], &["--init"]).await?;
         gateway.add_user()?;
         gateway.minted_at = wall().0;
         gateway.token = mint(server.http).await?;
@@ -64,7 +64,7 @@ impl Gateway {
 
     /// Starts the gateway on the store that `prepare` left; how long it took from spawning it until `/readyz` said 200.
     pub async fn start(&self) -> Result<(Server, Duration)> {
-        self.launch(&[]).await
+        self.launch(&[], &[]).await
     }
 
     /// So many tokens of different users, as the gateway would have minted them.
@@ -117,9 +117,14 @@ impl Gateway {
         Ok(OpenOptions::new().write(true).open(self.log())?.set_len(0)?)
     }
 
-    async fn launch(&self, options: &[&str]) -> Result<(Server, Duration)> {
+    /// The same, with a command before it.
+    pub async fn start_under(&self, wrapper: &[String]) -> Result<(Server, Duration)> {
+        self.launch(wrapper, &[]).await
+    }
+
+    async fn launch(&self, wrapper: &[String], options: &[&str]) -> Result<(Server, Duration)> {
         fs::write(self.log(), "")?;
-        let mut command = process::on_proxy_core(PROGRAM);
+        let mut command = process::on_proxy_core_under(wrapper, PROGRAM);
         command
             .arg("run")
             .arg("--config")

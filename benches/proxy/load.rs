@@ -147,6 +147,21 @@ pub async fn burst(
     Ok(took)
 }
 
+/// The same, one connection after the other, which are given back.
+pub async fn burst_on(
+    mut connections: Vec<Connection>,
+    asked: &Requests,
+    outcome: Outcome,
+    requests: usize,
+) -> Result<Vec<Connection>> {
+    let request = asked.first().context("a request")?;
+    for number in 0..requests {
+        let at = number % connections.len();
+        outcome.check(&connections.get_mut(at).context("a connection")?.exchange(request).await?)?;
+    }
+    Ok(connections)
+}
+
 impl Outcome {
     fn check(self, answer: &Answer) -> Result<()> {
         let (status, body) = match self {

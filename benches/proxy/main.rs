@@ -12,6 +12,7 @@
 mod bare;
 mod case;
 mod gateway;
+mod instructions;
 mod load;
 mod peers;
 mod process;
@@ -51,15 +52,19 @@ const VALID: &str = "valid token";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(served) = bare::serve(&arguments) {
+    if let Some(served) = bare::serve(&arguments).or_else(|| instructions::serve(&arguments)) {
         return served;
     }
     process::pin_this_to(process::LOAD_CORE)?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let (rounds, requests) = (number("ROUNDS", ROUNDS)?, number("REQUESTS", REQUESTS)?);
-        match std::env::var_os("PEERS") {
-            Some(_) => beside_peers(rounds, requests).await,
-            None => bench(rounds, requests).await,
+        let is_set = |name| std::env::var_os(name).is_some();
+        if is_set("PEERS") {
+            beside_peers(rounds, requests).await
+        } else if is_set("INSTRUCTIONS") {
+            instructions::count(tempfile::tempdir()?.path()).await
+        } else {
+            bench(rounds, requests).await
         }
     })
 }

@@ -35,6 +35,10 @@ impl Running {
         Ok(Self(command.stdin(Stdio::null()).spawn().context("taskset")?))
     }
 
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Whether it ended by itself.
     pub fn has_ended(&mut self) -> bool {
         matches!(self.0.try_wait(), Ok(Some(_)))
@@ -79,8 +83,13 @@ impl Drop for Running {
 
 /// `program`, to be pinned: `taskset` becomes the program, so the child's id is the program's.
 pub fn on_proxy_core(program: impl AsRef<OsStr>) -> Command {
+    on_proxy_core_under(&[], program)
+}
+
+/// The same, with a command and its arguments before it.
+pub fn on_proxy_core_under(wrapper: &[String], program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("taskset");
-    command.args(["-c", &PROXY_CORE.to_string()]).arg(program);
+    command.args(["-c", &PROXY_CORE.to_string()]).args(wrapper).arg(program);
     command
 }
 

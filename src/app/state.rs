@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 use zeroize::Zeroizing;
 
 use super::StartError;
 use crate::auth::keys::{Algorithm, Key, KeyRing};
 use crate::auth::time::UnixTime;
-use crate::config::{SigningKeys, StoreSettings, hand_over, read_secret};
+use crate::config::{SigningKeys, StoreSettings, read_secret};
 use crate::store::keys::{KeyConflict, any_recorded, is_recorded, record};
 use crate::store::sqlite::Opening;
 use crate::store::users::Act;
@@ -49,6 +50,7 @@ impl State {
         now: UnixTime,
     ) -> Result<Self, StartError> {
         prepare_folder(folder)?;
+        become_owner(folder)?;
         // Store and keys are made in several steps: one process at a time looks at them or makes them.
         let _lock = lock(folder)?;
         let key_folder = folder.join("keys");
@@ -64,7 +66,6 @@ impl State {
             }
         };
         settle_keys(&store, &keys, path, now)?;
-        hand_over(path).map_err(file_error(path))?;
         Ok(Self { store, keys, key_folder })
     }
 }
@@ -121,12 +122,28 @@ fn file_error(path: &Path) -> impl Fn(io::Error) -> StartError + '_ {
     }
 }
 
+/// Root becomes whom the folder belongs to, before anything in it is touched: what it makes there must be the gateway's to
+/// read, and a link that the gateway's account may have put there leads it nowhere that account could not go.
+fn become_owner(folder: &Path) -> Result<(), StartError> {
+    let owner = fs::metadata(folder).map_err(file_error(folder))?;
+    let (user, group) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
+    if !geteuid().is_root() || user.is_root() {
+        return Ok(());
+    }
+    let became = setgroups(&[]).and_then(|()| setgid(group)).and_then(|()| setuid(user));
+    became.map_err(|error| {
+        let text = format!(
+            "it belongs to user {user}, whom this process may not become ({error}): run it as that user"
+        );
+        StartError::Store(folder.to_owned(), StoreError::NotPermitted(text))
+    })
+}
+
 /// Held until it is dropped.
 fn lock(folder: &Path) -> Result<File, StartError> {
     let path = folder.join("lock");
     let fault = file_error(&path);
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(&fault)?;
-    hand_over(&path).map_err(&fault)?;
     file.lock().map_err(fault)?;
     Ok(file)
 }
@@ -206,7 +223,6 @@ fn ring_of(files: &[PathBuf]) -> Result<KeyRing, StartError> {
 /// Makes a key of 48 random bytes, in base64, and returns its path once it is on the disk.
 pub fn generate_key(folder: &Path, now: UnixTime) -> io::Result<PathBuf> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    hand_over(folder)?;
     let mut random = Zeroizing::new([0; 48]);
     getrandom::fill(random.as_mut_slice()).map_err(io::Error::other)?;
     let mut secret = Zeroizing::new(STANDARD.encode(random.as_slice()));
@@ -226,7 +242,6 @@ pub fn generate_key(folder: &Path, now: UnixTime) -> io::Result<PathBuf> {
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
     file.write_all(secret.as_bytes())?;
     file.sync_all()?;
-    hand_over(&draft)?;
     fs::rename(&draft, &path)?;
     File::open(folder)?.sync_all()?;
     Ok(path)

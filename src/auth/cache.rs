@@ -158,6 +158,10 @@ impl Part {
             return;
         }
         let weight = weight(token);
+        // One that would not fit alone is no reason to let all others go.
+        if weight > self.limits.bytes {
+            return;
+        }
         while self.entries.len() >= self.limits.entries || self.bytes + weight > self.limits.bytes {
             if !self.evict() {
                 return;

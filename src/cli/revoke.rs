@@ -1,6 +1,6 @@
 //! `ds-gateway revoke`: ends tokens before their time, and says where that is in force.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -98,9 +98,11 @@ impl Revoke {
     pub(super) fn execute(self) -> Result<(), Failure> {
         match self.action {
             Action::Token { token_id, token_file, how } => {
+                // Before the store is opened, as whom that may be somebody who cannot read it.
+                let token = token_file.as_deref().map(read_token).transpose()?;
                 let opened = how.config.open()?;
-                let target = match (token_id, token_file) {
-                    (_, Some(file)) => by_token(&file, opened)?,
+                let target = match (token_id, token) {
+                    (_, Some(token)) => by_token(&token, opened)?,
                     (Some(id), None) => by_id(&id, &opened.rules, opened.store)?,
                     (None, None) => return Err(Failure::usage("give a TokenId or --token-file")),
                 };
@@ -136,8 +138,7 @@ struct Target {
 }
 
 /// Whoever holds the token knows its expiry and its user.
-fn by_token(file: &Path, opened: Opened) -> Result<Target, Failure> {
-    let token = read_token(file)?;
+fn by_token(token: &str, opened: Opened) -> Result<Target, Failure> {
     let store = opened.store.clone();
     let (gate, _): (Gate, _) = opened.into_gate()?;
     let verified = gate.identify(token.as_bytes()).map_err(|denial: Denial| {
@@ -184,16 +185,12 @@ fn key(kid: &str, replace: bool, how: &How) -> Result<(), Failure> {
                 "{kid:?} is the only key that signs: give --replace to make another in its place"
             )));
         }
-        let (made, ring) = make(&opened)?;
-        if !how.json {
-            say(format_args!("made {made}"))?;
-        }
-        successor = Some(ring);
+        successor = Some(make(&opened)?);
     }
     let mut unknown = false;
     let outcome = revoke(&opened.store, how.json, |connection, act| {
         // In one transaction: no moment is without a key that signs.
-        if let Some(ring) = &successor {
+        if let Some((_, ring)) = &successor {
             record(connection, ring, act)?;
         }
         match revoke_key(connection, kid, act)? {
@@ -206,6 +203,9 @@ fn key(kid: &str, replace: bool, how: &How) -> Result<(), Failure> {
     });
     if unknown {
         return Err(Failure::no_such(format!("there is no key {kid:?}; `ds-gateway key list` shows them")));
+    }
+    if let (Some((made, _)), false) = (&successor, how.json) {
+        say(format_args!("made {made}"))?;
     }
     outcome
 }

@@ -171,7 +171,7 @@ impl User {
                 let row = Row::from(require(&config.open_store()?, &name)?);
                 if json { print_json(&row)? } else { print_one(&row)? }
             }
-            Action::Import { file, first, config } => import(&file, &first.open_store(&config)?)?,
+            Action::Import { file, first, config } => import(&file, || first.open_store(&config))?,
         }
         Ok(())
     }
@@ -357,7 +357,7 @@ struct ImportLine {
     password: String,
 }
 
-fn import(file: &Path, store: &Store) -> Result<(), Failure> {
+fn import(file: &Path, open: impl FnOnce() -> Result<Store, Failure>) -> Result<(), Failure> {
     let mut text = Zeroizing::new(String::new());
     let read = if file == Path::new("-") {
         io::stdin().lock().read_to_string(&mut text)
@@ -365,6 +365,8 @@ fn import(file: &Path, store: &Store) -> Result<(), Failure> {
         std::fs::File::open(file).and_then(|mut open| open.read_to_string(&mut text))
     };
     read.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+    // Not before: as whom the store is opened may be somebody who cannot read the file.
+    let store = &open()?;
 
     let mut faults = Vec::new();
     let mut users = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use openssl::pkey::{PKey, Private};
@@ -88,19 +88,6 @@ fn read_regular(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
     open_regular(path)?.read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Gives a file to whom its folder belongs to. What root makes beside a gateway, the gateway must be able to read.
-pub fn hand_over(path: &Path) -> io::Result<()> {
-    let folder = fs::metadata(path.parent().unwrap_or(path))?;
-    if fs::metadata(path)?.uid() == folder.uid() {
-        return Ok(());
-    }
-    match chown(path, Some(folder.uid()), Some(folder.gid())) {
-        // Not root, and yet the file could be opened: so somebody wants it this way.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        done => done,
-    }
 }
 
 /// A certificate chain, leaf first, and its private key.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-pub use files::{CertifiedKey, PairFile, SigningKeys, hand_over, read_secret};
+pub use files::{CertifiedKey, PairFile, SigningKeys, read_secret};
 pub use source::{Fault, PREFIX};
 
 use self::platform::read_platform;

@@ -16,7 +16,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
 
-use crate::config::{CertifiedKey, hand_over};
+use crate::config::CertifiedKey;
 
 /// The self-signed certificate in `state_dir/tls`: made where there is none, and made anew when less than
 /// 30 days of its life are left.
@@ -32,7 +32,7 @@ pub fn self_signed(state_dir: &Path, addresses: &[SocketAddr]) -> io::Result<Cer
         let text = format!("{}: cannot make a self-signed certificate: {error}", folder.display());
         io::Error::new(error.kind(), text)
     };
-    fs::create_dir_all(&folder).and_then(|()| hand_over(&folder)).map_err(named)?;
+    fs::create_dir_all(&folder).map_err(named)?;
     let pair = make(addresses).map_err(io::Error::other)?;
     let leaf = pair.chain.first().map(|leaf| leaf.to_pem()).transpose().map_err(io::Error::other)?;
     let private = pair.key.private_key_to_pem_pkcs8().map_err(io::Error::other)?;
@@ -59,8 +59,7 @@ fn write(path: &Path, pem: &[u8]) -> io::Result<()> {
     let _ = fs::remove_file(path);
     let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
     file.write_all(pem)?;
-    file.sync_all()?;
-    hand_over(path)
+    file.sync_all()
 }
 
 /// P-256, for `localhost`, this host and the addresses listened on.

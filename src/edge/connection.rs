@@ -177,7 +177,10 @@ impl Patience {
             return Poll::Pending;
         }
         let due = self.deadline;
-        let sleep = Box::pin(pingora::time::sleep(due.saturating_duration_since(now)));
+        // The engine's timers count in whole milliseconds, rounded down: without one more they may go off before `due`,
+        // which would be taken for a wake-up of somebody else's.
+        let wait = due.saturating_duration_since(now) + Duration::from_millis(1);
+        let sleep = Box::pin(pingora::time::sleep(wait));
         let timer = self.timer.insert(Timer { due, sleep, waker: cx.waker().clone() });
         timer.sleep.as_mut().poll(cx)
     }
@@ -468,3 +471,31 @@ pub const SETTLE: Duration = Duration::from_millis(100);
 
 /// How long a refused client may take to read its answer.
 const LINGER: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::runtime::Builder;
+
+    /// A timer that goes off too early, once in some hundreds, would never wake its task again.
+    #[test]
+    fn every_patience_ends() {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let all_end = async {
+            let waiting = (0..4_000u64).map(|number| {
+                tokio::spawn(async move {
+                    // At all phases of a millisecond and of the engine's ticks.
+                    sleep(Duration::from_micros(number * 7 % 23_000)).await;
+                    let mut patience = Patience::new(Duration::from_micros(10_000 + number * 13 % 31_000));
+                    poll_fn(|cx| patience.poll(Instant::now(), cx)).await;
+                    assert!(Instant::now() >= patience.deadline);
+                })
+            });
+            for task in waiting.collect::<Vec<_>>() {
+                task.await.unwrap();
+            }
+        };
+        runtime.block_on(async { timeout(Duration::from_secs(30), all_end).await }).unwrap();
+    }
+}

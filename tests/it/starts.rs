@@ -352,7 +352,16 @@ fn what_a_command_makes_belongs_to_whom_the_folder_belongs_to() {
     // Only root can give a folder away, and only root could leave something there that its owner cannot read.
     let is_root = fs::metadata("/proc/self").expect("a process").uid() == 0;
     if is_root {
+        mode(folder.dir.path(), 0o755);
         chown(folder.state(), Some(65_534), Some(65_534)).expect("root");
+        // What its owner put there leads root nowhere.
+        let elsewhere = folder.dir.path().join("of-root");
+        private(&elsewhere, b"");
+        std::os::unix::fs::symlink(&elsewhere, folder.state().join("lock")).expect("a link");
+        let refused = folder.cli(&["user", "list"], "");
+        assert_eq!(refused.code, Some(77), "{refused:?}");
+        assert_eq!(fs::metadata(&elsewhere).expect("a file").uid(), 0);
+        fs::remove_file(folder.state().join("lock")).expect("a link");
     }
     let owner = fs::metadata(folder.state()).expect("a folder").uid();
     let all_are_its = |what: &str| {

@@ -1,0 +1,177 @@
+//! Instructions instead of seconds, which are noisy on a shared machine: counted by callgrind, compared with those kept
+//! in `benches/instructions.json`. They hold no time in the kernel, and a copy counts by its bytes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use ds_gateway::auth::cache::{Cache, CacheLimits};
+use ds_gateway::auth::gate::{Gate, Moment, TokenField};
+use ds_gateway::auth::identity::Identity;
+use ds_gateway::auth::keys::{Algorithm, Key, KeyRing};
+use ds_gateway::auth::name::Name;
+use ds_gateway::auth::revocation::Standing;
+use ds_gateway::auth::secret::Secret;
+use ds_gateway::auth::time::UnixTime;
+use ds_gateway::auth::token::{TokenRules, mint};
+
+use crate::gateway::{self, AccessLog, Gateway};
+use crate::load::{self, Outcome, Platform};
+use crate::process::Running;
+use crate::{bare, number};
+
+/// Requests that are counted, after as many that are not.
+const REQUESTS: usize = 2_000;
+
+/// The first argument that turns this binary into a loop of decisions or mints, to be counted.
+const MODE: &str = "count";
+
+/// Counts, prints each beside what was kept, and keeps the new ones if `UPDATE=1`.
+pub async fn count(folder: &Path) -> Result<()> {
+    let mut counts = BTreeMap::new();
+    for case in ["admit, cache hit", "admit, no cache", "mint"] {
+        counts.insert(case.to_owned(), in_process(folder, case)?);
+        eprintln!("{case}: counted");
+    }
+    let platform = Platform::start().await?;
+    let at = platform.address();
+    let prepared = Gateway::prepare(folder.join("gateway"), at, AccessLog::Off).await?;
+    let forged = gateway::forged(&prepared.token)?;
+    for (case, token, outcome) in [
+        ("request, valid token", Some(prepared.token.as_str()), Outcome::Forwarded),
+        ("request, forged token", Some(&forged), Outcome::Refused),
+        ("request, no token", None, Outcome::Refused),
+    ] {
+        let (server, _) = prepared.start_under(&valgrind(folder, case)).await?;
+        counts.insert(
+            case.to_owned(),
+            served(&server.process, server.http, folder, case, token, outcome).await?,
+        );
+        eprintln!("{case}: counted");
+    }
+    let case = "request, bare pingora";
+    let bare = bare::start_under(&valgrind(folder, case), at).await?;
+    let token = Some(prepared.token.as_str());
+    counts.insert(
+        case.to_owned(),
+        served(&bare.process, bare.http, folder, case, token, Outcome::Forwarded).await?,
+    );
+    report(&counts)
+}
+
+/// Is this process a loop to be counted? Then it is run.
+pub fn serve(arguments: &[String]) -> Option<Result<()>> {
+    let [mode, case, steps] = arguments else { return None };
+    (mode == MODE).then(|| steps.parse().context("a number of steps").and_then(|steps| repeat(case, steps)))
+}
+
+fn repeat(case: &str, steps: u64) -> Result<()> {
+    let secret = Secret::new(gateway::KEY.as_bytes().to_vec());
+    let key = || Key::new("bench", Algorithm::Hs256, &secret, false).map_err(anyhow::Error::msg);
+    let named = |error| anyhow::anyhow!("{error:?}");
+    let identity = Identity {
+        user: Name::parse_user("bench").map_err(named)?,
+        email: "bench@example.com".into(),
+        organization: Name::parse("Main Org.").map_err(named)?,
+    };
+    let now = UnixTime(1_800_000_000);
+    let rules = TokenRules::DEFAULT;
+    let signer = key()?;
+    let entries = if case == "admit, cache hit" { 1_000 } else { 0 };
+    let cache = Cache::new(CacheLimits { entries, bytes: 1 << 20 }, 1, 0);
+    let ring = KeyRing::new(vec![key()?]).map_err(anyhow::Error::msg)?;
+    let gate = Gate::new(ring, rules, cache, Duration::MAX, Standing::default(), Duration::ZERO);
+    let token = mint(&identity, 1, [7; 16], now, &rules, &signer).context("a token")?.token;
+    let moment = Moment { now, uptime: Duration::ZERO };
+    for step in 0..steps {
+        let is_right = match case {
+            "mint" => mint(&identity, step, [7; 16], now, &rules, &signer).is_some(),
+            _ => gate.admit(TokenField::One(std::hint::black_box(token.as_bytes())), moment).is_ok(),
+        };
+        ensure!(is_right, "{case}, step {step}");
+    }
+    Ok(())
+}
+
+/// Of one step: what a long loop takes beyond a short one.
+fn in_process(folder: &Path, case: &str) -> Result<u64> {
+    let total = |steps: u64| -> Result<u64> {
+        let file = file(folder, case);
+        let mut command = Command::new("valgrind");
+        command.args(valgrind(folder, case).iter().skip(1)).arg(std::env::current_exe()?);
+        command.args([MODE, case, &steps.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+        ensure!(command.status()?.success(), "{case} under valgrind");
+        summary(&file)
+    };
+    Ok((total(1_100)? - total(100)?) / 1_000)
+}
+
+async fn served(
+    process: &Running,
+    address: SocketAddr,
+    folder: &Path,
+    case: &str,
+    token: Option<&str>,
+    outcome: Outcome,
+) -> Result<u64> {
+    let requests: load::Requests = [load::request(token)].into_iter().collect();
+    let first = requests.first().context("a request")?;
+    let mut connections = load::connect(address, first, outcome).await?;
+    connections.truncate(8);
+    let connections = load::burst_on(connections, &requests, outcome, REQUESTS).await?;
+    let control = |what: &str| -> Result<()> {
+        let mut command = Command::new("callgrind_control");
+        command.args([what, &process.id().to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+        ensure!(command.status()?.success(), "callgrind_control {what}");
+        Ok(())
+    };
+    control("--zero")?;
+    load::burst_on(connections, &requests, outcome, REQUESTS).await?;
+    control("--dump")?;
+    let mut dumped = file(folder, case).into_os_string();
+    dumped.push(".1");
+    Ok(summary(Path::new(&dumped))? / REQUESTS as u64)
+}
+
+fn file(folder: &Path, case: &str) -> PathBuf {
+    folder.join(case.replace([',', ' '], "-"))
+}
+
+fn valgrind(folder: &Path, case: &str) -> Vec<String> {
+    let out = format!("--callgrind-out-file={}", file(folder, case).display());
+    vec!["valgrind".into(), "--tool=callgrind".into(), out]
+}
+
+/// The total of a callgrind file.
+fn summary(path: &Path) -> Result<u64> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let total =
+        text.lines().find_map(|line| line.strip_prefix("summary: ").or(line.strip_prefix("totals: ")));
+    total.context("no summary")?.trim().parse().context("a number")
+}
+
+fn report(counts: &BTreeMap<String, u64>) -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.json");
+    let kept: BTreeMap<String, u64> = fs::read_to_string(&path)
+        .ok()
+        .map(|text| serde_json::from_str(&text))
+        .transpose()?
+        .unwrap_or_default();
+    println!("| instructions in user space | now | kept | change |\n|---|---|---|---|");
+    for (case, now) in counts {
+        let before = kept.get(case);
+        let change = before.map(|before| format!("{:+.1} %", 100.0 * (*now as f64 / *before as f64 - 1.0)));
+        let before = before.map_or("none".to_owned(), u64::to_string);
+        println!("| {case} | {now} | {before} | {} |", change.unwrap_or_default());
+    }
+    if number("UPDATE", 2)? == 1 {
+        fs::write(&path, serde_json::to_string_pretty(counts)? + "\n")?;
+        println!("\nkept in {}", path.display());
+    }
+    Ok(())
+}
