@@ -40,7 +40,7 @@ bench-peers: deps ## the gateway beside HAProxy, nginx and Envoy, which are inst
 	PEERS=1 ENVOY=$(CURDIR)/target/peers/envoy/_bin/envoy $(CARGO) bench --locked --bench proxy
 
 bench-instructions: deps ## instructions of a decision, a mint and a request, beside those kept; UPDATE=1 keeps the new ones
-	@command -v valgrind >/dev/null || apt-get install --quiet --yes --no-install-recommends valgrind
+	@.ci/deps valgrind valgrind
 	INSTRUCTIONS=1 $(CARGO) bench --locked --bench proxy
 
 deps: ## what build and tests need from the system
