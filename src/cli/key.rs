@@ -2,13 +2,12 @@
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigArgs, Failure, Opened, account, say};
+use super::{ConfigArgs, Failure, Opened, by_command, say};
 use crate::app::state::{generate_key, read_ring};
 use crate::auth::keys::KeyRing;
 use crate::clock::wall;
 use crate::store::keys::record;
 use crate::store::sqlite;
-use crate::store::users::Act;
 
 /// `ds-gateway key …`
 #[derive(Args, Debug)]
@@ -40,8 +39,7 @@ impl Key {
             Action::Generate { config } => {
                 let opened = config.open()?;
                 let (kid, ring) = make(&opened)?;
-                let account = account();
-                let act = Act { now: wall(), actor: &account, origin: "command line" };
+                let act = by_command();
                 opened.store.transact(|connection| record(connection, &ring, act))?;
                 say(format_args!("made {kid}"))?;
                 Ok(())

@@ -12,12 +12,13 @@ mod user;
 
 use std::fmt;
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use nix::unistd::getuid;
+use once_cell::sync::Lazy;
 
 use crate::app::StartError;
 use crate::app::state::{Creation, State};
@@ -29,6 +30,7 @@ use crate::auth::token::TokenRules;
 use crate::clock::wall;
 use crate::config::{Config, Fault, PREFIX};
 use crate::store::sqlite::{self, Opening};
+use crate::store::users::Act;
 use crate::store::{Store, StoreError};
 
 /// The authentication gateway in front of the Datasentinel platform API.
@@ -143,13 +145,15 @@ impl Opened {
     }
 }
 
-/// Who runs this command, for the audit trail.
-fn account() -> String {
+/// Who runs this command, for the audit trail. Asked before anything else: root may become another.
+static ACCOUNT: Lazy<String> = Lazy::new(|| {
     let names = ["SUDO_USER", "USER", "LOGNAME"];
-    names.iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| {
-        let uid = std::fs::metadata("/proc/self").map(|process| process.uid());
-        uid.map_or_else(|_| "unknown".into(), |uid| format!("uid {uid}"))
-    })
+    names.iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| format!("uid {}", getuid()))
+});
+
+/// An act of this command's, now.
+fn by_command() -> Act<'static> {
+    Act { now: wall(), actor: &ACCOUNT, origin: "command line" }
 }
 
 fn load(path: &Path) -> Result<Config, Failure> {
@@ -237,6 +241,7 @@ impl From<StartError> for Failure {
 
 /// Parses the arguments, does what they say, and says how it went.
 pub fn main() -> ExitCode {
+    Lazy::force(&ACCOUNT);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

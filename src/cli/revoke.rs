@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::key::make;
 use super::token::read_token;
-use super::{ConfigArgs, Failure, Opened, account, say};
+use super::{ConfigArgs, Failure, Opened, by_command, say};
 use crate::auth::denial::Denial;
 use crate::auth::gate::Gate;
 use crate::auth::name::Name;
@@ -225,8 +225,7 @@ fn revoke(
     json: bool,
     change: impl FnOnce(&Connection, Act<'_>) -> Result<u64, StoreError>,
 ) -> Result<(), Failure> {
-    let account = account();
-    let act = Act { now: wall(), actor: &account, origin: "command line" };
+    let act = by_command();
     let number = store
         .transact(|connection| {
             let number = change(connection, act)?;

@@ -7,13 +7,13 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use zeroize::Zeroizing;
 
-use super::{ConfigArgs, Failure, Opened, account, say};
+use super::{ConfigArgs, Failure, Opened, by_command, say};
 use crate::auth::gate::{Moment, Outcome};
 use crate::auth::policy::Route;
 use crate::auth::reply::{Malformed, Reply};
 use crate::clock::wall;
 use crate::store::sqlite;
-use crate::store::users::{Act, MintOutcome, find, mint};
+use crate::store::users::{MintOutcome, find, mint};
 
 /// `ds-gateway token …`
 #[derive(Args, Debug)]
@@ -93,8 +93,7 @@ impl Token {
 }
 
 fn print_new(name: &str, opened: Opened) -> Result<(), Failure> {
-    let account = account();
-    let act = Act { now: wall(), actor: &account, origin: "command line" };
+    let act = by_command();
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(Failure::cannot_start)?;
     let standing = sqlite::load(&mut opened.store.connect()?)?;

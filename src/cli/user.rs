@@ -7,13 +7,12 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{ConfigArgs, Failure, account, say};
+use super::{ConfigArgs, Failure, by_command, say};
 use crate::app::state::Creation;
 use crate::auth::identity::Identity;
 use crate::auth::name::{Name, check_email};
 use crate::auth::password::Phc;
 use crate::auth::secret::Secret;
-use crate::clock::wall;
 use crate::store::users::{self, Act, Change, NewUser, UserError};
 use crate::store::{Store, StoreError};
 
@@ -198,8 +197,7 @@ fn act(
     name: &str,
     change: impl FnOnce(&rusqlite::Connection, Act<'_>) -> Result<(), UserError>,
 ) -> Result<(), Failure> {
-    let account = account();
-    let act = Act { now: wall(), actor: &account, origin: "command line" };
+    let act = by_command();
     let mut refusal = None;
     let outcome = store.transact(|connection| match change(connection, act) {
         Ok(()) => Ok(()),
@@ -376,8 +374,7 @@ fn import(file: &Path, open: impl FnOnce() -> Result<Store, Failure>) -> Result<
             Err(text) => faults.push((number, text)),
         }
     }
-    let account = account();
-    let act = Act { now: wall(), actor: &account, origin: "command line" };
+    let act = by_command();
     let progress = io::stderr().is_terminal() && users.len() > 1000;
     let outcome = store.transact(|connection| {
         for (done, (number, user)) in users.iter().enumerate() {

@@ -385,6 +385,9 @@ fn what_a_command_makes_belongs_to_whom_the_folder_belongs_to() {
     all_are_its("another key");
     folder.add(&User::new(USER, PASSWORD, EMAIL, ORGANIZATION));
     all_are_its("a user");
+    let trail = folder.cli(&["audit", "list", "--json"], "").ok();
+    assert!(trail.contains("add_user") || trail.contains("user_add"), "{trail}");
+    assert!(!is_root || !trail.contains("uid 65534"), "it names who ran the command: {trail}");
 }
 
 #[test]
