@@ -391,10 +391,10 @@ impl Metrics {
 fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
     let Facts { gate, uptime, .. } = facts;
     let stale = f64::from(u8::from(gate.is_stale(uptime)));
-    let (sizes, cache) = (gate.standing().sizes(), gate.cache().statistics());
     let (keys, standing) = (gate.keys(), gate.standing());
+    let (sizes, cache) = (standing.sizes(), gate.cache().statistics());
     let revoked = keys.iter().filter(|key| standing.is_key_revoked(key.fingerprint())).count();
-    let signing = usize::from(keys.signing(|key| standing.is_key_revoked(key)).is_some());
+    let signing = usize::from(standing.signer(&keys).is_some());
     let verifying = keys.iter().count() - revoked - signing;
     let mut families = vec![
         gauge(
@@ -432,7 +432,7 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
             stale,
             &[],
         ),
-        gauge("ds_gateway_users", "Enabled users that the gate knows.", gate.standing().users() as f64, &[]),
+        gauge("ds_gateway_users", "Enabled users that the gate knows.", standing.users() as f64, &[]),
         families::gauges(
             "ds_gateway_keys",
             "Keys by what they do; the one that signs verifies too.",

@@ -214,7 +214,7 @@ impl Shared {
                  --config …`"
             );
         }
-        if keys.signing(|key| standing.is_key_revoked(key)).is_none() {
+        if standing.signer(&keys).is_none() {
             return Err(StartError::Refused(
                 "every signing key is revoked: name another in token.keys, or run \
                  `ds-gateway key generate` where the keys were made by the gateway"

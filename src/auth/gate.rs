@@ -3,6 +3,7 @@
 //! A [`Permit`] has private fields and is made here alone, so whoever holds one knows that the check
 //! happened. Nothing here waits, reads a clock or touches anything but memory.
 
+use core::convert::Infallible;
 use core::time::Duration;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -248,7 +249,7 @@ impl Gate {
         if self.is_stale(moment.uptime) {
             return Err(Denial::StateStale);
         }
-        let verified = self.verify(token)?;
+        let verified = self.identify(token)?;
         let standing = self.standing.load();
         verified.check_time(moment.now, standing.latest(), &self.rules)?;
         standing.check(&verified, &self.rules)?;
@@ -257,17 +258,13 @@ impl Gate {
 
     /// What a token says that has not expired, revoked or not: whoever holds it may end it.
     pub fn identify_at(&self, token: &[u8], now: UnixTime) -> Result<Arc<Verified>, Denial> {
-        let verified = self.verify(token)?;
+        let verified = self.identify(token)?;
         verified.check_time(now, self.standing.load().latest(), &self.rules)?;
         Ok(verified)
     }
 
     /// What a token says, expired or not.
     pub fn identify(&self, token: &[u8]) -> Result<Arc<Verified>, Denial> {
-        self.verify(token)
-    }
-
-    fn verify(&self, token: &[u8]) -> Result<Arc<Verified>, Denial> {
         let keys = self.keys.load();
         let found = self.cache.find(token);
         if let Some(verified) = found.filter(|found| found.generation == keys.generation()) {
@@ -307,20 +304,17 @@ impl Gate {
     }
 
     /// Changes the standing in one step: a request sees all of the change or, if it fails, none of it.
-    pub fn update<E>(&self, change: impl FnOnce(&mut Standing) -> Result<(), E>) -> Result<(), E> {
+    pub fn update<T, E>(&self, change: impl FnOnce(&mut Standing) -> Result<T, E>) -> Result<T, E> {
         let _one_at_a_time = self.updating.lock();
         let mut standing = Standing::clone(&self.standing.load());
-        change(&mut standing)?;
+        let value = change(&mut standing)?;
         self.standing.store(standing.into());
-        Ok(())
+        Ok(value)
     }
 
     /// The same, for a change that cannot fail.
     pub fn apply<T>(&self, change: impl FnOnce(&mut Standing) -> T) -> T {
-        let _one_at_a_time = self.updating.lock();
-        let mut standing = Standing::clone(&self.standing.load());
-        let value = change(&mut standing);
-        self.standing.store(standing.into());
+        let Ok(value) = self.update(|standing| Ok::<T, Infallible>(change(standing)));
         value
     }
 
@@ -359,7 +353,7 @@ impl Gate {
     pub fn signs_with(&self) -> Option<String> {
         let standing = self.standing.load();
         let keys = self.keys.load();
-        keys.signing(|key| standing.is_key_revoked(key)).map(|key| key.kid().to_owned())
+        standing.signer(&keys).map(|key| key.kid().to_owned())
     }
 
     /// Puts another ring in the place of the one that is there; what the old one verified is verified again.

@@ -232,11 +232,6 @@ impl KeyRing {
         Ok(ring)
     }
 
-    /// The key that signs: the first that is not revoked.
-    pub fn signing(&self, is_revoked: impl Fn(Fingerprint) -> bool) -> Option<&Key> {
-        self.iter().find(|key| !is_revoked(key.fingerprint()))
-    }
-
     /// The first key, which signs unless it is revoked.
     pub const fn signer(&self) -> &Key {
         &self.signer

@@ -46,6 +46,18 @@ pub enum TargetError {
     TooInvolved,
 }
 
+impl TargetError {
+    /// What is wrong with the target, as the client is told.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotOriginForm => "the request target must be a path that begins with /",
+            Self::EncodedNul => "the path must not contain %00",
+            Self::NotCanonical => "the path must be in its canonical form",
+            Self::TooInvolved => "the path is too long for one with escapes",
+        }
+    }
+}
+
 /// One entry of `routes.public`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicRoute {

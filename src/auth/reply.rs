@@ -143,16 +143,7 @@ impl Reply {
     /// A request whose form is refused.
     pub fn malformed(fault: Malformed) -> Self {
         match fault {
-            Malformed::Target(TargetError::NotOriginForm) => {
-                Self::error(400, "the request target must be a path that begins with /")
-            }
-            Malformed::Target(TargetError::EncodedNul) => Self::error(400, "the path must not contain %00"),
-            Malformed::Target(TargetError::NotCanonical) => {
-                Self::error(400, "the path must be in its canonical form")
-            }
-            Malformed::Target(TargetError::TooInvolved) => {
-                Self::error(400, "the path is too long for one with escapes")
-            }
+            Malformed::Target(error) => Self::error(400, error.as_str()),
             Malformed::Host => Self::error(400, "exactly one Host field is needed"),
             Malformed::Connection => {
                 Self::error(400, "Connection must not name a field that the gateway manages")
@@ -195,12 +186,6 @@ impl Reply {
     /// The store cannot be asked, or has not been heard of for too long.
     pub fn store_unavailable() -> Self {
         Self::error(503, "the gateway cannot reach its store, try again").with("Retry-After", "5")
-    }
-
-    /// What an error says, without its JSON.
-    pub fn sentence(&self) -> String {
-        let body: Option<serde_json::Value> = serde_json::from_str(&self.body).ok();
-        body.and_then(|body| body.get("error")?.as_str().map(str::to_owned)).unwrap_or_default()
     }
 
     /// Every signing key is revoked: an operator must name or make another.

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use super::denial::Denial;
 use super::identity::Identity;
-use super::keys::Fingerprint;
+use super::keys::{Fingerprint, Key, KeyRing};
 use super::names::Names;
 use super::time::UnixTime;
 use super::token::{Origin, TokenId, TokenRules, UnknownUsers, Verified};
@@ -142,6 +142,11 @@ impl Standing {
     /// Is that key revoked?
     pub fn is_key_revoked(&self, key: Fingerprint) -> bool {
         self.keys.contains(&key)
+    }
+
+    /// The key of the ring that signs: the first that is not revoked.
+    pub fn signer<'r>(&self, ring: &'r KeyRing) -> Option<&'r Key> {
+        ring.iter().find(|key| !self.is_key_revoked(key.fingerprint()))
     }
 
     /// Takes in that the store has a user of that name, after the marks of the same reading.

@@ -65,7 +65,7 @@ pub(super) fn make(opened: &Opened) -> Result<(String, KeyRing), Failure> {
 fn list(opened: Opened, json: bool) -> Result<(), Failure> {
     let standing = sqlite::load(&mut opened.store.connect()?)?;
     let is_revoked = |key| standing.is_key_revoked(key);
-    let signing = opened.keys.signing(is_revoked).map(|key| key.kid().to_owned());
+    let signing = standing.signer(&opened.keys).map(|key| key.kid().to_owned());
     for key in opened.keys.iter() {
         let state = match &signing {
             _ if is_revoked(key.fingerprint()) => "revoked",

@@ -11,7 +11,7 @@ mod token;
 mod user;
 
 use std::fmt;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use nix::unistd::getuid;
 use once_cell::sync::Lazy;
+use zeroize::Zeroizing;
 
 use crate::app::StartError;
 use crate::app::state::{Creation, State};
@@ -126,6 +127,20 @@ impl ConfigArgs {
     }
 }
 
+/// May a store be created?
+#[derive(Args, Debug)]
+struct InitArgs {
+    /// Create a store even though signing keys exist: every token ends, and there are no users
+    #[arg(long)]
+    init: bool,
+}
+
+impl InitArgs {
+    fn creation(&self) -> Creation {
+        if self.init { Creation::Init } else { Creation::IfNew }
+    }
+}
+
 /// What a running gateway works with.
 struct Opened {
     store: Store,
@@ -170,6 +185,18 @@ fn load(path: &Path) -> Result<Config, Failure> {
         }
     }
     Config::load(path, variables.into_iter()).map_err(|faults| Failure::faults(path, &faults))
+}
+
+/// The text of a file, `-` for standard input, up to so many bytes. It may hold a secret.
+fn read_input(file: &Path, most: u64) -> Result<Zeroizing<String>, Failure> {
+    let mut text = Zeroizing::new(String::new());
+    let read = if file == Path::new("-") {
+        std::io::stdin().lock().take(most).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|file| file.take(most).read_to_string(&mut text))
+    };
+    read.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+    Ok(text)
 }
 
 /// Prints a line of the answer.

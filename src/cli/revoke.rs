@@ -177,7 +177,7 @@ fn key(kid: &str, replace: bool, how: &How) -> Result<(), Failure> {
     let standing = sqlite::load(&mut opened.store.connect()?)?;
     let revoked = |key| standing.is_key_revoked(key);
     let others = opened.keys.iter().any(|key| key.kid() != kid && !revoked(key.fingerprint()));
-    let is_signing = opened.keys.signing(revoked).is_some_and(|key| key.kid() == kid);
+    let is_signing = standing.signer(&opened.keys).is_some_and(|key| key.kid() == kid);
     let mut successor = None;
     if is_signing && !others {
         if !replace {

@@ -1,16 +1,14 @@
 //! `ds-gateway token`: mint, read and explain tokens beside a running gateway, with the gateway's own rules.
 
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use zeroize::Zeroizing;
 
-use super::{ConfigArgs, Failure, Opened, by_command, say};
+use super::{ConfigArgs, Failure, Opened, by_command, read_input, say};
 use crate::auth::gate::{Moment, Outcome};
 use crate::auth::policy::Route;
-use crate::auth::reply::{Malformed, Reply};
 use crate::clock::wall;
 use crate::store::sqlite;
 use crate::store::users::{MintOutcome, find, mint};
@@ -70,13 +68,7 @@ impl TokenArgs {
 
 /// A token from a file, `-` for standard input.
 pub(super) fn read_token(file: &Path) -> Result<Zeroizing<String>, Failure> {
-    let mut text = Zeroizing::new(String::new());
-    let read = if file == Path::new("-") {
-        io::stdin().lock().take(MAX_FILE).read_to_string(&mut text)
-    } else {
-        std::fs::File::open(file).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text))
-    };
-    read.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+    let text = read_input(file, MAX_FILE)?;
     Ok(Zeroizing::new(text.trim().to_owned()))
 }
 
@@ -97,7 +89,7 @@ fn print_new(name: &str, opened: Opened) -> Result<(), Failure> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(Failure::cannot_start)?;
     let standing = sqlite::load(&mut opened.store.connect()?)?;
-    let signer = opened.keys.signing(|key| standing.is_key_revoked(key));
+    let signer = standing.signer(&opened.keys);
     let signer = signer.ok_or_else(|| Failure::cannot_start("every signing key is revoked"))?;
     let no_such = || Failure::no_such(format!("there is no enabled user {name:?}"));
     let outcome = opened.store.transact(|connection| {
@@ -107,10 +99,7 @@ fn print_new(name: &str, opened: Opened) -> Result<(), Failure> {
         mint(connection, &user, random, &opened.rules, signer, act).map(Some)
     })?;
     match outcome {
-        Some(MintOutcome::Minted(minted, _)) => {
-            say(format_args!("{}", minted.token))?;
-            Ok(())
-        }
+        Some(MintOutcome::Minted(minted, _)) => say(minted.token),
         Some(MintOutcome::Changed) | None => Err(no_such()),
     }
 }
@@ -136,21 +125,20 @@ fn inspect(token: &str, json: bool, opened: Opened) -> Result<(), Failure> {
             "expire_time": permit.expires_at().to_string(),
             "token_id": permit.id().to_string(),
         });
-        say(format_args!("{shown:#}"))?;
+        say(format_args!("{shown:#}"))
     } else {
         say(format_args!("user          {}", identity.user))?;
         say(format_args!("email         {}", identity.email))?;
         say(format_args!("organization  {}", identity.organization))?;
         say(format_args!("expires       {} UTC", permit.expires_at()))?;
-        say(format_args!("token id      {}", permit.id()))?;
+        say(format_args!("token id      {}", permit.id()))
     }
-    Ok(())
 }
 
 fn explain(token: &str, method: &str, path: &str, opened: Opened) -> Result<(), Failure> {
     let (gate, policy) = opened.into_gate()?;
     let route = match policy.classify(method, path.as_bytes(), false) {
-        Err(error) => format!("refused: 400, {}", Reply::malformed(Malformed::Target(error)).sentence()),
+        Err(error) => format!("refused: 400, {}", error.as_str()),
         Ok(Route::Endpoint { .. }) => "the token endpoint: answered by the gateway itself".into(),
         Ok(Route::Subtree) => "under the token endpoint: 404, never forwarded".into(),
         Ok(Route::Public(_)) => "public: forwarded without a token".into(),
@@ -169,8 +157,7 @@ fn explain(token: &str, method: &str, path: &str, opened: Opened) -> Result<(), 
         };
         say(format_args!("{:10} {text}", check.as_str()))?;
     }
-    say(format_args!("{:10} {}", "token", if refused { "refused" } else { "holds" }))?;
-    Ok(())
+    say(format_args!("{:10} {}", "token", if refused { "refused" } else { "holds" }))
 }
 
 /// More than any token that the gateway would look at.

@@ -7,8 +7,7 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{ConfigArgs, Failure, by_command, say};
-use crate::app::state::Creation;
+use super::{ConfigArgs, Failure, InitArgs, by_command, read_input, say};
 use crate::auth::identity::Identity;
 use crate::auth::name::{Name, check_email};
 use crate::auth::password::Phc;
@@ -36,7 +35,7 @@ enum Action {
         #[command(flatten)]
         password: PasswordArgs,
         #[command(flatten)]
-        first: FirstArgs,
+        init: InitArgs,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -101,24 +100,10 @@ enum Action {
         /// `-` for standard input
         file: PathBuf,
         #[command(flatten)]
-        first: FirstArgs,
+        init: InitArgs,
         #[command(flatten)]
         config: ConfigArgs,
     },
-}
-
-#[derive(Args, Debug)]
-struct FirstArgs {
-    /// Create a store if there is none, even though signing keys exist: it trusts no token minted before
-    #[arg(long)]
-    init: bool,
-}
-
-impl FirstArgs {
-    fn open_store(&self, config: &ConfigArgs) -> Result<Store, Failure> {
-        let creation = if self.init { Creation::Init } else { Creation::IfNew };
-        Ok(config.open_with(creation)?.store)
-    }
 }
 
 #[derive(Args, Debug)]
@@ -131,9 +116,9 @@ struct PasswordArgs {
 impl User {
     pub(super) fn execute(self) -> Result<(), Failure> {
         match self.action {
-            Action::Add { name, email, organization, password, first, config } => {
+            Action::Add { name, email, organization, password, init, config } => {
                 let identity = identity(&name, &email, &organization)?;
-                let store = first.open_store(&config)?;
+                let store = config.open_with(init.creation())?.store;
                 // Before the password is asked for, so that nobody types one in vain.
                 let taken = users::find(&store.connect()?, &name)?.is_some();
                 if taken {
@@ -170,7 +155,9 @@ impl User {
                 let row = Row::from(require(&config.open_store()?, &name)?);
                 if json { print_json(&row)? } else { print_one(&row)? }
             }
-            Action::Import { file, first, config } => import(&file, || first.open_store(&config))?,
+            Action::Import { file, init, config } => {
+                import(&file, || Ok(config.open_with(init.creation())?.store))?;
+            }
         }
         Ok(())
     }
@@ -187,8 +174,7 @@ fn apply(config: &ConfigArgs, name: &str, change: &Change, done: &str) -> Result
 
 fn change_user(store: &Store, name: &str, change: &Change, done: &str) -> Result<(), Failure> {
     act(store, name, |connection, act| users::change(connection, name, change, act))?;
-    say(format_args!("{done} {name}"))?;
-    Ok(())
+    say(format_args!("{done} {name}"))
 }
 
 /// Runs one change as a transaction of its own.
@@ -313,8 +299,7 @@ impl From<users::User> for Row {
 
 fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(Failure::cannot_start)?;
-    say(text)?;
-    Ok(())
+    say(text)
 }
 
 fn print_table(rows: &[Row]) -> Result<(), Failure> {
@@ -356,13 +341,7 @@ struct ImportLine {
 }
 
 fn import(file: &Path, open: impl FnOnce() -> Result<Store, Failure>) -> Result<(), Failure> {
-    let mut text = Zeroizing::new(String::new());
-    let read = if file == Path::new("-") {
-        io::stdin().lock().read_to_string(&mut text)
-    } else {
-        std::fs::File::open(file).and_then(|mut open| open.read_to_string(&mut text))
-    };
-    read.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+    let text = read_input(file, u64::MAX)?;
     // Not before: as whom the store is opened may be somebody who cannot read the file.
     let store = &open()?;
 
@@ -401,8 +380,7 @@ fn import(file: &Path, open: impl FnOnce() -> Result<Store, Failure>) -> Result<
         return Err(Failure::no_such(format!("nothing was imported\n{}", lines.join("\n"))));
     }
     outcome?;
-    say(format_args!("imported {} users", users.len()))?;
-    Ok(())
+    say(format_args!("imported {} users", users.len()))
 }
 
 fn import_line(line: &str) -> Result<NewUser, String> {

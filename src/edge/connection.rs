@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -124,8 +125,12 @@ impl<A> Drop for Live<'_, A> {
 
 fn address_of(stream: &Stream) -> Option<HeaderValue> {
     let digest = stream.get_socket_digest()?;
-    let address = digest.peer_addr()?.as_inet()?.ip();
-    HeaderValue::from_str(&address.to_string()).ok()
+    field_value(digest.peer_addr()?.as_inet()?)
+}
+
+/// An address, without its port, as the value of a field.
+pub(super) fn field_value(address: &SocketAddr) -> Option<HeaderValue> {
+    HeaderValue::from_str(&address.ip().to_string()).ok()
 }
 
 tokio::task_local! {

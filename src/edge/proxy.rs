@@ -175,10 +175,7 @@ impl ProxyHttp for Gateway {
             pass,
             has_managed: ctx.has_managed,
             request_id: ctx.request_id.as_str(),
-            client: connection::client().or_else(|| {
-                client_of(session)
-                    .and_then(|address| http::HeaderValue::from_str(&address.ip().to_string()).ok())
-            }),
+            client: connection::client().or_else(|| connection::field_value(client_of(session)?)),
             is_tls: session.digest().is_some_and(|digest| digest.ssl_digest.is_some()),
         };
         change_fields(request, |headers| self.upstream.rewrite(headers, &forwarded))
@@ -274,7 +271,7 @@ impl ProxyHttp for Gateway {
         }
         if self.sink.writes_access() {
             let fault = ctx.fault.or(error.map(|error| error.etype().as_str()));
-            self.sink.access(&AccessLine { fault, ..self.access_line(session, ctx, status) });
+            self.sink.access(&AccessLine { fault, ..self.access_line(session, ctx, status, elapsed) });
         }
     }
 
@@ -390,7 +387,7 @@ impl Gateway {
     }
 
     /// What the log says of a request; everything in it is a copy.
-    fn access_line(&self, session: &Session, ctx: &Ctx, status: u16) -> AccessLine {
+    fn access_line(&self, session: &Session, ctx: &Ctx, status: u16, elapsed: Duration) -> AccessLine {
         let permit = match &ctx.pass {
             Some(Pass::Permit(permit)) => Some(permit),
             _ => None,
@@ -408,7 +405,7 @@ impl Gateway {
             decision: ctx.decision,
             user: user.map(str::to_owned),
             token_id: permit.map(Permit::id).or(ctx.token).map(|id| id.to_string()),
-            duration_ms: millis(ctx.started.elapsed()),
+            duration_ms: millis(elapsed),
             platform_ms: ctx.platform_time.map(millis),
             bytes_received: session.body_bytes_read(),
             bytes_sent: session.body_bytes_sent(),
@@ -420,12 +417,13 @@ impl Gateway {
     fn watch_body(&self, session: &Session, ctx: &Ctx) {
         let status = Reply::malformed(Malformed::BodyTimeout).status;
         let fault = Some("the body stood still");
-        let line = AccessLine { fault, ..self.access_line(session, ctx, status) };
+        let line = AccessLine { fault, ..self.access_line(session, ctx, status, Duration::ZERO) };
         let (sink, metrics) = (self.sink.clone(), Arc::clone(&self.metrics));
         let (route, started) = (ctx.route, ctx.started);
         stalled::watch(move || {
-            metrics.request(route, status, started.elapsed());
-            sink.access(&AccessLine { duration_ms: millis(started.elapsed()), ..line });
+            let elapsed = started.elapsed();
+            metrics.request(route, status, elapsed);
+            sink.access(&AccessLine { duration_ms: millis(elapsed), ..line });
         });
     }
 

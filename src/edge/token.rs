@@ -218,20 +218,16 @@ impl TokenEndpoint {
     async fn store_mint(&self, user: &User, client: Option<SocketAddr>) -> Result<Option<Minted>, Failure> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| Failure::Random)?;
-        if self.gate.signs_with().is_none() {
-            return Err(Failure::NoKey);
-        }
         let now = self.clock.moment().now;
         let (gate, user) = (Arc::clone(&self.gate), user.clone());
         let client = client.map(|client| client.to_string()).unwrap_or_default();
         let outcome = self.writer.write(move |connection| {
             let act = Act { now, actor: user.identity.user.as_str(), origin: &client };
             let (ring, standing) = (gate.keys(), gate.standing());
-            let signer = ring.signing(|key| standing.is_key_revoked(key));
-            let signer = signer.ok_or_else(|| StoreError::Failed("every signing key is revoked".into()))?;
-            mint(connection, &user, random, gate.rules(), signer, act)
+            let Some(signer) = standing.signer(&ring) else { return Ok(None) };
+            mint(connection, &user, random, gate.rules(), signer, act).map(Some)
         });
-        match outcome.await? {
+        match outcome.await?.ok_or(Failure::NoKey)? {
             MintOutcome::Minted(minted, marks) => {
                 self.gate.raise(&marks);
                 Ok(Some(minted))
