@@ -5,14 +5,13 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
 
 use ds_gateway::auth::cache::{Cache, CacheLimits};
 use ds_gateway::auth::token::{TokenRules, Verified, verify};
 use fastrand::Rng;
 use parking_lot::RwLock;
 
-use super::{cpu_time, gate, ns, spread, together, tokens};
+use super::{STEPS, cpu_time, gate, nanos, ns, spread, together, tokens};
 
 /// What a cache must be able to do.
 trait Candidate: Send + Sync {
@@ -114,8 +113,10 @@ pub(super) fn compare() {
         let roomy = |threads| candidates(4 * known.len(), threads).into_iter().nth(index).unwrap();
         let (name, cache) = roomy(1);
         known.iter().for_each(|(token, verified)| cache.keep(token, verified));
-        let hot = time(&*cache, &known, |step| step as usize % 100);
-        let all = time(&*cache, &known, spread(known.len()));
+        let hit = |at: usize| assert!(is_found(&*cache, &known[at]));
+        let hot = nanos(|step| hit(step as usize % 100));
+        let spread = spread(known.len());
+        let all = nanos(|step| hit(spread(step)));
         let (_, cache) = roomy(2);
         let two = rate(&*cache, &known[..1000], 2) / rate(&*cache, &known[..1000], 1);
         let small = || candidates(known.len() / 10, 1).into_iter().nth(index).unwrap().1;
@@ -137,18 +138,6 @@ type Known = [(Vec<u8>, Arc<Verified>)];
 
 fn is_found(cache: &dyn Candidate, (token, verified): &(Vec<u8>, Arc<Verified>)) -> bool {
     cache.find(black_box(token)).is_some_and(|found| found.id == verified.id)
-}
-
-/// Nanoseconds of one hit, the best of seven rounds.
-fn time(cache: &dyn Candidate, known: &Known, pick: impl Fn(u64) -> usize) -> f64 {
-    let rounds = (0..7).map(|round| {
-        let began = Instant::now();
-        for step in 0..STEPS {
-            assert!(is_found(cache, &known[pick(round * STEPS + step)]));
-        }
-        began.elapsed().as_nanos() as f64 / STEPS as f64
-    });
-    rounds.fold(f64::MAX, f64::min)
 }
 
 /// Hits in a second of CPU time of so many threads together, the best of five rounds; see `rate` of `main`.
@@ -232,6 +221,3 @@ impl Hasher for EndHasher {
 
 /// Tokens that are live.
 const LIVE: u64 = 100_000;
-
-/// Questions in one round.
-const STEPS: u64 = 1_000_000;

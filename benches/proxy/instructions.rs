@@ -20,10 +20,10 @@ use ds_gateway::auth::secret::Secret;
 use ds_gateway::auth::time::UnixTime;
 use ds_gateway::auth::token::{TokenRules, mint};
 
+use crate::bare;
 use crate::gateway::{self, AccessLog, Gateway};
 use crate::load::{self, Outcome, Platform};
-use crate::process::Running;
-use crate::{bare, number};
+use crate::process::{self, Running};
 
 /// Requests that are counted, after as many that are not.
 const REQUESTS: usize = 2_000;
@@ -102,8 +102,7 @@ fn repeat(case: &str, steps: u64) -> Result<()> {
 fn in_process(folder: &Path, case: &str) -> Result<u64> {
     let total = |steps: u64| -> Result<u64> {
         let file = file(folder, case);
-        let mut command = Command::new("valgrind");
-        command.args(valgrind(folder, case).iter().skip(1)).arg(std::env::current_exe()?);
+        let mut command = process::on_proxy_core_under(&valgrind(folder, case), std::env::current_exe()?);
         command.args([MODE, case, &steps.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
         ensure!(command.status()?.success(), "{case} under valgrind");
         summary(&file)
@@ -169,7 +168,7 @@ fn report(counts: &BTreeMap<String, u64>) -> Result<()> {
         let before = before.map_or("none".to_owned(), u64::to_string);
         println!("| {case} | {now} | {before} | {} |", change.unwrap_or_default());
     }
-    if number("UPDATE", 2)? == 1 {
+    if std::env::var("UPDATE").is_ok_and(|update| update == "1") {
         fs::write(&path, serde_json::to_string_pretty(counts)? + "\n")?;
         println!("\nkept in {}", path.display());
     }

@@ -57,6 +57,13 @@ impl Answer {
         self.value("x-request-id");
     }
 
+    /// Checks that this is an error that says when to come back.
+    #[track_caller]
+    pub fn is_away(&self) {
+        self.is_error(503);
+        assert!(self.value("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{self:?}");
+    }
+
     pub fn says_close(&self) -> bool {
         self.values("connection").iter().any(|value| value.eq_ignore_ascii_case("close"))
     }

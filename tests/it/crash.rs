@@ -1,8 +1,8 @@
 //! "Durable before acknowledged": processes killed at any moment, disks that are full or held by somebody else, and
 //! the order of the system calls themselves.
 
-use crate::client::{Answer, Client, basic, request};
-use crate::command::{eventually, finish, started_by, told_of_full_disks};
+use crate::client::{Client, basic, request};
+use crate::command::{eventually, started_by, told_of_full_disks};
 use crate::contract::ENDPOINT;
 use crate::gateway::{Gateway, PASSWORD, USER};
 use crate::house::House;
@@ -10,7 +10,6 @@ use crate::revocation::{Forge, delete, house_with, number_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -140,20 +139,6 @@ fn killed_at_random_moments_it_loses_no_acknowledged_revocation_and_no_token() {
     gateway.still_healthy();
 }
 
-/// Lets no file of a process grow, or lets them again.
-fn disk(gateway: &Gateway, limit: &str) {
-    let mut command = Command::new("prlimit");
-    command.args(["--pid", &gateway.process().to_string(), &format!("--fsize={limit}:")]);
-    finish(command, "").ok();
-}
-
-/// Checks that a revocation was not acknowledged, and when to come back.
-#[track_caller]
-fn is_away(answer: &Answer) {
-    answer.is_error(503);
-    assert!(answer.value("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{answer:?}");
-}
-
 /// What the gateway says of revocations that wait for the store.
 #[track_caller]
 fn waiting(gateway: &Gateway, count: u32) {
@@ -179,14 +164,14 @@ fn while_the_disk_is_full_a_revocation_is_in_force_and_not_acknowledged() {
     let gateway = Gateway::start(folder, command);
     let [one, other, neighbour] = [1, 2, 3].map(|serial| forge.token(USER, serial));
     assert!(not(&gateway, 200, [&one, &other, &neighbour]).is_empty());
-    disk(&gateway, "4096");
+    gateway.disk("4096");
     let mut client = gateway.client();
-    is_away(&client.exchange(delete(&one)));
+    client.exchange(delete(&one)).is_away();
     assert_eq!(gateway.status(&one), 401, "at once, all the same");
     waiting(&gateway, 1);
-    is_away(&client.exchange(delete(&one)));
+    client.exchange(delete(&one)).is_away();
     waiting(&gateway, 1);
-    is_away(&client.exchange(delete(&other)));
+    client.exchange(delete(&other)).is_away();
     waiting(&gateway, 2);
     assert_eq!([&one, &other, &neighbour].map(|token| gateway.status(token)), [401, 401, 200]);
     assert_eq!(gateway.admin("/healthz").status, 200);
@@ -194,7 +179,7 @@ fn while_the_disk_is_full_a_revocation_is_in_force_and_not_acknowledged() {
     assert_eq!(gateway.metric("ds_gateway_token_requests_total", &outcome), 3.0);
     assert!(gateway.metric("ds_gateway_store_commit_errors_total", &[]) >= 3.0);
 
-    disk(&gateway, "unlimited");
+    gateway.disk("unlimited");
     becomes_durable(&gateway);
     assert_eq!(client.exchange(delete(&one)).status, 204);
     let gateway = gateway.kill().run(&[]);
@@ -218,8 +203,8 @@ fn what_is_in_force_and_not_yet_durable_is_acknowledged_to_nobody() {
     gone.send(delete(&left));
     eventually("it to be in force", || (gateway.status(&left) == 401).then_some(()));
     drop(gone);
-    is_away(&second.answer().expect("an answer"));
-    is_away(&first.answer().expect("an answer"));
+    second.answer().expect("an answer").is_away();
+    first.answer().expect("an answer").is_away();
     let pending = || gateway.metric("ds_gateway_revocations_pending", &[]);
     eventually("the one whose client went away to wait too", || (pending() == 2.0).then_some(()));
     waiting(gateway, 2);

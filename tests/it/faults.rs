@@ -2,7 +2,7 @@
 //! knows goes on, what it cannot know is refused with a word on when to come back, and no restart is needed.
 
 use crate::client::{Answer, Client, request};
-use crate::command::{eventually, finish, told_of_full_disks, within};
+use crate::command::{eventually, told_of_full_disks, within};
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
 use crate::options::{Options, User};
 use crate::platform::Platform;
@@ -21,13 +21,6 @@ fn get(gateway: &Gateway, token: &str) -> Answer {
     gateway.exchange(request("GET", "/protected", &[("user-token", token)]))
 }
 
-/// Checks that an answer says to come back.
-#[track_caller]
-fn is_away(answer: &Answer) {
-    answer.is_error(503);
-    assert!(answer.value("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{answer:?}");
-}
-
 /// Waits until protected requests are refused, and holds all that should be said then against the contract.
 #[track_caller]
 fn doubts(platform: &Platform, gateway: &Gateway, token: &str, since: Instant) {
@@ -37,9 +30,9 @@ fn doubts(platform: &Platform, gateway: &Gateway, token: &str, since: Instant) {
         "what is known serves until then: {:?}",
         since.elapsed()
     );
-    is_away(&answer);
+    answer.is_away();
     let before = platform.requests().len();
-    is_away(&get(gateway, token));
+    get(gateway, token).is_away();
     assert_eq!(get(gateway, "x").status, 503, "nothing is known of any token");
     assert_eq!(platform.requests().len(), before);
     let ready = gateway.admin("/readyz");
@@ -61,13 +54,6 @@ fn recovers(gateway: &Gateway, token: &str) {
     gateway.still_healthy();
 }
 
-/// Lets no file of a process grow, or lets them again.
-fn disk(gateway: &Gateway, limit: &str) {
-    let mut command = Command::new("prlimit");
-    command.args(["--pid", &gateway.process().to_string(), &format!("--fsize={limit}:")]);
-    finish(command, "").ok();
-}
-
 #[test]
 fn while_the_disk_is_full_nothing_is_minted_and_everything_else_goes_on() {
     let platform = Platform::echo();
@@ -80,7 +66,7 @@ fn while_the_disk_is_full_nothing_is_minted_and_everything_else_goes_on() {
     assert_eq!(errors(), 0.0);
     let number = gateway.metric("ds_gateway_store_number", &[]);
     for round in 1..=2 {
-        disk(&gateway, "4096");
+        gateway.disk("4096");
         let mut refused = 0;
         for _ in 0..4 {
             let answer = gateway.log_in(USER, PASSWORD);
@@ -88,7 +74,7 @@ fn while_the_disk_is_full_nothing_is_minted_and_everything_else_goes_on() {
             if answer.status == 201 {
                 continue;
             }
-            is_away(&answer);
+            answer.is_away();
             refused += 1;
             assert_eq!(get(&gateway, &token).status, 200, "protected requests go on");
             assert_eq!(gateway.log_in(USER, "wrong").status, 401, "and a wrong password is one");
@@ -98,7 +84,7 @@ fn while_the_disk_is_full_nothing_is_minted_and_everything_else_goes_on() {
         assert!(errors() >= f64::from(refused), "{} of {refused}", errors());
         let outcome = ["action=\"mint\"", "outcome=\"store_unavailable\""];
         assert!(gateway.metric("ds_gateway_token_requests_total", &outcome) >= f64::from(refused));
-        disk(&gateway, "unlimited");
+        gateway.disk("unlimited");
         gateway.mint();
         assert_eq!(get(&gateway, &token).status, 200, "round {round}");
     }
@@ -166,7 +152,7 @@ fn a_store_that_is_gone_mints_nothing_and_ends_admission_until_it_is_back() {
     for file in files {
         fs::rename(state.join(file), away.join(file)).expect("a file");
     }
-    is_away(&gateway.log_in(USER, PASSWORD));
+    gateway.log_in(USER, PASSWORD).is_away();
     assert_eq!(get(&gateway, &token).status, 200, "what is known serves until then");
     doubts(&platform, &gateway, &token, began);
     assert!(!state.join("gateway.db").exists(), "and none is made in its place");
@@ -213,7 +199,7 @@ fn a_store_that_is_busy_delays_a_mint_and_nobody_else() {
         assert_eq!(get(&gateway, &token).status, 200);
     }
     for client in &mut waiting {
-        is_away(&client.answer().expect("an answer"));
+        client.answer().expect("an answer").is_away();
     }
     other.execute_batch("ROLLBACK").expect("an end");
     gateway.still_healthy();

@@ -139,6 +139,14 @@ impl Gateway {
         self.child.id()
     }
 
+    /// Lets no file of the process grow beyond so many bytes, or `unlimited`.
+    #[track_caller]
+    pub fn disk(&self, limit: &str) {
+        let mut command = Command::new("prlimit");
+        command.args(["--pid", &self.process().to_string(), &format!("--fsize={limit}:")]);
+        finish(command, "").ok();
+    }
+
     /// Sends a signal, by its name without `SIG`.
     pub fn signal(&self, name: &str) {
         let mut command = Command::new("bash");

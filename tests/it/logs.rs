@@ -33,6 +33,13 @@ fn to_file(folder: Folder) -> (Gateway, PathBuf) {
     (Gateway::start_unheard(folder, command, File::create(&path).expect("a log")), path)
 }
 
+/// A gateway whose log goes to a reader that does not read.
+fn unread(platform: &Platform) -> Gateway {
+    let folder = folder(platform, "json", "info");
+    let command = folder.command(&["run"]);
+    Gateway::start_unheard(folder, command, Stdio::piped())
+}
+
 /// Something of each kind: forwarded, refused, minted, failed.
 fn traffic(gateway: &Gateway) -> String {
     let token = gateway.mint();
@@ -165,9 +172,7 @@ fn flood(gateway: &Gateway, threads: usize) {
 #[test]
 fn a_reader_that_does_not_read_stops_no_request_and_what_it_misses_is_counted() {
     let platform = Platform::echo();
-    let folder = folder(&platform, "json", "info");
-    let command = folder.command(&["run"]);
-    let mut gateway = Gateway::start_unheard(folder, command, Stdio::piped());
+    let mut gateway = unread(&platform);
     let dropped = |gateway: &Gateway| gateway.metric("ds_gateway_log_lines_dropped_total", &[]);
     assert_eq!(dropped(&gateway), 0.0);
     flood(&gateway, 3);
@@ -202,9 +207,7 @@ fn a_reader_that_does_not_read_stops_no_request_and_what_it_misses_is_counted() 
 #[test]
 fn a_reader_that_does_not_read_does_not_keep_the_process_from_ending() {
     let platform = Platform::echo();
-    let folder = folder(&platform, "json", "info");
-    let command = folder.command(&["run"]);
-    let mut gateway = Gateway::start_unheard(folder, command, Stdio::piped());
+    let mut gateway = unread(&platform);
     flood(&gateway, 3);
     gateway.signal("TERM");
     assert_eq!(gateway.ends(), Some(0));
@@ -213,9 +216,7 @@ fn a_reader_that_does_not_read_does_not_keep_the_process_from_ending() {
 #[test]
 fn a_reader_that_has_gone_costs_nothing() {
     let platform = Platform::echo();
-    let folder = folder(&platform, "json", "info");
-    let command = folder.command(&["run"]);
-    let mut gateway = Gateway::start_unheard(folder, command, Stdio::piped());
+    let mut gateway = unread(&platform);
     drop(gateway.stderr());
     traffic(&gateway);
     // Something that the engine would say on its own account, too.
@@ -229,9 +230,7 @@ fn a_reader_that_has_gone_costs_nothing() {
 #[test]
 fn a_reader_that_does_not_read_costs_little_memory_however_long_the_lines() {
     let platform = Platform::echo();
-    let folder = folder(&platform, "json", "info");
-    let command = folder.command(&["run"]);
-    let gateway = Gateway::start_unheard(folder, command, Stdio::piped());
+    let gateway = unread(&platform);
     let resident = || gateway.metric("process_resident_memory_bytes", &[]);
     let long = request("GET", &format!("/{}", "a".repeat(30_000)), &[]);
     let mut client = gateway.client();
