@@ -37,11 +37,11 @@ bench: deps ## one decision, then beside bare pingora (docs/benchmarks.md); ROUN
 
 bench-peers: deps ## the gateway beside HAProxy, nginx and Envoy, which are installed if missing; ROUNDS=20 REQUESTS=20000
 	@.ci/peers
-	PEERS=1 ENVOY=$(CURDIR)/target/peers/envoy/_bin/envoy $(CARGO) bench --locked --bench proxy
+	ENVOY=$(CURDIR)/target/peers/envoy/_bin/envoy $(CARGO) bench --locked --bench proxy -- peers
 
 bench-instructions: deps ## instructions of a decision, a mint and a request, beside those kept; UPDATE=1 keeps the new ones
 	@.ci/deps valgrind valgrind
-	INSTRUCTIONS=1 $(CARGO) bench --locked --bench proxy
+	$(CARGO) bench --locked --bench proxy -- instructions
 
 deps: ## what build and tests need from the system
 	@.ci/deps

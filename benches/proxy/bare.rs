@@ -11,7 +11,8 @@ use pingora::modules::http::HttpModules;
 use pingora::prelude::*;
 use pingora::server::configuration::ServerConf;
 
-use crate::load;
+use crate::client;
+use crate::gateway::Certificate;
 use crate::process::{self, Running, Server};
 
 /// First arguments that turn this binary into the server.
@@ -30,30 +31,46 @@ pub enum Duties {
 
 /// Starts this very binary as the bare server on the proxy's core and waits until it answers.
 pub async fn start(platform: SocketAddr, duties: Duties) -> Result<Server> {
-    start_with(&[], platform, duties).await
+    start_with(&[], platform, duties, None).await
+}
+
+/// The server with no duties, with TLS too.
+pub async fn start_tls(platform: SocketAddr, certificate: &Certificate) -> Result<Server> {
+    start_with(&[], platform, Duties::None, Some(certificate)).await
 }
 
 /// The server with no duties, with a command before it.
 pub async fn start_under(wrapper: &[String], platform: SocketAddr) -> Result<Server> {
-    start_with(wrapper, platform, Duties::None).await
+    start_with(wrapper, platform, Duties::None, None).await
 }
 
-async fn start_with(wrapper: &[String], platform: SocketAddr, duties: Duties) -> Result<Server> {
+async fn start_with(
+    wrapper: &[String],
+    platform: SocketAddr,
+    duties: Duties,
+    certificate: Option<&Certificate>,
+) -> Result<Server> {
     let address = process::free_address()?;
+    let mut https = None;
     let mut command = process::on_proxy_core_under(wrapper, std::env::current_exe()?);
     let mode = if duties == Duties::None { MODE } else { MODE_WITH_FIELDS };
     command.args([mode, &address.to_string(), &platform.to_string()]);
+    if let Some(Certificate { chain, key }) = certificate {
+        let address = process::free_address()?;
+        command.arg(address.to_string()).args([chain, key]);
+        https = Some(address);
+    }
     let process = Running::spawn(command)?;
-    process::until("the bare server answers", async || load::get(address, "/").await.is_ok()).await?;
-    Ok(Server { process, http: address })
+    process::until("the bare server answers", async || client::get(address, "/").await.is_ok()).await?;
+    Ok(Server { process, http: address, https, admin: None, access_log: None })
 }
 
 /// Serves until killed, if these are the arguments for it.
 pub fn serve(arguments: &[String]) -> Option<Result<()>> {
-    let [mode, listen, platform] = arguments else { return None };
+    let [mode, listen, platform, tls @ ..] = arguments else { return None };
     let platform: SocketAddr = platform.parse().ok()?;
     match mode.as_str() {
-        MODE => Some(run(listen, Bare { peer: HttpPeer::new(platform, false, String::new()) })),
+        MODE => Some(run(listen, tls, Bare { peer: HttpPeer::new(platform, false, String::new()) })),
         MODE_WITH_FIELDS => {
             let mut peer = HttpPeer::new(platform, false, String::new());
             peer.options.connection_timeout = Some(Duration::from_secs(2));
@@ -61,13 +78,13 @@ pub fn serve(arguments: &[String]) -> Option<Result<()>> {
             peer.options.read_timeout = Some(Duration::from_secs(60));
             peer.options.write_timeout = Some(Duration::from_secs(30));
             peer.options.idle_timeout = Some(Duration::from_secs(50));
-            Some(run(listen, WithFields { peer }))
+            Some(run(listen, tls, WithFields { peer }))
         }
         _ => None,
     }
 }
 
-fn run<P: ProxyHttp + Send + Sync + 'static>(listen: &str, proxy: P) -> Result<()>
+fn run<P: ProxyHttp + Send + Sync + 'static>(listen: &str, tls: &[String], proxy: P) -> Result<()>
 where
     P::CTX: Send + Sync,
 {
@@ -82,6 +99,9 @@ where
     server.bootstrap();
     let mut service = http_proxy_service(&server.configuration, proxy);
     service.add_tcp(listen);
+    if let [listen, chain, key] = tls {
+        service.add_tls(listen, chain, key)?;
+    }
     server.add_service(service);
     server.run_forever()
 }

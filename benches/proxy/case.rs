@@ -1,19 +1,25 @@
 //! A case: what is asked of whom, what must come back, and what it may cost.
 
-use std::time::Instant;
+use std::fs::{self, OpenOptions};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::load::{self, Outcome, Platform, Requests};
-use crate::process::Server;
+use crate::client::{self, CLIENTS, Client, Outcome, Request, Requests, Transport};
+use crate::platform::Platform;
+use crate::process::{self, Server};
 
-/// A row of the table.
+/// A row of a table.
 pub struct Case<'a> {
     pub name: &'static str,
     pub bar: Option<Bar>,
     server: &'a Server,
+    transport: Transport,
     requests: Requests,
     outcome: Outcome,
+    is_scraped: bool,
 }
 
 /// The most that a case may cost, as a ratio of its CPU time to another case's in the same round.
@@ -23,29 +29,38 @@ pub struct Bar {
     pub against: &'static str,
 }
 
+/// A log with a line for each request, which has `mark` in it.
+pub struct AccessLog {
+    pub path: PathBuf,
+    pub mark: &'static str,
+}
+
 /// One case in one round.
 pub struct Sample {
     /// CPU time of the whole proxy process for a request, in microseconds.
     pub cpu_us: f64,
     pub requests_per_second: f64,
-    /// Of requests, from the first byte sent to the last received, in microseconds: half, 99 % and 99.9 % were faster.
+    /// CPU time against time: below 1 by more than a little, the clients were the limit and not the proxy.
+    pub busy: f64,
+    /// Of requests, from the first byte sent to the last received (and with the handshake, if each has one), in
+    /// microseconds: half, 99 % and 99.9 % were faster.
     pub quantiles_us: [f64; 3],
 }
 
 impl<'a> Case<'a> {
+    /// GETs on connections that are kept.
     pub fn new(name: &'static str, server: &'a Server, token: Option<&str>, outcome: Outcome) -> Self {
-        Self::with_tokens(name, server, &[token], outcome)
+        Self::of(name, server, [Request::get(token)].into(), outcome)
     }
 
-    /// The tokens take turns.
-    pub fn with_tokens(
-        name: &'static str,
-        server: &'a Server,
-        tokens: &[Option<&str>],
-        outcome: Outcome,
-    ) -> Self {
-        let requests = tokens.iter().map(|token| load::request(*token)).collect();
-        Self { name, bar: None, server, requests, outcome }
+    /// The requests take turns.
+    pub fn of(name: &'static str, server: &'a Server, requests: Requests, outcome: Outcome) -> Self {
+        Self { name, bar: None, server, transport: Transport::Http, requests, outcome, is_scraped: false }
+    }
+
+    pub fn over(mut self, transport: Transport) -> Self {
+        self.transport = transport;
+        self
     }
 
     pub fn at_most(mut self, at_most: f64, against: &'static str) -> Self {
@@ -53,18 +68,35 @@ impl<'a> Case<'a> {
         self
     }
 
-    /// Sends `requests` over fresh keep-alive connections. Every answer is checked, and what the platform saw.
+    /// Somebody reads `/metrics` there all the while, every [`SCRAPE_EVERY`].
+    pub fn scraped(mut self) -> Self {
+        self.is_scraped = true;
+        self
+    }
+
+    /// Asks each request once at least, so that every cache has had its chance.
+    pub async fn warm_up(&self, platform: &Platform, requests: usize) -> Result<()> {
+        self.sample(platform, requests.max(self.requests.len())).await.map(drop)
+    }
+
+    /// Sends `requests`. Every answer is checked, what the platform saw, and the access log.
     pub async fn sample(&self, platform: &Platform, requests: usize) -> Result<Sample> {
         self.measure(platform, requests).await.with_context(|| format!("case: {}", self.name))
     }
 
     async fn measure(&self, platform: &Platform, requests: usize) -> Result<Sample> {
         let first = self.requests.first().context("a request")?;
-        let connections = load::connect(self.server.http, first, self.outcome).await?;
+        let address = self.server.address(self.transport)?;
+        let clients = Client::warm(CLIENTS, address, self.transport, first, self.outcome).await?;
         let seen = platform.seen();
+        let scraping = self.is_scraped.then(|| self.server.admin.map(scrape).map(tokio::spawn)).flatten();
         let (cpu, start) = (self.server.process.cpu_times()?, Instant::now());
-        let mut took = load::burst(connections, &self.requests, self.outcome, requests).await?;
+        let mut took = client::burst(clients, &self.requests, self.outcome, requests).await?;
         let (elapsed, cpu) = (start.elapsed(), self.server.process.cpu_since(&cpu)?);
+        if let Some(scraping) = scraping {
+            ensure!(!scraping.is_finished(), "a scrape failed");
+            scraping.abort();
+        }
 
         let seen = platform.seen() - seen;
         let expected = match self.outcome {
@@ -72,6 +104,9 @@ impl<'a> Case<'a> {
             Outcome::Refused | Outcome::RefusedSomehow => 0,
         };
         ensure!(seen == expected, "the platform saw {seen} requests, not {expected}");
+        if let Some(log) = &self.server.access_log {
+            log.take(requests + CLIENTS).await?;
+        }
         took.sort_unstable();
         let quantile = |share: f64| {
             let took = took.get((took.len() as f64 * share) as usize).or(took.last());
@@ -81,6 +116,40 @@ impl<'a> Case<'a> {
             quantiles_us: [0.5, 0.99, 0.999].map(quantile),
             cpu_us: cpu.as_secs_f64() * 1e6 / requests as f64,
             requests_per_second: requests as f64 / elapsed.as_secs_f64(),
+            busy: cpu.as_secs_f64() / elapsed.as_secs_f64(),
         })
     }
+}
+
+/// A hundred and fifty times as often as Prometheus does by default.
+pub const SCRAPE_EVERY: Duration = Duration::from_millis(100);
+
+async fn scrape(admin: SocketAddr) -> Result<()> {
+    loop {
+        let answer = client::get(admin, "/metrics").await?;
+        ensure!(answer.status == 200 && !answer.body.is_empty(), "a scrape got {}", answer.status);
+        tokio::time::sleep(SCRAPE_EVERY).await;
+    }
+}
+
+impl AccessLog {
+    /// Waits until it has a line for each of `requests`, then empties it: a dropped line costs nothing.
+    async fn take(&self, requests: usize) -> Result<()> {
+        process::until("the access log has every request", async || {
+            lines_with(self.mark, &self.path) == requests
+        })
+        .await
+        .with_context(|| format!("it has {}, not {requests}", lines_with(self.mark, &self.path)))?;
+        self.empty()
+    }
+
+    /// Lines of what went before.
+    pub fn empty(&self) -> Result<()> {
+        Ok(OpenOptions::new().write(true).open(&self.path)?.set_len(0)?)
+    }
+}
+
+fn lines_with(mark: &str, path: &Path) -> usize {
+    let log = fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&log).matches(mark).count()
 }

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,12 @@ use ds_gateway::auth::identity::Identity;
 use ds_gateway::auth::keys::{Algorithm, Key};
 use ds_gateway::auth::name::Name;
 use ds_gateway::auth::secret::Secret;
+use ds_gateway::auth::time::UnixTime;
 use ds_gateway::auth::token::{TokenId, TokenRules, mint as mint_token};
 use ds_gateway::clock::wall;
 
-use crate::load;
+use crate::case::AccessLog;
+use crate::client::{self, Client, Outcome, Request, Transport};
 use crate::process::{self, Running, Server};
 
 /// A folder with a configuration, a key and a store, and a token of the user in it.
@@ -28,19 +30,27 @@ pub struct Gateway {
     pub token: String,
     /// When the token was minted, in seconds since 1970.
     minted_at: u64,
+    logs: Logs,
 }
 
+/// The files of a certificate and its key.
+pub struct Certificate {
+    pub chain: PathBuf,
+    pub key: PathBuf,
+}
+
+/// Whether it writes a line for every request.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum AccessLog {
-    On,
-    Off,
+pub enum Logs {
+    Requests,
+    Events,
 }
 
 impl Gateway {
     /// Creates all of it, and returns once the gateway has admitted the token.
-    pub async fn prepare(folder: PathBuf, platform: SocketAddr, log: AccessLog) -> Result<Self> {
+    pub async fn prepare(folder: PathBuf, platform: SocketAddr, logs: Logs) -> Result<Self> {
         fs::create_dir(&folder)?;
-        fs::write(folder.join("gateway.toml"), configuration(platform, log == AccessLog::On))?;
+        fs::write(folder.join("gateway.toml"), configuration(platform, logs == Logs::Requests))?;
         OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -48,15 +58,16 @@ impl Gateway {
             .open(folder.join("key"))?
             .write_all(KEY.as_bytes())?;
 
-        let mut gateway = Self { folder, token: String::new(), minted_at: wall().0 };
-        let (server, _) = gateway.launch(&[], &["--init"]).await?;
+        let mut gateway = Self { folder, token: String::new(), minted_at: wall().0, logs };
+        let (server, _) = gateway.launch(&[], PROGRAM, &["--init"]).await?;
         gateway.add_user()?;
         gateway.minted_at = wall().0;
         gateway.token = mint(server.http).await?;
-        let request = load::request(Some(&gateway.token));
+        let request = Request::get(Some(&gateway.token));
         process::until("the gateway admits its own token", async || {
-            let answer = load::exchange(server.http, &request).await;
-            answer.is_ok_and(|answer| answer.status == 200)
+            let client = Client::new(server.http, Transport::Http);
+            let Ok(mut client) = client else { return false };
+            client.ask(&request, Outcome::Forwarded).await.is_ok()
         })
         .await?;
         Ok(gateway)
@@ -64,11 +75,31 @@ impl Gateway {
 
     /// Starts the gateway on the store that `prepare` left; how long it took from spawning it until `/readyz` said 200.
     pub async fn start(&self) -> Result<(Server, Duration)> {
-        self.launch(&[], &[]).await
+        self.launch(&[], PROGRAM, &[]).await
+    }
+
+    /// A gateway that has revoked so many tokens of others, and runs.
+    pub async fn revoked(
+        folder: &Path,
+        platform: SocketAddr,
+        logs: Logs,
+        count: u64,
+    ) -> Result<(Self, Server)> {
+        eprintln!("preparing a gateway with {count} revocations");
+        let name = format!("{count}-{}", if logs == Logs::Requests { "logging" } else { "quiet" });
+        let gateway = Self::prepare(folder.join(name), platform, logs).await?;
+        gateway.revoke(count)?;
+        let (server, ready) = gateway.start().await?;
+        eprintln!("ready after {} ms", ready.as_millis());
+        Ok((gateway, server))
     }
 
     /// So many tokens of different users, as the gateway would have minted them.
     pub fn tokens(&self, count: u64) -> Result<Vec<String>> {
+        self.tokens_of(wall(), count)
+    }
+
+    fn tokens_of(&self, at: UnixTime, count: u64) -> Result<Vec<String>> {
         let secret = Secret::new(KEY.as_bytes().to_vec());
         let key = Key::new(KID, Algorithm::Hs256, &secret, false).map_err(anyhow::Error::msg)?;
         let organization = Name::parse("Main Org.").map_err(|error| anyhow::anyhow!("{error:?}"))?;
@@ -79,10 +110,16 @@ impl Gateway {
             let identity = Identity { user, email, organization: organization.clone() };
             // Numbers that the store will not have given out by then.
             let minted =
-                mint_token(&identity, 1_000_000 + number, [7; 16], wall(), &TokenRules::DEFAULT, &key);
+                mint_token(&identity, 1_000_000 + number, [7; 16], at, &TokenRules::DEFAULT, &key);
             Ok(minted.context("a token")?.token)
         };
         (0..count).map(token).collect()
+    }
+
+    /// A token that was good two days ago.
+    pub fn expired(&self) -> Result<String> {
+        let then = UnixTime(wall().0 - 2 * LIFETIME);
+        self.tokens_of(then, 1)?.pop().context("a token")
     }
 
     /// Revokes so many tokens that nobody has, all of which expire with ours: what is asked about ours is asked among
@@ -107,24 +144,30 @@ impl Gateway {
         Ok(())
     }
 
-    /// Waits until the log, a real file, has a line for each of `requests`, then empties it: a dropped line costs nothing.
-    pub async fn take_access_lines(&self, requests: usize) -> Result<()> {
-        process::until("the access log has every request", async || {
-            let log = fs::read_to_string(self.log()).unwrap_or_default();
-            log.matches(r#""message":"access""#).count() == requests
-        })
-        .await?;
-        Ok(OpenOptions::new().write(true).open(self.log())?.set_len(0)?)
+    /// The one that it signed for itself.
+    pub fn certificate(&self) -> Certificate {
+        let file = |name| self.folder.join("state/tls").join(name);
+        Certificate { chain: file("self-signed.crt"), key: file("self-signed.key") }
     }
 
     /// The same, with a command before it.
     pub async fn start_under(&self, wrapper: &[String]) -> Result<(Server, Duration)> {
-        self.launch(wrapper, &[]).await
+        self.launch(wrapper, PROGRAM, &[]).await
     }
 
-    async fn launch(&self, wrapper: &[String], options: &[&str]) -> Result<(Server, Duration)> {
+    /// The same, of another build.
+    pub async fn start_other(&self, program: &str) -> Result<(Server, Duration)> {
+        self.launch(&[], program, &[]).await
+    }
+
+    async fn launch(
+        &self,
+        wrapper: &[String],
+        program: &str,
+        options: &[&str],
+    ) -> Result<(Server, Duration)> {
         fs::write(self.log(), "")?;
-        let mut command = process::on_proxy_core_under(wrapper, PROGRAM);
+        let mut command = process::on_proxy_core_under(wrapper, program);
         command
             .arg("run")
             .arg("--config")
@@ -137,7 +180,7 @@ impl Gateway {
             let Some(admin) = self.listener("admin") else {
                 return process.has_ended();
             };
-            let answer = load::get(admin, "/readyz").await;
+            let answer = client::get(admin, "/readyz").await;
             answer.is_ok_and(|answer| answer.status == 200)
         })
         .await;
@@ -145,7 +188,13 @@ impl Gateway {
         let http = ready
             .and_then(|()| self.listener("http").context("no plain listener"))
             .with_context(|| fs::read_to_string(self.log()).unwrap_or_default())?;
-        Ok((Server { process, http }, ready_after))
+        let (https, admin) = (self.listener("https"), self.listener("admin"));
+        let logs_requests = self.logs == Logs::Requests;
+        let access_log = logs_requests.then(|| AccessLog { path: self.log(), mark: ACCESS });
+        if let Some(log) = &access_log {
+            log.empty()?;
+        }
+        Ok((Server { process, http, https, admin, access_log }, ready_after))
     }
 
     /// Where a listener is, as the gateway logs it (the configuration asks for port 0).
@@ -194,6 +243,7 @@ fn configuration(platform: SocketAddr, access: bool) -> String {
         r#"
 [server]
 http = ["127.0.0.1:0"]
+https = ["127.0.0.1:0"]
 state_dir = "state"
 threads = 1
 
@@ -217,12 +267,22 @@ async fn mint(gateway: SocketAddr) -> Result<String> {
     let request = format!(
         "POST /ds-api/user-token HTTP/1.1\r\nhost: bench\r\nauthorization: Basic {basic}\r\ncontent-length: 0\r\n\r\n"
     );
-    let answer = load::exchange(gateway, request.as_bytes()).await?;
+    let answer = client::exchange(gateway, request.as_bytes()).await?;
     ensure!(answer.status == 201, "minting: {}", answer.status);
     let body: Value = serde_json::from_slice(&answer.body)?;
     let token = body.get("user-token").and_then(Value::as_str);
     Ok(token.context("no user-token in the answer")?.to_owned())
 }
+
+/// Revocations, and how a table names a gateway that has them.
+pub const REVOCATIONS: [(&str, u64); 3] = [
+    ("ds-gateway, 100 k revocations", 100_000),
+    ("ds-gateway, 1 M revocations", 1_000_000),
+    ("ds-gateway, 10 M revocations", 10_000_000),
+];
+
+/// In a line for a request, and in no other.
+const ACCESS: &str = r#""message":"access""#;
 
 const KID: &str = "bench";
 
@@ -233,5 +293,5 @@ pub const KEY: &str = "a-key-of-the-bench-of-no-use-elsewhere-0";
 const LIFETIME: u64 = 86_400;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ds-gateway");
-const USER: &str = "bench";
-const PASSWORD: &str = "correct horse battery staple";
+pub const USER: &str = "bench";
+pub const PASSWORD: &str = "correct horse battery staple";

@@ -21,12 +21,14 @@ use ds_gateway::auth::time::UnixTime;
 use ds_gateway::auth::token::{TokenRules, mint};
 
 use crate::bare;
-use crate::gateway::{self, AccessLog, Gateway};
-use crate::load::{self, Outcome, Platform};
+use crate::client::{Client, Outcome, Request, Transport};
+use crate::gateway::{self, Gateway, Logs};
+use crate::platform::Platform;
 use crate::process::{self, Running};
 
 /// Requests that are counted, after as many that are not.
 const REQUESTS: usize = 2_000;
+const CLIENTS: usize = 8;
 
 /// The first argument that turns this binary into a loop of decisions or mints, to be counted.
 const MODE: &str = "count";
@@ -40,7 +42,7 @@ pub async fn count(folder: &Path) -> Result<()> {
     }
     let platform = Platform::start().await?;
     let at = platform.address();
-    let prepared = Gateway::prepare(folder.join("gateway"), at, AccessLog::Off).await?;
+    let prepared = Gateway::prepare(folder.join("gateway"), at, Logs::Events).await?;
     let forged = gateway::forged(&prepared.token)?;
     for (case, token, outcome) in [
         ("request, valid token", Some(prepared.token.as_str()), Outcome::Forwarded),
@@ -118,11 +120,9 @@ async fn served(
     token: Option<&str>,
     outcome: Outcome,
 ) -> Result<u64> {
-    let requests: load::Requests = [load::request(token)].into_iter().collect();
-    let first = requests.first().context("a request")?;
-    let mut connections = load::connect(address, first, outcome).await?;
-    connections.truncate(8);
-    let connections = load::burst_on(connections, &requests, outcome, REQUESTS).await?;
+    let request = Request::get(token);
+    let mut clients = Client::warm(CLIENTS, address, Transport::Http, &request, outcome).await?;
+    in_turn(&mut clients, &request, outcome).await?;
     let control = |what: &str| -> Result<()> {
         let mut command = Command::new("callgrind_control");
         command.args([what, &process.id().to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -130,11 +130,21 @@ async fn served(
         Ok(())
     };
     control("--zero")?;
-    load::burst_on(connections, &requests, outcome, REQUESTS).await?;
+    in_turn(&mut clients, &request, outcome).await?;
     control("--dump")?;
     let mut dumped = file(folder, case).into_os_string();
     dumped.push(".1");
     Ok(summary(Path::new(&dumped))? / REQUESTS as u64)
+}
+
+/// One after the other, so that two runs do the same.
+async fn in_turn(clients: &mut [Client], request: &Request, outcome: Outcome) -> Result<()> {
+    for _ in 0..REQUESTS / CLIENTS {
+        for client in &mut *clients {
+            client.ask(request, outcome).await?;
+        }
+    }
+    Ok(())
 }
 
 fn file(folder: &Path, case: &str) -> PathBuf {

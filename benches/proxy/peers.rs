@@ -1,17 +1,19 @@
 //! Proxies that others use for this work, each with a configuration that checks HS256 and `exp` of the field
 //! `user-token` and forwards with keep-alive, on one thread. None of them revokes.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::gateway::KEY;
-use crate::load::{self, Outcome};
+use crate::case::AccessLog;
+use crate::client::{Client, Outcome, Request, Transport};
+use crate::gateway::{Certificate, KEY, Logs};
 use crate::process::{self, Running, Server};
 
 /// A peer that serves.
@@ -21,52 +23,95 @@ pub struct Peer {
     pub server: Server,
 }
 
-/// Starts them all, and checks that each admits `token` and refuses `forged`.
-pub async fn start(folder: &Path, platform: SocketAddr, token: &str, forged: &str) -> Result<Vec<Peer>> {
+/// What they have in common with the gateway that they stand beside.
+pub struct Setting<'a> {
+    pub platform: SocketAddr,
+    pub certificate: &'a Certificate,
+    /// To be admitted by each, and to be refused.
+    pub token: &'a str,
+    pub forged: &'a str,
+}
+
+/// Starts them all, and checks what each does with the two tokens.
+pub async fn start(folder: &Path, setting: &Setting<'_>, logs: Logs) -> Result<Vec<Peer>> {
+    fs::create_dir(folder)?;
     let envoy = std::env::var("ENVOY").context("ENVOY, the path of its binary: use `make bench-peers`")?;
-    let files: [(&str, &str); 4] = [
-        ("haproxy.cfg", include_str!("peers/haproxy.cfg")),
-        ("nginx.conf", include_str!("peers/nginx.conf")),
-        ("jwt.js", include_str!("peers/jwt.js")),
-        ("envoy.yaml", include_str!("peers/envoy.yaml")),
-    ];
     let mut peers = Vec::new();
-    for (name, program, file, arguments) in [
-        ("HAProxy jwt_verify", "haproxy", "haproxy.cfg", &["-f"][..]),
-        ("nginx + njs", "nginx", "nginx.conf", &["-p", "@FOLDER@", "-c"]),
+    for (name, program, file, arguments, log) in [
+        ("HAProxy jwt_verify", "haproxy", "haproxy.cfg", &["-f"][..], HAPROXY_LOG),
+        ("nginx + njs", "nginx", "nginx.conf", &["-p", "@FOLDER@", "-c"], NGINX_LOG),
         (
             "Envoy jwt_authn, cached",
             envoy.as_str(),
             "envoy.yaml",
-            &["--concurrency", "1", "--log-level", "warn", "-c"],
+            &["--concurrency", "1", "--log-level", "warn", "--file-flush-interval-msec", "1000", "-c"],
+            ENVOY_LOG,
         ),
     ] {
-        let (folder, listen) =
-            (folder.join(program.rsplit('/').next().unwrap_or(program)), process::free_address()?);
+        let folder = folder.join(program.rsplit('/').next().unwrap_or(program));
+        let (http, https) = (process::free_address()?, process::free_address()?);
         fs::create_dir(&folder)?;
-        for (file, text) in files {
-            fs::write(folder.join(file), filled(text, &folder, listen, platform))?;
+        let [quiet, logging] = log;
+        let log = if logs == Logs::Requests { logging } else { quiet };
+        for (file, text) in FILES {
+            let text = text.replace("@LOG@", log);
+            fs::write(folder.join(file), filled(&text, &folder, http, https, setting))?;
         }
+        let Certificate { chain, key } = setting.certificate;
+        fs::write(folder.join("both.pem"), [fs::read(chain)?, fs::read(key)?].concat())?;
+
+        let lines = folder.join("access.log");
         let mut command = process::on_proxy_core(program);
         command
             .args(arguments.iter().map(|argument| argument.replace("@FOLDER@", &folder.to_string_lossy())));
-        command.arg(folder.join(file)).stderr(fs::File::create(folder.join("log"))?).stdout(Stdio::null());
+        command.arg(folder.join(file));
+        command.stderr(fs::File::create(folder.join("log"))?);
+        command.stdout(OpenOptions::new().create(true).append(true).open(&lines)?);
         let process = Running::spawn(command)?;
-        let answers = async |token: &str, status: u16| {
-            let answer = load::exchange(listen, &load::request(Some(token))).await;
-            answer.is_ok_and(|answer| answer.status == status)
-        };
-        process::until(&format!("{name} admits the token"), async || answers(token, 200).await)
+        let access_log =
+            (logs == Logs::Requests).then(|| AccessLog { path: lines, mark: "/ds-api/pool/42" });
+        let server = Server { process, http, https: Some(https), admin: None, access_log };
+
+        for (transport, token, outcome, what) in [
+            (Transport::Http, setting.token, Outcome::Forwarded, "admits the token"),
+            (Transport::Https, setting.token, Outcome::Forwarded, "admits it over TLS"),
+            (Transport::Http, setting.forged, REFUSED, "refuses a forged one"),
+        ] {
+            let (request, address) = (Request::get(Some(token)), server.address(transport)?);
+            process::until(&format!("{name} {what}"), async || {
+                let Ok(mut client) = Client::new(address, transport) else { return false };
+                client.ask(&request, outcome).await.is_ok()
+            })
             .await
             .with_context(|| fs::read_to_string(folder.join("log")).unwrap_or_default())?;
-        process::until(&format!("{name} refuses a forged one"), async || answers(forged, 401).await).await?;
-        peers.push(Peer { name, server: Server { process, http: listen } });
+        }
+        peers.push(Peer { name, server });
+    }
+    // Some write their lines a second later; those of the checks are not to be counted.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    for log in peers.iter().filter_map(|peer| peer.server.access_log.as_ref()) {
+        log.empty()?;
     }
     Ok(peers)
 }
 
 /// Their refusals differ in what they say.
 pub const REFUSED: Outcome = Outcome::RefusedSomehow;
+
+const FILES: [(&str, &str); 4] = [
+    ("haproxy.cfg", include_str!("peers/haproxy.cfg")),
+    ("nginx.conf", include_str!("peers/nginx.conf")),
+    ("jwt.js", include_str!("peers/jwt.js")),
+    ("envoy.yaml", include_str!("peers/envoy.yaml")),
+];
+
+// Without and with a line for each request. HAProxy writes to its standard output, which is a file here.
+const HAPROXY_LOG: [&str; 2] = ["", "log stdout format raw local0\n    option httplog"];
+const NGINX_LOG: [&str; 2] = ["off", "@FOLDER@/access.log"];
+const ENVOY_LOG: [&str; 2] = [
+    "[]",
+    r#"[{ name: file, typed_config: { "@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: @FOLDER@/access.log } }]"#,
+];
 
 /// Names and versions, as the programs say them.
 pub fn versions() -> Result<String> {
@@ -87,12 +132,22 @@ pub fn versions() -> Result<String> {
     Ok(versions.join(", "))
 }
 
-fn filled(text: &str, folder: &Path, listen: SocketAddr, platform: SocketAddr) -> String {
+fn filled(
+    text: &str,
+    folder: &Path,
+    http: SocketAddr,
+    https: SocketAddr,
+    Setting { platform, certificate, .. }: &Setting<'_>,
+) -> String {
     text.replace("@KEY@", KEY)
         .replace("@KEY64@", &URL_SAFE_NO_PAD.encode(KEY))
         .replace("@FOLDER@", &folder.to_string_lossy())
-        .replace("@LISTEN@", &listen.to_string())
-        .replace("@PORT@", &listen.port().to_string())
+        .replace("@CERTIFICATE@", &certificate.chain.to_string_lossy())
+        .replace("@CERTIFICATE_KEY@", &certificate.key.to_string_lossy())
+        .replace("@HTTP@", &http.to_string())
+        .replace("@HTTP_PORT@", &http.port().to_string())
+        .replace("@HTTPS@", &https.to_string())
+        .replace("@HTTPS_PORT@", &https.port().to_string())
         .replace("@PLATFORM@", &platform.to_string())
         .replace("@PLATFORM_PORT@", &platform.port().to_string())
 }

@@ -10,6 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tokio::time::{sleep, timeout};
 
+use crate::case::AccessLog;
+use crate::client::Transport;
+
 /// The proxy measured has this core to itself.
 pub const PROXY_CORE: usize = 0;
 /// Clients and platform share this one.
@@ -21,6 +24,21 @@ pub const REST: Duration = Duration::from_secs(1);
 pub struct Server {
     pub process: Running,
     pub http: SocketAddr,
+    pub https: Option<SocketAddr>,
+    /// Where its metrics are.
+    pub admin: Option<SocketAddr>,
+    /// Of every request, if it writes one.
+    pub access_log: Option<AccessLog>,
+}
+
+impl Server {
+    /// Where clients come in.
+    pub fn address(&self, transport: Transport) -> Result<SocketAddr> {
+        match transport {
+            Transport::Http => Ok(self.http),
+            Transport::Https | Transport::HttpsAnew => self.https.context("it has no TLS"),
+        }
+    }
 }
 
 /// A process on the proxy's core.

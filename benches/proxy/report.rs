@@ -1,27 +1,34 @@
-//! The tables on standard output, in Markdown, and every sample as a JSON line under `target/bench`.
+//! Tables on standard output, in Markdown, and every sample of a run in one JSON file under `target/bench`.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::case::{Bar, Case, Sample};
 use crate::process;
-use crate::stats::{interval, median};
+use crate::stats::{interval, median, quantile};
 
+/// What one run found.
 pub struct Report {
-    rows: Vec<Row>,
-    /// The cases that all are compared with.
-    yardsticks: &'static [&'static str],
-    file: File,
     path: PathBuf,
+    /// The machine, and how the run was asked for.
+    about: Map<String, Value>,
+    pub tables: Vec<Table>,
 }
 
-struct Row {
-    name: &'static str,
+/// Cases that were measured in the same rounds.
+pub struct Table {
+    pub title: String,
+    pub rows: Vec<Row>,
+    /// The cases that all are compared with.
+    yardsticks: &'static [&'static str],
+}
+
+pub struct Row {
+    pub name: &'static str,
     bar: Option<Bar>,
     samples: Vec<Sample>,
 }
@@ -34,47 +41,37 @@ pub struct AtRest {
 }
 
 impl Report {
-    /// Samples go to the file of that name.
-    pub fn new(cases: &[Case<'_>], yardsticks: &'static [&'static str], name: &str) -> Result<Self> {
+    /// Its file has that name.
+    pub fn new(name: &str) -> Result<Self> {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
         fs::create_dir_all(&folder)?;
-        let path = folder.join(name);
-        let rows = cases.iter().map(|case| Row { name: case.name, bar: case.bar, samples: Vec::new() });
-        Ok(Self { rows: rows.collect(), yardsticks, file: File::create(&path)?, path })
+        let mut report = Self { path: folder.join(name), about: Map::new(), tables: Vec::new() };
+        report.about("version", env!("CARGO_PKG_VERSION"));
+        report.about("machine", process::machine());
+        Ok(report)
     }
 
-    /// A sample of the case at `index`; every case gets one a round.
-    pub fn add(&mut self, round: usize, index: usize, sample: Sample) -> Result<()> {
-        let row = self.rows.get_mut(index).context("a row for every case")?;
-        let line = json!({
-            "round": round,
-            "case": row.name,
-            "cpu_us": sample.cpu_us,
-            "requests_per_second": sample.requests_per_second,
-            "quantiles_us": sample.quantiles_us,
-        });
-        row.samples.push(sample);
-        self.line(&line)
+    /// One more line about the run.
+    pub fn about(&mut self, name: &str, value: impl Into<Value>) {
+        let value = value.into();
+        println!("{name}: {}", value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned));
+        self.about.insert(name.to_owned(), value);
     }
 
-    /// The cases, and where every sample is.
-    pub fn finish(&mut self) -> Result<()> {
-        let machine = process::machine();
-        println!("{machine}\n");
-        let ratios: String = self.yardsticks.iter().map(|name| format!("× {name} | ")).collect();
-        table(
-            &format!("case | µs CPU per request | requests/s | p50, p99, p99.9 in µs | {ratios}bar"),
-            self.rows.iter().map(|row| self.cells(row)),
-        );
-        println!("Every sample: {}\n", self.path.display());
-        self.line(&json!({ "machine": machine }))
+    /// Prints the table, and writes all so far: who ends a long run keeps what it found.
+    pub fn add(&mut self, table: Table) -> Result<()> {
+        table.print();
+        self.tables.push(table);
+        self.save()?;
+        eprintln!("every sample: {}", self.path.display());
+        Ok(())
     }
 
     pub fn at_rest(&mut self, at_rest: &AtRest) -> Result<()> {
         let starts_ms = at_rest.starts.iter().map(|start| start.as_secs_f64() * 1e3);
         let starts_ms: Vec<f64> = starts_ms.collect();
         let (ready_ms, resident) = (median(&starts_ms), at_rest.resident_mb);
-        table(
+        print_table(
             "at rest | value | bar",
             [
                 format!(
@@ -88,53 +85,135 @@ impl Report {
                 format!("resident, after the load | {:.1} MB | reported", at_rest.resident_after_mb),
             ],
         );
-        self.line(&json!({
+        let values = json!({
             "starts_ms": starts_ms,
             "resident_mb": at_rest.resident_mb,
             "resident_after_mb": at_rest.resident_after_mb,
-        }))
+        });
+        self.about.insert("at_rest".to_owned(), values);
+        self.save()
     }
 
-    fn cells(&self, row: &Row) -> String {
-        let cpu = median_of(row, |sample| sample.cpu_us);
-        let rate = median_of(row, |sample| sample.requests_per_second);
-        let quantiles = [0, 1, 2].map(|index| {
-            let values: Vec<f64> =
-                row.samples.iter().filter_map(|sample| sample.quantiles_us.get(index).copied()).collect();
-            format!("{:.0}", median(&values))
-        });
-        let ratios: String = self
-            .yardsticks
-            .iter()
-            .map(|against| format!("{} | ", with_interval(&self.ratios(row, against))))
-            .collect();
-        let bar = row.bar.map(|Bar { at_most, against }| {
-            let met = median(&self.ratios(row, against)) <= at_most;
-            format!("≤ {at_most} × {against}: {}", verdict(met))
-        });
-        format!(
-            "{} | {cpu:.1} | {rate:.0} | {} | {ratios}{}",
-            row.name,
-            quantiles.join(", "),
-            bar.as_deref().unwrap_or("reported")
-        )
+    /// A file beside the report's.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.path.with_file_name(name)
+    }
+
+    /// Writes all so far.
+    pub fn save(&self) -> Result<()> {
+        let mut all = self.about.clone();
+        all.insert("tables".to_owned(), self.tables.iter().map(Table::json).collect());
+        Ok(fs::write(&self.path, serde_json::to_string_pretty(&all)? + "\n")?)
+    }
+}
+
+impl Table {
+    pub fn new(title: impl Into<String>, cases: &[Case<'_>], yardsticks: &'static [&'static str]) -> Self {
+        let rows = cases.iter().map(|case| Row { name: case.name, bar: case.bar, samples: Vec::new() });
+        Self { title: title.into(), rows: rows.collect(), yardsticks }
+    }
+
+    /// A sample of the case at `index`; every case gets one a round.
+    pub fn add(&mut self, index: usize, sample: Sample) -> Result<()> {
+        self.rows.get_mut(index).context("a row for every case")?.samples.push(sample);
+        Ok(())
     }
 
     /// CPU time of `row` over that of the case named `against`, round by round.
-    fn ratios(&self, row: &Row, against: &str) -> Vec<f64> {
+    pub fn ratios(&self, row: &Row, against: &str) -> Vec<f64> {
         let against = self.rows.iter().find(|row| row.name == against);
         let others = against.map_or(&[][..], |row| &row.samples);
         let pairs = row.samples.iter().zip(others);
         pairs.map(|(one, other)| one.cpu_us / other.cpu_us).collect()
     }
 
-    fn line(&mut self, line: &Value) -> Result<()> {
-        Ok(writeln!(self.file, "{line}")?)
+    fn print(&self) {
+        println!("\n**{}**\n", self.title);
+        let ratios: String = self.yardsticks.iter().map(|name| format!(" | × {name}")).collect();
+        let bar = if self.has_bars() { " | bar" } else { "" };
+        print_table(
+            &format!("case | µs CPU per request, spread | requests/s | p50, p99, p99.9 in µs{ratios}{bar}"),
+            self.rows.iter().map(|row| self.cells(row)),
+        );
+    }
+
+    fn has_bars(&self) -> bool {
+        self.rows.iter().any(|row| row.bar.is_some())
+    }
+
+    fn cells(&self, row: &Row) -> String {
+        let cpu = row.values(|sample| sample.cpu_us);
+        let rate = median(&row.values(|sample| sample.requests_per_second));
+        let rate_mark = if row.was_busy() { "" } else { "\\*" };
+        let quantiles = [0, 1, 2].map(|index| {
+            let values = row.values(|sample| sample.quantiles_us.get(index).copied().unwrap_or(f64::NAN));
+            format!("{:.0}", median(&values))
+        });
+        let ratios: String = self
+            .yardsticks
+            .iter()
+            .map(|against| format!(" | {}", with_interval(&self.ratios(row, against))))
+            .collect();
+        let bar = row.bar.map(|Bar { at_most, against }| {
+            let met = median(&self.ratios(row, against)) <= at_most;
+            format!(" | ≤ {at_most} × {against}: {}", verdict(met))
+        });
+        let no_bar = if self.has_bars() { " | reported" } else { "" };
+        format!(
+            "{} | {:.1}, {:.1}–{:.1} | {rate:.0}{rate_mark} | {}{ratios}{}",
+            row.name,
+            median(&cpu),
+            quantile(&cpu, 0.1),
+            quantile(&cpu, 0.9),
+            quantiles.join(", "),
+            bar.as_deref().unwrap_or(no_bar)
+        )
+    }
+
+    fn json(&self) -> Value {
+        let rows = self.rows.iter().map(|row| {
+            let ratios = self.yardsticks.iter().map(|against| {
+                let ratios = self.ratios(row, against);
+                let (low, high) = interval(&ratios);
+                let value = json!({ "median": median(&ratios), "low": low, "high": high });
+                ((*against).to_owned(), value)
+            });
+            json!({
+                "case": row.name,
+                "cpu_us": median(&row.values(|sample| sample.cpu_us)),
+                "requests_per_second": median(&row.values(|sample| sample.requests_per_second)),
+                "ratio_of_cpu_to": ratios.collect::<Map<_, _>>(),
+                "samples": row.samples.iter().map(Sample::json).collect::<Vec<_>>(),
+            })
+        });
+        json!({ "title": self.title, "rows": rows.collect::<Vec<_>>() })
+    }
+}
+
+impl Row {
+    pub fn values(&self, value: impl Fn(&Sample) -> f64) -> Vec<f64> {
+        self.samples.iter().map(value).collect()
+    }
+
+    /// Whether the proxy was the limit, and not its clients.
+    fn was_busy(&self) -> bool {
+        median(&self.values(|sample| sample.busy)) > 0.95
+    }
+}
+
+impl Sample {
+    fn json(&self) -> Value {
+        json!({
+            "cpu_us": self.cpu_us,
+            "requests_per_second": self.requests_per_second,
+            "busy": self.busy,
+            "quantiles_us": self.quantiles_us,
+        })
     }
 }
 
 /// Cells are parted by ` | `.
-fn table(head: &str, rows: impl IntoIterator<Item = String>) {
+pub fn print_table(head: &str, rows: impl IntoIterator<Item = String>) {
     println!("| {head} |");
     println!("|{}", "---|".repeat(head.split('|').count()));
     for row in rows {
@@ -143,17 +222,13 @@ fn table(head: &str, rows: impl IntoIterator<Item = String>) {
     println!();
 }
 
-fn median_of(row: &Row, value: fn(&Sample) -> f64) -> f64 {
-    median(&row.samples.iter().map(value).collect::<Vec<_>>())
-}
-
 /// A median and its 95 % interval.
 fn with_interval(ratios: &[f64]) -> String {
     let (low, high) = interval(ratios);
     format!("{:.3} ({low:.3}–{high:.3})", median(ratios))
 }
 
-fn verdict(met: bool) -> &'static str {
+pub fn verdict(met: bool) -> &'static str {
     if met { "met" } else { "missed" }
 }
 

@@ -10,6 +10,12 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// Below which so large a share of them lies.
+pub fn quantile(values: &[f64], share: f64) -> f64 {
+    let values = sorted(values);
+    at(&values, ((values.len() as f64 * share) as usize).min(values.len().saturating_sub(1)))
+}
+
 /// The order statistics that hold the true median with a probability of at least 95 % (the widest ones for fewer than six).
 pub fn interval(values: &[f64]) -> (f64, f64) {
     let values = sorted(values);

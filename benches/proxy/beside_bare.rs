@@ -1,0 +1,76 @@
+//! The gateway beside bare pingora, and with many tokens revoked.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::bare::{self, Duties};
+use crate::case::Case;
+use crate::client::Outcome::{Forwarded, Refused};
+use crate::gateway::{self, Gateway, Logs, REVOCATIONS};
+use crate::platform::Platform;
+use crate::process;
+use crate::report::{AtRest, Report};
+
+/// Starts that are timed.
+const STARTS: usize = 5;
+
+/// The cases that others are compared with.
+const BARE: &str = "bare pingora";
+const VALID: &str = "valid token";
+
+pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()> {
+    crate::never_asleep();
+    let platform = Platform::start().await?;
+    let at = platform.address();
+    let bare = bare::start(at, Duties::None).await?;
+    let with_fields = bare::start(at, Duties::Fields).await?;
+    let quiet = Gateway::prepare(folder.join("quiet"), at, Logs::Events).await?;
+    let logging = Gateway::prepare(folder.join("logging"), at, Logs::Requests).await?;
+
+    let mut starts = Vec::new();
+    for _ in 0..STARTS {
+        starts.push(quiet.start().await?.1);
+    }
+    let (quiet_server, _) = quiet.start().await?;
+    let (logging_server, _) = logging.start().await?;
+    tokio::time::sleep(process::REST).await;
+    let resident_mb = quiet_server.process.resident_mb()?;
+
+    let mut others = Vec::new();
+    for program in std::env::var("OTHER").iter().flat_map(|others| others.split(',')) {
+        others.push((&*program.to_owned().leak(), quiet.start_other(program).await?.0));
+    }
+    let mut revoked = Vec::new();
+    for (name, count) in REVOCATIONS.into_iter().filter(|_| others.is_empty()) {
+        let (gateway, server) = Gateway::revoked(folder, at, Logs::Events, count).await?;
+        revoked.push((name, gateway.token, server));
+    }
+
+    let valid = Some(quiet.token.as_str());
+    let forged = gateway::forged(&quiet.token)?;
+    let mut cases = vec![
+        Case::new(BARE, &bare, valid, Forwarded),
+        Case::new("bare pingora, with fields and time-outs", &with_fields, valid, Forwarded),
+        Case::new(VALID, &quiet_server, valid, Forwarded).at_most(1.05, BARE),
+        Case::new("valid token, access log on", &logging_server, Some(&logging.token), Forwarded),
+        Case::new("valid token, scraped every 100 ms", &quiet_server, valid, Forwarded)
+            .scraped()
+            .at_most(1.01, VALID),
+        Case::new("no token", &quiet_server, None, Refused).at_most(0.5, VALID),
+        Case::new("forged token", &quiet_server, Some(&forged), Refused).at_most(0.5, VALID),
+    ];
+    for (program, server) in &others {
+        cases.push(Case::new(program, server, valid, Forwarded));
+    }
+    for (name, token, server) in &revoked {
+        cases.push(Case::new(name, server, Some(token), Forwarded).at_most(1.03, VALID));
+    }
+
+    let mut report = Report::new("proxy.json")?;
+    report.about("command", format!("make bench ROUNDS={rounds} REQUESTS={requests}"));
+    let table =
+        crate::run("beside bare pingora", &cases, &[BARE, VALID], &platform, (rounds, requests)).await?;
+    report.add(table)?;
+    report.at_rest(&AtRest { starts, resident_mb, resident_after_mb: quiet_server.process.resident_mb()? })
+}

@@ -1,0 +1,117 @@
+//! The gateway beside what else people put in its place.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::bare;
+use crate::case::Case;
+use crate::chart;
+use crate::client::Outcome::{Forwarded, Refused};
+use crate::client::{Request, Requests, Transport};
+use crate::gateway::{self, Gateway, Logs, REVOCATIONS};
+use crate::peers::{self, Peer, Setting};
+use crate::platform::Platform;
+use crate::process::Server;
+use crate::report::Report;
+use crate::run;
+
+/// The case that others are compared with.
+pub const OURS: &str = "ds-gateway";
+const BARE: &str = "bare pingora, no check";
+
+/// What clients bring.
+struct Load<'a> {
+    title: &'a str,
+    transport: Transport,
+    requests: Requests,
+    is_admitted: bool,
+    /// Of the requests of a round, one in so many: where each takes that much longer.
+    one_in: usize,
+}
+
+pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()> {
+    crate::never_asleep();
+    let mut report = Report::new("peers.json")?;
+    report.about("command", format!("make bench-peers ROUNDS={rounds} REQUESTS={requests}"));
+    report.about("peers", peers::versions()?);
+
+    let platform = Platform::start().await?;
+    let at = platform.address();
+    let gateway = Gateway::prepare(folder.join("gateway"), at, Logs::Events).await?;
+    let (server, _) = gateway.start().await?;
+    let certificate = gateway.certificate();
+    let bare = bare::start_tls(at, &certificate).await?;
+    let (token, forged) = (gateway.token.as_str(), gateway::forged(&gateway.token)?);
+    let setting = Setting { platform: at, certificate: &certificate, token, forged: &forged };
+    let quiet_peers = peers::start(&folder.join("peers"), &setting, Logs::Events).await?;
+
+    let one: Requests = [Request::get(Some(token))].into();
+    let kilo: Requests = gateway.tokens(1_000)?.iter().map(|token| Request::get(Some(token))).collect();
+    let many: Requests = gateway.tokens(100_000)?.iter().map(|token| Request::get(Some(token))).collect();
+    let body = |bytes| -> Requests { [Request::post(Some(token), bytes)].into() };
+    let load = |title, requests: &Requests| Load {
+        title,
+        transport: Transport::Http,
+        requests: requests.clone(),
+        is_admitted: true,
+        one_in: 1,
+    };
+    let refused = |title, token| Load { is_admitted: false, ..load(title, &[Request::get(token)].into()) };
+    for load in [
+        load("one hot token", &one),
+        load("1,000 tokens", &kilo),
+        load("100,000 tokens", &many),
+        refused("a forged token", Some(forged.as_str())),
+        refused("no token", None),
+        Load { transport: Transport::Https, ..load("HTTPS, connections kept", &one) },
+        Load {
+            transport: Transport::HttpsAnew,
+            one_in: 10,
+            ..load("HTTPS, each request on a new connection", &one)
+        },
+        load("a body of 1 KB, there and back", &body(1 << 10)),
+        Load { one_in: 5, ..load("a body of 64 KB, there and back", &body(64 << 10)) },
+        Load { one_in: 100, ..load("a body of 1 MB, there and back", &body(1 << 20)) },
+    ] {
+        let cases = cases(&load, &server, &quiet_peers, &bare);
+        let effort = (rounds, (requests / load.one_in).max(1));
+        report.add(run(load.title, &cases, &[OURS], &platform, effort).await?)?;
+    }
+    drop(quiet_peers);
+
+    let logging_peers = peers::start(&folder.join("logging-peers"), &setting, Logs::Requests).await?;
+    for (title, logs, peers) in [
+        ("one hot token, others revoked", Logs::Events, &[][..]),
+        ("one hot token, others revoked, access log on", Logs::Requests, &logging_peers),
+    ] {
+        let mut gateways = Vec::new();
+        for (name, count) in [(OURS, 0)].into_iter().chain(REVOCATIONS) {
+            gateways.push((name, Gateway::revoked(folder, at, logs, count).await?));
+        }
+        let mut cases: Vec<_> = gateways
+            .iter()
+            .map(|(name, (gateway, server))| Case::new(name, server, Some(&gateway.token), Forwarded))
+            .collect();
+        cases.extend(peers.iter().map(|peer| Case::of(peer.name, &peer.server, one.clone(), Forwarded)));
+        report.add(run(title, &cases, &[OURS], &platform, (rounds, requests)).await?)?;
+    }
+
+    let path = report.beside("peers.svg");
+    chart::draw(&report.tables, &path)?;
+    eprintln!("chart: {}", path.display());
+    Ok(())
+}
+
+fn cases<'a>(load: &Load<'_>, ours: &'a Server, peers: &'a [Peer], bare: &'a Server) -> Vec<Case<'a>> {
+    let case = |name, server, refused| {
+        let outcome = if load.is_admitted { Forwarded } else { refused };
+        Case::of(name, server, load.requests.clone(), outcome).over(load.transport)
+    };
+    let mut cases = vec![case(OURS, ours, Refused)];
+    cases.extend(peers.iter().map(|peer| case(peer.name, &peer.server, peers::REFUSED)));
+    if load.is_admitted {
+        cases.push(case(BARE, bare, Refused));
+    }
+    cases
+}
