@@ -37,12 +37,9 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
     tokio::time::sleep(process::REST).await;
     let resident_mb = quiet_server.process.resident_mb()?;
 
-    let mut others = Vec::new();
-    for program in std::env::var("OTHER").iter().flat_map(|others| others.split(',')) {
-        others.push((&*program.to_owned().leak(), quiet.start_other(program).await?.0));
-    }
+    let others = quiet.start_others().await?;
     let mut revoked = Vec::new();
-    for (name, count) in REVOCATIONS.into_iter().filter(|_| others.is_empty()) {
+    for (name, count) in REVOCATIONS {
         let (gateway, server) = Gateway::revoked(folder, at, Logs::Events, count).await?;
         revoked.push((name, gateway.token, server));
     }
@@ -60,8 +57,8 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
         Case::new("no token", &quiet_server, None, Refused).at_most(0.5, VALID),
         Case::new("forged token", &quiet_server, Some(&forged), Refused).at_most(0.5, VALID),
     ];
-    for (program, server) in &others {
-        cases.push(Case::new(program, server, valid, Forwarded));
+    for (name, server) in &others {
+        cases.push(Case::new(name, server, valid, Forwarded));
     }
     for (name, token, server) in &revoked {
         cases.push(Case::new(name, server, Some(token), Forwarded).at_most(1.03, VALID));

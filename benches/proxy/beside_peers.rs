@@ -40,6 +40,8 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
     let at = platform.address();
     let gateway = Gateway::prepare(folder.join("gateway"), at, Logs::Events).await?;
     let (server, _) = gateway.start().await?;
+    let mut ours = vec![(OURS, server)];
+    ours.extend(gateway.start_others().await?);
     let certificate = gateway.certificate();
     let bare = bare::start_tls(at, &certificate).await?;
     let (token, forged) = (gateway.token.as_str(), gateway::forged(&gateway.token)?);
@@ -74,7 +76,7 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
         Load { one_in: 5, ..load("a body of 64 KB, there and back", &body(64 << 10)) },
         Load { one_in: 100, ..load("a body of 1 MB, there and back", &body(1 << 20)) },
     ] {
-        let cases = cases(&load, &server, &quiet_peers, &bare);
+        let cases = cases(&load, &ours, &quiet_peers, &bare);
         let effort = (rounds, (requests / load.one_in).max(1));
         report.add(run(load.title, &cases, &[OURS], &platform, effort).await?)?;
     }
@@ -103,12 +105,17 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
     Ok(())
 }
 
-fn cases<'a>(load: &Load<'_>, ours: &'a Server, peers: &'a [Peer], bare: &'a Server) -> Vec<Case<'a>> {
+fn cases<'a>(
+    load: &Load<'_>,
+    ours: &'a [(&'static str, Server)],
+    peers: &'a [Peer],
+    bare: &'a Server,
+) -> Vec<Case<'a>> {
     let case = |name, server, refused| {
         let outcome = if load.is_admitted { Forwarded } else { refused };
         Case::of(name, server, load.requests.clone(), outcome).over(load.transport)
     };
-    let mut cases = vec![case(OURS, ours, Refused)];
+    let mut cases: Vec<_> = ours.iter().map(|(name, server)| case(name, server, Refused)).collect();
     cases.extend(peers.iter().map(|peer| case(peer.name, &peer.server, peers::REFUSED)));
     if load.is_admitted {
         cases.push(case(BARE, bare, Refused));

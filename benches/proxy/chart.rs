@@ -10,8 +10,8 @@ use crate::beside_peers::OURS;
 use crate::report::{Row, Table};
 use crate::stats::{interval, median};
 
-const WIDTH: u32 = 960;
-const ROW: i32 = 18;
+const WIDTH: u32 = 1010;
+const ROW: i32 = 20;
 const TITLE: i32 = 30;
 const GAP: i32 = 10;
 /// Where bars begin, and what one × is wide.
@@ -19,6 +19,8 @@ const LEFT: i32 = 330;
 const UNIT: f64 = 200.0;
 /// Longer bars are cut.
 const MOST: f64 = 2.6;
+/// Where numbers begin.
+const VALUES: i32 = 866;
 
 /// Writes it as SVG.
 pub fn draw(tables: &[Table], path: &Path) -> Result<()> {
@@ -27,18 +29,12 @@ pub fn draw(tables: &[Table], path: &Path) -> Result<()> {
     let area = SVGBackend::new(path, (WIDTH, u32::try_from(height)?)).into_drawing_area();
     let drawn = || -> Result<(), DrawingAreaErrorKind<_>> {
         area.fill(&WHITE)?;
-        let head = ("sans-serif", 15).into_font().into_text_style(&area).color(&INK);
-        area.draw_text(
-            "CPU time of the proxy per request, ds-gateway = 1: less is better",
-            &head,
-            (10, 12),
-        )?;
+        let head = ("sans-serif", 19).into_font().into_text_style(&area).color(&INK);
+        area.draw_text("CPU time of the proxy per request, ds-gateway = 1: less is better", &head, (10, 12))?;
         let mut top = 40;
         for table in tables {
             top = draw_table(&area, table, top)? + GAP;
         }
-        let one = LEFT + UNIT as i32;
-        area.draw(&PathElement::new([(one, 40), (one, top - GAP)], INK.stroke_width(1)))?;
         area.present()
     };
     drawn().map_err(|error| anyhow!("{}: {error}", path.display()))
@@ -50,8 +46,8 @@ fn draw_table<B: DrawingBackend>(
     table: &Table,
     top: i32,
 ) -> Result<i32, DrawingAreaErrorKind<B::ErrorType>> {
-    let title = ("sans-serif", 14).into_font().style(FontStyle::Bold).into_text_style(area).color(&INK);
-    let text = ("sans-serif", 12).into_font().into_text_style(area).color(&INK);
+    let title = ("sans-serif", 17).into_font().style(FontStyle::Bold).into_text_style(area).color(&INK);
+    let text = ("sans-serif", 15).into_font().into_text_style(area).color(&INK);
     let right = text.pos(Pos::new(HPos::Right, VPos::Top));
     area.draw_text(&table.title, &title, (10, top + 6))?;
     let mut y = top + TITLE;
@@ -64,9 +60,11 @@ fn draw_table<B: DrawingBackend>(
         let middle = y + ROW / 2;
         area.draw(&PathElement::new([(at(low), middle), (at(high), middle)], INK.stroke_width(2)))?;
         let cpu = median(&row.values(|sample| sample.cpu_us));
-        area.draw_text(&format!("{ratio:.2} ×   {cpu:.1} µs"), &text, (at(high.max(ratio)) + 8, y + 2))?;
+        area.draw_text(&format!("{ratio:.2} ×, {cpu:.1} µs"), &text, (VALUES, y + 2))?;
         y += ROW;
     }
+    let one = LEFT + UNIT as i32;
+    area.draw(&PathElement::new([(one, top + TITLE), (one, y)], INK.stroke_width(1)))?;
     Ok(y)
 }
 

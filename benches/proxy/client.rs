@@ -230,8 +230,7 @@ impl Connection {
     async fn exchange(&mut self, request: &[u8]) -> Result<Answer> {
         self.stream.write_all(request).await?;
         let head = message::read(&mut self.stream, &mut self.buffer).await?;
-        let (head, body) =
-            self.buffer.split_at(head.context("the connection was closed without an answer")?);
+        let (head, body) = self.buffer.split_at(head.context("the connection was closed without an answer")?);
         let status = std::str::from_utf8(head)?.get(9..12).context("no status line")?.parse()?;
         Ok(Answer { status, body: body.to_vec() })
     }

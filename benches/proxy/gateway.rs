@@ -109,8 +109,7 @@ impl Gateway {
             let email = format!("user-{number}@example.com").into();
             let identity = Identity { user, email, organization: organization.clone() };
             // Numbers that the store will not have given out by then.
-            let minted =
-                mint_token(&identity, 1_000_000 + number, [7; 16], at, &TokenRules::DEFAULT, &key);
+            let minted = mint_token(&identity, 1_000_000 + number, [7; 16], at, &TokenRules::DEFAULT, &key);
             Ok(minted.context("a token")?.token)
         };
         (0..count).map(token).collect()
@@ -158,6 +157,18 @@ impl Gateway {
     /// The same, of another build.
     pub async fn start_other(&self, program: &str) -> Result<(Server, Duration)> {
         self.launch(&[], program, &[]).await
+    }
+
+    /// The builds that `OTHER` names, `a name=path/to/ds-gateway,…`, which share the store.
+    pub async fn start_others(&self) -> Result<Vec<(&'static str, Server)>> {
+        let asked = std::env::var("OTHER").unwrap_or_default();
+        let mut others = Vec::new();
+        for other in asked.split(',').filter(|other| !other.is_empty()) {
+            let (name, program) = other.split_once('=').context("OTHER is name=path,name=path")?;
+            let (server, _) = self.start_other(program).await?;
+            others.push((&*format!("ds-gateway, {name}").leak(), server));
+        }
+        Ok(others)
     }
 
     async fn launch(
@@ -262,7 +273,8 @@ access = {access}
     )
 }
 
-async fn mint(gateway: SocketAddr) -> Result<String> {
+/// A login.
+pub async fn mint(gateway: SocketAddr) -> Result<String> {
     let basic = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{PASSWORD}"));
     let request = format!(
         "POST /ds-api/user-token HTTP/1.1\r\nhost: bench\r\nauthorization: Basic {basic}\r\ncontent-length: 0\r\n\r\n"

@@ -24,6 +24,7 @@ mod platform;
 mod process;
 mod report;
 mod stats;
+mod train;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -50,12 +51,14 @@ fn main() -> Result<()> {
         let (rounds, requests) = (number("ROUNDS", ROUNDS)?, number("REQUESTS", REQUESTS)?);
         let folder = tempfile::tempdir()?;
         // cargo says `--bench` to every bench.
-        match arguments.iter().map(String::as_str).find(|argument| *argument != "--bench") {
-            None => beside_bare::measure(folder.path(), rounds, requests).await,
-            Some("peers") => beside_peers::measure(folder.path(), rounds, requests).await,
-            Some("instructions") => instructions::count(folder.path()).await,
-            Some("held") => held::hold(folder.path()).await,
-            Some(other) => bail!("{other}: no such bench; there are peers, instructions and held"),
+        let asked = arguments.iter().map(String::as_str).filter(|argument| *argument != "--bench");
+        match asked.collect::<Vec<_>>()[..] {
+            [] => beside_bare::measure(folder.path(), rounds, requests).await,
+            ["peers"] => beside_peers::measure(folder.path(), rounds, requests).await,
+            ["instructions"] => instructions::count(folder.path()).await,
+            ["held"] => held::hold(folder.path()).await,
+            ["train", program] => train::train(folder.path(), program).await,
+            _ => bail!("there are peers, instructions, held and train PROGRAM"),
         }
     })
 }

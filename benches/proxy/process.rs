@@ -84,6 +84,13 @@ impl Running {
             .sum())
     }
 
+    /// As an operator would, and waits until it has ended.
+    pub fn stop(mut self) -> Result<()> {
+        let asked = Command::new("kill").arg(self.0.id().to_string()).status()?;
+        ensure!(asked.success() && self.0.wait()?.success(), "it did not end as it should");
+        Ok(())
+    }
+
     /// Resident memory.
     pub fn resident_mb(&self) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
