@@ -1,6 +1,8 @@
 # One way to do each thing. `make` alone lists them.
 
 CARGO ?= cargo
+# Servers lie where the path of an ordinary user does not lead.
+export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .PHONY: help run build build-tuned test model crash check bench bench-peers bench-instructions load soak deps clean
@@ -14,7 +16,7 @@ run: deps ## build and start `ds-gateway demo`; RELEASE=1 optimises, ARGS="--por
 build: deps ## the release binary: target/release/ds-gateway
 	$(CARGO) build --locked --release
 
-build-tuned: deps ## the same, built with a profile of itself under load, 8 % cheaper: target/tuned/release/ds-gateway
+build-tuned: deps ## the same, built with a profile of itself under load, 8 % cheaper: target/tuned/ds-gateway
 	@CARGO="$(CARGO)" .ci/tuned
 
 test: deps ## every test
@@ -40,7 +42,7 @@ bench: deps ## one decision, then beside bare pingora (docs/benchmarks.md); ROUN
 
 bench-peers: deps $(if $(TUNED),build-tuned) ## the gateway beside HAProxy, nginx and Envoy, which are installed if missing; ROUNDS=20 REQUESTS=20000, TUNED=1 adds the tuned build
 	@.ci/peers
-	ENVOY=$(CURDIR)/target/peers/envoy/_bin/envoy $(if $(TUNED),OTHER="tuned build=$(CURDIR)/target/tuned/release/ds-gateway") \
+	ENVOY=$(CURDIR)/target/peers/envoy/_bin/envoy $(if $(TUNED),OTHER="tuned build=$(CURDIR)/target/tuned/ds-gateway") \
 		$(CARGO) bench --locked --bench proxy -- peers
 
 load: deps ## 2,000 clients for a minute, half of it beside a storm of logins; CLIENTS=2000 RATE=10000 DURATION=60

@@ -25,37 +25,38 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
     let at = platform.address();
     let bare = bare::start(at, Duties::None).await?;
     let with_fields = bare::start(at, Duties::Fields).await?;
-    let quiet = Gateway::prepare(folder.join("quiet"), at, Logs::Events).await?;
-    let logging = Gateway::prepare(folder.join("logging"), at, Logs::Requests).await?;
+    let gateway = Gateway::prepare(folder.join("gateway"), at).await?;
 
     let mut starts = Vec::new();
     for _ in 0..STARTS {
-        starts.push(quiet.start().await?.1);
+        starts.push(gateway.start(Logs::Events).await?.1);
     }
-    let (quiet_server, _) = quiet.start().await?;
-    let (logging_server, _) = logging.start().await?;
+    let (quiet, _) = gateway.start(Logs::Events).await?;
     tokio::time::sleep(process::REST).await;
-    let resident_mb = quiet_server.process.resident_mb()?;
+    let resident_mb = quiet.process.resident_mb()?;
 
-    let others = quiet.start_others().await?;
+    let (logging, _) = gateway.start(Logs::Requests).await?;
+    let others = gateway.start_others().await?;
     let mut revoked = Vec::new();
     for (name, count) in REVOCATIONS {
-        let (gateway, server) = Gateway::revoked(folder, at, Logs::Events, count).await?;
+        let gateway = Gateway::revoked(folder, at, count).await?;
+        let (server, ready) = gateway.start(Logs::Events).await?;
+        eprintln!("ready after {} ms", ready.as_millis());
         revoked.push((name, gateway.token, server));
     }
 
-    let valid = Some(quiet.token.as_str());
-    let forged = gateway::forged(&quiet.token)?;
+    let valid = Some(gateway.token.as_str());
+    let forged = gateway::forged(&gateway.token)?;
     let mut cases = vec![
         Case::new(BARE, &bare, valid, Forwarded),
         Case::new("bare pingora, with fields and time-outs", &with_fields, valid, Forwarded),
-        Case::new(VALID, &quiet_server, valid, Forwarded).at_most(1.05, BARE),
-        Case::new("valid token, access log on", &logging_server, Some(&logging.token), Forwarded),
-        Case::new("valid token, scraped every 100 ms", &quiet_server, valid, Forwarded)
+        Case::new(VALID, &quiet, valid, Forwarded).at_most(1.05, BARE),
+        Case::new("valid token, access log on", &logging, valid, Forwarded),
+        Case::new("valid token, scraped every 100 ms", &quiet, valid, Forwarded)
             .scraped()
             .at_most(1.01, VALID),
-        Case::new("no token", &quiet_server, None, Refused).at_most(0.5, VALID),
-        Case::new("forged token", &quiet_server, Some(&forged), Refused).at_most(0.5, VALID),
+        Case::new("no token", &quiet, None, Refused).at_most(0.5, VALID),
+        Case::new("forged token", &quiet, Some(&forged), Refused).at_most(0.5, VALID),
     ];
     for (name, server) in &others {
         cases.push(Case::new(name, server, valid, Forwarded));
@@ -69,5 +70,5 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
     let table =
         crate::run("beside bare pingora", &cases, &[BARE, VALID], &platform, (rounds, requests)).await?;
     report.add(table)?;
-    report.at_rest(&AtRest { starts, resident_mb, resident_after_mb: quiet_server.process.resident_mb()? })
+    report.at_rest(&AtRest { starts, resident_mb, resident_after_mb: quiet.process.resident_mb()? })
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::bare;
 use crate::case::Case;
 use crate::chart;
-use crate::client::Outcome::{Forwarded, Refused};
+use crate::client::Outcome::{Forwarded, Refused, RefusedSomehow};
 use crate::client::{Request, Requests, Transport};
 use crate::gateway::{self, Gateway, Logs, REVOCATIONS};
 use crate::peers::{self, Peer, Setting};
@@ -19,6 +19,9 @@ use crate::run;
 /// The case that others are compared with.
 pub const OURS: &str = "ds-gateway";
 const BARE: &str = "bare pingora, no check";
+
+/// What a request of ours may cost against theirs, whatever it is.
+const BARS: [(f64, &str); 3] = [(1.2, peers::HAPROXY), (0.8, peers::NGINX), (0.5, peers::ENVOY)];
 
 /// What clients bring.
 struct Load<'a> {
@@ -35,17 +38,23 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
     let mut report = Report::new("peers.json")?;
     report.about("command", format!("make bench-peers ROUNDS={rounds} REQUESTS={requests}"));
     report.about("peers", peers::versions()?);
+    report.about("TLS", peers::tls_libraries()?);
+    if let Ok(other) = std::env::var("OTHER") {
+        report.about("other builds", other);
+    }
 
     let platform = Platform::start().await?;
     let at = platform.address();
-    let gateway = Gateway::prepare(folder.join("gateway"), at, Logs::Events).await?;
-    let (server, _) = gateway.start().await?;
+    let gateway = Gateway::prepare(folder.join("gateway"), at).await?;
+    let (server, _) = gateway.start(Logs::Events).await?;
     let mut ours = vec![(OURS, server)];
     ours.extend(gateway.start_others().await?);
     let certificate = gateway.certificate();
     let bare = bare::start_tls(at, &certificate).await?;
     let (token, forged) = (gateway.token.as_str(), gateway::forged(&gateway.token)?);
-    let setting = Setting { platform: at, certificate: &certificate, token, forged: &forged };
+    let expired = gateway.expired()?;
+    let setting =
+        Setting { platform: at, certificate: &certificate, token, forged: &forged, expired: &expired };
     let quiet_peers = peers::start(&folder.join("peers"), &setting, Logs::Events).await?;
 
     let one: Requests = [Request::get(Some(token))].into();
@@ -80,20 +89,26 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
         let effort = (rounds, (requests / load.one_in).max(1));
         report.add(run(load.title, &cases, &[OURS], &platform, effort).await?)?;
     }
-    drop(quiet_peers);
+    drop((quiet_peers, ours, bare));
 
     let logging_peers = peers::start(&folder.join("logging-peers"), &setting, Logs::Requests).await?;
+    let mut stores = vec![(OURS, gateway)];
+    for (name, count) in REVOCATIONS {
+        stores.push((name, Gateway::revoked(folder, at, count).await?));
+    }
     for (title, logs, peers) in [
         ("one hot token, others revoked", Logs::Events, &[][..]),
         ("one hot token, others revoked, access log on", Logs::Requests, &logging_peers),
     ] {
-        let mut gateways = Vec::new();
-        for (name, count) in [(OURS, 0)].into_iter().chain(REVOCATIONS) {
-            gateways.push((name, Gateway::revoked(folder, at, logs, count).await?));
+        let mut servers = Vec::new();
+        for (name, gateway) in &stores {
+            let (server, ready) = gateway.start(logs).await?;
+            eprintln!("{name}: ready after {} ms", ready.as_millis());
+            servers.push((name, &gateway.token, server));
         }
-        let mut cases: Vec<_> = gateways
+        let mut cases: Vec<_> = servers
             .iter()
-            .map(|(name, (gateway, server))| Case::new(name, server, Some(&gateway.token), Forwarded))
+            .map(|(name, token, server)| Case::new(name, server, Some(token), Forwarded))
             .collect();
         cases.extend(peers.iter().map(|peer| Case::of(peer.name, &peer.server, one.clone(), Forwarded)));
         report.add(run(title, &cases, &[OURS], &platform, (rounds, requests)).await?)?;
@@ -115,8 +130,12 @@ fn cases<'a>(
         let outcome = if load.is_admitted { Forwarded } else { refused };
         Case::of(name, server, load.requests.clone(), outcome).over(load.transport)
     };
-    let mut cases: Vec<_> = ours.iter().map(|(name, server)| case(name, server, Refused)).collect();
-    cases.extend(peers.iter().map(|peer| case(peer.name, &peer.server, peers::REFUSED)));
+    let ours = ours.iter().map(|(name, server)| {
+        let case = case(name, server, Refused);
+        BARS.into_iter().fold(case, |case, (at_most, against)| case.at_most(at_most, against))
+    });
+    let mut cases: Vec<_> = ours.collect();
+    cases.extend(peers.iter().map(|peer| case(peer.name, &peer.server, RefusedSomehow)));
     if load.is_admitted {
         cases.push(case(BARE, bare, Refused));
     }

@@ -3,6 +3,8 @@
 use std::fs::{self, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -10,11 +12,12 @@ use anyhow::{Context, Result, ensure};
 use crate::client::{self, CLIENTS, Client, Outcome, Request, Requests, Transport};
 use crate::platform::Platform;
 use crate::process::{self, Server};
+use crate::stats::quantile;
 
 /// A row of a table.
 pub struct Case<'a> {
     pub name: &'static str,
-    pub bar: Option<Bar>,
+    pub bars: Vec<Bar>,
     server: &'a Server,
     transport: Transport,
     requests: Requests,
@@ -43,7 +46,7 @@ pub struct Sample {
     /// CPU time against time: below 1 by more than a little, the clients were the limit and not the proxy.
     pub busy: f64,
     /// Of requests, from the first byte sent to the last received (and with the handshake, if each has one), in
-    /// microseconds: half, 99 % and 99.9 % were faster.
+    /// microseconds: half, 99 % and 99.9 % were faster. Not a number where too few were slower.
     pub quantiles_us: [f64; 3],
 }
 
@@ -55,7 +58,15 @@ impl<'a> Case<'a> {
 
     /// The requests take turns.
     pub fn of(name: &'static str, server: &'a Server, requests: Requests, outcome: Outcome) -> Self {
-        Self { name, bar: None, server, transport: Transport::Http, requests, outcome, is_scraped: false }
+        Self {
+            name,
+            bars: Vec::new(),
+            server,
+            transport: Transport::Http,
+            requests,
+            outcome,
+            is_scraped: false,
+        }
     }
 
     pub fn over(mut self, transport: Transport) -> Self {
@@ -64,7 +75,7 @@ impl<'a> Case<'a> {
     }
 
     pub fn at_most(mut self, at_most: f64, against: &'static str) -> Self {
-        self.bar = Some(Bar { at_most, against });
+        self.bars.push(Bar { at_most, against });
         self
     }
 
@@ -74,27 +85,38 @@ impl<'a> Case<'a> {
         self
     }
 
-    /// Asks each request once at least, so that every cache has had its chance.
+    /// Asks each request about three times, so that every cache has had its chance.
     pub async fn warm_up(&self, platform: &Platform, requests: usize) -> Result<()> {
-        self.sample(platform, requests.max(self.requests.len())).await.map(drop)
+        self.sample(platform, requests.max(3 * self.requests.len()), u64::MAX / 2).await.map(drop)
     }
 
-    /// Sends `requests`. Every answer is checked, what the platform saw, and the access log.
-    pub async fn sample(&self, platform: &Platform, requests: usize) -> Result<Sample> {
-        self.measure(platform, requests).await.with_context(|| format!("case: {}", self.name))
+    /// Sends `requests`, which are drawn by `seed`. Every answer is checked, what the platform saw, and the access log.
+    pub async fn sample(&self, platform: &Platform, requests: usize, seed: u64) -> Result<Sample> {
+        self.measure(platform, requests, seed).await.with_context(|| format!("case: {}", self.name))
     }
 
-    async fn measure(&self, platform: &Platform, requests: usize) -> Result<Sample> {
-        let first = self.requests.first().context("a request")?;
+    async fn measure(&self, platform: &Platform, requests: usize, seed: u64) -> Result<Sample> {
         let address = self.server.address(self.transport)?;
-        let clients = Client::warm(CLIENTS, address, self.transport, first, self.outcome).await?;
+        let clients = Client::warm(CLIENTS, address, self.transport, &self.requests, self.outcome).await?;
         let seen = platform.seen();
-        let scraping = self.is_scraped.then(|| self.server.admin.map(scrape).map(tokio::spawn)).flatten();
+        let scrapes = Arc::new(AtomicUsize::new(0));
+        let scraping = if self.is_scraped {
+            let admin = self.server.admin.context("it has no metrics")?;
+            Some(tokio::spawn(scrape(admin, scrapes.clone())))
+        } else {
+            None
+        };
         let (cpu, start) = (self.server.process.cpu_times()?, Instant::now());
-        let mut took = client::burst(clients, &self.requests, self.outcome, requests).await?;
-        let (elapsed, cpu) = (start.elapsed(), self.server.process.cpu_since(&cpu)?);
+        let took = client::burst(clients, &self.requests, self.outcome, requests, seed).await?;
+        let elapsed = start.elapsed();
+        let busy = self.server.process.cpu_since(&cpu)?.div_duration_f64(elapsed);
+        if let Some(log) = &self.server.access_log {
+            // What it has yet to write is part of the work.
+            log.take(requests + CLIENTS).await?;
+        }
+        let cpu = self.server.process.cpu_since(&cpu)?;
         if let Some(scraping) = scraping {
-            ensure!(!scraping.is_finished(), "a scrape failed");
+            ensure!(!scraping.is_finished() && scrapes.load(Relaxed) > 0, "a scrape failed");
             scraping.abort();
         }
 
@@ -104,19 +126,16 @@ impl<'a> Case<'a> {
             Outcome::Refused | Outcome::RefusedSomehow => 0,
         };
         ensure!(seen == expected, "the platform saw {seen} requests, not {expected}");
-        if let Some(log) = &self.server.access_log {
-            log.take(requests + CLIENTS).await?;
-        }
-        took.sort_unstable();
-        let quantile = |share: f64| {
-            let took = took.get((took.len() as f64 * share) as usize).or(took.last());
-            took.map_or(f64::NAN, |took| took.as_secs_f64() * 1e6)
-        };
+        let took_us: Vec<_> = took.iter().map(|took| took.as_secs_f64() * 1e6).collect();
+        let quantiles_us = [0.5, 0.99, 0.999].map(|share| {
+            let beyond = requests as f64 * (1.0 - share);
+            if beyond < FEW { f64::NAN } else { quantile(&took_us, share) }
+        });
         Ok(Sample {
-            quantiles_us: [0.5, 0.99, 0.999].map(quantile),
+            quantiles_us,
             cpu_us: cpu.as_secs_f64() * 1e6 / requests as f64,
             requests_per_second: requests as f64 / elapsed.as_secs_f64(),
-            busy: cpu.as_secs_f64() / elapsed.as_secs_f64(),
+            busy,
         })
     }
 }
@@ -124,10 +143,14 @@ impl<'a> Case<'a> {
 /// A hundred and fifty times as often as Prometheus does by default.
 pub const SCRAPE_EVERY: Duration = Duration::from_millis(100);
 
-async fn scrape(admin: SocketAddr) -> Result<()> {
+/// So many must have taken longer for a quantile to mean something.
+const FEW: f64 = 10.0;
+
+async fn scrape(admin: SocketAddr, scrapes: Arc<AtomicUsize>) -> Result<()> {
     loop {
-        let answer = client::get(admin, "/metrics").await?;
-        ensure!(answer.status == 200 && !answer.body.is_empty(), "a scrape got {}", answer.status);
+        let (status, body) = client::get(admin, "/metrics").await?;
+        ensure!(status == 200 && !body.is_empty(), "a scrape got {status}");
+        scrapes.fetch_add(1, Relaxed);
         tokio::time::sleep(SCRAPE_EVERY).await;
     }
 }

@@ -1,15 +1,19 @@
 //! The platform's clients, all in this process.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
 use crate::message;
@@ -36,11 +40,6 @@ pub enum Transport {
     Https,
     /// For every request a connection and a full handshake.
     HttpsAnew,
-}
-
-pub struct Answer {
-    pub status: u16,
-    pub body: Vec<u8>,
 }
 
 /// As it goes over the wire.
@@ -81,69 +80,128 @@ impl Request {
     }
 }
 
-/// One request on a connection of its own, without TLS.
-pub async fn exchange(address: SocketAddr, request: &[u8]) -> Result<Answer> {
-    Connection::open(address, None).await?.exchange(request).await
+/// The POST of somebody who wants a token.
+pub fn login(user: &str, password: &str) -> Vec<u8> {
+    let basic = STANDARD.encode(format!("{user}:{password}"));
+    format!(
+        "POST /ds-api/user-token HTTP/1.1\r\nhost: bench\r\nauthorization: Basic {basic}\r\ncontent-length: 0\r\n\r\n"
+    )
+    .into_bytes()
 }
 
-pub async fn get(address: SocketAddr, path: &str) -> Result<Answer> {
+/// One request on a connection of its own, without TLS: status and body.
+pub async fn exchange(address: SocketAddr, request: &[u8]) -> Result<(u16, Vec<u8>)> {
+    let mut client = Client::new(address, Transport::Http, 0)?;
+    let answer = client.exchange(request).await?;
+    Ok((answer.status, answer.body.to_vec()))
+}
+
+pub async fn get(address: SocketAddr, path: &str) -> Result<(u16, Vec<u8>)> {
     exchange(address, format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").as_bytes()).await
 }
 
 /// One that asks again and again.
 pub struct Client {
     address: SocketAddr,
+    /// So many share the ports of one source: connections that are closed hold a port for a minute.
+    source: IpAddr,
     tls: Option<SslConnector>,
     keeps: bool,
-    connection: Option<Connection>,
+    stream: Option<Box<dyn Stream>>,
+    answer: Vec<u8>,
+}
+
+/// What came back; its body is with the client until the next.
+pub struct Answer<'c> {
+    pub status: u16,
+    pub body: &'c [u8],
+    /// From the first byte sent to the last received, and with the handshake where a request has one.
+    pub took: Duration,
 }
 
 impl Client {
-    pub fn new(address: SocketAddr, transport: Transport) -> Result<Self> {
+    /// Clients of different numbers come from different addresses, up to a point.
+    pub fn new(address: SocketAddr, transport: Transport, number: usize) -> Result<Self> {
         let tls = (transport != Transport::Http).then(connector).transpose()?;
-        Ok(Self { address, tls, keeps: transport != Transport::HttpsAnew, connection: None })
+        let source = Ipv4Addr::new(127, 0, 0, (number % 64) as u8 + 1).into();
+        Ok(Self {
+            address,
+            source,
+            tls,
+            keeps: transport != Transport::HttpsAnew,
+            stream: None,
+            answer: Vec::with_capacity(4096),
+        })
     }
 
-    /// So many, each of which has asked `request` once: a burst times requests and nothing else.
+    /// So many, all of which have asked `request` once at the same time: the proxy has as many connections to the platform as it will need.
     pub async fn warm(
         count: usize,
         address: SocketAddr,
         transport: Transport,
-        request: &Request,
+        requests: &Requests,
         outcome: Outcome,
     ) -> Result<Vec<Self>> {
-        let first = Self::new(address, transport)?;
-        let mut clients = Vec::with_capacity(count);
-        for _ in 0..count {
-            let mut client = Self { tls: first.tls.clone(), connection: None, ..first };
-            client.ask(request, outcome).await?;
-            clients.push(client);
+        let mut asking = JoinSet::new();
+        for number in 0..count {
+            let mut client = Self::new(address, transport, number)?;
+            let requests = requests.clone();
+            asking.spawn(async move {
+                let request = requests.first().context("a request")?;
+                client.ask(request, outcome).await?;
+                anyhow::Ok(client)
+            });
         }
-        Ok(clients)
+        asking.join_all().await.into_iter().collect()
     }
 
-    /// Its answer is checked.
-    pub async fn ask(&mut self, request: &Request, outcome: Outcome) -> Result<()> {
-        outcome.check(&self.exchange(&request.bytes).await?, request)
+    /// How long it took; the answer is checked.
+    pub async fn ask(&mut self, request: &Request, outcome: Outcome) -> Result<Duration> {
+        let answer = self.exchange(&request.bytes).await?;
+        outcome.check(&answer, request)?;
+        let took = answer.took;
+        if !self.keeps
+            && let Some(mut stream) = self.stream.take()
+        {
+            stream.shutdown().await?;
+        }
+        Ok(took)
     }
 
     /// After an error the next one is asked on a new connection.
-    pub async fn exchange(&mut self, request: &[u8]) -> Result<Answer> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => Connection::open(self.address, self.tls.as_ref()).await?,
+    pub async fn exchange(&mut self, request: &[u8]) -> Result<Answer<'_>> {
+        let began = Instant::now();
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => self.open().await?,
         };
-        let answer = connection.exchange(request).await?;
-        if self.keeps {
-            self.connection = Some(connection);
-        } else {
-            connection.stream.shutdown().await?;
-        }
-        Ok(answer)
+        stream.write_all(request).await?;
+        let head = message::read(&mut stream, &mut self.answer).await?;
+        let took = began.elapsed();
+        self.stream = Some(stream);
+        let head = head.context("the connection was closed without an answer")?;
+        let (head, body) = self.answer.split_at(head);
+        let status = std::str::from_utf8(head)?.get(9..12).context("no status line")?.parse()?;
+        Ok(Answer { status, body, took })
+    }
+
+    async fn open(&self) -> Result<Box<dyn Stream>> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((self.source, 0).into())?;
+        let plain = socket.connect(self.address).await?;
+        plain.set_nodelay(true)?;
+        let Some(tls) = &self.tls else {
+            return Ok(Box::new(plain));
+        };
+        let ssl = tls.configure()?.verify_hostname(false).into_ssl("bench.example")?;
+        let mut stream = SslStream::new(ssl, plain)?;
+        Pin::new(&mut stream).connect().await?;
+        Ok(Box::new(stream))
     }
 }
 
-/// Exactly `requests` requests, each client asking its next as soon as it has its answer.
+/// Exactly `requests` requests, each client asking its next as soon as it has its answer. Which ones is drawn by `seed`: a cache that is
+/// too small for all sees the ones it has dropped as often as in life, not always or never.
 ///
 /// How long each took, in no order.
 pub async fn burst(
@@ -151,6 +209,7 @@ pub async fn burst(
     asked: &Requests,
     outcome: Outcome,
     requests: usize,
+    seed: u64,
 ) -> Result<Vec<Duration>> {
     let begun = Arc::new(AtomicUsize::new(0));
     let mut bursts = JoinSet::new();
@@ -160,25 +219,31 @@ pub async fn burst(
             let mut took = Vec::with_capacity(requests / CLIENTS * 2);
             loop {
                 let number = begun.fetch_add(1, Relaxed);
-                let request = asked.get(number % asked.len()).context("a request")?;
                 if number >= requests {
                     return anyhow::Ok(took);
                 }
-                let began = Instant::now();
-                client.ask(request, outcome).await?;
-                took.push(began.elapsed());
+                let drawn = fastrand::Rng::with_seed(seed + number as u64).usize(..asked.len());
+                let request = asked.get(drawn).context("a request")?;
+                took.push(client.ask(request, outcome).await?);
             }
         });
     }
     let mut took = Vec::with_capacity(requests);
-    while let Some(burst) = bursts.join_next().await {
-        took.extend(burst??);
-    }
+    let joined = async {
+        while let Some(burst) = bursts.join_next().await {
+            took.extend(burst??);
+        }
+        anyhow::Ok(())
+    };
+    timeout(BURST_LASTS, joined).await.context("some requests were never answered")??;
     Ok(took)
 }
 
+/// At the most.
+const BURST_LASTS: Duration = Duration::from_secs(120);
+
 impl Outcome {
-    fn check(self, answer: &Answer, request: &Request) -> Result<()> {
+    fn check(self, answer: &Answer<'_>, request: &Request) -> Result<()> {
         let (status, body) = match self {
             Self::Forwarded if request.body().is_empty() => (200, answer.body == platform::BODY),
             Self::Forwarded => (200, answer.body == request.body()),
@@ -188,12 +253,12 @@ impl Outcome {
         if answer.status == status && body {
             return Ok(());
         }
-        let body = answer.body.get(..200).unwrap_or(&answer.body);
+        let body = answer.body.get(..200).unwrap_or(answer.body);
         bail!("expected {status}, got {} {}", answer.status, String::from_utf8_lossy(body))
     }
 }
 
-/// TLS 1.3 with one suite and one group, so that all servers do the same work. Nobody checks a certificate of the bench.
+/// TLS 1.3 with one suite and one group, so that all servers negotiate the same. Nobody checks a certificate of the bench.
 fn connector() -> Result<SslConnector> {
     let mut builder = SslConnector::builder(SslMethod::tls_client())?;
     builder.set_verify(SslVerifyMode::NONE);
@@ -203,35 +268,5 @@ fn connector() -> Result<SslConnector> {
     Ok(builder.build())
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
-struct Connection {
-    stream: Box<dyn Stream>,
-    buffer: Vec<u8>,
-}
-
-impl Connection {
-    async fn open(address: SocketAddr, tls: Option<&SslConnector>) -> Result<Self> {
-        let plain = TcpStream::connect(address).await?;
-        plain.set_nodelay(true)?;
-        let stream: Box<dyn Stream> = match tls {
-            None => Box::new(plain),
-            Some(tls) => {
-                let ssl = tls.configure()?.verify_hostname(false).into_ssl("bench.example")?;
-                let mut stream = SslStream::new(ssl, plain)?;
-                std::pin::Pin::new(&mut stream).connect().await?;
-                Box::new(stream)
-            }
-        };
-        Ok(Self { stream, buffer: Vec::with_capacity(4096) })
-    }
-
-    async fn exchange(&mut self, request: &[u8]) -> Result<Answer> {
-        self.stream.write_all(request).await?;
-        let head = message::read(&mut self.stream, &mut self.buffer).await?;
-        let (head, body) = self.buffer.split_at(head.context("the connection was closed without an answer")?);
-        let status = std::str::from_utf8(head)?.get(9..12).context("no status line")?.parse()?;
-        Ok(Answer { status, body: body.to_vec() })
-    }
-}
+trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}

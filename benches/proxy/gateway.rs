@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use base64::Engine;
 use serde_json::Value;
 
 use ds_gateway::auth::identity::Identity;
@@ -30,7 +30,7 @@ pub struct Gateway {
     pub token: String,
     /// When the token was minted, in seconds since 1970.
     minted_at: u64,
-    logs: Logs,
+    launches: AtomicUsize,
 }
 
 /// The files of a certificate and its key.
@@ -48,9 +48,9 @@ pub enum Logs {
 
 impl Gateway {
     /// Creates all of it, and returns once the gateway has admitted the token.
-    pub async fn prepare(folder: PathBuf, platform: SocketAddr, logs: Logs) -> Result<Self> {
+    pub async fn prepare(folder: PathBuf, platform: SocketAddr) -> Result<Self> {
         fs::create_dir(&folder)?;
-        fs::write(folder.join("gateway.toml"), configuration(platform, logs == Logs::Requests))?;
+        fs::write(folder.join("gateway.toml"), configuration(platform))?;
         OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -58,14 +58,15 @@ impl Gateway {
             .open(folder.join("key"))?
             .write_all(KEY.as_bytes())?;
 
-        let mut gateway = Self { folder, token: String::new(), minted_at: wall().0, logs };
-        let (server, _) = gateway.launch(&[], PROGRAM, &["--init"]).await?;
+        let mut gateway =
+            Self { folder, token: String::new(), minted_at: wall().0, launches: AtomicUsize::new(0) };
+        let (server, _) = gateway.launch(&[], PROGRAM, &["--init"], Logs::Events).await?;
         gateway.add_user()?;
         gateway.minted_at = wall().0;
         gateway.token = mint(server.http).await?;
         let request = Request::get(Some(&gateway.token));
         process::until("the gateway admits its own token", async || {
-            let client = Client::new(server.http, Transport::Http);
+            let client = Client::new(server.http, Transport::Http, 0);
             let Ok(mut client) = client else { return false };
             client.ask(&request, Outcome::Forwarded).await.is_ok()
         })
@@ -74,24 +75,38 @@ impl Gateway {
     }
 
     /// Starts the gateway on the store that `prepare` left; how long it took from spawning it until `/readyz` said 200.
-    pub async fn start(&self) -> Result<(Server, Duration)> {
-        self.launch(&[], PROGRAM, &[]).await
+    pub async fn start(&self, logs: Logs) -> Result<(Server, Duration)> {
+        self.launch(&[], PROGRAM, &[], logs).await
     }
 
-    /// A gateway that has revoked so many tokens of others, and runs.
-    pub async fn revoked(
-        folder: &Path,
-        platform: SocketAddr,
-        logs: Logs,
-        count: u64,
-    ) -> Result<(Self, Server)> {
-        eprintln!("preparing a gateway with {count} revocations");
-        let name = format!("{count}-{}", if logs == Logs::Requests { "logging" } else { "quiet" });
-        let gateway = Self::prepare(folder.join(name), platform, logs).await?;
+    /// The same, with a command before it.
+    pub async fn start_under(&self, wrapper: &[String]) -> Result<(Server, Duration)> {
+        self.launch(wrapper, PROGRAM, &[], Logs::Events).await
+    }
+
+    /// The same, of another build.
+    pub async fn start_other(&self, program: &str, logs: Logs) -> Result<(Server, Duration)> {
+        self.launch(&[], program, &[], logs).await
+    }
+
+    /// The builds that `OTHER` names, `a name=path/to/ds-gateway,…`, all on the one store.
+    pub async fn start_others(&self) -> Result<Vec<(&'static str, Server)>> {
+        let asked = std::env::var("OTHER").unwrap_or_default();
+        let mut others = Vec::new();
+        for other in asked.split(',').filter(|other| !other.is_empty()) {
+            let (name, program) = other.split_once('=').context("OTHER is name=path,name=path")?;
+            let (server, _) = self.start_other(program, Logs::Events).await?;
+            others.push((&*format!("ds-gateway, {name}").leak(), server));
+        }
+        Ok(others)
+    }
+
+    /// One that has revoked so many tokens of others.
+    pub async fn revoked(folder: &Path, platform: SocketAddr, count: u64) -> Result<Self> {
+        eprintln!("preparing a store with {count} revocations");
+        let gateway = Self::prepare(folder.join(count.to_string()), platform).await?;
         gateway.revoke(count)?;
-        let (server, ready) = gateway.start().await?;
-        eprintln!("ready after {} ms", ready.as_millis());
-        Ok((gateway, server))
+        Ok(gateway)
     }
 
     /// So many tokens of different users, as the gateway would have minted them.
@@ -149,72 +164,43 @@ impl Gateway {
         Certificate { chain: file("self-signed.crt"), key: file("self-signed.key") }
     }
 
-    /// The same, with a command before it.
-    pub async fn start_under(&self, wrapper: &[String]) -> Result<(Server, Duration)> {
-        self.launch(wrapper, PROGRAM, &[]).await
-    }
-
-    /// The same, of another build.
-    pub async fn start_other(&self, program: &str) -> Result<(Server, Duration)> {
-        self.launch(&[], program, &[]).await
-    }
-
-    /// The builds that `OTHER` names, `a name=path/to/ds-gateway,…`, which share the store.
-    pub async fn start_others(&self) -> Result<Vec<(&'static str, Server)>> {
-        let asked = std::env::var("OTHER").unwrap_or_default();
-        let mut others = Vec::new();
-        for other in asked.split(',').filter(|other| !other.is_empty()) {
-            let (name, program) = other.split_once('=').context("OTHER is name=path,name=path")?;
-            let (server, _) = self.start_other(program).await?;
-            others.push((&*format!("ds-gateway, {name}").leak(), server));
-        }
-        Ok(others)
-    }
-
     async fn launch(
         &self,
         wrapper: &[String],
         program: &str,
         options: &[&str],
+        logs: Logs,
     ) -> Result<(Server, Duration)> {
-        fs::write(self.log(), "")?;
+        let log = self.folder.join(format!("log-{}", self.launches.fetch_add(1, Relaxed)));
+        fs::write(&log, "")?;
         let mut command = process::on_proxy_core_under(wrapper, program);
         command
             .arg("run")
             .arg("--config")
             .arg(self.configuration())
             .args(options)
-            .stderr(OpenOptions::new().append(true).open(self.log())?);
+            .env("DS_GATEWAY__LOG__ACCESS", (logs == Logs::Requests).to_string())
+            .stderr(OpenOptions::new().append(true).open(&log)?);
         let start = Instant::now();
         let mut process = Running::spawn(command)?;
         let ready = process::until("the gateway is ready", async || {
-            let Some(admin) = self.listener("admin") else {
+            let Some(admin) = listener(&log, "admin") else {
                 return process.has_ended();
             };
             let answer = client::get(admin, "/readyz").await;
-            answer.is_ok_and(|answer| answer.status == 200)
+            answer.is_ok_and(|(status, _)| status == 200)
         })
         .await;
         let ready_after = start.elapsed();
         let http = ready
-            .and_then(|()| self.listener("http").context("no plain listener"))
-            .with_context(|| fs::read_to_string(self.log()).unwrap_or_default())?;
-        let (https, admin) = (self.listener("https"), self.listener("admin"));
-        let logs_requests = self.logs == Logs::Requests;
-        let access_log = logs_requests.then(|| AccessLog { path: self.log(), mark: ACCESS });
+            .and_then(|()| listener(&log, "http").context("no plain listener"))
+            .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
+        let (https, admin) = (listener(&log, "https"), listener(&log, "admin"));
+        let access_log = (logs == Logs::Requests).then_some(AccessLog { path: log, mark: ACCESS });
         if let Some(log) = &access_log {
             log.empty()?;
         }
         Ok((Server { process, http, https, admin, access_log }, ready_after))
-    }
-
-    /// Where a listener is, as the gateway logs it (the configuration asks for port 0).
-    fn listener(&self, name: &str) -> Option<SocketAddr> {
-        let log = fs::read_to_string(self.log()).ok()?;
-        log.lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .find(|line| line["message"] == "listening" && line["listener"] == name)
-            .and_then(|line| line.get("address")?.as_str()?.parse().ok())
     }
 
     fn add_user(&self) -> Result<()> {
@@ -235,10 +221,15 @@ impl Gateway {
     fn configuration(&self) -> PathBuf {
         self.folder.join("gateway.toml")
     }
+}
 
-    fn log(&self) -> PathBuf {
-        self.folder.join("log")
-    }
+/// Where a listener is, as the gateway logs it (the configuration asks for port 0).
+fn listener(log: &Path, name: &str) -> Option<SocketAddr> {
+    let log = fs::read_to_string(log).ok()?;
+    log.lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find(|line| line["message"] == "listening" && line["listener"] == name)
+        .and_then(|line| line.get("address")?.as_str()?.parse().ok())
 }
 
 /// The same token under another signature.
@@ -249,7 +240,7 @@ pub fn forged(token: &str) -> Result<String> {
     Ok(format!("{signed}.{other}{rest}"))
 }
 
-fn configuration(platform: SocketAddr, access: bool) -> String {
+fn configuration(platform: SocketAddr) -> String {
     format!(
         r#"
 [server]
@@ -266,22 +257,15 @@ servers = ["http://{platform}"]
 
 [token]
 keys = [{{ kid = "{KID}", algorithm = "HS256", file = "key" }}]
-
-[log]
-access = {access}
 "#
     )
 }
 
 /// A login.
 pub async fn mint(gateway: SocketAddr) -> Result<String> {
-    let basic = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{PASSWORD}"));
-    let request = format!(
-        "POST /ds-api/user-token HTTP/1.1\r\nhost: bench\r\nauthorization: Basic {basic}\r\ncontent-length: 0\r\n\r\n"
-    );
-    let answer = client::exchange(gateway, request.as_bytes()).await?;
-    ensure!(answer.status == 201, "minting: {}", answer.status);
-    let body: Value = serde_json::from_slice(&answer.body)?;
+    let (status, body) = client::exchange(gateway, &client::login(USER, PASSWORD)).await?;
+    ensure!(status == 201, "minting: {status}");
+    let body: Value = serde_json::from_slice(&body)?;
     let token = body.get("user-token").and_then(Value::as_str);
     Ok(token.context("no user-token in the answer")?.to_owned())
 }

@@ -1,47 +1,56 @@
-//! Load held: many clients on connections that they keep, with tokens good, expired, forged and none, first by themselves
-//! and then beside a storm of logins. Nothing may be answered that was not due, and memory must not grow.
+//! Load held: many clients on connections that they keep, with tokens good, expired, forged and none, by themselves and
+//! beside a storm of logins in turn. Nothing may be answered that was not due, and memory must not grow.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::client::Outcome::{self, Forwarded, Refused};
-use crate::client::{Client, Request, Transport};
+use crate::client::{Answer, Client, Request, Transport, login};
 use crate::gateway::{self, Gateway, Logs, PASSWORD, USER};
 use crate::number;
 use crate::platform::Platform;
 use crate::process::Running;
 use crate::report::{Report, print_table, verdict};
+use crate::stats::{interval, median};
 
 /// Clients that log in again and again during the storm: more than the queue of logins holds.
 const STORMING: usize = 64;
+/// Clients that ask the platform itself, at the same pace: what they wait for is not the gateway's.
+const DIRECT: usize = 100;
+/// Whoever has no answer by then gets none.
+const LOST_AFTER: Duration = Duration::from_secs(10);
+/// The share of the rate asked for that must have been answered.
+const KEPT: f64 = 0.95;
 /// What they wait after an answer that bids them wait.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Before anything is measured: connections, caches and pools fill.
 const WARM_UP: Duration = Duration::from_secs(5);
-const PROGRESS_EVERY: Duration = Duration::from_secs(10);
-/// How often memory is looked at: a login takes 19 MiB for a moment, so its most in a quarter of a phase is what counts.
+/// How often memory is looked at: a login takes 19 MiB for a moment, so its most in a phase is what counts.
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
-const QUARTERS: usize = 4;
+/// Of a quiet phase and a storm each.
+const PAIRS: usize = 5;
+/// After a storm its last logins are let through.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// The storm may make the 99th percentile of proxied requests so many times as long.
 const STORM_BAR: f64 = 2.0;
-/// How much more memory the process may have in the last quarter of a phase than in its second, in MB.
+/// How much more memory the process may have in the last pair of phases than in the second, in MB.
 const GROWTH_BAR_MB: f64 = 4.0;
 
 /// What there was while a phase lasted.
 #[derive(Default)]
 struct Tally {
-    /// Of requests that reached the platform.
+    /// Of requests that reached the platform through the gateway.
     proxied: Latencies,
+    /// Of those that went there directly.
+    direct: Latencies,
     /// Admitted, expired, forged, without a token.
     answered: [u64; 4],
     logins: Logins,
@@ -50,7 +59,7 @@ struct Tally {
     first_faults: Vec<String>,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone, Copy)]
 struct Logins {
     minted: u64,
     refused: u64,
@@ -60,20 +69,36 @@ struct Logins {
     busy: u64,
 }
 
-struct Phase {
+/// Who asks, and what.
+struct Asking {
+    client: Client,
+    asks: Arc<[(Request, Outcome)]>,
+    /// The first of them.
+    turn: usize,
+    is_direct: bool,
+}
+
+/// All quiet phases, or all storms.
+struct Phases {
     name: &'static str,
-    tally: Tally,
     seconds: f64,
-    /// The most in each quarter.
-    resident_mb: [f64; QUARTERS],
+    /// Of each phase.
+    quantiles_us: Vec<[f64; 3]>,
+    direct_p99_us: Vec<f64>,
+    /// The most in each.
+    resident_mb: Vec<f64>,
+    answered: [u64; 4],
+    logins: Logins,
+    faults: u64,
+    first_faults: Vec<String>,
 }
 
 pub async fn hold(folder: &Path) -> Result<()> {
     let (clients, rate) = (number("CLIENTS", 2_000)?, number("RATE", 10_000)?);
     let length = Duration::from_secs(number("DURATION", 60)? as u64);
     let platform = Platform::start().await?;
-    let gateway = Gateway::prepare(folder.join("gateway"), platform.address(), Logs::Events).await?;
-    let (server, _) = gateway.start().await?;
+    let gateway = Gateway::prepare(folder.join("gateway"), platform.address()).await?;
+    let (server, _) = gateway.start(Logs::Events).await?;
 
     let asks: Arc<[(Request, Outcome)]> = [
         (Request::get(Some(&gateway.token)), Forwarded),
@@ -86,113 +111,92 @@ pub async fn hold(folder: &Path) -> Result<()> {
     let pause = Duration::from_secs_f64(clients as f64 / rate as f64);
     let mut running = JoinSet::new();
     let start = Instant::now() + Duration::from_secs(1);
-    for number in 0..clients {
-        let client = Client::new(server.http, Transport::Http)?;
-        // Evenly over the pause, so that the rate is even.
-        let first = start + pause.mul_f64(number as f64 / clients as f64);
-        running.spawn(ask_for_ever(client, number, asks.clone(), first, pause, tally.clone()));
+    for (address, count, is_direct) in [(server.http, clients, false), (platform.address(), DIRECT, true)] {
+        for number in 0..count {
+            let client = Client::new(address, Transport::Http, number)?;
+            let asking = Asking { client, asks: asks.clone(), turn: number, is_direct };
+            // Evenly over the pause, so that the rate is even.
+            let first = start + pause.mul_f64(number as f64 / count as f64);
+            running.spawn(asking.for_ever(first, pause, tally.clone()));
+        }
     }
     eprintln!("{clients} clients, {rate} requests a second; the first {WARM_UP:?} do not count");
     sleep_until(start + WARM_UP).await;
 
-    let quiet = phase("quiet", length / 2, &server.process, &tally).await?;
-    for number in 0..STORMING {
-        let client = Client::new(server.http, Transport::Http)?;
-        running.spawn(log_in_for_ever(client, number, tally.clone()));
+    let (mut quiet, mut storm) = (Phases::new("quiet"), Phases::new("storm of logins"));
+    let each = length / (2 * PAIRS as u32);
+    for pair in 1..=PAIRS {
+        quiet.hold(each, &server.process, &tally).await?;
+        eprintln!("{pair} of {PAIRS}: {}", quiet.last());
+        let mut storming = JoinSet::new();
+        for number in 0..STORMING {
+            let client = Client::new(server.http, Transport::Http, number)?;
+            storming.spawn(log_in_for_ever(client, number, tally.clone()));
+        }
+        storm.hold(each, &server.process, &tally).await?;
+        eprintln!("{pair} of {PAIRS}: {}", storm.last());
+        ensure!(storming.try_join_next().is_none(), "a client ended");
+        storming.shutdown().await;
+        sleep(SETTLE).await;
     }
-    let storm = phase("storm of logins", length / 2, &server.process, &tally).await?;
+    ensure!(running.try_join_next().is_none(), "a client ended");
     running.shutdown().await;
 
     let mut report = Report::new("held.json")?;
-    report.about("command", format!("CLIENTS={clients} RATE={rate} DURATION={}", length.as_secs()));
-    conclude(report, &quiet, &storm)
+    report.about("command", format!("make load CLIENTS={clients} RATE={rate} DURATION={}", length.as_secs()));
+    conclude(report, &quiet, &storm, rate as f64)
 }
 
-/// Lets the time pass, and says every few seconds how it goes.
-async fn phase(
-    name: &'static str,
-    length: Duration,
-    process: &Running,
-    tally: &Mutex<Tally>,
-) -> Result<Phase> {
-    drop(std::mem::take(&mut *tally.lock()));
-    let start = Instant::now();
-    let mut resident_mb = [0.0_f64; QUARTERS];
-    let mut progress = start + PROGRESS_EVERY;
-    while start.elapsed() < length {
-        sleep(SAMPLE_EVERY).await;
-        let now = process.resident_mb()?;
-        let quarter = start.elapsed().div_duration_f64(length) * QUARTERS as f64;
-        resident_mb.iter_mut().skip(quarter as usize).take(1).for_each(|most| *most = most.max(now));
-        if Instant::now() >= progress {
-            progress += PROGRESS_EVERY;
-            let tally = tally.lock();
-            eprintln!(
-                "{name}: {:.0} s of {:.0}, p99 {} µs, {} faults, {now:.1} MB",
-                start.elapsed().as_secs_f64(),
-                length.as_secs_f64(),
-                tally.proxied.quantile_us(0.99),
-                tally.faults
-            );
-        }
-    }
-    let tally = std::mem::take(&mut *tally.lock());
-    Ok(Phase { name, tally, seconds: start.elapsed().as_secs_f64(), resident_mb })
-}
-
-/// A request each `pause`, whatever came of the one before: who is answered late asks late, and that counts as waiting.
-async fn ask_for_ever(
-    mut client: Client,
-    number: usize,
-    asks: Arc<[(Request, Outcome)]>,
-    first: Instant,
-    pause: Duration,
-    tally: Arc<Mutex<Tally>>,
-) {
-    let (mut due, mut turn) = (first, number);
-    loop {
-        let was_late = Instant::now() > due;
-        sleep_until(due).await;
-        // A timer may be late too, by up to a millisecond: that is not the gateway's.
-        let began = if was_late { due } else { Instant::now() };
-        let kind = turn % asks.len();
-        let Some((request, outcome)) = asks.get(kind) else { return };
-        let result = client.ask(request, *outcome).await;
-        let mut tally = tally.lock();
-        match result {
-            Ok(()) => {
-                tally.answered.iter_mut().skip(kind).take(1).for_each(|count| *count += 1);
-                if *outcome == Forwarded {
-                    tally.proxied.add(began.elapsed());
+impl Asking {
+    /// A request each `pause`, whatever came of the one before: who is answered late asks late, and that counts as waiting.
+    async fn for_ever(mut self, first: Instant, pause: Duration, tally: Arc<Mutex<Tally>>) {
+        let mut due = first;
+        loop {
+            let late = Instant::now().checked_duration_since(due).unwrap_or_default();
+            sleep_until(due).await;
+            let kind = if self.is_direct { 0 } else { self.turn % self.asks.len() };
+            let Some((request, outcome)) = self.asks.get(kind) else { return };
+            let result = timeout(LOST_AFTER, self.client.ask(request, *outcome)).await;
+            let mut tally = tally.lock();
+            match result {
+                // A timer may be late too, by up to a millisecond: that is not the gateway's.
+                Ok(Ok(took)) if self.is_direct => tally.direct.add(late + took),
+                Ok(Ok(took)) => {
+                    if let Some(answered) = tally.answered.get_mut(kind) {
+                        *answered += 1;
+                    }
+                    if *outcome == Forwarded {
+                        tally.proxied.add(late + took);
+                    }
                 }
+                Ok(Err(error)) => tally.fault(format!("{error:#}")),
+                Err(_) => tally.fault(format!("no answer in {LOST_AFTER:?}")),
             }
-            Err(error) => tally.fault(format!("{error:#}")),
+            drop(tally);
+            due += pause;
+            self.turn += 1;
         }
-        due += pause;
-        turn += 1;
     }
 }
 
 /// Every other one with a wrong password.
 async fn log_in_for_ever(mut client: Client, number: usize, tally: Arc<Mutex<Tally>>) {
     let is_right = number.is_multiple_of(2);
-    let password = if is_right { PASSWORD } else { "a wrong one" };
-    let request = format!(
-        "POST /ds-api/user-token HTTP/1.1\r\nhost: bench\r\nauthorization: Basic {}\r\ncontent-length: 0\r\n\r\n",
-        STANDARD.encode(format!("{USER}:{password}"))
-    );
+    let request = login(USER, if is_right { PASSWORD } else { "a wrong one" });
     loop {
-        let status = client.exchange(request.as_bytes()).await.map(|answer| answer.status);
-        let must_wait = matches!(status, Ok(429 | 503));
+        let answer = timeout(LOST_AFTER, client.exchange(&request)).await;
+        let status = answer.map(|answer| answer.map(|Answer { status, .. }| status));
+        let must_wait = matches!(status, Ok(Ok(429 | 503)));
         {
             let mut tally = tally.lock();
             match (status, is_right) {
-                (Ok(201), true) => tally.logins.minted += 1,
-                (Ok(401), false) => tally.logins.refused += 1,
-                (Ok(429), true) => tally.logins.limited += 1,
-                (Ok(503), _) => tally.logins.busy += 1,
-                (Ok(other), _) => tally.fault(format!("a login got {other}")),
-                (Err(error), _) => tally.fault(format!("a login: {error:#}")),
+                (Ok(Ok(201)), true) => tally.logins.minted += 1,
+                (Ok(Ok(401)), false) => tally.logins.refused += 1,
+                (Ok(Ok(429)), true) => tally.logins.limited += 1,
+                (Ok(Ok(503)), _) => tally.logins.busy += 1,
+                (Ok(Ok(other)), _) => tally.fault(format!("a login got {other}")),
+                (Ok(Err(error)), _) => tally.fault(format!("a login: {error:#}")),
+                (Err(_), _) => tally.fault(format!("a login: no answer in {LOST_AFTER:?}")),
             }
         }
         if must_wait {
@@ -201,38 +205,45 @@ async fn log_in_for_ever(mut client: Client, number: usize, tally: Arc<Mutex<Tal
     }
 }
 
-fn conclude(mut report: Report, quiet: &Phase, storm: &Phase) -> Result<()> {
+fn conclude(mut report: Report, quiet: &Phases, storm: &Phases, rate: f64) -> Result<()> {
     println!();
     print_table(
-        "phase | requests/s | p50, p99, p99.9 of proxied ones in µs | admitted, expired, forged, no token | \
-         logins: minted, refused, 429, 503 | faults | resident in each quarter, MB",
-        [quiet, storm].map(Phase::cells),
+        "phases | requests/s | p50, p99, p99.9 of proxied ones in µs | p99 without a proxy | \
+         admitted, expired, forged, no token | logins: minted, refused, 429, 503 | faults | resident in each, MB",
+        [quiet, storm].map(Phases::cells),
     );
-    let p99 = |phase: &Phase| phase.tally.proxied.quantile_us(0.99) as f64;
-    let ratio = p99(storm) / p99(quiet);
-    let growth = [quiet, storm].map(Phase::growth_mb);
-    let growth = growth.into_iter().fold(0.0, f64::max);
-    let faults = quiet.tally.faults + storm.tally.faults;
+    let p99 = |[_, p99, _]: &[f64; 3]| *p99;
+    let pairs = storm.quantiles_us.iter().map(p99).zip(quiet.quantiles_us.iter().map(p99));
+    let ratios: Vec<_> = pairs.map(|(storm, quiet)| storm / quiet).collect();
+    let (ratio, (low, high)) = (median(&ratios), interval(&ratios));
+    let growth = quiet.growth_mb().max(storm.growth_mb());
+    let faults = quiet.faults + storm.faults;
     print_table(
         "what | value | bar",
         [
             format!("answers that were not due | {faults} | 0: {}", verdict(faults == 0)),
             format!(
-                "p99 in the storm | {ratio:.2} × quiet | ≤ {STORM_BAR} ×: {}",
+                "p99 in the storm | {ratio:.2} × quiet ({low:.2}–{high:.2}) | ≤ {STORM_BAR} ×: {}",
                 verdict(ratio <= STORM_BAR)
             ),
             format!(
-                "memory, last quarter over second | {growth:.1} MB | ≤ {GROWTH_BAR_MB} MB: {}",
+                "memory, the last phases over the second | {growth:.1} MB | ≤ {GROWTH_BAR_MB} MB: {}",
                 verdict(growth <= GROWTH_BAR_MB)
             ),
         ],
     );
-    report.about("phases", [quiet, storm].map(Phase::json).to_vec());
+    report.note("phases", [quiet, storm].map(Phases::json).to_vec());
     report.save()?;
-    let first: Vec<_> = [quiet, storm].iter().flat_map(|phase| &phase.tally.first_faults).cloned().collect();
+    let first: Vec<_> = quiet.first_faults.iter().chain(&storm.first_faults).collect();
     ensure!(faults == 0, "{faults} answers were not due; the first: {first:#?}");
-    ensure!(storm.tally.logins.minted > 0, "no login went through");
+    for phases in [quiet, storm] {
+        let kept = phases.rate() / rate;
+        ensure!(kept >= KEPT, "{}: {:.0} % of the rate was answered", phases.name, kept * 100.0);
+    }
+    let Logins { minted, busy, .. } = storm.logins;
+    ensure!(minted > 0 && busy > 0, "it was no storm: {minted} logins went through, {busy} were too many");
     ensure!(growth <= GROWTH_BAR_MB, "memory grew by {growth:.1} MB");
+    ensure!(ratio <= STORM_BAR, "the storm made the 99th percentile {ratio:.2} times as long");
     Ok(())
 }
 
@@ -245,39 +256,97 @@ impl Tally {
     }
 }
 
-impl Phase {
+impl Phases {
+    const fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            seconds: 0.0,
+            quantiles_us: Vec::new(),
+            direct_p99_us: Vec::new(),
+            resident_mb: Vec::new(),
+            answered: [0; 4],
+            logins: Logins { minted: 0, refused: 0, limited: 0, busy: 0 },
+            faults: 0,
+            first_faults: Vec::new(),
+        }
+    }
+
+    /// Lets one phase pass.
+    async fn hold(&mut self, length: Duration, process: &Running, tally: &Mutex<Tally>) -> Result<()> {
+        drop(std::mem::take(&mut *tally.lock()));
+        let (start, mut most_mb) = (Instant::now(), 0.0_f64);
+        while start.elapsed() < length {
+            sleep(SAMPLE_EVERY).await;
+            most_mb = most_mb.max(process.resident_mb()?);
+        }
+        let tally = std::mem::take(&mut *tally.lock());
+        self.seconds += start.elapsed().as_secs_f64();
+        self.quantiles_us.push([0.5, 0.99, 0.999].map(|share| tally.proxied.quantile_us(share)));
+        self.direct_p99_us.push(tally.direct.quantile_us(0.99));
+        self.resident_mb.push(most_mb);
+        for (sum, more) in self.answered.iter_mut().zip(tally.answered) {
+            *sum += more;
+        }
+        let Logins { minted, refused, limited, busy } = tally.logins;
+        self.logins.minted += minted;
+        self.logins.refused += refused;
+        self.logins.limited += limited;
+        self.logins.busy += busy;
+        self.faults += tally.faults;
+        self.first_faults.extend(tally.first_faults);
+        Ok(())
+    }
+
+    /// A line on the phase just over.
+    fn last(&self) -> String {
+        let [_, p99, _] = self.quantiles_us.last().copied().unwrap_or_default();
+        let resident = self.resident_mb.last().copied().unwrap_or_default();
+        format!("{}, p99 {p99} µs, {resident:.1} MB, {} faults so far", self.name, self.faults)
+    }
+
+    /// The first phase is for the process to find its size.
     fn growth_mb(&self) -> f64 {
-        let [_, second, _, last] = self.resident_mb;
+        let [_, second, .., last] = self.resident_mb[..] else { return f64::NAN };
         last - second
     }
 
-    fn quantiles_us(&self) -> [u64; 3] {
-        [0.5, 0.99, 0.999].map(|share| self.tally.proxied.quantile_us(share))
+    fn rate(&self) -> f64 {
+        self.answered.iter().sum::<u64>() as f64 / self.seconds
+    }
+
+    fn quantiles_us(&self) -> [f64; 3] {
+        [0, 1, 2].map(|index| {
+            let values = self.quantiles_us.iter().filter_map(|quantiles| quantiles.get(index).copied());
+            median(&values.collect::<Vec<_>>())
+        })
     }
 
     fn cells(&self) -> String {
         let [p50, p99, p999] = self.quantiles_us();
-        let [admitted, expired, forged, none] = self.tally.answered;
-        let Logins { minted, refused, limited, busy } = self.tally.logins;
-        let resident = self.resident_mb.map(|most| format!("{most:.1}")).join(", ");
+        let [admitted, expired, forged, none] = self.answered;
+        let Logins { minted, refused, limited, busy } = self.logins;
+        let resident: Vec<_> = self.resident_mb.iter().map(|most| format!("{most:.1}")).collect();
         format!(
-            "{} | {:.0} | {p50}, {p99}, {p999} | {admitted}, {expired}, {forged}, {none} | \
-             {minted}, {refused}, {limited}, {busy} | {} | {resident}",
+            "{} | {:.0} | {p50}, {p99}, {p999} | {} | {admitted}, {expired}, {forged}, {none} | \
+             {minted}, {refused}, {limited}, {busy} | {} | {}",
             self.name,
-            self.tally.answered.iter().sum::<u64>() as f64 / self.seconds,
-            self.tally.faults,
+            self.rate(),
+            median(&self.direct_p99_us),
+            self.faults,
+            resident.join(", "),
         )
     }
 
     fn json(&self) -> Value {
-        let Logins { minted, refused, limited, busy } = self.tally.logins;
+        let Logins { minted, refused, limited, busy } = self.logins;
         json!({
-            "phase": self.name,
+            "phases": self.name,
             "seconds": self.seconds,
-            "quantiles_us": self.quantiles_us(),
-            "answered": self.tally.answered,
+            "quantiles_us": self.quantiles_us,
+            "p99_without_a_proxy_us": self.direct_p99_us,
+            "answered": self.answered,
             "logins": { "minted": minted, "refused": refused, "limited": limited, "busy": busy },
-            "faults": self.tally.faults,
+            "faults": self.faults,
             "resident_mb": self.resident_mb,
         })
     }
@@ -297,17 +366,19 @@ impl Latencies {
         if self.0.len() <= step {
             self.0.resize(step + 1, 0);
         }
-        self.0.iter_mut().skip(step).take(1).for_each(|count| *count += 1);
+        if let Some(count) = self.0.get_mut(step) {
+            *count += 1;
+        }
     }
 
-    /// What so large a share took at most.
-    fn quantile_us(&self, share: f64) -> u64 {
+    /// What so large a share took at most; not a number if nothing took any time.
+    fn quantile_us(&self, share: f64) -> f64 {
         let wanted = (self.0.iter().sum::<u64>() as f64 * share) as u64;
         let mut seen = 0;
         let step = self.0.iter().position(|count| {
             seen += count;
             seen > wanted
         });
-        (step.unwrap_or_default() as u64 + 1) * STEP_US
+        step.map_or(f64::NAN, |step| ((step as u64 + 1) * STEP_US) as f64)
     }
 }

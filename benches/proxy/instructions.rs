@@ -21,8 +21,8 @@ use ds_gateway::auth::time::UnixTime;
 use ds_gateway::auth::token::{TokenRules, mint};
 
 use crate::bare;
-use crate::client::{Client, Outcome, Request, Transport};
-use crate::gateway::{self, Gateway, Logs};
+use crate::client::{Client, Outcome, Request, Requests, Transport};
+use crate::gateway::{self, Gateway};
 use crate::platform::Platform;
 use crate::process::{self, Running};
 
@@ -42,7 +42,7 @@ pub async fn count(folder: &Path) -> Result<()> {
     }
     let platform = Platform::start().await?;
     let at = platform.address();
-    let prepared = Gateway::prepare(folder.join("gateway"), at, Logs::Events).await?;
+    let prepared = Gateway::prepare(folder.join("gateway"), at).await?;
     let forged = gateway::forged(&prepared.token)?;
     for (case, token, outcome) in [
         ("request, valid token", Some(prepared.token.as_str()), Outcome::Forwarded),
@@ -120,9 +120,10 @@ async fn served(
     token: Option<&str>,
     outcome: Outcome,
 ) -> Result<u64> {
-    let request = Request::get(token);
-    let mut clients = Client::warm(CLIENTS, address, Transport::Http, &request, outcome).await?;
-    in_turn(&mut clients, &request, outcome).await?;
+    let requests: Requests = [Request::get(token)].into();
+    let request = requests.first().context("a request")?;
+    let mut clients = Client::warm(CLIENTS, address, Transport::Http, &requests, outcome).await?;
+    in_turn(&mut clients, request, outcome).await?;
     let control = |what: &str| -> Result<()> {
         let mut command = Command::new("callgrind_control");
         command.args([what, &process.id().to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -130,7 +131,7 @@ async fn served(
         Ok(())
     };
     control("--zero")?;
-    in_turn(&mut clients, &request, outcome).await?;
+    in_turn(&mut clients, request, outcome).await?;
     control("--dump")?;
     let mut dumped = file(folder, case).into_os_string();
     dumped.push(".1");

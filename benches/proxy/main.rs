@@ -47,6 +47,7 @@ fn main() -> Result<()> {
         return served;
     }
     process::pin_this_to(process::LOAD_CORE)?;
+    process::raise_descriptors()?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let (rounds, requests) = (number("ROUNDS", ROUNDS)?, number("REQUESTS", REQUESTS)?);
         let folder = tempfile::tempdir()?;
@@ -82,7 +83,7 @@ async fn run(
             order.reverse();
         }
         for (index, case) in order {
-            table.add(index, case.sample(platform, requests).await?)?;
+            table.add(index, case.sample(platform, requests, (round * requests) as u64).await?)?;
         }
         eprintln!("{title}: round {round} of {rounds}");
     }

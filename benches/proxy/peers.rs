@@ -7,12 +7,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::case::AccessLog;
-use crate::client::{Client, Outcome, Request, Transport};
+use crate::client::Outcome::{Forwarded, RefusedSomehow};
+use crate::client::{Client, Request, Transport};
 use crate::gateway::{Certificate, KEY, Logs};
 use crate::process::{self, Running, Server};
 
@@ -23,13 +24,18 @@ pub struct Peer {
     pub server: Server,
 }
 
+pub const HAPROXY: &str = "HAProxy jwt_verify";
+pub const NGINX: &str = "nginx + njs";
+pub const ENVOY: &str = "Envoy jwt_authn, cached";
+
 /// What they have in common with the gateway that they stand beside.
 pub struct Setting<'a> {
     pub platform: SocketAddr,
     pub certificate: &'a Certificate,
-    /// To be admitted by each, and to be refused.
+    /// To be admitted by each, and two to be refused.
     pub token: &'a str,
     pub forged: &'a str,
+    pub expired: &'a str,
 }
 
 /// Starts them all, and checks what each does with the two tokens.
@@ -38,13 +44,22 @@ pub async fn start(folder: &Path, setting: &Setting<'_>, logs: Logs) -> Result<V
     let envoy = std::env::var("ENVOY").context("ENVOY, the path of its binary: use `make bench-peers`")?;
     let mut peers = Vec::new();
     for (name, program, file, arguments, log) in [
-        ("HAProxy jwt_verify", "haproxy", "haproxy.cfg", &["-f"][..], HAPROXY_LOG),
-        ("nginx + njs", "nginx", "nginx.conf", &["-p", "@FOLDER@", "-c"], NGINX_LOG),
+        (HAPROXY, "haproxy", "haproxy.cfg", &["-f"][..], HAPROXY_LOG),
+        (NGINX, "nginx", "nginx.conf", &["-p", "@FOLDER@", "-c"], NGINX_LOG),
         (
-            "Envoy jwt_authn, cached",
+            ENVOY,
             envoy.as_str(),
             "envoy.yaml",
-            &["--concurrency", "1", "--log-level", "warn", "--file-flush-interval-msec", "1000", "-c"],
+            &[
+                "--concurrency",
+                "1",
+                "--disable-hot-restart",
+                "--log-level",
+                "warn",
+                "--file-flush-interval-msec",
+                "1000",
+                "-c",
+            ],
             ENVOY_LOG,
         ),
     ] {
@@ -69,19 +84,21 @@ pub async fn start(folder: &Path, setting: &Setting<'_>, logs: Logs) -> Result<V
         command.stdout(OpenOptions::new().create(true).append(true).open(&lines)?);
         let process = Running::spawn(command)?;
         let access_log = (logs == Logs::Requests).then(|| AccessLog { path: lines, mark: "/ds-api/pool/42" });
-        let server = Server { process, http, https: Some(https), admin: None, access_log };
+        let mut server = Server { process, http, https: Some(https), admin: None, access_log };
 
         for (transport, token, outcome, what) in [
-            (Transport::Http, setting.token, Outcome::Forwarded, "admits the token"),
-            (Transport::Https, setting.token, Outcome::Forwarded, "admits it over TLS"),
-            (Transport::Http, setting.forged, REFUSED, "refuses a forged one"),
+            (Transport::Http, setting.token, Forwarded, "admits the token"),
+            (Transport::Https, setting.token, Forwarded, "admits it over TLS"),
+            (Transport::Http, setting.forged, RefusedSomehow, "refuses a forged one"),
+            (Transport::Https, setting.expired, RefusedSomehow, "refuses one that has expired"),
         ] {
             let (request, address) = (Request::get(Some(token)), server.address(transport)?);
             process::until(&format!("{name} {what}"), async || {
-                let Ok(mut client) = Client::new(address, transport) else { return false };
-                client.ask(&request, outcome).await.is_ok()
+                let Ok(mut client) = Client::new(address, transport, 0) else { return false };
+                client.ask(&request, outcome).await.is_ok() || server.process.has_ended()
             })
             .await
+            .and_then(|()| if server.process.has_ended() { bail!("it ended") } else { Ok(()) })
             .with_context(|| fs::read_to_string(folder.join("log")).unwrap_or_default())?;
         }
         peers.push(Peer { name, server });
@@ -94,9 +111,6 @@ pub async fn start(folder: &Path, setting: &Setting<'_>, logs: Logs) -> Result<V
     Ok(peers)
 }
 
-/// Their refusals differ in what they say.
-pub const REFUSED: Outcome = Outcome::RefusedSomehow;
-
 const FILES: [(&str, &str); 4] = [
     ("haproxy.cfg", include_str!("peers/haproxy.cfg")),
     ("nginx.conf", include_str!("peers/nginx.conf")),
@@ -106,7 +120,7 @@ const FILES: [(&str, &str); 4] = [
 
 // Without and with a line for each request. HAProxy writes to its standard output, which is a file here.
 const HAPROXY_LOG: [&str; 2] = ["", "log stdout format raw local0\n    option httplog"];
-const NGINX_LOG: [&str; 2] = ["off", "@FOLDER@/access.log"];
+const NGINX_LOG: [&str; 2] = ["off", "@FOLDER@/access.log combined buffer=64k flush=1s"];
 const ENVOY_LOG: [&str; 2] = [
     "[]",
     r#"[{ name: file, typed_config: { "@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: @FOLDER@/access.log } }]"#,
@@ -129,6 +143,21 @@ pub fn versions() -> Result<String> {
         versions.push(format!("{name} {}", word.split('/').nth(1).unwrap_or(word)));
     }
     Ok(versions.join(", "))
+}
+
+/// What does the handshakes, which differ more than the proxies do.
+pub fn tls_libraries() -> Result<String> {
+    let mut libraries = vec![format!("ds-gateway {}", openssl::version::version())];
+    for (name, program, argument) in [("HAProxy", "haproxy", "-vv"), ("nginx", "nginx", "-V")] {
+        let output = Command::new(program).arg(argument).output()?;
+        let text = String::from_utf8([output.stdout, output.stderr].concat())?;
+        let line =
+            text.lines().find(|line| line.to_lowercase().contains("running") && line.contains("OpenSSL"));
+        let version = line.and_then(|line| line.rsplit_once("OpenSSL ")).map_or("unknown", |(_, rest)| rest);
+        libraries.push(format!("{name} OpenSSL {}", version.trim_end_matches(')')));
+    }
+    libraries.push("Envoy BoringSSL".to_owned());
+    Ok(libraries.join(", "))
 }
 
 fn filled(

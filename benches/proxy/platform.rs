@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
 
 use crate::message;
 
@@ -25,8 +27,14 @@ impl Platform {
         let seen = Arc::new(AtomicUsize::new(0));
         let counter = seen.clone();
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer_all(stream, counter.clone()));
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => drop(tokio::spawn(answer_all(stream, counter.clone()))),
+                    Err(error) => {
+                        eprintln!("the platform cannot accept: {error}");
+                        sleep(Duration::from_millis(100)).await;
+                    }
+                }
             }
         });
         Ok(Self { address, seen })

@@ -8,12 +8,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::time::{sleep, timeout};
 
 use crate::case::AccessLog;
 use crate::client::Transport;
 
-/// The proxy measured has this core to itself.
+/// The proxy measured has this core; what else was started idles there.
 pub const PROXY_CORE: usize = 0;
 /// Clients and platform share this one.
 pub const LOAD_CORE: usize = 1;
@@ -129,20 +130,26 @@ pub fn pin_this_to(core: usize) -> Result<()> {
     Ok(())
 }
 
+/// As many files as this process may have: it is both ends of every connection.
+pub fn raise_descriptors() -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
+}
+
 /// An address that was free a moment ago.
 pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-/// Asks every millisecond until it is so, for at most 20 s.
+/// Asks every millisecond until it is so, for at most a minute.
 pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) -> Result<()> {
     let asking = async {
         while !is_so().await {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    let asked = timeout(Duration::from_secs(20), asking).await;
-    asked.with_context(|| format!("waited 20 s in vain until {what}"))
+    let asked = timeout(Duration::from_secs(60), asking).await;
+    asked.with_context(|| format!("waited a minute in vain until {what}"))
 }
 
 /// Cores, processor and kernel.
@@ -152,5 +159,8 @@ pub fn machine() -> String {
     let model =
         cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown processor");
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{cores} cores, {}, Linux {}", model.trim_start_matches(['\t', ':', ' ']), kernel.trim())
+    let siblings = fs::read_to_string("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list");
+    let siblings = siblings.unwrap_or_default();
+    let shared = if siblings.trim() == "0" { "" } else { ", whose threads share a core" };
+    format!("{cores} cores{shared}, {}, Linux {}", model.trim_start_matches(['\t', ':', ' ']), kernel.trim())
 }

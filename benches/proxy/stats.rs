@@ -13,7 +13,7 @@ pub fn median(values: &[f64]) -> f64 {
 /// Below which so large a share of them lies.
 pub fn quantile(values: &[f64], share: f64) -> f64 {
     let values = sorted(values);
-    at(&values, ((values.len() as f64 * share) as usize).min(values.len().saturating_sub(1)))
+    at(&values, (values.len().saturating_sub(1) as f64 * share).round() as usize)
 }
 
 /// The order statistics that hold the true median with a probability of at least 95 % (the widest ones for fewer than six).

@@ -13,9 +13,9 @@ use crate::platform::Platform;
 /// `program` is an instrumented build; it writes its profile when it ends.
 pub async fn train(folder: &Path, program: &str) -> Result<()> {
     let platform = Platform::start().await?;
-    for (name, logs) in [("quiet", Logs::Events), ("logging", Logs::Requests)] {
-        let gateway = Gateway::prepare(folder.join(name), platform.address(), logs).await?;
-        let (server, _) = gateway.start_other(program).await?;
+    let gateway = Gateway::prepare(folder.join("gateway"), platform.address()).await?;
+    for (name, logs) in [("access log off", Logs::Events), ("access log on", Logs::Requests)] {
+        let (server, _) = gateway.start_other(program, logs).await?;
         let token = Some(gateway.token.as_str());
         let forged = gateway::forged(&gateway.token)?;
         let many: Requests = gateway.tokens(1_000)?.iter().map(|token| Request::get(Some(token))).collect();
@@ -30,7 +30,7 @@ pub async fn train(folder: &Path, program: &str) -> Result<()> {
             (Case::of("small bodies", &server, post(1 << 10), Forwarded), 20_000),
             (Case::of("large bodies", &server, post(64 << 10), Forwarded), 1_000),
         ] {
-            case.sample(&platform, requests).await?;
+            case.sample(&platform, requests, 1).await?;
             eprintln!("{name}: {}, {requests} requests", case.name);
         }
         for _ in 0..20 {

@@ -1,4 +1,5 @@
-//! Passwords, checked on threads of their own: a storm of logins fills this queue and nothing else.
+//! Passwords, checked on threads of their own, which let everything else go first: a storm of logins fills this queue and
+//! nothing else.
 //!
 //! Each worker has its own connection to the store. A user that does not exist, or is disabled, costs a
 //! hash like any other, so that the time of an answer tells nothing.
@@ -75,7 +76,10 @@ impl LoginPool {
             Arc::new(Shared { store, jobs: Mutex::new(jobs), metrics: Arc::clone(&metrics), failures });
         for _ in 0..limits.login_workers {
             let shared = Arc::clone(&shared);
-            thread::Builder::new().name("login".into()).spawn(move || work(&shared))?;
+            thread::Builder::new().name("login".into()).spawn(move || {
+                give_way();
+                work(&shared);
+            })?;
         }
         Ok(Self { queue, metrics })
     }
@@ -90,6 +94,15 @@ impl LoginPool {
         self.metrics.span(Span::Login, since.elapsed());
         outcome
     }
+}
+
+/// Puts this thread behind all others of the machine that want its core. A hash takes tens of milliseconds, a request
+/// microseconds: among equals a storm of logins makes the slowest requests of a core eight times as slow, and so at most
+/// twice (docs/benchmarks.md). Not the policy for idle time: on a busy machine nobody would get in at all.
+fn give_way() {
+    // Of the calling thread only, which is so on Linux alone. Where it is not allowed, all are equals as before.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
 }
 
 fn work(shared: &Shared) {
@@ -149,6 +162,10 @@ fn rehash(credentials: &Credentials) -> Option<Phc> {
     getrandom::fill(&mut salt).ok()?;
     Phc::hash(&credentials.password, salt)
 }
+
+/// Of a thread, as `nice` counts.
+#[cfg(target_os = "linux")]
+const LOWEST_PRIORITY: i32 = 19;
 
 /// The longest time that a login waits for a worker.
 const MAX_WAIT: Duration = Duration::from_secs(2);
