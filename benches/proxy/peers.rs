@@ -83,7 +83,8 @@ pub async fn start(folder: &Path, setting: &Setting<'_>, logs: Logs) -> Result<V
         command.stderr(fs::File::create(folder.join("log"))?);
         command.stdout(OpenOptions::new().create(true).append(true).open(&lines)?);
         let process = Running::spawn(command)?;
-        let access_log = (logs == Logs::Requests).then(|| AccessLog { path: lines, mark: "/ds-api/pool/42" });
+        let access_log =
+            (logs == Logs::Requests).then_some(AccessLog { path: lines, mark: "/ds-api/pool/42" });
         let mut server = Server { process, http, https: Some(https), admin: None, access_log };
 
         for (transport, token, outcome, what) in [

@@ -161,3 +161,19 @@ fn more_log_ins_than_the_pool_holds_are_503_and_cost_nobody_else_anything() {
     );
     gateway.still_healthy();
 }
+
+#[test]
+fn passwords_are_hashed_behind_everything_else() {
+    let gateway = Options::new(&Platform::echo()).set("limits", "login_workers", "2").start();
+    let mut behind = 0;
+    for thread in fs::read_dir(format!("/proc/{}/task", gateway.process())).expect("threads") {
+        let stat = fs::read_to_string(thread.expect("a thread").path().join("stat")).expect("its state");
+        // Fields are counted behind the name, which may hold blanks; the nice value is the 19th of all.
+        let (name, rest) = stat.rsplit_once(')').expect("a name");
+        let nice: i32 = rest.split(' ').nth(17).expect("nice").parse().expect("a number");
+        let is_login = name.ends_with("(login");
+        assert_eq!(nice == 19, is_login, "{stat}");
+        behind += usize::from(is_login);
+    }
+    assert_eq!(behind, 2);
+}
