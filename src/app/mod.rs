@@ -39,6 +39,7 @@ use crate::edge::listener::{Bound, Prebound};
 use crate::edge::login::LoginPool;
 use crate::edge::pending::Pending;
 use crate::edge::proxy::{Gateway, MAX_TRIES};
+use crate::edge::rewrite::Rewrite;
 use crate::edge::stalled::Watched;
 use crate::edge::token::{TokenEndpoint, mint_limiter};
 use crate::edge::upstream::Upstream;
@@ -119,7 +120,8 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     let cache = Cache::new(config.cache, settings.threads, fastrand::u64(..));
     let shared =
         Shared::load(&state.store, state.keys, config.token, cache, store.max_staleness, sink.clone())?;
-    let upstream = Upstream::new(config.platform).map_err(StartError::refused)?;
+    let rewrite = Rewrite::new(&config.platform);
+    let upstream = Upstream::new(&config.platform).map_err(StartError::refused)?;
     let pair = certificate(&settings)?;
     let sockets = Sockets::bind(&settings, admin)?;
     let listening = sockets.listening();
@@ -152,7 +154,7 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     let conf = server_conf(settings.threads, settings.stop);
     let mut server = Server::new_with_opt_and_conf(Some(Opt::default()), conf);
     server.bootstrap();
-    let gateway = shared.gateway(tokens, upstream, config.routes, limits);
+    let gateway = shared.gateway(tokens, upstream, rewrite, config.routes, limits);
     server.add_service(front(&server.configuration, gateway, &shared, sockets.traffic, pair.as_ref())?);
     let not_after = pair.as_ref().and_then(not_after);
     server.add_service(
@@ -235,6 +237,7 @@ impl Shared {
         &self,
         tokens: TokenEndpoint,
         upstream: Arc<Upstream>,
+        rewrite: Rewrite,
         policy: Policy,
         limits: Limits,
     ) -> Gateway {
@@ -243,6 +246,7 @@ impl Shared {
             policy,
             tokens,
             upstream,
+            rewrite,
             clock: self.clock,
             limits,
             metrics: Arc::clone(&self.metrics),

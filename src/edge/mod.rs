@@ -3,7 +3,7 @@
 //!
 //! A connection comes in through [`listener`] and is guarded by [`connection`]; each of its requests goes
 //! through the phases of [`proxy`], which reads it ([`request`]), answers it itself ([`answer`],
-//! [`token`] with [`login`]) or forwards it ([`upstream`]).
+//! [`token`] with [`login`]) or forwards it ([`rewrite`], [`upstream`]).
 
 pub mod admin;
 pub mod answer;
@@ -15,6 +15,7 @@ pub mod login;
 pub mod pending;
 pub mod proxy;
 pub mod request;
+pub mod rewrite;
 pub mod stalled;
 pub mod token;
 pub mod upstream;

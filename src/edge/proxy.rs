@@ -22,14 +22,15 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, ErrorSource, ErrorType, OrErr, Result};
 
 use super::answer;
 use super::connection;
 use super::request::{Body, Wire, read_framing, screen};
+use super::rewrite::{Forwarded, Rewrite};
 use super::stalled;
 use super::token::{Call, TokenEndpoint};
-use super::upstream::{Forwarded, Upstream};
+use super::upstream::Upstream;
 use crate::auth::gate::{Gate, Pass, Permit};
 use crate::auth::policy::{Policy, Route, split_target};
 use crate::auth::reply::{Malformed, PlatformFault, Reply};
@@ -47,8 +48,10 @@ pub struct Gateway {
     pub policy: Policy,
     /// The token endpoint.
     pub tokens: TokenEndpoint,
-    /// The platform.
+    /// The platform's servers.
     pub upstream: Arc<Upstream>,
+    /// What they see of a request.
+    pub rewrite: Rewrite,
     /// Reads the clock.
     pub clock: Clock,
     /// Sizes and times.
@@ -178,7 +181,10 @@ impl ProxyHttp for Gateway {
             client: connection::client().or_else(|| connection::field_value(client_of(session)?)),
             is_tls: session.digest().is_some_and(|digest| digest.ssl_digest.is_some()),
         };
-        change_fields(request, |headers| self.upstream.rewrite(headers, &forwarded))
+        change_fields(request, |headers| {
+            let rewritten = self.rewrite.apply(headers, &forwarded);
+            rewritten.or_err(ErrorType::InternalError, "a field that is no value")
+        })
     }
 
     async fn request_body_filter(
@@ -322,7 +328,7 @@ impl Gateway {
             raw: raw.as_deref(),
             has_unannounced_body: ctx.has_unannounced_body,
         };
-        let screened = match screen(&request.headers, wire, self.upstream.managed(), &self.limits) {
+        let screened = match screen(&request.headers, wire, self.rewrite.managed(), &self.limits) {
             Ok(screened) => screened,
             Err(fault) => {
                 ctx.body = body_after(fault, request, wire);

@@ -1,9 +1,9 @@
 //! A request as the rules see it: read once, refused where its form has more than one meaning.
 
+use http::Version;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderName, Version};
 
 use crate::auth::fields::{Field, ManagedFields};
 use crate::auth::gate::TokenField;
@@ -158,25 +158,6 @@ fn mentions_content_length(raw: &[u8]) -> bool {
     })
 }
 
-/// The names of the client's fields that must not go on; `user-token` stays only if `keep_token`.
-pub fn managed_names(
-    headers: &HeaderMap,
-    managed: &ManagedFields,
-    keep_token: bool,
-    keep_authorization: bool,
-) -> Vec<HeaderName> {
-    let dropped = |name: &&HeaderName| match managed.classify(name.as_str().as_bytes()) {
-        Field::Free => false,
-        Field::Token => !keep_token,
-        Field::TokenAlias => true,
-        Field::Managed => !(keep_authorization && **name == http::header::AUTHORIZATION),
-    };
-    headers.keys().filter(dropped).cloned().collect()
-}
-
-/// A field that is a credential of another kind, which a public request goes on without.
-pub const OTHER_CREDENTIAL: HeaderName = COOKIE;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,7 +180,7 @@ mod tests {
     fn read(fields: &[(&str, &str)]) -> Result<(String, Body), Malformed> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
-            let name: HeaderName = name.parse().unwrap();
+            let name: http::HeaderName = name.parse().unwrap();
             headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         let managed = ManagedFields::new(["x-ds-user"]);
