@@ -83,7 +83,7 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
         },
         load("a body of 1 KB, there and back", &body(1 << 10)),
         Load { one_in: 5, ..load("a body of 64 KB, there and back", &body(64 << 10)) },
-        Load { one_in: 100, ..load("a body of 1 MB, there and back", &body(1 << 20)) },
+        Load { one_in: 50, ..load("a body of 1 MB, there and back", &body(1 << 20)) },
     ] {
         let cases = cases(&load, &ours, &quiet_peers, &bare);
         let effort = (rounds, (requests / load.one_in).max(1));

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -260,12 +260,17 @@ impl Outcome {
 
 /// TLS 1.3 with one suite and one group, so that all servers negotiate the same. Nobody checks a certificate of the bench.
 fn connector() -> Result<SslConnector> {
+    // One for all: each would read the system's certificates.
+    static CONNECTOR: OnceLock<SslConnector> = OnceLock::new();
+    if let Some(connector) = CONNECTOR.get() {
+        return Ok(connector.clone());
+    }
     let mut builder = SslConnector::builder(SslMethod::tls_client())?;
     builder.set_verify(SslVerifyMode::NONE);
     builder.set_min_proto_version(Some(SslVersion::TLS1_3))?;
     builder.set_ciphersuites("TLS_AES_128_GCM_SHA256")?;
     builder.set_groups_list("X25519")?;
-    Ok(builder.build())
+    Ok(CONNECTOR.get_or_init(|| builder.build()).clone())
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}

@@ -157,6 +157,14 @@ impl Table {
             &format!("case | µs CPU per request, spread | requests/s | p50, p99, p99.9 in µs{ratios}{bar}"),
             self.rows.iter().map(|row| self.cells(row)),
         );
+        for row in &self.rows {
+            for bar in row.bars.iter().filter(|bar| !self.yardsticks.contains(&bar.against)) {
+                let Verdict { ratios, met } = self.judge(row, bar);
+                let Bar { at_most, against } = bar;
+                let (name, ratio) = (row.name, with_interval(&ratios));
+                println!("- {name} against {against}: {ratio} ×, bar {at_most} ×: {}", verdict(met));
+            }
+        }
     }
 
     fn judge(&self, row: &Row, Bar { at_most, against }: &Bar) -> Verdict {
@@ -165,8 +173,10 @@ impl Table {
         Verdict { ratios, met }
     }
 
+    /// In the table itself; a bar whose ratio has no column is told below it.
     fn has_bars(&self) -> bool {
-        self.rows.iter().any(|row| !row.bars.is_empty())
+        let mut bars = self.rows.iter().flat_map(|row| &row.bars);
+        bars.any(|bar| self.yardsticks.contains(&bar.against))
     }
 
     fn cells(&self, row: &Row) -> String {
@@ -183,13 +193,9 @@ impl Table {
             .iter()
             .map(|against| format!(" | {}", with_interval(&self.ratios(row, against))))
             .collect();
-        let bars = row.bars.iter().map(|bar| {
-            let Verdict { ratios, met } = self.judge(row, bar);
+        let bars = row.bars.iter().filter(|bar| self.yardsticks.contains(&bar.against)).map(|bar| {
             let Bar { at_most, against } = bar;
-            // Where there is no column for it.
-            let is_shown = self.yardsticks.contains(against);
-            let ratio = if is_shown { String::new() } else { with_interval(&ratios) + ", " };
-            format!("≤ {at_most} × {against}: {ratio}{}", verdict(met))
+            format!("≤ {at_most} × {against}: {}", verdict(self.judge(row, bar).met))
         });
         let mut bars = bars.collect::<Vec<_>>().join("; ");
         if self.has_bars() {
