@@ -23,6 +23,10 @@ const BARE: &str = "bare pingora, no check";
 /// What a request of ours may cost against theirs, whatever it is.
 const BARS: [(f64, &str); 3] = [(1.2, peers::HAPROXY), (0.8, peers::NGINX), (0.5, peers::ENVOY)];
 
+fn with_bars(case: Case<'_>) -> Case<'_> {
+    BARS.into_iter().fold(case, |case, (at_most, against)| case.at_most(at_most, against))
+}
+
 /// What clients bring.
 struct Load<'a> {
     title: &'a str,
@@ -39,9 +43,6 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
     report.about("command", format!("make bench-peers ROUNDS={rounds} REQUESTS={requests}"));
     report.about("peers", peers::versions()?);
     report.about("TLS", peers::tls_libraries()?);
-    if let Ok(other) = std::env::var("OTHER") {
-        report.about("other builds", other);
-    }
 
     let platform = Platform::start().await?;
     let at = platform.address();
@@ -69,6 +70,8 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
         one_in: 1,
     };
     let refused = |title, token| Load { is_admitted: false, ..load(title, &[Request::get(token)].into()) };
+    // A part of the run, for whoever tunes.
+    let only = std::env::var("ONLY").unwrap_or_default();
     for load in [
         load("one hot token", &one),
         load("1,000 tokens", &kilo),
@@ -83,8 +86,11 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
         },
         load("a body of 1 KB, there and back", &body(1 << 10)),
         Load { one_in: 5, ..load("a body of 64 KB, there and back", &body(64 << 10)) },
-        Load { one_in: 50, ..load("a body of 1 MB, there and back", &body(1 << 20)) },
+        Load { one_in: 40, ..load("a body of 1 MB, there and back", &body(1 << 20)) },
     ] {
+        if !load.title.contains(&only) {
+            continue;
+        }
         let cases = cases(&load, &ours, &quiet_peers, &bare);
         let effort = (rounds, (requests / load.one_in).max(1));
         report.add(run(load.title, &cases, &[OURS], &platform, effort).await?)?;
@@ -100,16 +106,24 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
         ("one hot token, others revoked", Logs::Events, &[][..]),
         ("one hot token, others revoked, access log on", Logs::Requests, &logging_peers),
     ] {
+        if !title.contains(&only) {
+            continue;
+        }
         let mut servers = Vec::new();
         for (name, gateway) in &stores {
             let (server, ready) = gateway.start(logs).await?;
             eprintln!("{name}: ready after {} ms", ready.as_millis());
             servers.push((name, &gateway.token, server));
         }
-        let mut cases: Vec<_> = servers
-            .iter()
-            .map(|(name, token, server)| Case::new(name, server, Some(token), Forwarded))
-            .collect();
+        let cases = servers.iter().map(|(name, token, server)| {
+            let case = Case::new(name, server, Some(token), Forwarded);
+            match **name {
+                OURS if peers.is_empty() => case,
+                OURS => with_bars(case),
+                _ => case.at_most(1.03, OURS),
+            }
+        });
+        let mut cases: Vec<_> = cases.collect();
         cases.extend(peers.iter().map(|peer| Case::of(peer.name, &peer.server, one.clone(), Forwarded)));
         report.add(run(title, &cases, &[OURS], &platform, (rounds, requests)).await?)?;
     }
@@ -130,11 +144,8 @@ fn cases<'a>(
         let outcome = if load.is_admitted { Forwarded } else { refused };
         Case::of(name, server, load.requests.clone(), outcome).over(load.transport)
     };
-    let ours = ours.iter().map(|(name, server)| {
-        let case = case(name, server, Refused);
-        BARS.into_iter().fold(case, |case, (at_most, against)| case.at_most(at_most, against))
-    });
-    let mut cases: Vec<_> = ours.collect();
+    let mut cases: Vec<_> =
+        ours.iter().map(|(name, server)| with_bars(case(name, server, Refused))).collect();
     cases.extend(peers.iter().map(|peer| case(peer.name, &peer.server, RefusedSomehow)));
     if load.is_admitted {
         cases.push(case(BARE, bare, Refused));

@@ -48,6 +48,8 @@ pub struct Sample {
     /// Of requests, from the first byte sent to the last received (and with the handshake, if each has one), in
     /// microseconds: half, 99 % and 99.9 % were faster. Not a number where too few were slower.
     pub quantiles_us: [f64; 3],
+    /// All of them, sorted.
+    pub took_us: Vec<f64>,
 }
 
 impl<'a> Case<'a> {
@@ -126,13 +128,11 @@ impl<'a> Case<'a> {
             Outcome::Refused | Outcome::RefusedSomehow => 0,
         };
         ensure!(seen == expected, "the platform saw {seen} requests, not {expected}");
-        let took_us: Vec<_> = took.iter().map(|took| took.as_secs_f64() * 1e6).collect();
-        let quantiles_us = [0.5, 0.99, 0.999].map(|share| {
-            let beyond = requests as f64 * (1.0 - share);
-            if beyond < FEW { f64::NAN } else { quantile(&took_us, share) }
-        });
+        let mut took_us: Vec<_> = took.iter().map(|took| took.as_secs_f64() * 1e6).collect();
+        took_us.sort_by(f64::total_cmp);
         Ok(Sample {
-            quantiles_us,
+            quantiles_us: SHARES.map(|share| quantile_of_many(&took_us, share)),
+            took_us,
             cpu_us: cpu.as_secs_f64() * 1e6 / requests as f64,
             requests_per_second: requests as f64 / elapsed.as_secs_f64(),
             busy,
@@ -143,8 +143,14 @@ impl<'a> Case<'a> {
 /// A hundred and fifty times as often as Prometheus does by default.
 pub const SCRAPE_EVERY: Duration = Duration::from_millis(100);
 
-/// So many must have taken longer for a quantile to mean something.
-const FEW: f64 = 10.0;
+/// Half, 99 % and 99.9 %.
+pub const SHARES: [f64; 3] = [0.5, 0.99, 0.999];
+
+/// Not a number if fewer than ten are beyond.
+pub fn quantile_of_many(values: &[f64], share: f64) -> f64 {
+    let beyond = (values.len() as f64 * (1.0 - share)).round();
+    if beyond < 10.0 { f64::NAN } else { quantile(values, share) }
+}
 
 async fn scrape(admin: SocketAddr, scrapes: Arc<AtomicUsize>) -> Result<()> {
     loop {

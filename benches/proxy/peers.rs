@@ -38,7 +38,7 @@ pub struct Setting<'a> {
     pub expired: &'a str,
 }
 
-/// Starts them all, and checks what each does with the two tokens.
+/// Starts them all, and checks what each does with the three tokens.
 pub async fn start(folder: &Path, setting: &Setting<'_>, logs: Logs) -> Result<Vec<Peer>> {
     fs::create_dir(folder)?;
     let envoy = std::env::var("ENVOY").context("ENVOY, the path of its binary: use `make bench-peers`")?;

@@ -161,6 +161,6 @@ pub fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let siblings = fs::read_to_string("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list");
     let siblings = siblings.unwrap_or_default();
-    let shared = if siblings.trim() == "0" { "" } else { ", whose threads share a core" };
+    let shared = if siblings.contains([',', '-']) { ", whose threads share a core" } else { "" };
     format!("{cores} cores{shared}, {}, Linux {}", model.trim_start_matches(['\t', ':', ' ']), kernel.trim())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use crate::case::{Bar, Case, Sample};
+use crate::case::{Bar, Case, SHARES, Sample, quantile_of_many};
 use crate::process;
 use crate::stats::{interval, median, quantile};
 
@@ -59,6 +59,9 @@ impl Report {
         };
         let commit = said("git", &["describe", "--always", "--dirty"]);
         report.about("version", format!("{} {commit}", env!("CARGO_PKG_VERSION")));
+        if let Ok(other) = std::env::var("OTHER") {
+            report.about("other builds", other);
+        }
         report.about("compiler", said("rustc", &["--version"]));
         report.about("machine", process::machine());
         Ok(report)
@@ -183,11 +186,9 @@ impl Table {
         let cpu = row.values(|sample| sample.cpu_us);
         let rate = median(&row.values(|sample| sample.requests_per_second));
         let rate_mark = if row.was_busy() { "" } else { "\\*" };
-        let quantiles = [0, 1, 2].map(|index| {
-            let values = row.values(|sample| sample.quantiles_us.get(index).copied().unwrap_or(f64::NAN));
-            let median = median(&values);
-            if median.is_nan() { "–".to_owned() } else { format!("{median:.0}") }
-        });
+        let quantiles = row
+            .quantiles_us()
+            .map(|quantile| if quantile.is_nan() { "–".to_owned() } else { format!("{quantile:.0}") });
         let ratios: String = self
             .yardsticks
             .iter()
@@ -229,6 +230,7 @@ impl Table {
                 "case": row.name,
                 "cpu_us": median(&row.values(|sample| sample.cpu_us)),
                 "requests_per_second": median(&row.values(|sample| sample.requests_per_second)),
+                "quantiles_us": row.quantiles_us(),
                 "ratio_of_cpu_to": ratios.collect::<Map<_, _>>(),
                 "bars": bars.collect::<Vec<_>>(),
                 "samples": row.samples.iter().map(Sample::json).collect::<Vec<_>>(),
@@ -241,6 +243,17 @@ impl Table {
 impl Row {
     pub fn values(&self, value: impl Fn(&Sample) -> f64) -> Vec<f64> {
         self.samples.iter().map(value).collect()
+    }
+
+    /// Medians of the rounds; of all rounds together where one has too few requests to tell.
+    fn quantiles_us(&self) -> [f64; 3] {
+        let all: Vec<_> = self.samples.iter().flat_map(|sample| &sample.took_us).copied().collect();
+        [0, 1, 2].map(|index| {
+            let of_rounds =
+                median(&self.values(|sample| sample.quantiles_us.get(index).copied().unwrap_or(f64::NAN)));
+            let share = SHARES.get(index).copied().unwrap_or(f64::NAN);
+            if of_rounds.is_nan() { quantile_of_many(&all, share) } else { of_rounds }
+        })
     }
 
     /// Whether the proxy was the limit, and not its clients.

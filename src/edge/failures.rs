@@ -35,8 +35,8 @@ pub struct Failures {
 impl FailedLogins {
     /// Counts one; `user` only if it exists.
     pub fn note(&self, user: Option<&str>, client: Option<IpAddr>) {
-        let mut counts = self.counts.lock();
         let mut key = Key { user: user.map(Into::into), block: client.map(block_of) };
+        let mut counts = self.counts.lock();
         if counts.len() >= MAX_KEYS && !counts.contains_key(&key) {
             key = Key { user: None, block: None };
         }

@@ -4,13 +4,13 @@
 //! Each worker has its own connection to the store. A user that does not exist, or is disabled, costs a
 //! hash like any other, so that the time of an answer tells nothing.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -44,16 +44,68 @@ pub struct Login {
 
 /// The pool; dropping it ends its threads.
 pub struct LoginPool {
-    queue: SyncSender<Job>,
-    metrics: Arc<Metrics>,
+    shared: Arc<Shared>,
 }
 
 /// What the workers share.
 struct Shared {
     store: Store,
-    jobs: Mutex<Receiver<Job>>,
+    queue: Queue,
     metrics: Arc<Metrics>,
     failures: Arc<FailedLogins>,
+}
+
+/// Jobs that wait, up to a number. Of a lock that sleeps and not of a channel that spins: a worker may lose its core in the
+/// middle, and who waits for it must not keep it from that core.
+struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+    room: usize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    is_closed: bool,
+}
+
+impl Queue {
+    /// Whether there was room.
+    fn push(&self, job: Job) -> bool {
+        let mut waiting = self.waiting.lock();
+        let has_room = waiting.jobs.len() < self.room;
+        if has_room {
+            waiting.jobs.push_back(job);
+            drop(waiting);
+            self.changed.notify_one();
+        }
+        has_room
+    }
+
+    /// The next job, once there is one; `None` when there will be none.
+    fn pop(&self) -> Option<Job> {
+        let mut waiting = self.waiting.lock();
+        loop {
+            if waiting.is_closed {
+                return None;
+            }
+            if let Some(job) = waiting.jobs.pop_front() {
+                return Some(job);
+            }
+            self.changed.wait(&mut waiting);
+        }
+    }
+
+    fn close(&self) {
+        self.waiting.lock().is_closed = true;
+        self.changed.notify_all();
+    }
+}
+
+impl Drop for LoginPool {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+    }
 }
 
 struct Job {
@@ -71,9 +123,8 @@ impl LoginPool {
         metrics: Arc<Metrics>,
         failures: Arc<FailedLogins>,
     ) -> std::io::Result<Self> {
-        let (queue, jobs) = sync_channel(limits.login_queue);
-        let shared =
-            Arc::new(Shared { store, jobs: Mutex::new(jobs), metrics: Arc::clone(&metrics), failures });
+        let queue = Queue { waiting: Mutex::default(), changed: Condvar::new(), room: limits.login_queue };
+        let shared = Arc::new(Shared { store, queue, metrics, failures });
         for _ in 0..limits.login_workers {
             let shared = Arc::clone(&shared);
             thread::Builder::new().name("login".into()).spawn(move || {
@@ -81,24 +132,26 @@ impl LoginPool {
                 work(&shared);
             })?;
         }
-        Ok(Self { queue, metrics })
+        Ok(Self { shared })
     }
 
     /// Checks credentials. Waits in the queue for at most two seconds, and not at all if it is full.
     pub async fn check(&self, credentials: Credentials, client: Option<IpAddr>) -> Result<Login, LoginError> {
         let (answer, receiver) = oneshot::channel();
         let since = Instant::now();
-        self.queue.try_send(Job { credentials, client, since, answer }).map_err(|_| LoginError::Busy)?;
-        self.metrics.login_queue(1);
+        let Shared { queue, metrics, .. } = &*self.shared;
+        if !queue.push(Job { credentials, client, since, answer }) {
+            return Err(LoginError::Busy);
+        }
+        metrics.login_queue(1);
         let outcome = receiver.await.unwrap_or(Err(LoginError::Busy));
-        self.metrics.span(Span::Login, since.elapsed());
+        metrics.span(Span::Login, since.elapsed());
         outcome
     }
 }
 
-/// Puts this thread behind all others of the machine that want its core. A hash takes tens of milliseconds, a request
-/// microseconds: among equals a storm of logins makes the slowest requests of a core eight times as slow, and so at most
-/// twice (docs/benchmarks.md). Not the policy for idle time: on a busy machine nobody would get in at all.
+/// Puts this thread behind the others that want its core: a hash takes tens of milliseconds, a request microseconds
+/// (docs/decisions/0011-logins-give-way.md).
 fn give_way() {
     // Of the calling thread only, which is so on Linux alone. Where it is not allowed, all are equals as before.
     #[cfg(target_os = "linux")]
@@ -107,11 +160,7 @@ fn give_way() {
 
 fn work(shared: &Shared) {
     let mut connection = None;
-    loop {
-        // One worker waits inside the lock, the others for it: the queue is handed on one by one.
-        let Ok(job) = shared.jobs.lock().recv() else {
-            return;
-        };
+    while let Some(job) = shared.queue.pop() {
         shared.metrics.login_queue(-1);
         let outcome = if job.answer.is_closed() || job.since.elapsed() > MAX_WAIT {
             Err(LoginError::Busy)

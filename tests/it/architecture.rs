@@ -117,6 +117,15 @@ fn auth_touches_nothing() {
 }
 
 #[test]
+fn what_a_request_is_and_what_of_it_goes_on_knows_no_engine() {
+    for file in ["edge/request.rs", "edge/rewrite.rs"] {
+        assert_eq!(files(file).len(), 1, "{file}");
+        let found = mentions(file, &["pingora", "tokio"]);
+        assert!(found.is_empty(), "{file} names the engine:\n{}", found.join("\n"));
+    }
+}
+
+#[test]
 fn the_arrows_point_one_way() {
     for (room, others) in [
         ("auth", &["edge", "store", "app", "config", "cli", "metrics"][..]),
