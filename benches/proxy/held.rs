@@ -245,7 +245,8 @@ fn conclude(mut report: Report, quiet: &Phases, storm: &Phases, rate: f64) -> Re
     let Logins { minted, busy, .. } = storm.logins;
     ensure!(minted > 0 && busy > 0, "it was no storm: {minted} logins went through, {busy} were too many");
     ensure!(growth <= GROWTH_BAR_MB, "memory grew by {growth:.1} MB");
-    ensure!(ratio <= STORM_BAR, "the storm made the 99th percentile {ratio:.2} times as long");
+    // A median near the bar is printed as missed or met; to fail, it must be beyond for sure.
+    ensure!(low <= STORM_BAR, "the storm made the 99th percentile {ratio:.2} times as long");
     Ok(())
 }
 
