@@ -125,14 +125,16 @@ impl LoginPool {
     ) -> std::io::Result<Self> {
         let queue = Queue { waiting: Mutex::default(), changed: Condvar::new(), room: limits.login_queue };
         let shared = Arc::new(Shared { store, queue, metrics, failures });
+        // From here on whatever ends the pool, an error too, ends its threads.
+        let pool = Self { shared };
         for _ in 0..limits.login_workers {
-            let shared = Arc::clone(&shared);
+            let shared = Arc::clone(&pool.shared);
             thread::Builder::new().name("login".into()).spawn(move || {
                 give_way();
                 work(&shared);
             })?;
         }
-        Ok(Self { shared })
+        Ok(pool)
     }
 
     /// Checks credentials. Waits in the queue for at most two seconds, and not at all if it is full.
