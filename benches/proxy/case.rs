@@ -48,7 +48,7 @@ pub struct Sample {
     /// Of requests, from the first byte sent to the last received (and with the handshake, if each has one), in
     /// microseconds: half, 99 % and 99.9 % were faster. Not a number where too few were slower.
     pub quantiles_us: [f64; 3],
-    /// All of them, sorted.
+    /// All of them.
     pub took_us: Vec<f64>,
 }
 
@@ -58,7 +58,7 @@ impl<'a> Case<'a> {
         Self::of(name, server, [Request::get(token)].into(), outcome)
     }
 
-    /// The requests take turns.
+    /// The requests are drawn.
     pub fn of(name: &'static str, server: &'a Server, requests: Requests, outcome: Outcome) -> Self {
         Self {
             name,
@@ -128,8 +128,7 @@ impl<'a> Case<'a> {
             Outcome::Refused | Outcome::RefusedSomehow => 0,
         };
         ensure!(seen == expected, "the platform saw {seen} requests, not {expected}");
-        let mut took_us: Vec<_> = took.iter().map(|took| took.as_secs_f64() * 1e6).collect();
-        took_us.sort_by(f64::total_cmp);
+        let took_us: Vec<_> = took.iter().map(|took| took.as_secs_f64() * 1e6).collect();
         Ok(Sample {
             quantiles_us: SHARES.map(|share| quantile_of_many(&took_us, share)),
             took_us,

@@ -48,7 +48,7 @@ pub struct Request {
     head: usize,
 }
 
-/// What a burst asks, one after the other and over again.
+/// What a burst asks, drawn again and again.
 pub type Requests = Arc<[Request]>;
 
 impl Request {
@@ -100,6 +100,12 @@ pub async fn get(address: SocketAddr, path: &str) -> Result<(u16, Vec<u8>)> {
     exchange(address, format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").as_bytes()).await
 }
 
+/// Whether somebody there answers `request` as it should be; for servers that come up.
+pub async fn answers(address: SocketAddr, transport: Transport, request: &Request, outcome: Outcome) -> bool {
+    let Ok(mut client) = Client::new(address, transport, 0) else { return false };
+    client.ask(request, outcome).await.is_ok()
+}
+
 /// One that asks again and again.
 pub struct Client {
     address: SocketAddr,
@@ -134,7 +140,8 @@ impl Client {
         })
     }
 
-    /// So many, all of which have asked `request` once at the same time: the proxy has as many connections to the platform as it will need.
+    /// So many, all of which have asked once at the same time: the proxy has as many connections to the platform as it
+    /// will need.
     pub async fn warm(
         count: usize,
         address: SocketAddr,
@@ -200,8 +207,8 @@ impl Client {
     }
 }
 
-/// Exactly `requests` requests, each client asking its next as soon as it has its answer. Which ones is drawn by `seed`: a cache that is
-/// too small for all sees the ones it has dropped as often as in life, not always or never.
+/// Exactly `requests` requests, each client asking its next as soon as it has its answer. Which ones is drawn by `seed`:
+/// a cache that is too small for all sees the ones it has dropped as often as in life, not always or never.
 ///
 /// How long each took, in no order.
 pub async fn burst(

@@ -21,7 +21,7 @@ use ds_gateway::auth::token::{TokenId, TokenRules, mint as mint_token};
 use ds_gateway::clock::wall;
 
 use crate::case::AccessLog;
-use crate::client::{self, Client, Outcome, Request, Transport};
+use crate::client::{self, Outcome, Request, Transport};
 use crate::process::{self, Running, Server};
 
 /// A folder with a configuration, a key and a store, and a token of the user in it.
@@ -66,9 +66,7 @@ impl Gateway {
         gateway.token = mint(server.http).await?;
         let request = Request::get(Some(&gateway.token));
         process::until("the gateway admits its own token", async || {
-            let client = Client::new(server.http, Transport::Http, 0);
-            let Ok(mut client) = client else { return false };
-            client.ask(&request, Outcome::Forwarded).await.is_ok()
+            client::answers(server.http, Transport::Http, &request, Outcome::Forwarded).await
         })
         .await?;
         Ok(gateway)

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::case::SHARES;
 use crate::client::Outcome::{self, Forwarded, Refused};
 use crate::client::{Answer, Client, Request, Transport, login};
 use crate::gateway::{self, Gateway, Logs, PASSWORD, USER};
@@ -79,6 +80,7 @@ struct Asking {
 }
 
 /// All quiet phases, or all storms.
+#[derive(Default)]
 struct Phases {
     name: &'static str,
     seconds: f64,
@@ -260,18 +262,8 @@ impl Tally {
 }
 
 impl Phases {
-    const fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            seconds: 0.0,
-            quantiles_us: Vec::new(),
-            direct_p99_us: Vec::new(),
-            resident_mb: Vec::new(),
-            answered: [0; 4],
-            logins: Logins { minted: 0, refused: 0, limited: 0, busy: 0 },
-            faults: 0,
-            first_faults: Vec::new(),
-        }
+    fn new(name: &'static str) -> Self {
+        Self { name, ..Self::default() }
     }
 
     /// Lets one phase pass.
@@ -286,7 +278,7 @@ impl Phases {
         }
         let tally = std::mem::take(&mut *tally.lock());
         self.seconds += start.elapsed().as_secs_f64();
-        self.quantiles_us.push([0.5, 0.99, 0.999].map(|share| tally.proxied.quantile_us(share)));
+        self.quantiles_us.push(SHARES.map(|share| tally.proxied.quantile_us(share)));
         self.direct_p99_us.push(tally.direct.quantile_us(0.99));
         self.resident_mb.push(most_mb);
         for (sum, more) in self.answered.iter_mut().zip(tally.answered) {

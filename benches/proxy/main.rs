@@ -1,7 +1,7 @@
 //! What the gateway costs: CPU time of the proxy process per request, in one run, in interleaved rounds, so that a noisy
 //! neighbour meets all cases alike. `docs/benchmarks.md` says how to read the numbers.
 //!
-//! This process is both the clients and the platform, on one core; the proxy measured has the other to itself.
+//! This process is both the clients and the platform, on one core; the proxy measured is on the other.
 
 #![allow(
     missing_docs,

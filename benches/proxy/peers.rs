@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::case::AccessLog;
 use crate::client::Outcome::{Forwarded, RefusedSomehow};
-use crate::client::{Client, Request, Transport};
+use crate::client::{self, Request, Transport};
 use crate::gateway::{Certificate, KEY, Logs};
 use crate::process::{self, Running, Server};
 
@@ -95,8 +95,7 @@ pub async fn start(folder: &Path, setting: &Setting<'_>, logs: Logs) -> Result<V
         ] {
             let (request, address) = (Request::get(Some(token)), server.address(transport)?);
             process::until(&format!("{name} {what}"), async || {
-                let Ok(mut client) = Client::new(address, transport, 0) else { return false };
-                client.ask(&request, outcome).await.is_ok() || server.process.has_ended()
+                client::answers(address, transport, &request, outcome).await || server.process.has_ended()
             })
             .await
             .and_then(|()| if server.process.has_ended() { bail!("it ended") } else { Ok(()) })

@@ -161,7 +161,7 @@ impl Table {
             self.rows.iter().map(|row| self.cells(row)),
         );
         for row in &self.rows {
-            for bar in row.bars.iter().filter(|bar| !self.yardsticks.contains(&bar.against)) {
+            for bar in row.bars.iter().filter(|bar| !self.has_column(bar)) {
                 let Verdict { ratios, met } = self.judge(row, bar);
                 let Bar { at_most, against } = bar;
                 let (name, ratio) = (row.name, with_interval(&ratios));
@@ -179,7 +179,12 @@ impl Table {
     /// In the table itself; a bar whose ratio has no column is told below it.
     fn has_bars(&self) -> bool {
         let mut bars = self.rows.iter().flat_map(|row| &row.bars);
-        bars.any(|bar| self.yardsticks.contains(&bar.against))
+        bars.any(|bar| self.has_column(bar))
+    }
+
+    /// Whether the ratio that it limits is in the table.
+    fn has_column(&self, bar: &Bar) -> bool {
+        self.yardsticks.contains(&bar.against)
     }
 
     fn cells(&self, row: &Row) -> String {
@@ -194,7 +199,7 @@ impl Table {
             .iter()
             .map(|against| format!(" | {}", with_interval(&self.ratios(row, against))))
             .collect();
-        let bars = row.bars.iter().filter(|bar| self.yardsticks.contains(&bar.against)).map(|bar| {
+        let bars = row.bars.iter().filter(|bar| self.has_column(bar)).map(|bar| {
             let Bar { at_most, against } = bar;
             format!("≤ {at_most} × {against}: {}", verdict(self.judge(row, bar).met))
         });
@@ -247,12 +252,15 @@ impl Row {
 
     /// Medians of the rounds; of all rounds together where one has too few requests to tell.
     fn quantiles_us(&self) -> [f64; 3] {
-        let all: Vec<_> = self.samples.iter().flat_map(|sample| &sample.took_us).copied().collect();
+        let of_all = |share| {
+            let all: Vec<_> = self.samples.iter().flat_map(|sample| &sample.took_us).copied().collect();
+            quantile_of_many(&all, share)
+        };
         [0, 1, 2].map(|index| {
             let of_rounds =
                 median(&self.values(|sample| sample.quantiles_us.get(index).copied().unwrap_or(f64::NAN)));
             let share = SHARES.get(index).copied().unwrap_or(f64::NAN);
-            if of_rounds.is_nan() { quantile_of_many(&all, share) } else { of_rounds }
+            if of_rounds.is_nan() { of_all(share) } else { of_rounds }
         })
     }
 
