@@ -1,7 +1,7 @@
 //! Password hashes: Argon2id is made, Argon2, bcrypt and PBKDF2 are understood.
 
-use argon2::password_hash::phc::{PasswordHash, Salt};
-use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, PasswordVerifier, Version};
 use std::fmt;
 
 use super::secret::Secret;
@@ -9,6 +9,11 @@ use super::secret::Secret;
 /// A stored password hash: a PHC string, or a bcrypt string in its own older form.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Phc(Box<str>);
+
+/// What Argon2 works in. Whoever hashes one password after the other keeps it: 19 MiB taken from the system and given back
+/// each time cost as much as a third of the hash.
+#[derive(Default)]
+pub struct HashMemory(Vec<Block>);
 
 /// Why a text is no password hash that this gateway would check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +51,37 @@ impl fmt::Display for PhcError {
 
 impl std::error::Error for PhcError {}
 
+impl HashMemory {
+    /// Gives it back to the allocator; what comes next takes it anew.
+    pub fn release(&mut self) {
+        self.0 = Vec::new();
+    }
+
+    /// Whether there is anything to give back.
+    pub fn is_held(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// `None` if it is not to be had, or `context` cannot hash this.
+    fn hash(&mut self, context: &Argon2<'_>, password: &Secret, salt: &[u8]) -> Option<Output> {
+        let wanted = context.params().block_count();
+        if let Some(missing) = wanted.checked_sub(self.0.len()) {
+            self.0.try_reserve_exact(missing).ok()?;
+            self.0.resize(wanted, Block::new());
+        }
+        let mut bytes = [0; Output::MAX_LENGTH];
+        let out = bytes.get_mut(..context.params().output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN))?;
+        let done =
+            context.hash_password_into_with_memory(password.expose_secret(), salt, out, &mut self.0[..]);
+        // An imported hash may want many times of what today's do.
+        if wanted > current().params().block_count() {
+            self.release();
+        }
+        done.ok()?;
+        Output::new(out).ok()
+    }
+}
+
 impl Phc {
     /// The longest password, in bytes, that is hashed at all.
     pub const MAX_PASSWORD: usize = 1024;
@@ -80,32 +116,47 @@ impl Phc {
 
     /// A new Argon2id hash (19 MiB, two passes, one lane: OWASP's floor). `None` if the password is longer
     /// than [`Phc::MAX_PASSWORD`] or memory is out.
-    pub fn hash(password: &Secret, salt: [u8; 16]) -> Option<Self> {
+    pub fn hash(password: &Secret, salt: [u8; 16], memory: &mut HashMemory) -> Option<Self> {
         if password.expose_secret().len() > Self::MAX_PASSWORD {
             return None;
         }
-        let hash = current().hash_password_with_salt(password.expose_secret(), &salt).ok()?;
-        Some(Self(hash.to_string().into()))
+        let context = current();
+        let output = memory.hash(&context, password, &salt)?;
+        Some(Self::of(&context, &salt, Some(output)))
+    }
+
+    fn of(context: &Argon2<'_>, salt: &[u8], output: Option<Output>) -> Self {
+        let hash = PasswordHash {
+            algorithm: Algorithm::Argon2id.ident(),
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(context.params()).unwrap_or_default(),
+            salt: Salt::new(salt).ok(),
+            hash: output,
+        };
+        Self(hash.to_string().into())
     }
 
     /// Is this the hash of `password`? Takes as long as the hash costs, whatever the answer.
-    pub fn verify(&self, password: &Secret) -> bool {
-        let password = password.expose_secret();
-        if password.len() > Self::MAX_PASSWORD {
+    pub fn verify(&self, password: &Secret, memory: &mut HashMemory) -> bool {
+        let bytes = password.expose_secret();
+        if bytes.len() > Self::MAX_PASSWORD {
             return false;
         }
         if is_bcrypt(&self.0) {
             // bcrypt reads 72 bytes and older hashes were made that way, so the rest is ignored here too.
-            return bcrypt::verify(password, &self.0).unwrap_or(false);
+            return bcrypt::verify(bytes, &self.0).unwrap_or(false);
         }
         let Ok(hash) = PasswordHash::new(&self.0) else {
             return false;
         };
         if hash.algorithm.as_str().starts_with("pbkdf2") {
-            pbkdf2::Pbkdf2::default().verify_password(password, &hash).is_ok()
-        } else {
-            current().verify_password(password, &hash).is_ok()
+            return pbkdf2::Pbkdf2::default().verify_password(bytes, &hash).is_ok();
         }
+        // Compared in constant time: an `Output` knows no other way.
+        context_of(&hash)
+            .zip(hash.salt)
+            .and_then(|(context, salt)| memory.hash(&context, password, &salt))
+            .is_some_and(|output| hash.hash == Some(output))
     }
 
     /// Was this hash made with today's algorithm and costs? If not, the next login replaces it.
@@ -124,18 +175,8 @@ impl Phc {
     /// so that the answer takes as long.
     pub fn decoy() -> Self {
         // A fixed salt will do: the hash is compared with nothing that anybody chose.
-        static DECOY: once_cell::sync::Lazy<Phc> = once_cell::sync::Lazy::new(|| {
-            let salt = [0x5a; 16];
-            let hash = PasswordHash {
-                algorithm: Algorithm::Argon2id.ident(),
-                version: Some(Version::V0x13.into()),
-                params: argon2::password_hash::phc::ParamsString::try_from(current().params())
-                    .unwrap_or_default(),
-                salt: Salt::new(&salt).ok(),
-                hash: argon2::password_hash::phc::Output::new(&[0xa5; 32]).ok(),
-            };
-            Phc(hash.to_string().into())
-        });
+        static DECOY: once_cell::sync::Lazy<Phc> =
+            once_cell::sync::Lazy::new(|| Phc::of(&current(), &[0x5a; 16], Output::new(&[0xa5; 32]).ok()));
         DECOY.clone()
     }
 
@@ -149,6 +190,13 @@ impl fmt::Debug for Phc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Phc(…)")
     }
+}
+
+/// What a stored hash was made with; `None` if Argon2 does not know it.
+fn context_of(hash: &PasswordHash) -> Option<Argon2<'static>> {
+    let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+    let version = hash.version.map_or(Ok(Version::default()), Version::try_from).ok()?;
+    Some(Argon2::new(algorithm, version, Params::try_from(hash).ok()?))
 }
 
 fn current() -> Argon2<'static> {
@@ -169,25 +217,28 @@ mod tests {
 
     #[test]
     fn a_hash_verifies_its_password_and_no_other() {
-        let phc = Phc::hash(&secret("correct horse"), [9; 16]).unwrap();
+        let mut memory = HashMemory::default();
+        let phc = Phc::hash(&secret("correct horse"), [9; 16], &mut memory).unwrap();
         assert!(phc.as_str().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", phc.as_str());
         assert!(phc.is_current());
-        assert!(phc.verify(&secret("correct horse")));
-        assert!(!phc.verify(&secret("correct horsE")));
+        assert!(phc.verify(&secret("correct horse"), &mut memory));
+        assert!(!phc.verify(&secret("correct horsE"), &mut memory));
         assert_eq!(Phc::parse(phc.as_str()), Ok(phc));
     }
 
     #[test]
     fn the_decoy_costs_as_much_and_fits_nothing() {
+        let mut memory = HashMemory::default();
         let decoy = Phc::decoy();
         assert!(decoy.is_current(), "{}", decoy.as_str());
         assert!(Phc::parse(decoy.as_str()).is_ok());
-        assert!(!decoy.verify(&secret("")));
-        assert!(!decoy.verify(&secret("correct horse")));
+        assert!(!decoy.verify(&secret(""), &mut memory));
+        assert!(!decoy.verify(&secret("correct horse"), &mut memory));
     }
 
     #[test]
     fn imported_hashes_are_verified_and_due_for_replacement() {
+        let mut memory = HashMemory::default();
         // bcrypt: a vector of the crypt_blowfish test suite. PBKDF2:
         // this one was computed with Python's hashlib.
         for (text, password) in [
@@ -198,8 +249,8 @@ mod tests {
             ),
         ] {
             let phc = Phc::parse(text).unwrap();
-            assert!(phc.verify(&secret(password)), "{text}");
-            assert!(!phc.verify(&secret("wrong")), "{text}");
+            assert!(phc.verify(&secret(password), &mut memory), "{text}");
+            assert!(!phc.verify(&secret("wrong"), &mut memory), "{text}");
             assert!(!phc.is_current(), "{text}");
         }
     }
@@ -227,8 +278,9 @@ mod tests {
 
     #[test]
     fn an_over_long_password_is_never_hashed() {
+        let mut memory = HashMemory::default();
         let long = Secret::new(vec![b'x'; Phc::MAX_PASSWORD + 1]);
-        assert!(Phc::hash(&long, [0; 16]).is_none());
-        assert!(!Phc::decoy().verify(&long));
+        assert!(Phc::hash(&long, [0; 16], &mut memory).is_none());
+        assert!(!Phc::decoy().verify(&long, &mut memory));
     }
 }

@@ -15,7 +15,7 @@ use crate::app::state::{Creation, State};
 use crate::app::{self, Hooks, Listening};
 use crate::auth::identity::Identity;
 use crate::auth::name::Name;
-use crate::auth::password::Phc;
+use crate::auth::password::{HashMemory, Phc};
 use crate::auth::secret::Secret;
 use crate::clock::wall;
 use crate::config::Config;
@@ -88,7 +88,7 @@ fn add_user(config: &Config) -> Result<(), Failure> {
             email: "my.user@example.com".into(),
             organization: parse("Main Org.")?,
         },
-        phc: Phc::hash(&Secret::new(PASSWORD.into()), salt)
+        phc: Phc::hash(&Secret::new(PASSWORD.into()), salt, &mut HashMemory::default())
             .ok_or_else(|| Failure::cannot_start("the password cannot be hashed"))?,
     };
     let act = Act { now: wall(), actor: "demo", origin: "demo" };

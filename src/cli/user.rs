@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::{ConfigArgs, Failure, InitArgs, by_command, read_input, say};
 use crate::auth::identity::Identity;
 use crate::auth::name::{Name, check_email};
-use crate::auth::password::Phc;
+use crate::auth::password::{HashMemory, Phc};
 use crate::auth::secret::Secret;
 use crate::store::users::{self, Act, Change, NewUser, UserError};
 use crate::store::{Store, StoreError};
@@ -243,7 +243,8 @@ impl PasswordArgs {
         }
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(Failure::cannot_start)?;
-        Phc::hash(&password, salt).ok_or_else(|| Failure::cannot_start("the password cannot be hashed"))
+        Phc::hash(&password, salt, &mut HashMemory::default())
+            .ok_or_else(|| Failure::cannot_start("the password cannot be hashed"))
     }
 }
 

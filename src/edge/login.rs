@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::failures::FailedLogins;
 use crate::auth::endpoint::Credentials;
-use crate::auth::password::Phc;
+use crate::auth::password::{HashMemory, Phc};
 use crate::config::Limits;
 use crate::metrics::{Metrics, Span};
 use crate::store::users::{User, find};
@@ -69,6 +69,15 @@ struct Waiting {
     is_closed: bool,
 }
 
+/// What a worker does next.
+enum Next {
+    Job(Job),
+    /// Nothing came.
+    Pause,
+    /// Nothing will.
+    End,
+}
+
 impl Queue {
     /// Whether there was room.
     fn push(&self, job: Job) -> bool {
@@ -82,17 +91,24 @@ impl Queue {
         has_room
     }
 
-    /// The next job, once there is one; `None` when there will be none.
-    fn pop(&self) -> Option<Job> {
+    /// Waits for the next job, for at most so long.
+    fn pop(&self, patience: Option<Duration>) -> Next {
+        let until = patience.map(|patience| Instant::now() + patience);
         let mut waiting = self.waiting.lock();
         loop {
             if waiting.is_closed {
-                return None;
+                return Next::End;
             }
             if let Some(job) = waiting.jobs.pop_front() {
-                return Some(job);
+                return Next::Job(job);
             }
-            self.changed.wait(&mut waiting);
+            match until {
+                None => self.changed.wait(&mut waiting),
+                Some(until) if self.changed.wait_until(&mut waiting, until).timed_out() => {
+                    return Next::Pause;
+                }
+                Some(_) => {}
+            }
         }
     }
 
@@ -162,12 +178,21 @@ fn give_way() {
 
 fn work(shared: &Shared) {
     let mut connection = None;
-    while let Some(job) = shared.queue.pop() {
+    let mut memory = HashMemory::default();
+    loop {
+        let job = match shared.queue.pop(memory.is_held().then_some(KEPT)) {
+            Next::Job(job) => job,
+            Next::Pause => {
+                memory.release();
+                continue;
+            }
+            Next::End => return,
+        };
         shared.metrics.login_queue(-1);
         let outcome = if job.answer.is_closed() || job.since.elapsed() > MAX_WAIT {
             Err(LoginError::Busy)
         } else {
-            let check = || login(shared, &mut connection, &job);
+            let check = || login(shared, &mut connection, &mut memory, &job);
             // A panic must not cost the pool one of its few workers.
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).unwrap_or(Err(LoginError::Busy))
         };
@@ -179,7 +204,12 @@ fn work(shared: &Shared) {
     }
 }
 
-fn login(shared: &Shared, connection: &mut Option<Connection>, job: &Job) -> Result<Login, LoginError> {
+fn login(
+    shared: &Shared,
+    connection: &mut Option<Connection>,
+    memory: &mut HashMemory,
+    job: &Job,
+) -> Result<Login, LoginError> {
     let credentials = &job.credentials;
     let found = open(&shared.store, connection).and_then(|open| find(open, credentials.user.as_str()));
     let found = found.map_err(LoginError::Store)?;
@@ -187,10 +217,10 @@ fn login(shared: &Shared, connection: &mut Option<Connection>, job: &Job) -> Res
         Some((user, phc)) => (Some(user), phc),
         None => (None, Phc::decoy()),
     };
-    let fits = phc.verify(&credentials.password);
+    let fits = phc.verify(&credentials.password, memory);
     match user {
         Some(user) if fits && !user.disabled => {
-            let rehashed = if phc.is_current() { None } else { rehash(credentials) };
+            let rehashed = if phc.is_current() { None } else { rehash(credentials, memory) };
             Ok(Login { user, rehashed })
         }
         user => {
@@ -208,15 +238,17 @@ fn open<'c>(store: &Store, connection: &'c mut Option<Connection>) -> Result<&'c
     })
 }
 
-fn rehash(credentials: &Credentials) -> Option<Phc> {
+fn rehash(credentials: &Credentials, memory: &mut HashMemory) -> Option<Phc> {
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).ok()?;
-    Phc::hash(&credentials.password, salt)
+    Phc::hash(&credentials.password, salt, memory)
 }
 
 /// Of a thread, as `nice` counts.
 #[cfg(target_os = "linux")]
 const LOWEST_PRIORITY: i32 = 19;
 
+/// How long a worker without work keeps the memory that it hashed in.
+const KEPT: Duration = Duration::from_secs(1);
 /// The longest time that a login waits for a worker.
 const MAX_WAIT: Duration = Duration::from_secs(2);

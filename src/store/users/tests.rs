@@ -3,6 +3,7 @@ use crate::auth::cache::{Cache, CacheLimits};
 use crate::auth::denial::Denial;
 use crate::auth::gate::{Gate, Moment};
 use crate::auth::keys::{Algorithm, KeyRing};
+use crate::auth::password::HashMemory;
 use crate::auth::secret::Secret;
 use crate::store::sqlite::{Store, load, read_changes};
 use std::time::Duration;
@@ -180,7 +181,7 @@ fn a_rehash_ends_no_token() {
     let before = world.mint(1000).unwrap();
     let connection = world.store.connect().unwrap();
     let (user, _) = find(&connection, "anna").unwrap().unwrap();
-    let phc = Phc::hash(&Secret::new(b"password".to_vec()), [1; 16]).unwrap();
+    let phc = Phc::hash(&Secret::new(b"password".to_vec()), [1; 16], &mut HashMemory::default()).unwrap();
     rehash(&connection, "anna", user.credential_version + 1, &phc).unwrap();
     assert_eq!(find(&connection, "anna").unwrap().unwrap().1, Phc::decoy());
     rehash(&connection, "anna", user.credential_version, &phc).unwrap();
