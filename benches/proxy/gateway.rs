@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use ds_gateway::auth::identity::Identity;
 use ds_gateway::auth::keys::{Algorithm, Key};
 use ds_gateway::auth::name::Name;
+use ds_gateway::auth::password::{HashMemory, Phc};
 use ds_gateway::auth::secret::Secret;
 use ds_gateway::auth::time::UnixTime;
 use ds_gateway::auth::token::{TokenId, TokenRules, mint as mint_token};
@@ -202,18 +203,38 @@ impl Gateway {
     }
 
     fn add_user(&self) -> Result<()> {
+        let user = ["user", "add", USER, "--email", "bench@example.com"];
+        self.run(&[&user[..], &["--organization", "Main Org.", "--password-stdin"]].concat(), PASSWORD)
+    }
+
+    /// An operator's command, with what it reads.
+    fn run(&self, arguments: &[&str], input: &str) -> Result<()> {
         let mut child = Command::new(PROGRAM)
-            .args(["user", "add", USER, "--email", "bench@example.com"])
-            .args(["--organization", "Main Org.", "--password-stdin"])
+            .args(arguments)
             .arg("--config")
             .arg(self.configuration())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()?;
-        writeln!(child.stdin.take().context("standard input")?, "{PASSWORD}")?;
+        child.stdin.take().context("standard input")?.write_all(input.as_bytes())?;
         let status = child.wait()?;
-        ensure!(status.success(), "user add: {status}");
+        ensure!(status.success(), "{}: {status}", arguments.join(" "));
         Ok(())
+    }
+
+    /// So many more, all with the password of the first; their names.
+    pub fn import_users(&self, count: usize) -> Result<Vec<String>> {
+        let password = Secret::new(PASSWORD.into());
+        let hash = Phc::hash(&password, [7; 16], &mut HashMemory::default()).context("a hash")?;
+        let names: Vec<_> = (0..count).map(|number| format!("{USER}-{number}")).collect();
+        let line = |name: &String| {
+            let email = format!("{name}@example.com");
+            let user = json!({ "name": name, "email": email, "organization": "Main Org.", "password": hash.as_str() });
+            format!("{user}\n")
+        };
+        let lines: String = names.iter().map(line).collect();
+        self.run(&["user", "import", "-"], &lines)?;
+        Ok(names)
     }
 
     fn configuration(&self) -> PathBuf {

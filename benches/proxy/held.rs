@@ -14,14 +14,14 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::case::SHARES;
 use crate::client::Outcome::{self, Forwarded, Refused};
 use crate::client::{Answer, Client, Request, Transport, login};
-use crate::gateway::{self, Gateway, Logs, PASSWORD, USER};
+use crate::gateway::{self, Gateway, Logs, PASSWORD};
 use crate::number;
 use crate::platform::Platform;
 use crate::process::Running;
 use crate::report::{Report, print_table, verdict};
 use crate::stats::{interval, median};
 
-/// Clients that log in again and again during the storm: more than the queue of logins holds.
+/// Clients that log in again and again during the storm, each as a user of its own: more than the queue of logins holds.
 const STORMING: usize = 64;
 /// Clients that ask the platform itself, at the same pace: what they wait for is not the gateway's.
 const DIRECT: usize = 100;
@@ -29,7 +29,7 @@ const DIRECT: usize = 100;
 const LOST_AFTER: Duration = Duration::from_secs(10);
 /// The share of the rate asked for that must have been answered.
 const KEPT: f64 = 0.95;
-/// What they wait after an answer that bids them wait.
+/// What they wait after an answer that bids them wait: half of it to one and a half, as they know nothing of each other.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Before anything is measured: connections, caches and pools fill.
 const WARM_UP: Duration = Duration::from_secs(5);
@@ -37,6 +37,8 @@ const WARM_UP: Duration = Duration::from_secs(5);
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 /// Of a quiet phase and a storm each.
 const PAIRS: usize = 20;
+/// Of all phases together: one must last a second, or its 99th percentile is chance.
+const SHORTEST: Duration = Duration::from_secs(2 * PAIRS as u64);
 /// After a storm its last logins are let through.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -98,8 +100,10 @@ struct Phases {
 pub async fn hold(folder: &Path) -> Result<()> {
     let (clients, rate) = (number("CLIENTS", 2_000)?, number("RATE", 10_000)?);
     let length = Duration::from_secs(number("DURATION", 60)? as u64);
+    ensure!(length >= SHORTEST, "DURATION must be {} at least: a phase is a part of it", SHORTEST.as_secs());
     let platform = Platform::start().await?;
     let gateway = Gateway::prepare(folder.join("gateway"), platform.address()).await?;
+    let users = gateway.import_users(STORMING)?;
     let (server, _) = gateway.start(Logs::Events).await?;
 
     let asks: Arc<[(Request, Outcome)]> = [
@@ -130,9 +134,12 @@ pub async fn hold(folder: &Path) -> Result<()> {
     for pair in 1..=PAIRS {
         quiet.hold(each, &server.process, &tally).await?;
         let mut storming = JoinSet::new();
-        for number in 0..STORMING {
+        for (number, user) in users.iter().enumerate() {
             let client = Client::new(server.http, Transport::Http, number)?;
-            storming.spawn(log_in_for_ever(client, number, tally.clone()));
+            // Every other one with a wrong password.
+            let is_right = number.is_multiple_of(2);
+            let request = login(user, if is_right { PASSWORD } else { "a wrong one" });
+            storming.spawn(log_in_for_ever(client, request, is_right, tally.clone()));
         }
         storm.hold(each, &server.process, &tally).await?;
         eprintln!("{pair} of {PAIRS}: {}; {}", quiet.last(), storm.last());
@@ -183,10 +190,7 @@ impl Asking {
     }
 }
 
-/// Every other one with a wrong password.
-async fn log_in_for_ever(mut client: Client, number: usize, tally: Arc<Mutex<Tally>>) {
-    let is_right = number.is_multiple_of(2);
-    let request = login(USER, if is_right { PASSWORD } else { "a wrong one" });
+async fn log_in_for_ever(mut client: Client, request: Vec<u8>, is_right: bool, tally: Arc<Mutex<Tally>>) {
     loop {
         let answer = timeout(LOST_AFTER, client.exchange(&request)).await;
         let status = answer.map(|answer| answer.map(|Answer { status, .. }| status));
@@ -204,7 +208,7 @@ async fn log_in_for_ever(mut client: Client, number: usize, tally: Arc<Mutex<Tal
             }
         }
         if must_wait {
-            sleep(PATIENCE).await;
+            sleep(PATIENCE.mul_f64(0.5 + fastrand::f64())).await;
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Passwords, checked on threads of their own, which let everything else go first: a storm of logins fills this queue and
-//! nothing else.
+//! Passwords, checked on threads of their own in the time that nothing else wants: a storm of logins fills this queue and
+//! nothing else. Where there is no such time, one more thread, the reserve, sees to it that a few get through.
 //!
-//! Each worker has its own connection to the store. A user that does not exist, or is disabled, costs a
+//! Each has its own connection to the store. A user that does not exist, or is disabled, costs a
 //! hash like any other, so that the time of an answer tells nothing.
 
 use std::collections::VecDeque;
+use std::iter::repeat_n;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread;
@@ -12,6 +13,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
+use thread_priority::ThreadPriority;
+use thread_priority::unix::{
+    NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 use tokio::sync::oneshot;
 
 use super::failures::FailedLogins;
@@ -47,7 +52,7 @@ pub struct LoginPool {
     shared: Arc<Shared>,
 }
 
-/// What the workers share.
+/// What its threads share.
 struct Shared {
     store: Store,
     queue: Queue,
@@ -59,17 +64,30 @@ struct Shared {
 /// middle, and who waits for it must not keep it from that core.
 struct Queue {
     waiting: Mutex<Waiting>,
+    /// For the workers.
     changed: Condvar,
+    /// For the reserve.
+    changed_for_reserve: Condvar,
     room: usize,
 }
 
-#[derive(Default)]
 struct Waiting {
     jobs: VecDeque<Job>,
+    /// When one was last taken.
+    taken: Instant,
     is_closed: bool,
 }
 
-/// What a worker does next.
+/// Who takes jobs, and when.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rank {
+    /// At once, and works in idle time.
+    Worker,
+    /// When the workers come to nothing; works as any thread does.
+    Reserve,
+}
+
+/// What a thread does next.
 enum Next {
     Job(Job),
     /// Nothing came.
@@ -79,6 +97,16 @@ enum Next {
 }
 
 impl Queue {
+    fn new(room: usize) -> Self {
+        let waiting = Waiting { jobs: VecDeque::new(), taken: Instant::now(), is_closed: false };
+        Self {
+            waiting: Mutex::new(waiting),
+            changed: Condvar::new(),
+            changed_for_reserve: Condvar::new(),
+            room,
+        }
+    }
+
     /// Whether there was room.
     fn push(&self, job: Job) -> bool {
         let mut waiting = self.waiting.lock();
@@ -87,27 +115,40 @@ impl Queue {
             waiting.jobs.push_back(job);
             drop(waiting);
             self.changed.notify_one();
+            self.changed_for_reserve.notify_one();
         }
         has_room
     }
 
     /// Waits for the next job, for at most so long.
-    fn pop(&self, patience: Option<Duration>) -> Next {
+    fn pop(&self, rank: Rank, patience: Option<Duration>) -> Next {
         let until = patience.map(|patience| Instant::now() + patience);
         let mut waiting = self.waiting.lock();
         loop {
             if waiting.is_closed {
                 return Next::End;
             }
-            if let Some(job) = waiting.jobs.pop_front() {
+            let now = Instant::now();
+            let due = waiting.jobs.front().map(|oldest| match rank {
+                Rank::Worker => now,
+                Rank::Reserve => oldest.since.max(waiting.taken) + STUCK,
+            });
+            if due.is_some_and(|due| due <= now)
+                && let Some(job) = waiting.jobs.pop_front()
+            {
+                waiting.taken = now;
                 return Next::Job(job);
             }
-            match until {
-                None => self.changed.wait(&mut waiting),
-                Some(until) if self.changed.wait_until(&mut waiting, until).timed_out() => {
-                    return Next::Pause;
-                }
-                Some(_) => {}
+            if until.is_some_and(|until| until <= now) {
+                return Next::Pause;
+            }
+            let changed = match rank {
+                Rank::Worker => &self.changed,
+                Rank::Reserve => &self.changed_for_reserve,
+            };
+            match due.into_iter().chain(until).min() {
+                Some(at) => _ = changed.wait_until(&mut waiting, at),
+                None => changed.wait(&mut waiting),
             }
         }
     }
@@ -115,6 +156,7 @@ impl Queue {
     fn close(&self) {
         self.waiting.lock().is_closed = true;
         self.changed.notify_all();
+        self.changed_for_reserve.notify_all();
     }
 }
 
@@ -139,15 +181,16 @@ impl LoginPool {
         metrics: Arc<Metrics>,
         failures: Arc<FailedLogins>,
     ) -> std::io::Result<Self> {
-        let queue = Queue { waiting: Mutex::default(), changed: Condvar::new(), room: limits.login_queue };
-        let shared = Arc::new(Shared { store, queue, metrics, failures });
+        let shared = Arc::new(Shared { store, queue: Queue::new(limits.login_queue), metrics, failures });
         // From here on whatever ends the pool, an error too, ends its threads.
         let pool = Self { shared };
-        for _ in 0..limits.login_workers {
+        for rank in repeat_n(Rank::Worker, limits.login_workers).chain([Rank::Reserve]) {
             let shared = Arc::clone(&pool.shared);
-            thread::Builder::new().name("login".into()).spawn(move || {
-                give_way();
-                work(&shared);
+            thread::Builder::new().name(rank.name().into()).spawn(move || {
+                if rank == Rank::Worker {
+                    give_way();
+                }
+                work(&shared, rank);
             })?;
         }
         Ok(pool)
@@ -168,19 +211,29 @@ impl LoginPool {
     }
 }
 
-/// Puts this thread behind the others that want its core: a hash takes tens of milliseconds, a request microseconds
-/// (docs/decisions/0011-logins-give-way.md).
-fn give_way() {
-    // Of the calling thread only, which is so on Linux alone. Where it is not allowed, all are equals as before.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
+impl Rank {
+    /// Of its threads, as tools show them: at most 15 bytes.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Worker => "login",
+            Self::Reserve => "login-reserve",
+        }
+    }
 }
 
-fn work(shared: &Shared) {
+/// Leaves the core to whoever else wants it, at once: a hash takes tens of milliseconds, a request microseconds
+/// (docs/decisions/0011-logins-give-way.md).
+fn give_way() {
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    // Where that is not allowed, or not known, all are equals.
+    let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+}
+
+fn work(shared: &Shared, rank: Rank) {
     let mut connection = None;
     let mut memory = HashMemory::default();
     loop {
-        let job = match shared.queue.pop(memory.is_held().then_some(KEPT)) {
+        let job = match shared.queue.pop(rank, memory.is_held().then_some(KEPT)) {
             Next::Job(job) => job,
             Next::Pause => {
                 memory.release();
@@ -244,11 +297,52 @@ fn rehash(credentials: &Credentials, memory: &mut HashMemory) -> Option<Phc> {
     Phc::hash(&credentials.password, salt, memory)
 }
 
-/// Of a thread, as `nice` counts.
-#[cfg(target_os = "linux")]
-const LOWEST_PRIORITY: i32 = 19;
-
-/// How long a worker without work keeps the memory that it hashed in.
+/// For so long no waiting login was taken: the workers get no core.
+const STUCK: Duration = Duration::from_millis(250);
+/// How long a thread without work keeps the memory that it hashed in.
 const KEPT: Duration = Duration::from_secs(1);
 /// The longest time that a login waits for a worker.
 const MAX_WAIT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::name::Name;
+    use crate::auth::secret::Secret;
+
+    const AGE: Duration = Duration::from_secs(3600);
+    /// None: whoever has nothing to do says so at once.
+    const PATIENCE: Option<Duration> = Some(Duration::ZERO);
+
+    fn job(since: Instant) -> Job {
+        let user = Name::parse_user("anna").unwrap();
+        let credentials = Credentials { user, password: Secret::new(b"password".to_vec()) };
+        Job { credentials, client: None, since, answer: oneshot::channel().0 }
+    }
+
+    #[test]
+    fn the_reserve_takes_what_the_workers_come_to_nothing_with() {
+        let queue = Queue::new(2);
+        // As if both were from an hour ahead, so that the clock does not count.
+        queue.waiting.lock().taken = Instant::now() + AGE;
+        assert!(queue.push(job(Instant::now())) && queue.push(job(Instant::now())));
+        assert!(!queue.push(job(Instant::now())), "there is room for two");
+        assert!(matches!(queue.pop(Rank::Reserve, PATIENCE), Next::Pause), "one was taken just now");
+        assert!(matches!(queue.pop(Rank::Worker, PATIENCE), Next::Job(_)), "a worker takes it at once");
+        assert!(matches!(queue.pop(Rank::Worker, PATIENCE), Next::Job(_)));
+        assert!(matches!(queue.pop(Rank::Worker, PATIENCE), Next::Pause));
+        assert!(matches!(queue.pop(Rank::Reserve, PATIENCE), Next::Pause));
+
+        assert!(queue.push(job(Instant::now() + AGE)));
+        assert!(matches!(queue.pop(Rank::Reserve, PATIENCE), Next::Pause), "it has not waited yet");
+        assert!(matches!(queue.pop(Rank::Worker, PATIENCE), Next::Job(_)));
+
+        // Nobody takes this one, so the reserve does once it has waited, though it was told to wait for ever.
+        assert!(queue.push(job(Instant::now())));
+        assert!(matches!(queue.pop(Rank::Reserve, None), Next::Job(_)));
+
+        queue.close();
+        assert!(matches!(queue.pop(Rank::Reserve, None), Next::End));
+        assert!(matches!(queue.pop(Rank::Worker, None), Next::End));
+    }
+}
