@@ -12,6 +12,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use tempfile::TempDir;
 
@@ -141,18 +142,36 @@ fn dashboard() -> Vec<String> {
         .collect()
 }
 
+/// The variables that its reader chooses: a label, and the series whose values of it are offered.
+fn variables() -> Vec<(String, String)> {
+    let text = fs::read_to_string(shipped("grafana/ds-gateway.json")).expect("a dashboard");
+    let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+    let variables = dashboard["templating"]["list"].as_array().expect("variables").iter();
+    let queries: Vec<_> = variables.filter(|variable| variable["type"] == "query").collect();
+    assert!(!queries.is_empty(), "{dashboard}");
+    queries
+        .into_iter()
+        .map(|variable| {
+            let query = variable["query"]["query"].as_str().expect("a query");
+            let inner = query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')'));
+            let (series, label) = inner.and_then(|inner| inner.rsplit_once(", ")).expect(query);
+            (label.to_owned(), series.to_owned())
+        })
+        .collect()
+}
+
 #[test]
 fn a_real_prometheus_sees_what_was_sent_and_every_panel_and_rule_works() {
-    const EACH: usize = 100;
     let platform = Platform::echo();
-    let gateway = Options::new(&platform).https().public("[\"/public/*\"]").start();
+    let gateway =
+        Options::new(&platform).https().public("[\"/public/*\"]").set("log", "access", "false").start();
     let prometheus = Prometheus::start(&gateway, &gateway.admin_address().to_string());
     let token = gateway.mint();
     prometheus.comes_to("up{job=\"ds-gateway\"}", 1.0);
     let before =
         |decision: &str| gateway.metric("ds_gateway_decisions_total", &[&format!("decision={decision:?}")]);
     let before = ["admitted", "token_missing", "token_signature", "public"].map(|name| (name, before(name)));
-    // Under load: four kinds of requests, from as many clients at once, while it scrapes.
+    // Under load: four kinds of requests, from as many clients as fast as they are answered, until it has looked four times.
     let forged = changed(&token);
     let requests = [
         (200, request("GET", "/ds-api/x", &[("user-token", &token)])),
@@ -160,24 +179,34 @@ fn a_real_prometheus_sees_what_was_sent_and_every_panel_and_rule_works() {
         (401, request("GET", "/ds-api/x", &[("user-token", &forged)])),
         (200, request("GET", "/public/x", &[])),
     ];
-    thread::scope(|scope| {
-        for (status, bytes) in &requests {
-            let gateway = &gateway;
+    let is_over = AtomicBool::new(false);
+    let sent = thread::scope(|scope| {
+        let clients = requests.each_ref().map(|(status, bytes)| {
+            let (gateway, is_over) = (&gateway, &is_over);
             scope.spawn(move || {
                 let mut client = gateway.client();
-                for _ in 0..EACH {
+                let mut sent = 0_u32;
+                while !is_over.load(Relaxed) {
                     assert_eq!(client.exchange(bytes).status, *status);
-                    thread::sleep(std::time::Duration::from_millis(20));
+                    sent += 1;
                 }
-            });
-        }
-        eventually("series that move", || {
-            prometheus.value("sum(rate(ds_gateway_requests_total[5s]))").filter(|rate| *rate > 0.0)
+                sent
+            })
         });
+        let moving = within(30, || {
+            // Differences between looks in which every kind grew.
+            let moved = "min(changes(ds_gateway_decisions_total{decision=~\"admitted|token_missing|token_signature|public\"}[1m]))";
+            prometheus.value(moved).filter(|moved| *moved >= 3.0)
+        });
+        is_over.store(true, Relaxed);
+        let sent = clients.map(|client| client.join().expect("every answer as it should be"));
+        assert!(moving.is_some(), "series that move");
+        sent
     });
-    for (name, before) in before {
+    for ((name, before), sent) in before.into_iter().zip(sent) {
+        assert!(sent > 0, "{name}");
         let expression = format!("sum(ds_gateway_decisions_total{{decision={name:?}}})");
-        prometheus.comes_to(&expression, before + EACH as f64);
+        prometheus.comes_to(&expression, before + f64::from(sent));
     }
     let minted = gateway.metric("ds_gateway_token_requests_total", &["action=\"mint\"", "outcome=\"ok\""]);
     gateway.log_in(USER, "wrong").is_error(401);
@@ -191,6 +220,11 @@ fn a_real_prometheus_sees_what_was_sent_and_every_panel_and_rule_works() {
     assert!(expressions.len() > 20, "{expressions:?}");
     for expression in &expressions {
         eventually(expression, || (!prometheus.query(expression).is_empty()).then_some(()));
+    }
+
+    for (label, series) in variables() {
+        let values = prometheus.get(&format!("/api/v1/label/{label}/values?match[]={}", url::form(&series)));
+        assert_eq!(values, serde_json::json!([gateway.admin_address().to_string()]), "{label} of {series}");
     }
 
     let rules = eventually("every rule to be evaluated", || {
