@@ -38,6 +38,7 @@ mod tests {
             ("gateway", true),
             ("admin", true),
             ("login", true),
+            ("login-reserve", true),
             ("store-writer", false),
             ("store-follower", false),
             ("housekeeping", false),

@@ -11,7 +11,7 @@ use super::secret::Secret;
 pub struct Phc(Box<str>);
 
 /// What Argon2 works in. Whoever hashes one password after the other keeps it: 19 MiB taken from the system and given back
-/// each time cost as much as a third of the hash.
+/// each time are two fifths of a login.
 #[derive(Default)]
 pub struct HashMemory(Vec<Block>);
 
@@ -57,16 +57,12 @@ impl HashMemory {
         self.0 = Vec::new();
     }
 
-    /// Whether there is anything to give back.
-    pub fn is_held(&self) -> bool {
-        !self.0.is_empty()
-    }
-
     /// `None` if it is not to be had, or `context` cannot hash this.
     fn hash(&mut self, context: &Argon2<'_>, password: &Secret, salt: &[u8]) -> Option<Output> {
         let wanted = context.params().block_count();
-        if let Some(missing) = wanted.checked_sub(self.0.len()) {
-            self.0.try_reserve_exact(missing).ok()?;
+        if self.0.len() < wanted {
+            self.release();
+            self.0.try_reserve_exact(wanted).ok()?;
             self.0.resize(wanted, Block::new());
         }
         let mut bytes = [0; Output::MAX_LENGTH];
@@ -120,20 +116,15 @@ impl Phc {
         if password.expose_secret().len() > Self::MAX_PASSWORD {
             return None;
         }
-        let context = current();
-        let output = memory.hash(&context, password, &salt)?;
-        Some(Self::of(&context, &salt, Some(output)))
-    }
-
-    fn of(context: &Argon2<'_>, salt: &[u8], output: Option<Output>) -> Self {
+        let output = memory.hash(&current(), password, &salt)?;
         let hash = PasswordHash {
             algorithm: Algorithm::Argon2id.ident(),
             version: Some(Version::V0x13.into()),
-            params: ParamsString::try_from(context.params()).unwrap_or_default(),
-            salt: Salt::new(salt).ok(),
-            hash: output,
+            params: ParamsString::try_from(current().params()).ok()?,
+            salt: Some(Salt::new(&salt).ok()?),
+            hash: Some(output),
         };
-        Self(hash.to_string().into())
+        Some(Self(hash.to_string().into()))
     }
 
     /// Is this the hash of `password`? Takes as long as the hash costs, whatever the answer.
@@ -152,7 +143,7 @@ impl Phc {
         if hash.algorithm.as_str().starts_with("pbkdf2") {
             return pbkdf2::Pbkdf2::default().verify_password(bytes, &hash).is_ok();
         }
-        // Compared in constant time: an `Output` knows no other way.
+        // `==` of an `Output` takes constant time.
         context_of(&hash)
             .zip(hash.salt)
             .and_then(|(context, salt)| memory.hash(&context, password, &salt))
@@ -175,9 +166,7 @@ impl Phc {
     /// so that the answer takes as long.
     pub fn decoy() -> Self {
         // A fixed salt will do: the hash is compared with nothing that anybody chose.
-        static DECOY: once_cell::sync::Lazy<Phc> =
-            once_cell::sync::Lazy::new(|| Phc::of(&current(), &[0x5a; 16], Output::new(&[0xa5; 32]).ok()));
-        DECOY.clone()
+        Self("$argon2id$v=19$m=19456,t=2,p=1$WlpaWlpaWlpaWlpaWlpaWg$paWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaU".into())
     }
 
     /// The string as it is stored. Not a secret of the rank of a password, but never logged either.
@@ -210,6 +199,8 @@ fn is_bcrypt(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use argon2::PasswordHasher;
 
     fn secret(text: &str) -> Secret {
         Secret::new(text.as_bytes().to_vec())
@@ -252,6 +243,35 @@ mod tests {
             assert!(phc.verify(&secret(password), &mut memory), "{text}");
             assert!(!phc.verify(&secret("wrong"), &mut memory), "{text}");
             assert!(!phc.is_current(), "{text}");
+        }
+    }
+
+    #[test]
+    fn whatever_argon2_made_is_verified_as_its_own_crate_does() {
+        let mut memory = HashMemory::default();
+        let today = current().params().block_count();
+        for (algorithm, version, m, t, p, output, data) in [
+            (Algorithm::Argon2id, Version::V0x13, 64, 2, 1, 32, &b""[..]),
+            (Algorithm::Argon2i, Version::V0x13, 64, 3, 2, 16, b""),
+            (Algorithm::Argon2d, Version::V0x13, 128, 1, 4, 64, b""),
+            (Algorithm::Argon2id, Version::V0x10, 64, 2, 1, 32, b""),
+            (Algorithm::Argon2id, Version::V0x13, 64, 2, 1, 32, b"some data"),
+            // More than today's, and less again.
+            (Algorithm::Argon2id, Version::V0x13, 2 * Params::DEFAULT_M_COST, 1, 1, 32, b""),
+            (Algorithm::Argon2id, Version::V0x13, 8, 1, 1, 10, b""),
+        ] {
+            let mut params = argon2::ParamsBuilder::new();
+            params.m_cost(m).t_cost(t).p_cost(p).output_len(output);
+            params.data(argon2::AssociatedData::new(data).unwrap());
+            let context = Argon2::new(algorithm, version, params.build().unwrap());
+            let hash = context.hash_password_with_salt(b"right", &[3; 16]).unwrap();
+            let phc = Phc::parse(&hash.to_string()).unwrap();
+            for password in ["right", "wrong", ""] {
+                let expected = current().verify_password(password.as_bytes(), &hash).is_ok();
+                assert_eq!(expected, password == "right", "{}", phc.as_str());
+                assert_eq!(phc.verify(&secret(password), &mut memory), expected, "{}", phc.as_str());
+            }
+            assert!(memory.0.len() <= today, "so much is not kept");
         }
     }
 

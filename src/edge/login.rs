@@ -5,7 +5,6 @@
 //! hash like any other, so that the time of an answer tells nothing.
 
 use std::collections::VecDeque;
-use std::iter::repeat_n;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread;
@@ -13,10 +12,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
-use thread_priority::ThreadPriority;
-use thread_priority::unix::{
-    NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
-};
 use tokio::sync::oneshot;
 
 use super::failures::FailedLogins;
@@ -69,12 +64,13 @@ struct Queue {
     /// For the reserve.
     changed_for_reserve: Condvar,
     room: usize,
+    metrics: Arc<Metrics>,
 }
 
 struct Waiting {
     jobs: VecDeque<Job>,
-    /// When one was last taken.
-    taken: Instant,
+    /// When a thread last took one or was done with one.
+    moved: Instant,
     is_closed: bool,
 }
 
@@ -83,74 +79,88 @@ struct Waiting {
 enum Rank {
     /// At once, and works in idle time.
     Worker,
-    /// When the workers come to nothing; works as any thread does.
-    Reserve,
-}
-
-/// What a thread does next.
-enum Next {
-    Job(Job),
-    /// Nothing came.
-    Pause,
-    /// Nothing will.
-    End,
+    /// When nothing has moved for so long; works as any thread does.
+    Reserve { stuck_after: Duration },
 }
 
 impl Queue {
-    fn new(room: usize) -> Self {
-        let waiting = Waiting { jobs: VecDeque::new(), taken: Instant::now(), is_closed: false };
+    fn new(room: usize, metrics: Arc<Metrics>) -> Self {
+        let waiting = Waiting { jobs: VecDeque::new(), moved: Instant::now(), is_closed: false };
         Self {
             waiting: Mutex::new(waiting),
             changed: Condvar::new(),
             changed_for_reserve: Condvar::new(),
             room,
+            metrics,
         }
     }
 
     /// Whether there was room.
     fn push(&self, job: Job) -> bool {
-        let mut waiting = self.waiting.lock();
-        let has_room = waiting.jobs.len() < self.room;
-        if has_room {
-            waiting.jobs.push_back(job);
-            drop(waiting);
-            self.changed.notify_one();
+        // Called where requests are served: not to wait for a worker that lost its core between two of its steps.
+        let Some(mut waiting) = self.waiting.try_lock_for(LONGEST_LOCK) else { return false };
+        let length = waiting.jobs.len();
+        if length >= self.room {
+            return false;
+        }
+        self.metrics.login_queue(1);
+        waiting.jobs.push_back(job);
+        drop(waiting);
+        self.changed.notify_one();
+        if length == 0 {
+            // Behind others, the reserve knows when its time comes.
             self.changed_for_reserve.notify_one();
         }
-        has_room
+        true
     }
 
-    /// Waits for the next job, for at most so long.
-    fn pop(&self, rank: Rank, patience: Option<Duration>) -> Next {
-        let until = patience.map(|patience| Instant::now() + patience);
+    /// The next job, if there is one to take now.
+    fn try_pop(&self, rank: Rank) -> Option<Job> {
+        self.next(&mut self.waiting.lock(), rank).ok()
+    }
+
+    /// Waits for the next job; `None` when there will be none.
+    fn pop(&self, rank: Rank) -> Option<Job> {
+        let changed = match rank {
+            Rank::Worker => &self.changed,
+            Rank::Reserve { .. } => &self.changed_for_reserve,
+        };
         let mut waiting = self.waiting.lock();
-        loop {
-            if waiting.is_closed {
-                return Next::End;
-            }
-            let now = Instant::now();
-            let due = waiting.jobs.front().map(|oldest| match rank {
-                Rank::Worker => now,
-                Rank::Reserve => oldest.since.max(waiting.taken) + STUCK,
-            });
-            if due.is_some_and(|due| due <= now)
-                && let Some(job) = waiting.jobs.pop_front()
-            {
-                waiting.taken = now;
-                return Next::Job(job);
-            }
-            if until.is_some_and(|until| until <= now) {
-                return Next::Pause;
-            }
-            let changed = match rank {
-                Rank::Worker => &self.changed,
-                Rank::Reserve => &self.changed_for_reserve,
-            };
-            match due.into_iter().chain(until).min() {
-                Some(at) => _ = changed.wait_until(&mut waiting, at),
-                None => changed.wait(&mut waiting),
+        while !waiting.is_closed {
+            match self.next(&mut waiting, rank) {
+                Ok(job) => return Some(job),
+                Err(Some(due)) => _ = changed.wait_until(&mut waiting, due),
+                Err(None) => changed.wait(&mut waiting),
             }
         }
+        None
+    }
+
+    /// The oldest job that somebody waits for, if it is due, or else when it will be. Those that have waited too long are
+    /// dropped, and with that answered.
+    fn next(&self, waiting: &mut Waiting, rank: Rank) -> Result<Job, Option<Instant>> {
+        let now = Instant::now();
+        while let Some(job) = waiting.jobs.pop_front() {
+            let due = match rank {
+                Rank::Worker => now,
+                Rank::Reserve { stuck_after } => job.since.max(waiting.moved) + stuck_after,
+            };
+            let is_given_up = job.answer.is_closed() || job.since + MAX_WAIT < now;
+            if due > now && !is_given_up {
+                waiting.jobs.push_front(job);
+                return Err(Some(due));
+            }
+            self.metrics.login_queue(-1);
+            if !is_given_up {
+                waiting.moved = now;
+                return Ok(job);
+            }
+        }
+        Err(None)
+    }
+
+    fn done(&self) {
+        self.waiting.lock().moved = Instant::now();
     }
 
     fn close(&self) {
@@ -181,22 +191,27 @@ impl LoginPool {
         metrics: Arc<Metrics>,
         failures: Arc<FailedLogins>,
     ) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { store, queue: Queue::new(limits.login_queue), metrics, failures });
+        let queue = Queue::new(limits.login_queue, Arc::clone(&metrics));
+        let shared = Arc::new(Shared { store, queue, metrics, failures });
         // From here on whatever ends the pool, an error too, ends its threads.
         let pool = Self { shared };
-        for rank in repeat_n(Rank::Worker, limits.login_workers).chain([Rank::Reserve]) {
-            let shared = Arc::clone(&pool.shared);
-            thread::Builder::new().name(rank.name().into()).spawn(move || {
-                if rank == Rank::Worker {
-                    give_way();
-                }
-                work(&shared, rank);
+        for _ in 0..limits.login_workers {
+            pool.add("login", |shared| {
+                give_way();
+                work(shared);
             })?;
         }
+        pool.add("login-reserve", stand_by)?;
         Ok(pool)
     }
 
-    /// Checks credentials. Waits in the queue for at most two seconds, and not at all if it is full.
+    fn add(&self, name: &str, run: fn(&Shared)) -> std::io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        thread::Builder::new().name(name.into()).spawn(move || run(&shared)).map(drop)
+    }
+
+    /// Checks credentials. Waits for a thread for at most two seconds, for an answer for ten, and not at all if the queue is
+    /// full.
     pub async fn check(&self, credentials: Credentials, client: Option<IpAddr>) -> Result<Login, LoginError> {
         let (answer, receiver) = oneshot::channel();
         let since = Instant::now();
@@ -204,82 +219,102 @@ impl LoginPool {
         if !queue.push(Job { credentials, client, since, answer }) {
             return Err(LoginError::Busy);
         }
-        metrics.login_queue(1);
-        let outcome = receiver.await.unwrap_or(Err(LoginError::Busy));
+        // No answer in time, or none at all: the same to who asked.
+        let answer = tokio::time::timeout(LONGEST, receiver).await.map(Result::ok);
+        let outcome = answer.ok().flatten().unwrap_or(Err(LoginError::Busy));
         metrics.span(Span::Login, since.elapsed());
         outcome
-    }
-}
-
-impl Rank {
-    /// Of its threads, as tools show them: at most 15 bytes.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Worker => "login",
-            Self::Reserve => "login-reserve",
-        }
     }
 }
 
 /// Leaves the core to whoever else wants it, at once: a hash takes tens of milliseconds, a request microseconds
 /// (docs/decisions/0011-logins-give-way.md).
 fn give_way() {
-    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    // Where that is not allowed, or not known, all are equals.
-    let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
-}
-
-fn work(shared: &Shared, rank: Rank) {
-    let mut connection = None;
-    let mut memory = HashMemory::default();
-    loop {
-        let job = match shared.queue.pop(rank, memory.is_held().then_some(KEPT)) {
-            Next::Job(job) => job,
-            Next::Pause => {
-                memory.release();
-                continue;
-            }
-            Next::End => return,
+    #[cfg(target_os = "linux")]
+    {
+        use thread_priority::unix::{
+            NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy,
+            thread_native_id,
         };
-        shared.metrics.login_queue(-1);
-        let outcome = if job.answer.is_closed() || job.since.elapsed() > MAX_WAIT {
-            Err(LoginError::Busy)
-        } else {
-            let check = || login(shared, &mut connection, &mut memory, &job);
-            // A panic must not cost the pool one of its few workers.
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).unwrap_or(Err(LoginError::Busy))
-        };
-        if matches!(outcome, Err(LoginError::Store(_))) {
-            connection = None;
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        let priority = thread_priority::ThreadPriority::Min;
+        if set_thread_priority_and_policy(thread_native_id(), priority, idle).is_err() {
+            static SAID: std::sync::Once = std::sync::Once::new();
+            SAID.call_once(|| log::warn!(
+                "passwords are not hashed in idle time: the system forbids it; a storm of logins slows all requests"
+            ));
         }
-        // A client that went away does not want to know.
-        let _ = job.answer.send(outcome);
     }
 }
 
-fn login(
-    shared: &Shared,
-    connection: &mut Option<Connection>,
-    memory: &mut HashMemory,
-    job: &Job,
-) -> Result<Login, LoginError> {
-    let credentials = &job.credentials;
-    let found = open(&shared.store, connection).and_then(|open| find(open, credentials.user.as_str()));
-    let found = found.map_err(LoginError::Store)?;
-    let (user, phc) = match found {
-        Some((user, phc)) => (Some(user), phc),
-        None => (None, Phc::decoy()),
-    };
-    let fits = phc.verify(&credentials.password, memory);
-    match user {
-        Some(user) if fits && !user.disabled => {
-            let rehashed = if phc.is_current() { None } else { rehash(credentials, memory) };
-            Ok(Login { user, rehashed })
+/// A worker's life.
+fn work(shared: &Shared) {
+    let mut thread = Thread::default();
+    loop {
+        let next = shared.queue.try_pop(Rank::Worker).or_else(|| {
+            // Kept for as long as one follows the other.
+            thread.memory.release();
+            shared.queue.pop(Rank::Worker)
+        });
+        let Some(job) = next else { return };
+        thread.serve(shared, job);
+    }
+}
+
+/// The reserve's.
+fn stand_by(shared: &Shared) {
+    let mut thread = Thread::default();
+    let mut stuck_after = STUCK;
+    while let Some(job) = shared.queue.pop(Rank::Reserve { stuck_after }) {
+        let start = Instant::now();
+        thread.serve(shared, job);
+        thread.memory.release();
+        // However much an old hash costs, nine tenths of a core are left.
+        stuck_after = STUCK.max(start.elapsed() * 9);
+    }
+}
+
+/// What each thread has of its own.
+#[derive(Default)]
+struct Thread {
+    connection: Option<Connection>,
+    memory: HashMemory,
+}
+
+impl Thread {
+    fn serve(&mut self, shared: &Shared, job: Job) {
+        let check = || self.login(shared, &job);
+        // A panic must not cost the pool one of its few threads.
+        let outcome =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).unwrap_or(Err(LoginError::Busy));
+        if matches!(outcome, Err(LoginError::Store(_))) {
+            self.connection = None;
         }
-        user => {
-            let name = user.as_ref().map(|user| user.identity.user.as_str());
-            shared.failures.note(name, job.client);
-            Err(LoginError::Refused)
+        // A client that went away does not want to know.
+        let _ = job.answer.send(outcome);
+        shared.queue.done();
+    }
+
+    fn login(&mut self, shared: &Shared, job: &Job) -> Result<Login, LoginError> {
+        let credentials = &job.credentials;
+        let found =
+            open(&shared.store, &mut self.connection).and_then(|open| find(open, credentials.user.as_str()));
+        let found = found.map_err(LoginError::Store)?;
+        let (user, phc) = match found {
+            Some((user, phc)) => (Some(user), phc),
+            None => (None, Phc::decoy()),
+        };
+        let fits = phc.verify(&credentials.password, &mut self.memory);
+        match user {
+            Some(user) if fits && !user.disabled => {
+                let rehashed = if phc.is_current() { None } else { rehash(credentials, &mut self.memory) };
+                Ok(Login { user, rehashed })
+            }
+            user => {
+                let name = user.as_ref().map(|user| user.identity.user.as_str());
+                shared.failures.note(name, job.client);
+                Err(LoginError::Refused)
+            }
         }
     }
 }
@@ -297,12 +332,14 @@ fn rehash(credentials: &Credentials, memory: &mut HashMemory) -> Option<Phc> {
     Phc::hash(&credentials.password, salt, memory)
 }
 
-/// For so long no waiting login was taken: the workers get no core.
+/// Nothing moved for so long although one waits: the workers have no core, or hashes of many times today's cost.
 const STUCK: Duration = Duration::from_millis(250);
-/// How long a thread without work keeps the memory that it hashed in.
-const KEPT: Duration = Duration::from_secs(1);
-/// The longest time that a login waits for a worker.
+/// The longest time that a login waits for a thread.
 const MAX_WAIT: Duration = Duration::from_secs(2);
+/// The longest time until its answer: a thread may lose its core in the middle.
+const LONGEST: Duration = Duration::from_secs(10);
+/// The longest time that a request waits to get into the queue.
+const LONGEST_LOCK: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
@@ -310,39 +347,68 @@ mod tests {
     use crate::auth::name::Name;
     use crate::auth::secret::Secret;
 
-    const AGE: Duration = Duration::from_secs(3600);
-    /// None: whoever has nothing to do says so at once.
-    const PATIENCE: Option<Duration> = Some(Duration::ZERO);
+    const HOUR: Duration = Duration::from_secs(3600);
+    const RESERVE: Rank = Rank::Reserve { stuck_after: HOUR };
 
-    fn job(since: Instant) -> Job {
+    /// One that somebody waits for while he keeps the other half.
+    fn job(since: Instant) -> (Job, oneshot::Receiver<Result<Login, LoginError>>) {
         let user = Name::parse_user("anna").unwrap();
         let credentials = Credentials { user, password: Secret::new(b"password".to_vec()) };
-        Job { credentials, client: None, since, answer: oneshot::channel().0 }
+        let (answer, receiver) = oneshot::channel();
+        (Job { credentials, client: None, since, answer }, receiver)
     }
 
     #[test]
-    fn the_reserve_takes_what_the_workers_come_to_nothing_with() {
-        let queue = Queue::new(2);
-        // As if both were from an hour ahead, so that the clock does not count.
-        queue.waiting.lock().taken = Instant::now() + AGE;
-        assert!(queue.push(job(Instant::now())) && queue.push(job(Instant::now())));
-        assert!(!queue.push(job(Instant::now())), "there is room for two");
-        assert!(matches!(queue.pop(Rank::Reserve, PATIENCE), Next::Pause), "one was taken just now");
-        assert!(matches!(queue.pop(Rank::Worker, PATIENCE), Next::Job(_)), "a worker takes it at once");
-        assert!(matches!(queue.pop(Rank::Worker, PATIENCE), Next::Job(_)));
-        assert!(matches!(queue.pop(Rank::Worker, PATIENCE), Next::Pause));
-        assert!(matches!(queue.pop(Rank::Reserve, PATIENCE), Next::Pause));
+    fn the_reserve_takes_what_no_worker_has_taken() {
+        let queue = Queue::new(2, Arc::default());
+        let (one, _wanted) = job(Instant::now());
+        let (other, _wanted_too) = job(Instant::now());
+        let (third, _not_yet) = job(Instant::now());
+        assert!(queue.push(one) && queue.push(other));
+        assert!(!queue.push(third), "there is room for two");
+        assert!(queue.try_pop(RESERVE).is_none(), "an hour is not over");
+        assert!(queue.try_pop(Rank::Worker).is_some(), "a worker takes it at once");
+        assert!(
+            queue.try_pop(Rank::Reserve { stuck_after: Duration::ZERO }).is_some(),
+            "nothing moved since"
+        );
+        assert!(queue.try_pop(Rank::Worker).is_none() && queue.try_pop(RESERVE).is_none());
+    }
 
-        assert!(queue.push(job(Instant::now() + AGE)));
-        assert!(matches!(queue.pop(Rank::Reserve, PATIENCE), Next::Pause), "it has not waited yet");
-        assert!(matches!(queue.pop(Rank::Worker, PATIENCE), Next::Job(_)));
+    #[test]
+    fn the_reserve_wakes_for_a_job_and_all_for_the_end() {
+        let queue = Queue::new(1, Arc::default());
+        thread::scope(|scope| {
+            let reserve = scope.spawn(|| {
+                let soon = Rank::Reserve { stuck_after: Duration::from_millis(50) };
+                queue.pop(soon).is_some() && queue.pop(soon).is_none()
+            });
+            let (job, _wanted) = job(Instant::now());
+            thread::sleep(Duration::from_millis(50));
+            assert!(queue.push(job));
+            while !queue.waiting.lock().jobs.is_empty() {
+                thread::yield_now();
+            }
+            let worker = scope.spawn(|| queue.pop(Rank::Worker).is_none());
+            queue.close();
+            assert!(reserve.join().unwrap() && worker.join().unwrap());
+        });
+    }
 
-        // Nobody takes this one, so the reserve does once it has waited, though it was told to wait for ever.
-        assert!(queue.push(job(Instant::now())));
-        assert!(matches!(queue.pop(Rank::Reserve, None), Next::Job(_)));
-
-        queue.close();
-        assert!(matches!(queue.pop(Rank::Reserve, None), Next::End));
-        assert!(matches!(queue.pop(Rank::Worker, None), Next::End));
+    #[test]
+    fn nobody_works_for_who_has_gone_or_waited_too_long() {
+        let queue = Queue::new(9, Arc::default());
+        let long_ago = Instant::now().checked_sub(MAX_WAIT * 2).unwrap();
+        let (late, late_answer) = job(long_ago);
+        let (gone, gone_answer) = job(Instant::now());
+        let (good, _wanted) = job(Instant::now());
+        drop(gone_answer);
+        for job in [late, gone, good] {
+            assert!(queue.push(job));
+        }
+        let job = queue.try_pop(Rank::Reserve { stuck_after: Duration::ZERO }).expect("the good one");
+        assert!(!job.answer.is_closed());
+        assert!(late_answer.blocking_recv().is_err(), "it is told that nobody answers");
+        assert!(queue.waiting.lock().jobs.is_empty());
     }
 }
