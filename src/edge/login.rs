@@ -234,11 +234,13 @@ fn give_way() {
     {
         use thread_priority::unix::{
             NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy,
-            thread_native_id,
+            thread_native_id, thread_schedule_policy,
         };
         let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
         let priority = thread_priority::ThreadPriority::Min;
-        if set_thread_priority_and_policy(thread_native_id(), priority, idle).is_err() {
+        // It asks for a priority too, which is not ours to have where the whole gateway has a lower one.
+        let _ = set_thread_priority_and_policy(thread_native_id(), priority, idle);
+        if !thread_schedule_policy().is_ok_and(|policy| policy == idle) {
             static SAID: std::sync::Once = std::sync::Once::new();
             SAID.call_once(|| log::warn!(
                 "passwords are not hashed in idle time: the system forbids it; a storm of logins slows all requests"
