@@ -195,8 +195,11 @@ pub(super) fn read_limits(mut section: Section<'_>) -> Limits {
     if !(1..=1_000_000).contains(&limits.connections) {
         section.fault("connections", "must be between 1 and 1000000");
     }
-    if limits.login_queue > 10_000 {
-        section.fault("login_queue", "must be at most 10000: who waits for longer has gone");
+    if !(1..=10_000).contains(&limits.login_queue) {
+        section.fault(
+            "login_queue",
+            "must be between 1 and 10000: with none nobody logs in, and who waits for longer has gone",
+        );
     }
     if !(1..=256).contains(&limits.login_workers) {
         section.fault("login_workers", "must be between 1 and 256; each needs 19 MiB");

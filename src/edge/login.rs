@@ -79,8 +79,8 @@ struct Waiting {
 enum Rank {
     /// At once, and works in idle time.
     Worker,
-    /// When nothing has moved for so long; works as any thread does.
-    Reserve { stuck_after: Duration },
+    /// When nothing has moved for [`STUCK`], and not before this; works as any thread does.
+    Reserve { rests_until: Instant },
 }
 
 impl Queue {
@@ -136,27 +136,21 @@ impl Queue {
         None
     }
 
-    /// The oldest job that somebody waits for, if it is due, or else when it will be. Those that have waited too long are
-    /// dropped, and with that answered.
+    /// The oldest job, if it is due, or else when it will be. One that is given up is due to everybody, to be dropped.
     fn next(&self, waiting: &mut Waiting, rank: Rank) -> Result<Job, Option<Instant>> {
+        let oldest = waiting.jobs.front().ok_or(None)?;
         let now = Instant::now();
-        while let Some(job) = waiting.jobs.pop_front() {
-            let due = match rank {
-                Rank::Worker => now,
-                Rank::Reserve { stuck_after } => job.since.max(waiting.moved) + stuck_after,
-            };
-            let is_given_up = job.answer.is_closed() || job.since + MAX_WAIT < now;
-            if due > now && !is_given_up {
-                waiting.jobs.push_front(job);
-                return Err(Some(due));
+        if !oldest.is_given_up(now) {
+            if let Rank::Reserve { rests_until } = rank {
+                let due = (oldest.since.max(waiting.moved) + STUCK).max(rests_until);
+                if due > now {
+                    return Err(Some(due.min(oldest.since + MAX_WAIT)));
+                }
             }
-            self.metrics.login_queue(-1);
-            if !is_given_up {
-                waiting.moved = now;
-                return Ok(job);
-            }
+            waiting.moved = now;
         }
-        Err(None)
+        self.metrics.login_queue(-1);
+        waiting.jobs.pop_front().ok_or(None)
     }
 
     fn done(&self) {
@@ -181,6 +175,13 @@ struct Job {
     client: Option<IpAddr>,
     since: Instant,
     answer: oneshot::Sender<Result<Login, LoginError>>,
+}
+
+impl Job {
+    /// Whether nobody waits for it any more.
+    fn is_given_up(&self, now: Instant) -> bool {
+        self.answer.is_closed() || self.since + MAX_WAIT <= now
+    }
 }
 
 impl LoginPool {
@@ -266,13 +267,13 @@ fn work(shared: &Shared) {
 /// The reserve's.
 fn stand_by(shared: &Shared) {
     let mut thread = Thread::default();
-    let mut stuck_after = STUCK;
-    while let Some(job) = shared.queue.pop(Rank::Reserve { stuck_after }) {
+    let mut rests_until = Instant::now();
+    while let Some(job) = shared.queue.pop(Rank::Reserve { rests_until }) {
         let start = Instant::now();
         thread.serve(shared, job);
         thread.memory.release();
         // However much an old hash costs, nine tenths of a core are left.
-        stuck_after = STUCK.max(start.elapsed() * 9);
+        rests_until = Instant::now() + start.elapsed() * 9;
     }
 }
 
@@ -285,6 +286,10 @@ struct Thread {
 
 impl Thread {
     fn serve(&mut self, shared: &Shared, job: Job) {
+        if job.is_given_up(Instant::now()) {
+            // Dropped, which is an answer too.
+            return;
+        }
         let check = || self.login(shared, &job);
         // A panic must not cost the pool one of its few threads.
         let outcome =
@@ -349,9 +354,6 @@ mod tests {
     use crate::auth::name::Name;
     use crate::auth::secret::Secret;
 
-    const HOUR: Duration = Duration::from_secs(3600);
-    const RESERVE: Rank = Rank::Reserve { stuck_after: HOUR };
-
     /// One that somebody waits for while he keeps the other half.
     fn job(since: Instant) -> (Job, oneshot::Receiver<Result<Login, LoginError>>) {
         let user = Name::parse_user("anna").unwrap();
@@ -363,35 +365,40 @@ mod tests {
     #[test]
     fn the_reserve_takes_what_no_worker_has_taken() {
         let queue = Queue::new(2, Arc::default());
+        let now = Instant::now();
+        let (rested, resting) = (
+            Rank::Reserve { rests_until: now },
+            Rank::Reserve { rests_until: now + Duration::from_secs(3600) },
+        );
         let (one, _wanted) = job(Instant::now());
         let (other, _wanted_too) = job(Instant::now());
         let (third, _not_yet) = job(Instant::now());
         assert!(queue.push(one) && queue.push(other));
         assert!(!queue.push(third), "there is room for two");
-        assert!(queue.try_pop(RESERVE).is_none(), "an hour is not over");
+        assert!(queue.try_pop(resting).is_none(), "an hour is not over");
         assert!(queue.try_pop(Rank::Worker).is_some(), "a worker takes it at once");
-        assert!(
-            queue.try_pop(Rank::Reserve { stuck_after: Duration::ZERO }).is_some(),
-            "nothing moved since"
-        );
-        assert!(queue.try_pop(Rank::Worker).is_none() && queue.try_pop(RESERVE).is_none());
+        // As if something had moved in an hour's time, so that the clock of this test does not count.
+        queue.waiting.lock().moved = now + Duration::from_secs(3600);
+        assert!(queue.try_pop(rested).is_none(), "something moved");
+        queue.waiting.lock().moved = now;
+        assert!(queue.pop(rested).is_some(), "nothing did for a while");
+        assert!(queue.try_pop(Rank::Worker).is_none() && queue.try_pop(rested).is_none());
     }
 
     #[test]
     fn the_reserve_wakes_for_a_job_and_all_for_the_end() {
-        let queue = Queue::new(1, Arc::default());
+        let queue = &Queue::new(1, Arc::default());
         thread::scope(|scope| {
-            let reserve = scope.spawn(|| {
-                let soon = Rank::Reserve { stuck_after: Duration::from_millis(50) };
-                queue.pop(soon).is_some() && queue.pop(soon).is_none()
-            });
-            let (job, _wanted) = job(Instant::now());
-            thread::sleep(Duration::from_millis(50));
+            let rank = Rank::Reserve { rests_until: Instant::now() };
+            let reserve = scope.spawn(move || queue.pop(rank).is_some() && queue.pop(rank).is_none());
+            // For it to sleep by then, though nothing depends on it.
+            let a_while = Duration::from_millis(50);
+            thread::sleep(a_while);
+            let (job, wanted) = job(Instant::now());
             assert!(queue.push(job));
-            while !queue.waiting.lock().jobs.is_empty() {
-                thread::yield_now();
-            }
+            assert!(wanted.blocking_recv().is_err(), "it was taken, and dropped");
             let worker = scope.spawn(|| queue.pop(Rank::Worker).is_none());
+            thread::sleep(a_while);
             queue.close();
             assert!(reserve.join().unwrap() && worker.join().unwrap());
         });
@@ -400,6 +407,7 @@ mod tests {
     #[test]
     fn nobody_works_for_who_has_gone_or_waited_too_long() {
         let queue = Queue::new(9, Arc::default());
+        let resting = Rank::Reserve { rests_until: Instant::now() + Duration::from_secs(3600) };
         let long_ago = Instant::now().checked_sub(MAX_WAIT * 2).unwrap();
         let (late, late_answer) = job(long_ago);
         let (gone, gone_answer) = job(Instant::now());
@@ -408,9 +416,13 @@ mod tests {
         for job in [late, gone, good] {
             assert!(queue.push(job));
         }
-        let job = queue.try_pop(Rank::Reserve { stuck_after: Duration::ZERO }).expect("the good one");
-        assert!(!job.answer.is_closed());
+        for _ in 0..2 {
+            let job = queue.try_pop(resting).expect("one to be dropped, rest or not");
+            assert!(job.is_given_up(Instant::now()));
+        }
         assert!(late_answer.blocking_recv().is_err(), "it is told that nobody answers");
-        assert!(queue.waiting.lock().jobs.is_empty());
+        assert!(queue.try_pop(resting).is_none(), "no work in its rest");
+        let job = queue.try_pop(Rank::Worker).expect("the good one");
+        assert!(!job.answer.is_closed());
     }
 }

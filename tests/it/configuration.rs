@@ -120,6 +120,7 @@ fn each_fault_is_found() {
         ("store", "max_staleness", "\"x\""),
         ("limits", "header_fields", "-1"),
         ("limits", "login_workers", "0"),
+        ("limits", "login_queue", "0"),
         ("limits", "body_timeout", "\"x\""),
         ("log", "format", "\"xml\""),
         ("log", "level", "\"loud\""),
