@@ -129,10 +129,14 @@ fn ask(address: SocketAddr, target: &str) -> Option<(u16, Value)> {
     Some((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
 }
 
-/// Every expression of the dashboard, with its variables filled in.
-fn dashboard() -> Vec<String> {
+fn dashboard() -> Value {
     let text = fs::read_to_string(shipped("grafana/ds-gateway.json")).expect("a dashboard");
-    let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// Every expression of the dashboard, with its variables filled in.
+fn expressions() -> Vec<String> {
+    let dashboard = dashboard();
     let panels = dashboard["panels"].as_array().expect("panels").iter();
     let targets = panels.flat_map(|panel| panel["targets"].as_array().expect("targets").clone());
     targets
@@ -145,8 +149,7 @@ fn dashboard() -> Vec<String> {
 
 /// The variables that its reader chooses: a label, and the series whose values of it are offered.
 fn variables() -> Vec<(String, String)> {
-    let text = fs::read_to_string(shipped("grafana/ds-gateway.json")).expect("a dashboard");
-    let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+    let dashboard = dashboard();
     let variables = dashboard["templating"]["list"].as_array().expect("variables").iter();
     let queries: Vec<_> = variables.filter(|variable| variable["type"] == "query").collect();
     assert!(!queries.is_empty(), "{dashboard}");
@@ -220,7 +223,7 @@ fn a_real_prometheus_sees_what_was_sent_and_every_panel_and_rule_works() {
     prometheus
         .comes_to("sum(ds_gateway_request_duration_seconds_count) - sum(ds_gateway_requests_total)", 0.0);
 
-    let expressions = dashboard();
+    let expressions = expressions();
     assert!(expressions.len() > 20, "{expressions:?}");
     for expression in &expressions {
         eventually(expression, || (!prometheus.query(expression).is_empty()).then_some(()));
