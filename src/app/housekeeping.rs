@@ -2,7 +2,7 @@
 //! a minute failed logins become audit rows, and what is old goes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
@@ -29,22 +29,26 @@ pub(super) struct Housekeeping {
     pub(super) failures: Arc<FailedLogins>,
     pub(super) writer: Arc<Writer>,
     pub(super) keep: Retention,
+    /// `store.upkeep_interval`
+    pub(super) interval: Duration,
 }
 
 #[async_trait]
 impl BackgroundService for Housekeeping {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        for second in 1u64.. {
+        let mut upkeep_at = Instant::now() + self.interval;
+        loop {
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = tokio::time::sleep(self.interval.min(RETRY)) => {}
                 // What is left is written when the last request is over.
                 _ = shutdown.changed() => return,
             };
             self.retry().await;
-            if !second.is_multiple_of(PERIOD_SECONDS) {
+            if Instant::now() < upkeep_at {
                 continue;
             }
-            // What fails now is tried again in a minute; the writer has said why.
+            upkeep_at = Instant::now() + self.interval;
+            // What fails now is tried again next time; the writer has said why.
             let _ = self.write_failures().await;
             let _ = self.prune().await;
             let _ = self.forget().await;
@@ -110,4 +114,5 @@ impl Housekeeping {
     }
 }
 
-const PERIOD_SECONDS: u64 = 60;
+/// How often revocations that wait for the store are tried again.
+const RETRY: Duration = Duration::from_secs(1);

@@ -46,7 +46,7 @@ use crate::edge::upstream::Upstream;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
 use crate::store::audit::Retention;
-use crate::store::follow::{Follower, Reload};
+use crate::store::follow::{Follower, Intervals, Reload};
 use crate::store::sqlite::{Opening, high_water, load};
 use crate::store::writer::Writer;
 use crate::store::{Store, StoreError};
@@ -147,8 +147,11 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     let reload = state
         .key_folder
         .map(|folder| -> Reload { Box::new(move || read_ring(&folder).map_err(|error| error.to_string())) });
+    let intervals = Intervals { poll: store.poll_interval, heartbeat: store.heartbeat_interval };
     let follower =
-        Follower::start(state.store, Arc::clone(&shared.gate), id.clone(), reload, move || clock.uptime());
+        Follower::start(state.store, Arc::clone(&shared.gate), id.clone(), reload, intervals, move || {
+            clock.uptime()
+        });
     let _follower = follower.map_err(StartError::refused)?;
 
     let conf = server_conf(settings.threads, settings.stop);
@@ -163,8 +166,9 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
             .until_exit(),
     );
     let keep = Retention { age: audit.keep.as_secs(), bytes: audit.max_bytes };
-    let housekeeping =
-        Housekeeping { id, gate: Arc::clone(&shared.gate), clock, pending, mints, failures, writer, keep };
+    let gate = Arc::clone(&shared.gate);
+    let interval = store.upkeep_interval;
+    let housekeeping = Housekeeping { id, gate, clock, pending, mints, failures, writer, keep, interval };
     server.add_service(background_service("housekeeping", housekeeping.clone()));
     for service in hooks.services {
         server.add_boxed_service(service);

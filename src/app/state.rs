@@ -271,6 +271,9 @@ mod tests {
             let settings = StoreSettings {
                 path: self.state().join("gateway.db"),
                 max_staleness: Duration::from_secs(300),
+                poll_interval: Duration::from_millis(100),
+                heartbeat_interval: Duration::from_secs(5),
+                upkeep_interval: Duration::from_secs(60),
             };
             State::open(
                 &self.state(),

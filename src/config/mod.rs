@@ -102,6 +102,8 @@ pub struct Platform {
     pub write_timeout: Duration,
     /// How long an unused connection is kept; shorter than the platform keeps it.
     pub idle_timeout: Duration,
+    /// How often the servers' names are looked up.
+    pub resolve_interval: Duration,
     /// Field names for user, e-mail and organization, in this order.
     pub identity_fields: [String; 3],
 }
@@ -126,6 +128,12 @@ pub struct StoreSettings {
     pub path: PathBuf,
     /// Longer without a successful read, and nothing is admitted.
     pub max_staleness: Duration,
+    /// How often the gateway looks for changes that others made.
+    pub poll_interval: Duration,
+    /// How often the gateway says that it runs, and reads the sequence regardless.
+    pub heartbeat_interval: Duration,
+    /// How often expired rows are deleted and failed logins are written to the audit trail.
+    pub upkeep_interval: Duration,
 }
 
 /// `[audit]`: how much of the trail is kept.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::files;
 use super::source::Section;
@@ -71,6 +72,7 @@ pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> Option<Pla
         read_timeout: section.duration("read_timeout", 60),
         write_timeout: section.duration("write_timeout", 30),
         idle_timeout: section.duration("idle_timeout", 50),
+        resolve_interval: section.interval("resolve_interval", Duration::from_secs(30)),
         identity_fields,
     })
 }

@@ -150,10 +150,16 @@ pub(super) fn read_store(mut section: Section<'_>, state_dir: &Path) -> StoreSet
         }
     };
     let max_staleness = section.duration("max_staleness", 300);
-    if max_staleness < Duration::from_secs(10) {
-        section.fault("max_staleness", "must be at least 10s: the store is read every 5s");
+    let poll_interval = section.interval("poll_interval", Duration::from_millis(100));
+    let heartbeat_interval = section.interval("heartbeat_interval", Duration::from_secs(5));
+    let upkeep_interval = section.interval("upkeep_interval", Duration::from_secs(60));
+    if heartbeat_interval < poll_interval {
+        section.fault("heartbeat_interval", "must not be shorter than poll_interval");
     }
-    StoreSettings { path, max_staleness }
+    if max_staleness < heartbeat_interval * 2 {
+        section.fault("max_staleness", "must be at least twice heartbeat_interval");
+    }
+    StoreSettings { path, max_staleness, poll_interval, heartbeat_interval, upkeep_interval }
 }
 
 pub(super) fn read_audit(mut section: Section<'_>) -> Audit {

@@ -130,6 +130,16 @@ impl Section<'_> {
         span
     }
 
+    /// How often something is done: ten milliseconds or more.
+    pub(super) fn interval(&mut self, key: &str, default: Duration) -> Duration {
+        let Span(span) = self.or(key, Span(default), "write a duration such as \"100ms\" or \"60s\"");
+        if (SHORTEST_INTERVAL..=LONGEST_INTERVAL).contains(&span) {
+            return span;
+        }
+        self.fault(key, "must be between 10ms and 1h");
+        default
+    }
+
     /// Notes a fault of a value whose form was right.
     pub(super) fn fault(&mut self, key: &str, text: impl Into<String>) {
         let path = format!("{}.{key}", self.name);
@@ -148,6 +158,11 @@ impl Drop for Section<'_> {
 
 /// Longer than anybody waits, and short enough to be added to any moment.
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
+/// More often than this is all that a thread does.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+/// Less often than this, and what is to be noticed in time is not.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 
 struct Span(Duration);
 

@@ -26,14 +26,17 @@ pub struct Upstream {
 impl Upstream {
     /// Resolves every server once; a name that nobody knows is an error here and a log line later.
     pub fn new(platform: &Platform) -> std::io::Result<Arc<Self>> {
-        let upstream =
-            Self { peers: ArcSwap::default(), template: template(platform), names: platform.servers.clone() };
+        let upstream = Self {
+            peers: ArcSwap::default(),
+            template: template(platform),
+            names: platform.servers.clone(),
+        };
         upstream.peers.store(upstream.resolve()?.into());
         let upstream = Arc::new(upstream);
         let literal = |name: &String| name.parse::<SocketAddr>().is_ok();
         if !upstream.names.iter().all(literal) {
-            let weak = Arc::downgrade(&upstream);
-            thread::Builder::new().name("resolver".into()).spawn(move || refresh(&weak))?;
+            let (weak, interval) = (Arc::downgrade(&upstream), platform.resolve_interval);
+            thread::Builder::new().name("resolver".into()).spawn(move || refresh(&weak, interval))?;
         }
         Ok(upstream)
     }
@@ -97,9 +100,9 @@ fn template(platform: &Platform) -> HttpPeer {
 }
 
 /// Looks the names up again and again; a failure keeps what was known.
-fn refresh(upstream: &Weak<Upstream>) {
+fn refresh(upstream: &Weak<Upstream>, interval: Duration) {
     loop {
-        thread::sleep(REFRESH);
+        thread::sleep(interval);
         let Some(upstream) = upstream.upgrade() else {
             return;
         };
@@ -109,6 +112,3 @@ fn refresh(upstream: &Weak<Upstream>) {
         }
     }
 }
-
-/// How often names are looked up.
-const REFRESH: Duration = Duration::from_secs(30);

@@ -21,6 +21,15 @@ use crate::clock::wall;
 /// Reads the signing keys anew.
 pub type Reload = Box<dyn Fn() -> Result<KeyRing, String> + Send>;
 
+/// How often the follower does what.
+#[derive(Clone, Copy, Debug)]
+pub struct Intervals {
+    /// Looks for changes.
+    pub poll: Duration,
+    /// Reads the sequence even if nothing seems to have changed, and says that it is there.
+    pub heartbeat: Duration,
+}
+
 /// A running follower; dropping it ends its thread.
 pub struct Follower {
     _stop: Sender<()>,
@@ -36,6 +45,7 @@ impl Follower {
         gate: Arc<Gate>,
         id: String,
         reload: Option<Reload>,
+        intervals: Intervals,
         uptime: impl Fn() -> Duration + Send + 'static,
     ) -> Result<Self, StoreError> {
         // Before anybody can reach us: whoever revokes from now on waits for us too.
@@ -43,7 +53,7 @@ impl Follower {
         let (stop, stopped) = channel();
         thread::Builder::new()
             .name("store-follower".into())
-            .spawn(move || follow(&store, &gate, &id, reload.as_ref(), uptime, &stopped))?;
+            .spawn(move || follow(&store, &gate, &id, reload.as_ref(), intervals, uptime, &stopped))?;
         Ok(Self { _stop: stop })
     }
 }
@@ -53,15 +63,16 @@ fn follow(
     gate: &Gate,
     id: &str,
     reload: Option<&Reload>,
+    intervals: Intervals,
     uptime: impl Fn() -> Duration,
     stopped: &Receiver<()>,
 ) {
     let mut place = None;
     let mut failing = false;
-    while stopped.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout) {
+    while stopped.recv_timeout(intervals.poll) == Err(RecvTimeoutError::Timeout) {
         // The moment before the read: what is written after it may be missing.
         let moment = uptime();
-        match look(store, gate, id, reload, &mut place) {
+        match look(store, gate, id, reload, intervals.heartbeat, &mut place) {
             Ok(()) => {
                 gate.note_read(moment);
                 if std::mem::take(&mut failing) {
@@ -92,6 +103,7 @@ fn look(
     gate: &Gate,
     id: &str,
     reload: Option<&Reload>,
+    heartbeat: Duration,
     place: &mut Option<Place>,
 ) -> Result<(), StoreError> {
     store.check_in_place()?;
@@ -106,7 +118,7 @@ fn look(
     };
     let version: i64 =
         place.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
-    let is_due = place.version.is_none() || place.asked_at.elapsed() >= REGARDLESS;
+    let is_due = place.version.is_none() || place.asked_at.elapsed() >= heartbeat;
     if place.version == Some(version) && !is_due {
         return Ok(());
     }
@@ -138,9 +150,3 @@ fn look(
     place.version = Some(version);
     Ok(())
 }
-
-/// How often the store is looked at.
-const POLL: Duration = Duration::from_millis(100);
-
-/// How often its number is read even if nothing seems to have changed.
-const REGARDLESS: Duration = Duration::from_secs(5);
