@@ -1,54 +1,118 @@
 //! The one place that reads the real clocks, and the rule for what they mean.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::auth::gate::Moment;
 use crate::auth::time::UnixTime;
 
-/// Hands out [`Moment`]s; its copies agree on when the process began.
+/// Hands out [`Moment`]s; its clones agree on when the process began and on what the store knows.
 ///
 /// The wall clock may be stepped. A step back must revive nothing, and must not refuse what is minted next: so
-/// now is never before the latest second that the store knows of, nor before what this process has lived
+/// now is never before the latest time that the store knows of, nor before what this process has lived
 /// through. A step forward is believed while it lasts, and leaves nothing behind.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Clock {
-    began: Instant,
-    /// The latest second known at the start.
-    high_water: UnixTime,
+    source: Source,
+    /// The latest time known when the clock began, in seconds since 1970.
+    high_water: Arc<AtomicU64>,
+}
+
+/// Where a clock reads.
+#[derive(Clone, Debug)]
+enum Source {
+    /// The system's clocks; the monotonic one counts from there.
+    System(Instant),
+    #[cfg(test)]
+    Manual(Arc<Manual>),
+}
+
+/// Clocks that a test moves, in seconds.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(crate) struct Manual {
+    pub(crate) wall: AtomicU64,
+    pub(crate) uptime: AtomicU64,
 }
 
 impl Clock {
-    /// A clock whose uptime begins now; `persisted` is the latest second that the store knows of.
-    pub fn start(persisted: UnixTime) -> Self {
-        Self { began: Instant::now(), high_water: persisted.max(wall()) }
+    /// A clock whose uptime begins now.
+    pub fn start() -> Self {
+        Self::of(Source::System(Instant::now()))
+    }
+
+    /// A clock that a test moves.
+    #[cfg(test)]
+    pub(crate) fn manual(manual: &Arc<Manual>) -> Self {
+        Self::of(Source::Manual(Arc::clone(manual)))
+    }
+
+    fn of(source: Source) -> Self {
+        let clock = Self { source, high_water: Arc::default() };
+        clock.observe(clock.wall());
+        clock
+    }
+
+    /// Takes in the latest time that the store knows of.
+    pub fn observe(&self, persisted: UnixTime) {
+        self.high_water.fetch_max(persisted.minus(self.uptime().as_secs()).0, Ordering::Relaxed);
     }
 
     /// Both clocks, now.
     pub fn moment(&self) -> Moment {
-        self.moment_at(Instant::now())
+        self.moment_after(self.uptime())
     }
 
     /// Both clocks, where the monotonic one has just been read.
     pub fn moment_at(&self, instant: Instant) -> Moment {
-        let uptime = instant.saturating_duration_since(self.began);
-        Moment { now: now(wall(), self.high_water, uptime), uptime }
+        match &self.source {
+            Source::System(began) => self.moment_after(instant.saturating_duration_since(*began)),
+            #[cfg(test)]
+            Source::Manual(_) => self.moment(),
+        }
+    }
+
+    fn moment_after(&self, uptime: Duration) -> Moment {
+        Moment { now: now(self.wall(), self.high_water(), uptime), uptime }
+    }
+
+    /// The time to stamp a change with.
+    pub fn now(&self) -> UnixTime {
+        self.moment().now
     }
 
     /// Is the wall clock more than a minute ahead of what this process has lived through? Then it was stepped, and
-    /// nothing is forgotten on its word.
+    /// nothing is deleted on its word.
     pub fn has_jumped(&self) -> bool {
-        wall() > self.high_water.plus(self.uptime().as_secs() + 60)
+        self.wall() > self.high_water().plus(self.uptime().as_secs() + 60)
     }
 
     /// How long the process has run.
     pub fn uptime(&self) -> Duration {
-        self.began.elapsed()
+        match &self.source {
+            Source::System(began) => began.elapsed(),
+            #[cfg(test)]
+            Source::Manual(manual) => Duration::from_secs(manual.uptime.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn wall(&self) -> UnixTime {
+        match &self.source {
+            Source::System(_) => wall(),
+            #[cfg(test)]
+            Source::Manual(manual) => UnixTime(manual.wall.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn high_water(&self) -> UnixTime {
+        UnixTime(self.high_water.load(Ordering::Relaxed))
     }
 }
 
 /// The rule: the wall clock, but never before the high water, which moves as fast as time and no faster. Two
 /// seconds are left to a clock that is being slewed.
-pub(crate) fn now(wall: UnixTime, high_water: UnixTime, uptime: Duration) -> UnixTime {
+fn now(wall: UnixTime, high_water: UnixTime, uptime: Duration) -> UnixTime {
     wall.max(high_water.plus(uptime.as_secs()).minus(2))
 }
 
@@ -82,7 +146,8 @@ mod tests {
 
     #[test]
     fn a_start_with_a_clock_behind_the_store_goes_on_from_the_store() {
-        let clock = Clock::start(wall().plus(3600));
+        let clock = Clock::start();
+        clock.observe(wall().plus(3600));
         let ahead = clock.moment().now.0 - wall().0;
         assert!((3597..=3600).contains(&ahead), "{ahead}");
     }

@@ -9,15 +9,12 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
 use crate::auth::gate::Gate;
-use crate::clock::{Clock, wall};
+use crate::clock::Clock;
 use crate::edge::failures::FailedLogins;
 use crate::edge::pending::Pending;
 use crate::edge::token::MintLimiter;
-use crate::store::StoreError;
-use crate::store::audit::{Event, Retention, prune};
-use crate::store::revocations::{purge, sign_off};
-use crate::store::sqlite::current_number;
-use crate::store::writer::Writer;
+use crate::store::command::{Actor, Deregister, NoteFailedLogins, Prune, Purge};
+use crate::store::{Store, StoreError};
 
 #[derive(Clone)]
 pub(super) struct Housekeeping {
@@ -27,8 +24,9 @@ pub(super) struct Housekeeping {
     pub(super) pending: Arc<Pending>,
     pub(super) mints: Arc<MintLimiter>,
     pub(super) failures: Arc<FailedLogins>,
-    pub(super) writer: Arc<Writer>,
-    pub(super) keep: Retention,
+    pub(super) store: Store,
+    /// What of the audit trail is deleted.
+    pub(super) prune: Prune,
     /// `store.upkeep_interval`
     pub(super) interval: Duration,
 }
@@ -60,7 +58,7 @@ impl BackgroundService for Housekeeping {
 impl Housekeeping {
     /// Revocations that wait for the store.
     pub(super) async fn retry(&self) {
-        self.pending.retry(&self.writer, &self.clock).await;
+        self.pending.retry(&self.store).await;
     }
 
     pub(super) async fn write_failures(&self) -> Result<(), StoreError> {
@@ -68,48 +66,30 @@ impl Housekeeping {
         if failures.is_empty() {
             return Ok(());
         }
-        let write = self.writer.write(move |connection| {
-            let (number, at) = (current_number(connection)?, wall());
-            failures.iter().try_for_each(|sum| {
-                let event = Event {
-                    number,
-                    at,
-                    actor: &sum.subject,
-                    action: "login_failed",
-                    subject: &sum.subject,
-                    token: None,
-                    origin: &sum.origin,
-                    count: sum.count,
-                };
-                event.write(connection)
-            })
-        });
-        write.await
+        self.store.execute(NoteFailedLogins { failures }, Actor::gateway()).await
     }
 
-    /// Lets go of what no token can ask about any more, in the store and in memory.
+    /// Deletes what no token can ask about any more, in the store and in memory.
     async fn forget(&self) -> Result<(), StoreError> {
-        let memory = self.gate.rules().max_lifetime + 24 * 3600;
-        let now = self.clock.moment().now;
+        let retention = self.gate.rules().max_lifetime + 24 * 3600;
+        let now = self.clock.now();
         // While the wall clock is ahead of what this process has lived through, it may be wrong.
         if self.clock.has_jumped() {
             return Ok(());
         }
-        drop(self.gate.apply(|standing| standing.forget(now, memory)));
-        while self.writer.write(move |connection| purge(connection, now, memory)).await? > 0 {}
+        drop(self.gate.apply(|standing| standing.forget(now, retention)));
+        while self.store.execute(Purge { retention }, Actor::gateway()).await? > 0 {}
         Ok(())
     }
 
     /// Says that this gateway is gone.
     pub(super) async fn sign_off(&self) {
-        let id = self.id.clone();
         // Whoever waits for it learns so in a few seconds anyway.
-        let _ = self.writer.write(move |connection| sign_off(connection, &id)).await;
+        let _ = self.store.execute(Deregister { gateway: self.id.clone() }, Actor::gateway()).await;
     }
 
     async fn prune(&self) -> Result<(), StoreError> {
-        let keep = self.keep;
-        while self.writer.write(move |connection| prune(connection, keep, wall())).await? > 0 {}
+        while self.store.execute(self.prune, Actor::gateway()).await? > 0 {}
         Ok(())
     }
 }

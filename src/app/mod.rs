@@ -3,15 +3,15 @@
 //! Everything is loaded before a listener is bound, and every listener is bound before anything runs, so
 //! that a start either works or says why it does not.
 
+mod blocking;
 mod descriptors;
+mod error;
 mod housekeeping;
 mod panics;
 pub mod state;
 mod stop;
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use crate::auth::keys::KeyRing;
 use crate::auth::policy::Policy;
 use crate::auth::token::TokenRules;
 use crate::clock::{Clock, wall};
-use crate::config::{self, CertifiedKey, Config, Fault, Limits, Stop};
+use crate::config::{self, CertifiedKey, Config, Limits, Stop};
 use crate::edge::admin::Admin;
 use crate::edge::certificate::{not_after, self_signed};
 use crate::edge::connection::Guarded;
@@ -45,42 +45,17 @@ use crate::edge::token::{TokenEndpoint, mint_limiter};
 use crate::edge::upstream::Upstream;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
-use crate::store::audit::Retention;
-use crate::store::follow::{Follower, Intervals, Reload};
-use crate::store::sqlite::{Opening, high_water, load};
-use crate::store::writer::Writer;
-use crate::store::{Store, StoreError};
+use crate::store::command::Prune;
+use crate::store::replica::{Reload, Replica, Settings};
+use crate::store::{Opening, Store, StoreError};
+
+pub use self::blocking::block_on;
+pub use self::error::StartError;
+pub use self::stop::OnExit;
 
 use self::housekeeping::Housekeeping;
-use self::state::{Creation, State, read_ring};
+use self::state::{Creation, Services, State, read_ring};
 use self::stop::End;
-
-/// Why the gateway does not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// The configuration has these faults.
-    Configuration(Vec<Fault>),
-    /// The store, or a file beside it.
-    Store(PathBuf, StoreError),
-    /// Anything else, in one sentence that says what to do.
-    Refused(String),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Configuration(faults) => faults.iter().try_for_each(|fault| writeln!(f, "{fault}")),
-            Self::Store(path, error) => write!(f, "{}: {error}", path.display()),
-            Self::Refused(text) => f.write_str(text),
-        }
-    }
-}
-
-impl StartError {
-    fn refused(error: impl fmt::Display) -> Self {
-        Self::Refused(error.to_string())
-    }
-}
 
 /// What a caller adds to a run.
 #[derive(Default)]
@@ -92,9 +67,6 @@ pub struct Hooks {
     /// Called before the process ends, however it is asked to.
     pub on_exit: Option<OnExit>,
 }
-
-/// The last thing that a caller wants done.
-pub type OnExit = Box<dyn FnOnce() + Send>;
 
 /// Where the gateway listens, ports chosen.
 #[derive(Debug, Default)]
@@ -116,10 +88,13 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     }
     let choices = config.choices();
     let Config { server: settings, admin, store, keys, audit, limits, .. } = config;
-    let state = State::open(&settings.state_dir, &store, keys, Opening::Run, creation, wall())?;
+    let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
+    let services = Services { clock: clock.clone(), metrics: Arc::clone(&metrics) };
+    let state = State::open(&settings.state_dir, &store, keys, Opening::Run, creation, services)?;
     let cache = Cache::new(config.cache, settings.threads, fastrand::u64(..));
+    let gate = load(&state.store, state.keys, config.token, cache, store.max_staleness, &clock)?;
     let shared =
-        Shared::load(&state.store, state.keys, config.token, cache, store.max_staleness, sink.clone())?;
+        Shared { gate: Arc::new(gate), metrics, clock, sink: sink.clone(), stopping: Arc::default() };
     let rewrite = Rewrite::new(&config.platform);
     let upstream = Upstream::new(&config.platform).map_err(StartError::refused)?;
     let pair = certificate(&settings)?;
@@ -130,29 +105,28 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     let pending = Arc::<Pending>::default();
     let mints = Arc::new(mint_limiter(&limits));
     let failures = Arc::<FailedLogins>::default();
-    let writer = Writer::start(state.store.clone(), Arc::clone(&shared.metrics));
-    let writer = Arc::new(writer.map_err(StartError::refused)?);
-    let logins =
-        LoginPool::start(state.store.clone(), &limits, Arc::clone(&shared.metrics), Arc::clone(&failures));
+    let logins = LoginPool::start(&limits, Arc::clone(&shared.metrics), Arc::clone(&failures));
     let tokens = TokenEndpoint {
         gate: Arc::clone(&shared.gate),
         logins: logins.map_err(StartError::refused)?,
-        writer: Arc::clone(&writer),
+        store: state.store.clone(),
         pending: Arc::clone(&pending),
         mints: Arc::clone(&mints),
-        clock: shared.clock,
+        clock: shared.clock.clone(),
         inspect_auth: config.inspect_auth,
     };
-    let clock = shared.clock;
     let reload = state
         .key_folder
         .map(|folder| -> Reload { Box::new(move || read_ring(&folder).map_err(|error| error.to_string())) });
-    let intervals = Intervals { poll: store.poll_interval, heartbeat: store.heartbeat_interval };
-    let follower =
-        Follower::start(state.store, Arc::clone(&shared.gate), id.clone(), reload, intervals, move || {
-            clock.uptime()
-        });
-    let _follower = follower.map_err(StartError::refused)?;
+    let replica = Settings {
+        gateway: id.clone(),
+        poll_interval: store.poll_interval,
+        heartbeat_interval: store.heartbeat_interval,
+        reload,
+    };
+    let (gate, clock) = (Arc::clone(&shared.gate), shared.clock.clone());
+    let replica = block_on(Replica::start(state.store.clone(), gate, clock, replica));
+    let _replica = replica.map_err(StartError::refused)?;
 
     let conf = server_conf(settings.threads, settings.stop);
     let mut server = Server::new_with_opt_and_conf(Some(Opt::default()), conf);
@@ -165,10 +139,17 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
             .with_threads(1)
             .until_exit(),
     );
-    let keep = Retention { age: audit.keep.as_secs(), bytes: audit.max_bytes };
-    let gate = Arc::clone(&shared.gate);
-    let interval = store.upkeep_interval;
-    let housekeeping = Housekeeping { id, gate, clock, pending, mints, failures, writer, keep, interval };
+    let housekeeping = Housekeeping {
+        id,
+        gate: Arc::clone(&shared.gate),
+        clock: shared.clock.clone(),
+        pending,
+        mints,
+        failures,
+        store: state.store,
+        prune: Prune { age: audit.keep.as_secs(), bytes: audit.max_bytes },
+        interval: store.upkeep_interval,
+    };
     server.add_service(background_service("housekeeping", housekeeping.clone()));
     for service in hooks.services {
         server.add_boxed_service(service);
@@ -201,42 +182,39 @@ struct Shared {
     stopping: Arc<AtomicBool>,
 }
 
-impl Shared {
-    /// Reads everything that the gate needs, before anybody can ask for it.
-    fn load(
-        store: &Store,
-        keys: KeyRing,
-        rules: TokenRules,
-        cache: Cache,
-        max_staleness: Duration,
-        sink: Sink,
-    ) -> Result<Self, StartError> {
-        let mut connection = store.connect().map_err(StartError::refused)?;
-        let clock = Clock::start(high_water(&connection).map_err(StartError::refused)?);
-        let standing = load(&mut connection).map_err(StartError::refused)?;
-        if standing.users() == 0 {
-            log::warn!(
-                "there are no users yet; add one with `ds-gateway user add NAME --email … --organization … \
-                 --config …`"
-            );
-        }
-        if standing.signer(&keys).is_none() {
-            return Err(StartError::Refused(
-                "every signing key is revoked: name another in token.keys, or run \
-                 `ds-gateway key generate` where the keys were made by the gateway"
-                    .into(),
-            ));
-        }
-        let gate = Gate::new(keys, rules, cache, max_staleness, standing, clock.uptime());
-        Ok(Self {
-            gate: Arc::new(gate),
-            metrics: Arc::new(Metrics::new()),
-            clock,
-            sink,
-            stopping: Arc::default(),
-        })
+/// Reads everything that the gate needs, before anybody can ask for it.
+fn load(
+    store: &Store,
+    keys: KeyRing,
+    rules: TokenRules,
+    cache: Cache,
+    max_staleness: Duration,
+    clock: &Clock,
+) -> Result<Gate, StartError> {
+    let read = block_on(async {
+        clock.observe(store.high_water().await?);
+        // The moment before the read: what is written after it may be missing.
+        let uptime = clock.uptime();
+        Ok::<_, StoreError>((uptime, store.load().await?))
+    });
+    let (uptime, standing) = read.map_err(StartError::refused)?;
+    if standing.users() == 0 {
+        log::warn!(
+            "there are no users yet; add one with `ds-gateway user add NAME --email … --organization … \
+             --config …`"
+        );
     }
+    if standing.signer(&keys).is_none() {
+        return Err(StartError::Refused(
+            "every signing key is revoked: name another in token.keys, or run \
+             `ds-gateway key generate` where the keys were made by the gateway"
+                .into(),
+        ));
+    }
+    Ok(Gate::new(keys, rules, cache, max_staleness, standing, uptime))
+}
 
+impl Shared {
     fn gateway(
         &self,
         tokens: TokenEndpoint,
@@ -251,7 +229,7 @@ impl Shared {
             tokens,
             upstream,
             rewrite,
-            clock: self.clock,
+            clock: self.clock.clone(),
             limits,
             metrics: Arc::clone(&self.metrics),
             sink: self.sink.clone(),
@@ -268,7 +246,7 @@ impl Shared {
         Admin {
             gate: Arc::clone(&self.gate),
             metrics: Arc::clone(&self.metrics),
-            clock: self.clock,
+            clock: self.clock.clone(),
             sink: self.sink.clone(),
             choices,
             pending,

@@ -4,20 +4,23 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 use zeroize::Zeroizing;
 
-use super::StartError;
+use super::blocking::block_on;
+use super::error::StartError;
 use crate::auth::keys::{Algorithm, Key, KeyRing};
 use crate::auth::time::UnixTime;
+use crate::clock::Clock;
 use crate::config::{SigningKeys, StoreSettings, read_secret};
-use crate::store::keys::{KeyConflict, any_recorded, is_recorded, record};
-use crate::store::sqlite::Opening;
-use crate::store::users::Act;
-use crate::store::{Store, StoreError};
+use crate::metrics::Metrics;
+use crate::store::command::{Actor, KeyRecord, RecordKeys, RecordKeysOutcome};
+use crate::store::records::{RecordedKey, compare_keys};
+use crate::store::{Opening, Store, StoreError};
 
 /// May a store be created where there is none?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,15 @@ pub enum Creation {
     IfNew,
     /// Even so; the operator says that the old one is gone for good.
     Init,
+}
+
+/// What the store works with beside its file.
+#[derive(Clone)]
+pub struct Services {
+    /// Stamps every change.
+    pub clock: Clock,
+    /// Counts commits.
+    pub metrics: Arc<Metrics>,
 }
 
 /// What the folder holds, checked against each other.
@@ -47,7 +59,7 @@ impl State {
         keys: SigningKeys,
         opening: Opening,
         creation: Creation,
-        now: UnixTime,
+        services: Services,
     ) -> Result<Self, StartError> {
         prepare_folder(folder)?;
         become_owner(folder)?;
@@ -57,15 +69,17 @@ impl State {
         let key_files = list_keys(&key_folder)?;
         let has_keys = matches!(keys, SigningKeys::Configured(_)) || !key_files.is_empty();
         let path = &settings.path;
-        let store = open_store(path, has_keys, opening, creation, now)?;
+        let now = services.clock.now();
+        let store = open_store(path, has_keys, opening, creation, services)?;
+        let recorded = block_on(store.keys()).map_err(|error| store_error(path, error))?;
         let (keys, key_folder) = match keys {
             SigningKeys::Configured(ring) => (ring, None),
             SigningKeys::Generated => {
-                let ring = generated_ring(&store, &key_folder, key_files, path, now)?;
+                let ring = generated_ring(&recorded, &key_folder, key_files, now)?;
                 (ring, Some(key_folder))
             }
         };
-        settle_keys(&store, &keys, path, now)?;
+        settle_keys(&store, &recorded, &keys, path)?;
         Ok(Self { store, keys, key_folder })
     }
 }
@@ -75,9 +89,10 @@ fn open_store(
     has_keys: bool,
     opening: Opening,
     creation: Creation,
-    now: UnixTime,
+    services: Services,
 ) -> Result<Store, StartError> {
-    match Store::open(path, opening) {
+    let Services { clock, metrics } = services;
+    match Store::open(path, opening, clock.clone(), Arc::clone(&metrics)) {
         Ok(store) => Ok(store),
         Err(StoreError::Missing) if has_keys && creation == Creation::IfNew => {
             Err(StartError::Refused(format!(
@@ -86,26 +101,37 @@ fn open_store(
                 path.display()
             )))
         }
-        Err(StoreError::Missing) => Store::create(path, now).map_err(|error| store_error(path, error)),
+        Err(StoreError::Missing) => {
+            Store::create(path, clock, metrics).map_err(|error| store_error(path, error))
+        }
         Err(error) => Err(store_error(path, error)),
     }
 }
 
 /// Every key is the one that the store knows by its name, or becomes it.
-fn settle_keys(store: &Store, keys: &KeyRing, path: &Path, now: UnixTime) -> Result<(), StartError> {
-    let failed = |error| store_error(path, error);
-    match is_recorded(&store.connect().map_err(failed)?, keys) {
-        // Most starts change nothing, and then they wait for nobody.
-        Ok(true) => Ok(()),
-        Ok(false) => {
-            let act = Act { now, actor: "ds-gateway", origin: "start" };
-            store.transact(|connection| record(connection, keys, act)).map_err(failed)
-        }
-        Err(KeyConflict::Store(error)) => Err(failed(error)),
-        Err(KeyConflict::Differs(kid)) => Err(StartError::Refused(format!(
+fn settle_keys(
+    store: &Store,
+    recorded: &[RecordedKey],
+    keys: &KeyRing,
+    path: &Path,
+) -> Result<(), StartError> {
+    let conflict = |kid: String| {
+        Err(StartError::Refused(format!(
             "the key {kid:?} is not the one that the store knows by this name: put the old file back, or \
              give the new key another kid"
-        ))),
+        )))
+    };
+    match compare_keys(recorded, keys) {
+        // Most starts change nothing, and then they wait for nobody.
+        Ok(true) => return Ok(()),
+        Ok(false) => {}
+        Err(kid) => return conflict(kid),
+    }
+    let record = RecordKeys { keys: KeyRecord::all(keys) };
+    let outcome = block_on(store.execute(record, Actor::new("ds-gateway", "start")));
+    match outcome.map_err(|error| store_error(path, error))? {
+        RecordKeysOutcome::Recorded => Ok(()),
+        RecordKeysOutcome::Conflict(kid) => conflict(kid),
     }
 }
 
@@ -181,17 +207,15 @@ fn list_keys(folder: &Path) -> Result<Vec<PathBuf>, StartError> {
 }
 
 fn generated_ring(
-    store: &Store,
+    recorded: &[RecordedKey],
     folder: &Path,
     mut files: Vec<PathBuf>,
-    store_path: &Path,
     now: UnixTime,
 ) -> Result<KeyRing, StartError> {
     if files.is_empty() {
         // Key and record are two steps: a key that is not yet recorded is recorded at the next start, one
         // that was recorded and is gone is a loss.
-        let connection = store.connect().map_err(|error| store_error(store_path, error))?;
-        if any_recorded(&connection).map_err(|error| store_error(store_path, error))? {
+        if !recorded.is_empty() {
             return Err(StartError::Refused(format!(
                 "the signing keys in {} are gone, but the store knows of some: restore them from a backup, or \
                  name keys in token.keys",
@@ -252,10 +276,18 @@ const EXTENSION: &str = "hs256";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Manual;
+    use std::sync::atomic::Ordering;
     use std::time::Duration;
 
     struct World {
         folder: tempfile::TempDir,
+    }
+
+    fn services() -> Services {
+        let time = Arc::<Manual>::default();
+        time.wall.store(1_700_000_000, Ordering::Relaxed);
+        Services { clock: Clock::manual(&time), metrics: Arc::default() }
     }
 
     impl World {
@@ -275,15 +307,8 @@ mod tests {
                 heartbeat_interval: Duration::from_secs(5),
                 upkeep_interval: Duration::from_secs(60),
             };
-            State::open(
-                &self.state(),
-                &settings,
-                SigningKeys::Generated,
-                Opening::Run,
-                creation,
-                UnixTime(1_700_000_000),
-            )
-            .map_err(|error| error.to_string())
+            State::open(&self.state(), &settings, SigningKeys::Generated, Opening::Run, creation, services())
+                .map_err(|error| error.to_string())
         }
     }
 

@@ -15,12 +15,14 @@ use pingora::services::background::{BackgroundService, GenBackgroundService, bac
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::OnExit;
 use super::housekeeping::Housekeeping;
 use crate::config::Stop;
 use crate::edge::connection::SETTLE;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
+
+/// The last thing that a caller wants done.
+pub type OnExit = Box<dyn FnOnce() + Send>;
 
 /// The end of the process, known to all that can bring it about.
 #[derive(Clone)]

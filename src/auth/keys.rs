@@ -4,6 +4,7 @@
 //! [`Fingerprint`], never by its bytes.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jsonwebtoken::{DecodingKey, EncodingKey};
@@ -211,8 +212,8 @@ impl fmt::Debug for Key {
 /// At least one key, each `kid` once.
 #[derive(Debug)]
 pub struct KeyRing {
-    signer: Key,
-    others: Vec<Key>,
+    signer: Arc<Key>,
+    others: Vec<Arc<Key>>,
     generation: u64,
 }
 
@@ -220,20 +221,20 @@ impl KeyRing {
     /// The first of `keys` signs.
     pub fn new(keys: Vec<Key>) -> Result<Self, KeyError> {
         let mut keys = keys.into_iter();
-        let signer = keys.next().ok_or(KeyError::EmptyRing)?;
+        let signer = Arc::new(keys.next().ok_or(KeyError::EmptyRing)?);
         let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
         let mut ring = Self { signer, others: Vec::new(), generation };
         for key in keys {
             if ring.by_kid(key.kid()).is_some() {
                 return Err(KeyError::RepeatedKid);
             }
-            ring.others.push(key);
+            ring.others.push(Arc::new(key));
         }
         Ok(ring)
     }
 
     /// The first key, which signs unless it is revoked.
-    pub const fn signer(&self) -> &Key {
+    pub fn signer(&self) -> &Key {
         &self.signer
     }
 
@@ -249,6 +250,11 @@ impl KeyRing {
 
     /// All keys, the signing one first.
     pub fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.shared().map(Arc::as_ref)
+    }
+
+    /// The same, for who keeps one.
+    pub fn shared(&self) -> impl Iterator<Item = &Arc<Key>> {
         std::iter::once(&self.signer).chain(&self.others)
     }
 }

@@ -5,6 +5,7 @@
 //! no un-revoke.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::denial::Denial;
 use super::identity::Identity;
@@ -145,8 +146,8 @@ impl Standing {
     }
 
     /// The key of the ring that signs: the first that is not revoked.
-    pub fn signer<'r>(&self, ring: &'r KeyRing) -> Option<&'r Key> {
-        ring.iter().find(|key| !self.is_key_revoked(key.fingerprint()))
+    pub fn signer<'r>(&self, ring: &'r KeyRing) -> Option<&'r Arc<Key>> {
+        ring.shared().find(|key| !self.is_key_revoked(key.fingerprint()))
     }
 
     /// Takes in that the store has a user of that name, after the marks of the same reading.

@@ -6,9 +6,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{ConfigArgs, Failure};
+use crate::app::block_on;
 use crate::auth::time::UnixTime;
 use crate::clock::wall;
-use crate::store::audit::{Row, list};
+use crate::store::records::{AuditFilter, AuditRow};
 
 /// `ds-gateway audit …`
 #[derive(Args, Debug)]
@@ -38,17 +39,23 @@ enum Action {
 impl Audit {
     pub(super) fn execute(self) -> Result<(), Failure> {
         let Action::List { user, since, json, config } = self.action;
-        let connection = config.open_store()?.connect()?;
+        let store = config.open_store()?;
         let since = since.map_or(UnixTime(0), |span| wall().minus(span.as_secs()));
+        let filter = AuditFilter { user: user.map(Into::into), since };
         let mut out = io::stdout().lock();
-        let mut written = Ok(());
-        list(&connection, user.as_deref(), since, |row| {
-            // A reader that went away is no fault.
-            if written.is_ok() {
-                written = if json { write_json(&mut out, &row) } else { write_text(&mut out, &row) };
+        let mut last = 0;
+        loop {
+            let page = block_on(store.audit(filter.clone(), last, PAGE))?;
+            let Some(row) = page.last() else { return Ok(()) };
+            last = row.id;
+            for row in &page {
+                let written = if json { write_json(&mut out, row) } else { write_text(&mut out, row) };
+                if written.is_err() {
+                    // A reader that went away is not an error.
+                    return Ok(());
+                }
             }
-        })?;
-        Ok(())
+        }
     }
 }
 
@@ -64,9 +71,9 @@ struct Line<'r> {
     count: u32,
 }
 
-fn write_json(out: &mut impl io::Write, row: &Row) -> io::Result<()> {
+fn write_json(out: &mut impl io::Write, row: &AuditRow) -> io::Result<()> {
     let line = Line {
-        number: row.number,
+        number: row.sequence,
         time: row.at.to_string(),
         actor: &row.actor,
         action: &row.action,
@@ -79,8 +86,8 @@ fn write_json(out: &mut impl io::Write, row: &Row) -> io::Result<()> {
     writeln!(out)
 }
 
-fn write_text(out: &mut impl io::Write, row: &Row) -> io::Result<()> {
-    let Row { at, actor, action, subject, origin, .. } = row;
+fn write_text(out: &mut impl io::Write, row: &AuditRow) -> io::Result<()> {
+    let AuditRow { at, actor, action, subject, origin, .. } = row;
     write!(out, "{at}  {action:12}  {subject}")?;
     if let Some(id) = &row.token_id {
         write!(out, "  token {id}")?;
@@ -93,3 +100,6 @@ fn write_text(out: &mut impl io::Write, row: &Row) -> io::Result<()> {
     }
     writeln!(out, "  from {origin}")
 }
+
+/// Rows that are read at once: nothing is locked while they are printed.
+const PAGE: usize = 1000;

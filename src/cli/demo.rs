@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use clap::Args;
@@ -11,19 +12,18 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
 use super::Failure;
-use crate::app::state::{Creation, State};
-use crate::app::{self, Hooks, Listening};
+use crate::app::state::{Creation, Services, State};
+use crate::app::{self, Hooks, Listening, block_on};
 use crate::auth::identity::Identity;
 use crate::auth::name::Name;
 use crate::auth::password::{HashMemory, Phc};
 use crate::auth::secret::Secret;
-use crate::clock::wall;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::edge::listener::Bound;
 use crate::logging::Sink;
-use crate::store::StoreError;
-use crate::store::sqlite::Opening;
-use crate::store::users::{Act, NewUser, UserError, add};
+use crate::store::Opening;
+use crate::store::command::{Actor, AddUser, NewUser};
 
 /// `ds-gateway demo`
 #[derive(Args, Debug)]
@@ -78,7 +78,8 @@ fn configuration(folder: &Path, port: u16, platform: SocketAddr) -> Result<Confi
 fn add_user(config: &Config) -> Result<(), Failure> {
     let keys = crate::config::SigningKeys::Generated;
     let folder = &config.server.state_dir;
-    let state = State::open(folder, &config.store, keys, Opening::Run, Creation::IfNew, wall())?;
+    let services = Services { clock: Clock::start(), metrics: Arc::default() };
+    let state = State::open(folder, &config.store, keys, Opening::Run, Creation::IfNew, services)?;
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).map_err(Failure::cannot_start)?;
     let parse = |text| Name::parse(text).map_err(Failure::cannot_start);
@@ -91,14 +92,8 @@ fn add_user(config: &Config) -> Result<(), Failure> {
         phc: Phc::hash(&Secret::new(PASSWORD.into()), salt, &mut HashMemory::default())
             .ok_or_else(|| Failure::cannot_start("the password cannot be hashed"))?,
     };
-    let act = Act { now: wall(), actor: "demo", origin: "demo" };
-    let added = state.store.transact(|connection| {
-        add(connection, &user, act).map_err(|error| match error {
-            UserError::Store(error) => error,
-            other => StoreError::Failed(format!("{other:?}")),
-        })
-    });
-    Ok(added?)
+    let added = block_on(state.store.execute(AddUser { user }, Actor::new("demo", "demo")))?;
+    added.map_err(|conflict| Failure::cannot_start(format!("the demo's user cannot be added: {conflict:?}")))
 }
 
 fn explain(listening: &Listening) {

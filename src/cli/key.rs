@@ -2,12 +2,12 @@
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigArgs, Failure, Opened, by_command, say};
+use super::{ConfigArgs, Failure, Opened, execute, say};
+use crate::app::block_on;
 use crate::app::state::{generate_key, read_ring};
 use crate::auth::keys::KeyRing;
 use crate::clock::wall;
-use crate::store::keys::record;
-use crate::store::sqlite;
+use crate::store::command::{KeyRecord, RecordKeys, RecordKeysOutcome};
 
 /// `ds-gateway key …`
 #[derive(Args, Debug)]
@@ -39,10 +39,10 @@ impl Key {
             Action::Generate { config } => {
                 let opened = config.open()?;
                 let (kid, ring) = make(&opened)?;
-                let act = by_command();
-                opened.store.transact(|connection| record(connection, &ring, act))?;
-                say(format_args!("made {kid}"))?;
-                Ok(())
+                match execute(&opened.store, RecordKeys { keys: KeyRecord::all(&ring) })? {
+                    RecordKeysOutcome::Recorded => say(format_args!("made {kid}")),
+                    RecordKeysOutcome::Conflict(kid) => Err(conflict(&kid)),
+                }
             }
             Action::List { json, config } => list(config.open()?, json),
         }
@@ -62,8 +62,13 @@ pub(super) fn make(opened: &Opened) -> Result<(String, KeyRing), Failure> {
     Ok((kid.to_owned(), read_ring(folder)?))
 }
 
+/// A key file was changed behind the store's back.
+pub(super) fn conflict(kid: &str) -> Failure {
+    Failure::cannot_start(format!("the key {kid:?} is not the one that the store knows by this name"))
+}
+
 fn list(opened: Opened, json: bool) -> Result<(), Failure> {
-    let standing = sqlite::load(&mut opened.store.connect()?)?;
+    let standing = block_on(opened.store.load())?;
     let is_revoked = |key| standing.is_key_revoked(key);
     let signing = standing.signer(&opened.keys).map(|key| key.kid().to_owned());
     for key in opened.keys.iter() {

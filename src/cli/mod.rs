@@ -14,6 +14,7 @@ use std::fmt;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -21,18 +22,17 @@ use nix::unistd::getuid;
 use once_cell::sync::Lazy;
 use zeroize::Zeroizing;
 
-use crate::app::StartError;
-use crate::app::state::{Creation, State};
+use crate::app::state::{Creation, Services, State};
+use crate::app::{StartError, block_on};
 use crate::auth::cache::{Cache, CacheLimits};
 use crate::auth::gate::Gate;
 use crate::auth::keys::KeyRing;
 use crate::auth::policy::Policy;
 use crate::auth::token::TokenRules;
-use crate::clock::wall;
+use crate::clock::Clock;
 use crate::config::{Config, Fault, PREFIX};
-use crate::store::sqlite::{self, Opening};
-use crate::store::users::Act;
-use crate::store::{Store, StoreError};
+use crate::store::command::Actor;
+use crate::store::{Executable, Opening, Store, StoreError};
 
 /// The authentication gateway in front of the Datasentinel platform API.
 ///
@@ -111,8 +111,10 @@ impl ConfigArgs {
     fn open_with(&self, creation: Creation) -> Result<Opened, Failure> {
         let config = self.load()?;
         let folder = &config.server.state_dir;
-        let state = State::open(folder, &config.store, config.keys, Opening::Command, creation, wall())?;
+        let services = Services { clock: Clock::start(), metrics: Arc::default() };
+        let state = State::open(folder, &config.store, config.keys, Opening::Command, creation, services)?;
         Ok(Opened {
+            heartbeat_interval: config.store.heartbeat_interval,
             store: state.store,
             keys: state.keys,
             key_folder: state.key_folder,
@@ -148,12 +150,13 @@ struct Opened {
     key_folder: Option<PathBuf>,
     rules: TokenRules,
     routes: Policy,
+    heartbeat_interval: Duration,
 }
 
 impl Opened {
     /// A gate as a gateway that starts now would have it.
     fn into_gate(self) -> Result<(Gate, Policy), Failure> {
-        let standing = sqlite::load(&mut self.store.connect()?)?;
+        let standing = block_on(self.store.load())?;
         let cache = Cache::new(CacheLimits { entries: 0, bytes: 0 }, 1, 0);
         let gate = Gate::new(self.keys, self.rules, cache, Duration::MAX, standing, Duration::ZERO);
         Ok((gate, self.routes))
@@ -166,9 +169,9 @@ static ACCOUNT: Lazy<String> = Lazy::new(|| {
     names.iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| format!("uid {}", getuid()))
 });
 
-/// An act of this command's, now.
-fn by_command() -> Act<'static> {
-    Act { now: wall(), actor: &ACCOUNT, origin: "command line" }
+/// Carries out a command of the store's for the account that runs this one.
+fn execute<C: Executable>(store: &Store, command: C) -> Result<C::Outcome, StoreError> {
+    block_on(store.execute(command, Actor::new(ACCOUNT.as_str(), "command line")))
 }
 
 fn load(path: &Path) -> Result<Config, Failure> {
@@ -248,8 +251,8 @@ impl Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let code = match error {
-            StoreError::Busy => 75,
             StoreError::NotPermitted(_) => 77,
+            _ if error.is_transient() => 75,
             _ => 1,
         };
         Self { code, text: error.to_string() }

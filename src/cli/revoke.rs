@@ -1,30 +1,26 @@
 //! `ds-gateway revoke`: ends tokens before their time, and says where that is in force.
 
 use std::path::PathBuf;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use rusqlite::Connection;
 use serde::Serialize;
+use tokio::time::sleep;
 
-use super::key::make;
+use super::key::{conflict, make};
 use super::token::read_token;
-use super::{ConfigArgs, Failure, Opened, by_command, say};
+use super::{ConfigArgs, Failure, Opened, execute, say};
+use crate::app::block_on;
 use crate::auth::denial::Denial;
 use crate::auth::gate::Gate;
 use crate::auth::name::Name;
 use crate::auth::revocation::Subject;
 use crate::auth::token::{TokenId, TokenRules};
-use crate::auth::token_set::Keep;
-use crate::clock::wall;
-use crate::store::keys::record;
-use crate::store::revocations::{
-    InForce, KeyOutcome, followers, list, revoke_all, revoke_key, revoke_token, want_reports,
+use crate::store::command::{
+    Expiry, KeyRecord, RequestAcknowledgements, RevokeKey, RevokeKeyOutcome, RevokeSubject, RevokeToken,
 };
-use crate::store::sqlite;
-use crate::store::users::Act;
-use crate::store::{Store, StoreError};
+use crate::store::records::Revocation;
+use crate::store::{Executable, Store, StoreError};
 
 /// `ds-gateway revoke …`
 #[derive(Args, Debug)]
@@ -101,80 +97,65 @@ impl Revoke {
                 // Before the store is opened, as whom that may be somebody who cannot read it.
                 let token = token_file.as_deref().map(read_token).transpose()?;
                 let opened = how.config.open()?;
-                let target = match (token_id, token) {
+                let gateways = Gateways::of(&opened);
+                let revocation = match (token_id, token) {
                     (_, Some(token)) => by_token(&token, opened)?,
-                    (Some(id), None) => by_id(&id, &opened.rules, opened.store)?,
+                    (Some(id), None) => by_id(&id, &opened.rules)?,
                     (None, None) => return Err(Failure::usage("give a TokenId or --token-file")),
                 };
-                let Target { store, id, keep, user } = target;
-                revoke(&store, how.json, |connection, act| {
-                    revoke_token(connection, id, keep, user.as_deref(), act)
-                })
+                let sequence = gateways.revoke(revocation)?;
+                gateways.wait_for(sequence, how.json)
             }
             Action::User { name, how } => {
                 let name = parsed(&name)?;
-                all(&how, &Subject::User(name.as_str().into()))
+                all(&how, Subject::User(name.as_str().into()))
             }
             Action::Organization { name, how } => {
                 let name = parsed(&name)?;
-                all(&how, &Subject::Organization(name.as_str().into()))
+                all(&how, Subject::Organization(name.as_str().into()))
             }
             Action::Key { kid, replace, how } => key(&kid, replace, &how),
-            Action::All { how } => all(&how, &Subject::Everybody),
-            Action::List { json, config } => {
-                let rows = list(&config.open_store()?.connect()?)?;
-                rows.iter().try_for_each(|row| show(row, json))
-            }
+            Action::All { how } => all(&how, Subject::Everybody),
+            Action::List { json, config } => list(&config.open_store()?, json),
         }
     }
 }
 
-/// A token that is to be revoked, and the store to do it in.
-struct Target {
-    store: Store,
-    id: TokenId,
-    keep: Keep,
-    user: Option<Box<str>>,
-}
-
-/// Whoever holds the token knows its expiry and its user.
-fn by_token(token: &str, opened: Opened) -> Result<Target, Failure> {
-    let store = opened.store.clone();
+/// Clients that hold the token know its expiry and its user.
+fn by_token(token: &str, opened: Opened) -> Result<RevokeToken, Failure> {
     let (gate, _): (Gate, _) = opened.into_gate()?;
     let verified = gate.identify(token.as_bytes()).map_err(|denial: Denial| {
         Failure::no_such(format!("this is no token of the gateway's: {}", denial.as_str()))
     })?;
-    Ok(Target {
-        store,
+    Ok(RevokeToken {
         id: verified.id,
-        keep: Keep::Expires(verified.expires_at),
+        expiry: Expiry::At(verified.expires_at),
         user: Some(verified.identity.user.as_str().into()),
     })
 }
 
-fn by_id(text: &str, rules: &TokenRules, store: Store) -> Result<Target, Failure> {
+fn by_id(text: &str, rules: &TokenRules) -> Result<RevokeToken, Failure> {
     let id = TokenId::parse(text)
         // Not repeated: somebody may have given the token itself.
         .ok_or_else(|| {
             Failure::usage("this is no TokenId of 32 hexadecimal digits; for a token use --token-file")
         })?;
-    // Nobody here knows when it expires; by then it has, even by a clock that is ahead.
-    let keep = Keep::Until(wall().plus(rules.max_lifetime + 24 * 3600));
-    Ok(Target { store, id, keep, user: None })
+    Ok(RevokeToken { id, expiry: Expiry::Within { max_lifetime: rules.max_lifetime }, user: None })
 }
 
 fn parsed(name: &str) -> Result<Name, Failure> {
     Name::parse(name).map_err(|error| Failure::usage(format!("the name {error}")))
 }
 
-fn all(how: &How, subject: &Subject) -> Result<(), Failure> {
-    let store = how.config.open_store()?;
-    revoke(&store, how.json, |connection, act| revoke_all(connection, subject, act))
+fn all(how: &How, subject: Subject) -> Result<(), Failure> {
+    let gateways = Gateways::of(&how.config.open()?);
+    let sequence = gateways.revoke(RevokeSubject { subject })?;
+    gateways.wait_for(sequence, how.json)
 }
 
 fn key(kid: &str, replace: bool, how: &How) -> Result<(), Failure> {
     let opened = how.config.open()?;
-    let standing = sqlite::load(&mut opened.store.connect()?)?;
+    let standing = block_on(opened.store.load())?;
     let revoked = |key| standing.is_key_revoked(key);
     let others = opened.keys.iter().any(|key| key.kid() != kid && !revoked(key.fingerprint()));
     let is_signing = standing.signer(&opened.keys).is_some_and(|key| key.kid() == kid);
@@ -187,23 +168,18 @@ fn key(kid: &str, replace: bool, how: &How) -> Result<(), Failure> {
         }
         successor = Some(make(&opened)?);
     }
-    let mut unknown = false;
-    let outcome = revoke(&opened.store, how.json, |connection, act| {
-        // In one transaction: no moment is without a key that signs.
-        if let Some((_, ring)) = &successor {
-            record(connection, ring, act)?;
+    let successors = successor.as_ref().map_or_else(Vec::new, |(_, keys)| KeyRecord::all(keys));
+    let gateways = Gateways::of(&opened);
+    let sequence = match gateways.revoke(RevokeKey { kid: kid.to_owned(), successors })? {
+        RevokeKeyOutcome::Revoked(sequence) => sequence,
+        RevokeKeyOutcome::Conflict(kid) => return Err(conflict(&kid)),
+        RevokeKeyOutcome::Unknown => {
+            return Err(Failure::no_such(format!(
+                "there is no key {kid:?}; `ds-gateway key list` shows them"
+            )));
         }
-        match revoke_key(connection, kid, act)? {
-            KeyOutcome::Revoked(number) => Ok(number),
-            KeyOutcome::Unknown => {
-                unknown = true;
-                Err(StoreError::Missing)
-            }
-        }
-    });
-    if unknown {
-        return Err(Failure::no_such(format!("there is no key {kid:?}; `ds-gateway key list` shows them")));
-    }
+    };
+    let outcome = gateways.wait_for(sequence, how.json);
     if let (Some((made, _)), false) = (&successor, how.json) {
         say(format_args!("made {made}"))?;
     }
@@ -219,56 +195,73 @@ struct Outcome {
     gateways: usize,
 }
 
-/// Revokes, and waits until every live gateway has said that it knows.
-fn revoke(
-    store: &Store,
-    json: bool,
-    change: impl FnOnce(&Connection, Act<'_>) -> Result<u64, StoreError>,
-) -> Result<(), Failure> {
-    let act = by_command();
-    let number = store
-        .transact(|connection| {
-            let number = change(connection, act)?;
-            want_reports(connection)?;
-            Ok(number)
-        })
-        .map_err(|error| {
-            let failure = Failure::from(error);
-            Failure { code: 75, text: format!("not revoked: {}", failure.text) }
-        })?;
-    let outcome = wait(store, number)?;
-    if json {
-        let text = serde_json::to_string(&outcome).map_err(Failure::cannot_start)?;
-        say(text)?;
-    } else {
-        let Outcome { in_force_on, gateways, .. } = outcome;
-        say(format_args!("durable; in force on {in_force_on} of {gateways} gateways"))?;
-    }
-    if outcome.in_force_on == outcome.gateways {
-        return Ok(());
-    }
-    Err(Failure {
-        code: 75,
-        text: "not every gateway has said that it knows; each does within 5 s, or stops admitting anything"
-            .into(),
-    })
+/// The store, and how long a gateway may be silent and still count as running.
+struct Gateways {
+    store: Store,
+    silence: Duration,
 }
 
-fn wait(store: &Store, number: u64) -> Result<Outcome, Failure> {
-    let connection = store.connect()?;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let applied = followers(&connection, wall().minus(LIVE_SECONDS))?;
-        let outcome = Outcome {
-            number,
-            durable: true,
-            in_force_on: applied.iter().filter(|&&applied| applied >= number).count(),
-            gateways: applied.len(),
-        };
-        if outcome.in_force_on == outcome.gateways || Instant::now() > deadline {
-            return Ok(outcome);
+impl Gateways {
+    fn of(opened: &Opened) -> Self {
+        // Two heartbeats, and a little for a slow one.
+        let silence = opened.heartbeat_interval * 2 + Duration::from_secs(2);
+        Self { store: opened.store.clone(), silence }
+    }
+
+    fn revoke<C: Executable>(&self, command: C) -> Result<C::Outcome, Failure> {
+        execute(&self.store, command).map_err(|error| {
+            let failure = Failure::from(error);
+            Failure { code: 75, text: format!("not revoked: {}", failure.text) }
+        })
+    }
+
+    /// Waits until every running gateway has acknowledged that sequence, and says so.
+    fn wait_for(&self, sequence: u64, json: bool) -> Result<(), Failure> {
+        execute(&self.store, RequestAcknowledgements)?;
+        let outcome = block_on(self.acknowledged(sequence))?;
+        if json {
+            let text = serde_json::to_string(&outcome).map_err(Failure::cannot_start)?;
+            say(text)?;
+        } else {
+            let Outcome { in_force_on, gateways, .. } = outcome;
+            say(format_args!("durable; in force on {in_force_on} of {gateways} gateways"))?;
         }
-        thread::sleep(Duration::from_millis(20));
+        if outcome.in_force_on == outcome.gateways {
+            return Ok(());
+        }
+        Err(Failure {
+            code: 75,
+            text:
+                "not every gateway has said that it knows; each does within 5 s, or stops admitting anything"
+                    .into(),
+        })
+    }
+
+    async fn acknowledged(&self, sequence: u64) -> Result<Outcome, StoreError> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let gateways = self.store.acknowledgements(self.silence).await?;
+            let outcome = Outcome {
+                number: sequence,
+                durable: true,
+                in_force_on: gateways.iter().filter(|gateway| gateway.applied >= sequence).count(),
+                gateways: gateways.len(),
+            };
+            if outcome.in_force_on == outcome.gateways || Instant::now() > deadline {
+                return Ok(outcome);
+            }
+            sleep(ASK_AGAIN).await;
+        }
+    }
+}
+
+fn list(store: &Store, json: bool) -> Result<(), Failure> {
+    let mut last = 0;
+    loop {
+        let page = block_on(store.revocations(last, PAGE))?;
+        let Some(row) = page.last() else { return Ok(()) };
+        last = row.sequence;
+        page.iter().try_for_each(|row| show(row, json))?;
     }
 }
 
@@ -284,33 +277,36 @@ struct Line<'r> {
     closed: bool,
 }
 
-fn show(row: &InForce, json: bool) -> Result<(), Failure> {
+fn show(row: &Revocation, json: bool) -> Result<(), Failure> {
     let is_token = row.kind == "token";
-    let second = row.second.to_string();
+    let second = row.time.to_string();
     if json {
         let line = Line {
-            kind: &row.kind,
+            kind: row.kind,
             subject: &row.subject,
-            number: row.number,
+            number: row.sequence,
             before: (!is_token).then(|| second.clone()),
             until: is_token.then_some(second),
-            closed: row.closed,
+            closed: row.blocked,
         };
         say(serde_json::to_string(&line).map_err(Failure::cannot_start)?)?;
         return Ok(());
     }
-    let InForce { kind, subject, number, .. } = row;
-    let meaning = match (is_token, row.closed) {
+    let Revocation { kind, subject, sequence, .. } = row;
+    let meaning = match (is_token, row.blocked) {
         (true, _) => format!("remembered until {second} UTC"),
         (false, true) => format!("nothing passes, since {second} UTC"),
         (false, false) => format!("nothing from before {second} UTC passes"),
     };
-    say(format_args!("{number:>8}  {kind:12}  {subject}  {meaning}"))?;
+    say(format_args!("{sequence:>8}  {kind:12}  {subject}  {meaning}"))?;
     Ok(())
 }
 
 /// How long the command waits for the gateways.
-const PATIENCE: Duration = Duration::from_secs(2);
+const DEADLINE: Duration = Duration::from_secs(2);
 
-/// A gateway that was not heard of for longer is not there. Each says that it is every five seconds.
-const LIVE_SECONDS: u64 = 12;
+/// How often it looks which of them have acknowledged.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Revocations that are read at once.
+const PAGE: usize = 1000;

@@ -1,17 +1,18 @@
 //! `ds-gateway token`: mint, read and explain tokens beside a running gateway, with the gateway's own rules.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use zeroize::Zeroizing;
 
-use super::{ConfigArgs, Failure, Opened, by_command, read_input, say};
+use super::{ConfigArgs, Failure, Opened, execute, read_input, say};
+use crate::app::block_on;
 use crate::auth::gate::{Moment, Outcome};
 use crate::auth::policy::Route;
 use crate::clock::wall;
-use crate::store::sqlite;
-use crate::store::users::{MintOutcome, find, mint};
+use crate::store::command::{Mint, MintOutcome};
 
 /// `ds-gateway token …`
 #[derive(Args, Debug)]
@@ -85,23 +86,25 @@ impl Token {
 }
 
 fn print_new(name: &str, opened: Opened) -> Result<(), Failure> {
-    let act = by_command();
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(Failure::cannot_start)?;
-    let standing = sqlite::load(&mut opened.store.connect()?)?;
+    let no_such = || Failure::no_such(format!("there is no enabled user {name:?}"));
+    let standing = block_on(opened.store.load())?;
     let signer = standing.signer(&opened.keys);
     let signer = signer.ok_or_else(|| Failure::cannot_start("every signing key is revoked"))?;
-    let no_such = || Failure::no_such(format!("there is no enabled user {name:?}"));
-    let outcome = opened.store.transact(|connection| {
-        let Some((user, _)) = find(connection, name)? else {
-            return Ok(None);
-        };
-        mint(connection, &user, random, &opened.rules, signer, act).map(Some)
-    })?;
-    match outcome {
-        Some(MintOutcome::Minted(minted, _)) => say(minted.token),
-        Some(MintOutcome::Changed) | None => Err(no_such()),
+    // If the user changes in between, once more, as the gateway does.
+    for _ in 0..2 {
+        let record = block_on(opened.store.user(name))?.ok_or_else(no_such)?;
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(Failure::cannot_start)?;
+        let mint = Mint { user: record.user, random, rules: opened.rules, signer: Arc::clone(signer) };
+        match execute(&opened.store, mint)? {
+            MintOutcome::Minted(minted, _) => return say(minted.token),
+            MintOutcome::UserChanged => {}
+            MintOutcome::SignerRevoked => {
+                return Err(Failure { code: 75, text: "the signing key has just been revoked".into() });
+            }
+        }
     }
+    Err(no_such())
 }
 
 fn now() -> Moment {

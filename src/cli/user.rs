@@ -1,5 +1,6 @@
 //! `ds-gateway user`: writes to the store beside a running gateway, which sees the change by itself.
 
+use std::collections::HashMap;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -7,13 +8,17 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{ConfigArgs, Failure, InitArgs, by_command, read_input, say};
+use super::{ConfigArgs, Failure, InitArgs, execute, read_input, say};
+use crate::app::block_on;
 use crate::auth::identity::Identity;
 use crate::auth::name::{Name, check_email};
 use crate::auth::password::{HashMemory, Phc};
 use crate::auth::secret::Secret;
-use crate::store::users::{self, Act, Change, NewUser, UserError};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
+use crate::store::command::{
+    AddUser, ChangeOutcome, ChangeUser, ImportUsers, NameConflict, NewUser, UserChange,
+};
+use crate::store::records;
 
 /// `ds-gateway user …`
 #[derive(Args, Debug)]
@@ -92,7 +97,9 @@ enum Action {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Add many users, all or none: one JSON object a line with name, email, organization and password
+    /// Add many users: one JSON object a line with name, email, organization and password
+    ///
+    /// All lines are checked first; if one is wrong, nothing is imported. An import that was interrupted can be run again.
     ///
     /// The password is a hash: a PHC string (argon2id, argon2i, argon2d, pbkdf2-sha256, pbkdf2-sha512) or
     /// bcrypt. It is replaced by Argon2id at the user's next login.
@@ -120,12 +127,11 @@ impl User {
                 let identity = identity(&name, &email, &organization)?;
                 let store = config.open_with(init.creation())?.store;
                 // Before the password is asked for, so that nobody types one in vain.
-                let taken = users::find(&store.connect()?, &name)?.is_some();
-                if taken {
-                    return Err(explain(UserError::Exists, &name));
+                if block_on(store.user(&name))?.is_some() {
+                    return Err(explain(&NameConflict::Exists, &name));
                 }
                 let user = NewUser { identity, phc: password.read()? };
-                act(&store, &name, |connection, act| users::add(connection, &user, act))?;
+                execute(&store, AddUser { user })?.map_err(|conflict| explain(&conflict, &name))?;
                 say(format_args!("added {name}"))?;
             }
             Action::Set { name, email, organization, config } => {
@@ -134,21 +140,19 @@ impl User {
                 }
                 let email = email.as_deref().map(email_of).transpose()?;
                 let organization = organization.as_deref().map(organization_of).transpose()?;
-                let change = Change::Set { email, organization };
-                apply(&config, &name, &change, "changed")?;
+                apply(&config, &name, UserChange::Claims { email, organization }, "changed")?;
             }
             Action::Passwd { name, password, config } => {
                 let store = config.open_store()?;
                 require(&store, &name)?;
-                let change = Change::Password(password.read()?);
-                change_user(&store, &name, &change, "changed the password of")?;
+                let change = UserChange::Password(password.read()?);
+                change_user(&store, &name, change, "changed the password of")?;
             }
-            Action::Disable { name, config } => apply(&config, &name, &Change::Disable, "disabled")?,
-            Action::Enable { name, config } => apply(&config, &name, &Change::Enable, "enabled")?,
-            Action::Remove { name, config } => apply(&config, &name, &Change::Remove, "removed")?,
+            Action::Disable { name, config } => apply(&config, &name, UserChange::Disable, "disabled")?,
+            Action::Enable { name, config } => apply(&config, &name, UserChange::Enable, "enabled")?,
+            Action::Remove { name, config } => apply(&config, &name, UserChange::Remove, "removed")?,
             Action::List { json, config } => {
-                let rows: Vec<Row> =
-                    users::list(&config.open_store()?.connect()?)?.into_iter().map(Row::from).collect();
+                let rows = list(&config.open_store()?)?;
                 if json { print_json(&rows)? } else { print_table(&rows)? }
             }
             Action::Show { name, json, config } => {
@@ -163,50 +167,44 @@ impl User {
     }
 }
 
-fn require(store: &Store, name: &str) -> Result<users::User, Failure> {
-    let found = users::find(&store.connect()?, name)?;
-    found.map(|(user, _)| user).ok_or_else(|| explain(UserError::Unknown, name))
+fn unknown(name: &str) -> Failure {
+    Failure::no_such(format!("there is no user {name:?}"))
 }
 
-fn apply(config: &ConfigArgs, name: &str, change: &Change, done: &str) -> Result<(), Failure> {
+fn require(store: &Store, name: &str) -> Result<records::User, Failure> {
+    let found = block_on(store.user(name))?;
+    found.map(|record| record.user).ok_or_else(|| unknown(name))
+}
+
+fn apply(config: &ConfigArgs, name: &str, change: UserChange, done: &str) -> Result<(), Failure> {
     change_user(&config.open_store()?, name, change, done)
 }
 
-fn change_user(store: &Store, name: &str, change: &Change, done: &str) -> Result<(), Failure> {
-    act(store, name, |connection, act| users::change(connection, name, change, act))?;
-    say(format_args!("{done} {name}"))
-}
-
-/// Runs one change as a transaction of its own.
-fn act(
-    store: &Store,
-    name: &str,
-    change: impl FnOnce(&rusqlite::Connection, Act<'_>) -> Result<(), UserError>,
-) -> Result<(), Failure> {
-    let act = by_command();
-    let mut refusal = None;
-    let outcome = store.transact(|connection| match change(connection, act) {
-        Ok(()) => Ok(()),
-        Err(UserError::Store(error)) => Err(error),
-        Err(error) => {
-            refusal = Some(error);
-            Err(StoreError::Busy)
-        }
-    });
-    match refusal {
-        Some(refusal) => Err(explain(refusal, name)),
-        None => Ok(outcome?),
+fn change_user(store: &Store, name: &str, change: UserChange, done: &str) -> Result<(), Failure> {
+    match execute(store, ChangeUser { name: name.into(), change })? {
+        ChangeOutcome::Changed => say(format_args!("{done} {name}")),
+        ChangeOutcome::Unknown => Err(unknown(name)),
     }
 }
 
-fn explain(error: UserError, name: &str) -> Failure {
-    match error {
-        UserError::Unknown => Failure::no_such(format!("there is no user {name:?}")),
-        UserError::Exists => Failure::usage(format!("there is a user {name:?} already")),
-        UserError::Twin(twin) => {
-            Failure::usage(format!("{name:?} could be taken for the user {twin:?}: choose another name"))
+fn list(store: &Store) -> Result<Vec<Row>, Failure> {
+    let mut rows: Vec<Row> = Vec::new();
+    loop {
+        let after = rows.last().map_or("", |row| &row.name);
+        let page = block_on(store.users(after, PAGE))?;
+        if page.is_empty() {
+            return Ok(rows);
         }
-        UserError::Store(error) => error.into(),
+        rows.extend(page.into_iter().map(Row::from));
+    }
+}
+
+fn explain(conflict: &NameConflict, name: &str) -> Failure {
+    match conflict {
+        NameConflict::Exists => Failure::usage(format!("there is a user {name:?} already")),
+        NameConflict::Confusable(other) => {
+            Failure::usage(format!("{name:?} could be taken for the user {other:?}: choose another name"))
+        }
     }
 }
 
@@ -284,8 +282,8 @@ struct Row {
     updated_at: String,
 }
 
-impl From<users::User> for Row {
-    fn from(user: users::User) -> Self {
+impl From<records::User> for Row {
+    fn from(user: records::User) -> Self {
         Self {
             name: user.identity.user.to_string(),
             email: user.identity.email.into(),
@@ -345,43 +343,100 @@ fn import(file: &Path, open: impl FnOnce() -> Result<Store, Failure>) -> Result<
     let text = read_input(file, u64::MAX)?;
     // Not before: as whom the store is opened may be somebody who cannot read the file.
     let store = &open()?;
+    let mut import = Import::parse(&text);
+    drop(text);
+    import.find_conflicts(store)?;
+    if !import.faults.is_empty() {
+        return Err(Failure::no_such(format!("nothing was imported\n{}", import.explain(file))));
+    }
+    let count = import.users.len();
+    let done = import.write(store)?;
+    if done < count {
+        // Somebody else added one of them in between.
+        let text = import.explain(file);
+        return Err(Failure::no_such(format!("only the first {done} of {count} were imported\n{text}")));
+    }
+    say(format_args!("imported {count} users"))
+}
 
-    let mut faults = Vec::new();
-    let mut users = Vec::new();
-    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-        match import_line(line) {
-            Ok(user) => users.push((number, user)),
-            Err(text) => faults.push((number, text)),
-        }
-    }
-    let act = by_command();
-    let progress = io::stderr().is_terminal() && users.len() > 1000;
-    let outcome = store.transact(|connection| {
-        for (done, (number, user)) in users.iter().enumerate() {
-            match users::add(connection, user, act) {
-                Ok(()) => {}
-                Err(UserError::Store(error)) => return Err(error),
-                Err(error) => faults.push((*number, explain(error, user.identity.user.as_str()).text)),
+/// Users to be imported and what stands against it, each with the number of its line.
+struct Import {
+    users: Vec<(usize, NewUser)>,
+    faults: Vec<(usize, String)>,
+    progress: bool,
+}
+
+impl Import {
+    fn parse(text: &str) -> Self {
+        let (mut users, mut faults) = (Vec::new(), Vec::new());
+        let mut names: HashMap<String, String> = HashMap::new();
+        for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+            let parsed = import_line(line).and_then(|user| {
+                let name = user.identity.user.to_string();
+                match names.insert(user.identity.user.folded(), name.clone()) {
+                    None => Ok(user),
+                    Some(other) if other == name => Err(explain(&NameConflict::Exists, &name).text),
+                    Some(other) => Err(explain(&NameConflict::Confusable(other), &name).text),
+                }
+            });
+            match parsed {
+                Ok(user) => users.push((number, user)),
+                Err(text) => faults.push((number, text)),
             }
-            if progress && done % 1000 == 0 {
-                eprint!("\r{done} of {}", users.len());
-                let _ = io::stderr().flush();
-            }
         }
-        // One fault, and nothing is imported.
-        if faults.is_empty() { Ok(()) } else { Err(StoreError::Busy) }
-    });
-    if progress {
-        eprintln!();
+        let progress = io::stderr().is_terminal() && users.len() > SLICE;
+        Self { users, faults, progress }
     }
-    if !faults.is_empty() {
-        faults.sort();
+
+    /// Before anything is written: one fault, and nothing is imported.
+    fn find_conflicts(&mut self, store: &Store) -> Result<(), Failure> {
+        for (checked, slice) in self.users.chunks(SLICE).enumerate() {
+            let new = slice.iter().map(|(_, user)| user.clone()).collect();
+            let conflicts = block_on(store.conflicts(new))?;
+            self.faults.extend(faults(slice, &conflicts));
+            self.show_progress("checked", checked, slice.len());
+        }
+        Ok(())
+    }
+
+    /// Imports slice by slice, so that nobody else waits for long. Says how many users were imported; the faults say
+    /// why not all of them.
+    fn write(&mut self, store: &Store) -> Result<usize, Failure> {
+        for (written, slice) in self.users.chunks(SLICE).enumerate() {
+            let users = slice.iter().map(|(_, user)| user.clone()).collect();
+            if let Err(conflicts) = execute(store, ImportUsers { users })? {
+                self.faults.extend(faults(slice, &conflicts));
+                return Ok(written * SLICE);
+            }
+            self.show_progress("imported", written, slice.len());
+        }
+        Ok(self.users.len())
+    }
+
+    fn show_progress(&self, what: &str, slices: usize, last: usize) {
+        if !self.progress {
+            return;
+        }
+        let (done, all) = (slices * SLICE + last, self.users.len());
+        eprint!("\r{what} {done} of {all}{}", if done == all { "\n" } else { "" });
+        let _ = io::stderr().flush();
+    }
+
+    fn explain(&mut self, file: &Path) -> String {
+        self.faults.sort();
         let lines: Vec<String> =
-            faults.iter().map(|(number, text)| format!("{}:{number}: {text}", file.display())).collect();
-        return Err(Failure::no_such(format!("nothing was imported\n{}", lines.join("\n"))));
+            self.faults.iter().map(|(number, text)| format!("{}:{number}: {text}", file.display())).collect();
+        lines.join("\n")
     }
-    outcome?;
-    say(format_args!("imported {} users", users.len()))
+}
+
+/// What stands against users of a slice, with the numbers of their lines.
+fn faults(slice: &[(usize, NewUser)], conflicts: &[(usize, NameConflict)]) -> Vec<(usize, String)> {
+    let explained = conflicts.iter().filter_map(|(place, conflict)| {
+        let (number, user) = slice.get(*place)?;
+        Some((*number, explain(conflict, user.identity.user.as_str()).text))
+    });
+    explained.collect()
 }
 
 fn import_line(line: &str) -> Result<NewUser, String> {
@@ -391,3 +446,9 @@ fn import_line(line: &str) -> Result<NewUser, String> {
     let phc = Phc::parse(&line.password).map_err(|error| format!("the password {error}"))?;
     Ok(NewUser { identity, phc })
 }
+
+/// Users that are read at once.
+const PAGE: usize = 1000;
+
+/// Users that are imported in one transaction.
+const SLICE: usize = 500;

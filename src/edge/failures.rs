@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use parking_lot::Mutex;
 
+use crate::store::command::FailedLogins as Failures;
+
 /// Failures since they were last taken.
 #[derive(Debug, Default)]
 pub struct FailedLogins {
@@ -19,17 +21,6 @@ pub struct FailedLogins {
 struct Key {
     user: Option<Box<str>>,
     block: Option<IpAddr>,
-}
-
-/// A sum of failures.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failures {
-    /// The account, or `unknown`.
-    pub subject: String,
-    /// The /24 or /64 that they came from, or `elsewhere`.
-    pub origin: String,
-    /// How many there were.
-    pub count: u32,
 }
 
 impl FailedLogins {

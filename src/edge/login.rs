@@ -1,8 +1,8 @@
 //! Passwords, checked on threads of their own in the time that nothing else wants: a storm of logins fills this queue and
 //! nothing else. Where there is no such time, one more thread, the reserve, sees to it that a few get through.
 //!
-//! Each has its own connection to the store. A user that does not exist, or is disabled, costs a
-//! hash like any other, so that the time of an answer tells nothing.
+//! The threads only hash: the user's record is read before a login is queued. A user that does not exist, or is disabled,
+//! costs a hash like any other, so that the time of an answer tells nothing.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -11,7 +11,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::failures::FailedLogins;
@@ -19,8 +18,7 @@ use crate::auth::endpoint::Credentials;
 use crate::auth::password::{HashMemory, Phc};
 use crate::config::Limits;
 use crate::metrics::{Metrics, Span};
-use crate::store::users::{User, find};
-use crate::store::{Store, StoreError};
+use crate::store::records::{User, UserRecord};
 
 /// Why a login did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +27,6 @@ pub enum LoginError {
     Refused,
     /// The queue is full, or the wait in it was too long.
     Busy,
-    /// The store could not be read.
-    Store(StoreError),
 }
 
 /// A login that succeeded.
@@ -49,7 +45,6 @@ pub struct LoginPool {
 
 /// What its threads share.
 struct Shared {
-    store: Store,
     queue: Queue,
     metrics: Arc<Metrics>,
     failures: Arc<FailedLogins>,
@@ -114,6 +109,10 @@ impl Queue {
         true
     }
 
+    fn is_full(&self) -> bool {
+        self.waiting.try_lock_for(LONGEST_LOCK).is_none_or(|waiting| waiting.jobs.len() >= self.room)
+    }
+
     /// The next job, if there is one to take now.
     fn try_pop(&self, rank: Rank) -> Option<Job> {
         self.next(&mut self.waiting.lock(), rank).ok()
@@ -172,6 +171,8 @@ impl Drop for LoginPool {
 
 struct Job {
     credentials: Credentials,
+    /// What the store has of that user.
+    record: Option<UserRecord>,
     client: Option<IpAddr>,
     since: Instant,
     answer: oneshot::Sender<Result<Login, LoginError>>,
@@ -187,13 +188,12 @@ impl Job {
 impl LoginPool {
     /// Starts the workers; they note failed logins in `failures`.
     pub fn start(
-        store: Store,
         limits: &Limits,
         metrics: Arc<Metrics>,
         failures: Arc<FailedLogins>,
     ) -> std::io::Result<Self> {
         let queue = Queue::new(limits.login_queue, Arc::clone(&metrics));
-        let shared = Arc::new(Shared { store, queue, metrics, failures });
+        let shared = Arc::new(Shared { queue, metrics, failures });
         // From here on whatever ends the pool, an error too, ends its threads.
         let pool = Self { shared };
         for _ in 0..limits.login_workers {
@@ -211,13 +211,23 @@ impl LoginPool {
         thread::Builder::new().name(name.into()).spawn(move || run(&shared)).map(drop)
     }
 
-    /// Checks credentials. Waits for a thread for at most two seconds, for an answer for ten, and not at all if the queue is
-    /// full.
-    pub async fn check(&self, credentials: Credentials, client: Option<IpAddr>) -> Result<Login, LoginError> {
+    /// Is there no room for one more login?
+    pub fn is_full(&self) -> bool {
+        self.shared.queue.is_full()
+    }
+
+    /// Checks credentials against what the store has of that user. Waits for a thread for at most two seconds, for an answer
+    /// for ten, and not at all if the queue is full.
+    pub async fn check(
+        &self,
+        credentials: Credentials,
+        record: Option<UserRecord>,
+        client: Option<IpAddr>,
+    ) -> Result<Login, LoginError> {
         let (answer, receiver) = oneshot::channel();
         let since = Instant::now();
         let Shared { queue, metrics, .. } = &*self.shared;
-        if !queue.push(Job { credentials, client, since, answer }) {
+        if !queue.push(Job { credentials, record, client, since, answer }) {
             return Err(LoginError::Busy);
         }
         // No answer in time, or none at all: the same to who asked.
@@ -280,7 +290,6 @@ fn stand_by(shared: &Shared) {
 /// What each thread has of its own.
 #[derive(Default)]
 struct Thread {
-    connection: Option<Connection>,
     memory: HashMemory,
 }
 
@@ -290,25 +299,25 @@ impl Thread {
             // Dropped, which is an answer too.
             return;
         }
-        let check = || self.login(shared, &job);
+        let Job { credentials, record, client, answer, .. } = job;
+        let check = || self.login(shared, &credentials, record, client);
         // A panic must not cost the pool one of its few threads.
         let outcome =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).unwrap_or(Err(LoginError::Busy));
-        if matches!(outcome, Err(LoginError::Store(_))) {
-            self.connection = None;
-        }
         // A client that went away does not want to know.
-        let _ = job.answer.send(outcome);
+        let _ = answer.send(outcome);
         shared.queue.done();
     }
 
-    fn login(&mut self, shared: &Shared, job: &Job) -> Result<Login, LoginError> {
-        let credentials = &job.credentials;
-        let found =
-            open(&shared.store, &mut self.connection).and_then(|open| find(open, credentials.user.as_str()));
-        let found = found.map_err(LoginError::Store)?;
-        let (user, phc) = match found {
-            Some((user, phc)) => (Some(user), phc),
+    fn login(
+        &mut self,
+        shared: &Shared,
+        credentials: &Credentials,
+        record: Option<UserRecord>,
+        client: Option<IpAddr>,
+    ) -> Result<Login, LoginError> {
+        let (user, phc) = match record {
+            Some(UserRecord { user, phc }) => (Some(user), phc),
             None => (None, Phc::decoy()),
         };
         let fits = phc.verify(&credentials.password, &mut self.memory);
@@ -319,18 +328,11 @@ impl Thread {
             }
             user => {
                 let name = user.as_ref().map(|user| user.identity.user.as_str());
-                shared.failures.note(name, job.client);
+                shared.failures.note(name, client);
                 Err(LoginError::Refused)
             }
         }
     }
-}
-
-fn open<'c>(store: &Store, connection: &'c mut Option<Connection>) -> Result<&'c Connection, StoreError> {
-    Ok(match connection {
-        Some(connection) => connection,
-        None => connection.insert(store.connect()?),
-    })
 }
 
 fn rehash(credentials: &Credentials, memory: &mut HashMemory) -> Option<Phc> {
@@ -359,7 +361,7 @@ mod tests {
         let user = Name::parse_user("anna").unwrap();
         let credentials = Credentials { user, password: Secret::new(b"password".to_vec()) };
         let (answer, receiver) = oneshot::channel();
-        (Job { credentials, client: None, since, answer }, receiver)
+        (Job { credentials, record: None, client: None, since, answer }, receiver)
     }
 
     #[test]

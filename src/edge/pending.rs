@@ -5,21 +5,18 @@
 
 use parking_lot::Mutex;
 
+use crate::auth::time::UnixTime;
 use crate::auth::token::TokenId;
-use crate::auth::token_set::Keep;
-use crate::clock::Clock;
-use crate::store::StoreError;
-use crate::store::revocations::revoke_token;
-use crate::store::users::Act;
-use crate::store::writer::Writer;
+use crate::store::command::{Actor, Expiry, RevokeToken};
+use crate::store::{Store, StoreError};
 
 /// One token whose revocation could not be written.
 #[derive(Clone, Debug)]
 pub struct Revocation {
     /// The token.
     pub id: TokenId,
-    /// Its expiry.
-    pub keep: Keep,
+    /// When it expires.
+    pub expires_at: UnixTime,
     /// Whose it is.
     pub user: Box<str>,
     /// Where the request came from.
@@ -27,14 +24,11 @@ pub struct Revocation {
 }
 
 impl Revocation {
-    /// Writes it, by the writer's thread.
-    pub async fn write(self, writer: &Writer, clock: &Clock) -> Result<u64, StoreError> {
-        let now = clock.moment().now;
-        let write = writer.write(move |connection| {
-            let act = Act { now, actor: &self.user, origin: &self.origin };
-            revoke_token(connection, self.id, self.keep, Some(&self.user), act)
-        });
-        write.await
+    /// Makes it durable; says which sequence it has.
+    pub async fn write(self, store: &Store) -> Result<u64, StoreError> {
+        let actor = Actor::new(self.user.clone(), self.origin);
+        let revoke = RevokeToken { id: self.id, expiry: Expiry::At(self.expires_at), user: Some(self.user) };
+        store.execute(revoke, actor).await
     }
 }
 
@@ -64,13 +58,13 @@ impl Pending {
     }
 
     /// Tries again, oldest first, until one fails.
-    pub async fn retry(&self, writer: &Writer, clock: &Clock) {
+    pub async fn retry(&self, store: &Store) {
         loop {
             let Some(next) = self.waiting.lock().first().cloned() else {
                 return;
             };
             let id = next.id;
-            if next.write(writer, clock).await.is_err() {
+            if next.write(store).await.is_err() {
                 return;
             }
             self.waiting.lock().retain(|waiting| waiting.id != id);

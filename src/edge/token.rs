@@ -18,9 +18,9 @@ use crate::auth::token_set::Keep;
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::metrics::{TokenAction, TokenOutcome};
-use crate::store::StoreError;
-use crate::store::users::{Act, MintOutcome, User, mint, rehash};
-use crate::store::writer::Writer;
+use crate::store::command::{Actor, Mint, MintOutcome, Rehash};
+use crate::store::records::User;
+use crate::store::{Store, StoreError};
 
 /// All that the endpoint needs.
 pub struct TokenEndpoint {
@@ -28,8 +28,8 @@ pub struct TokenEndpoint {
     pub gate: Arc<Gate>,
     /// Checks passwords.
     pub logins: LoginPool,
-    /// Makes mints durable.
-    pub writer: Arc<Writer>,
+    /// Users, and where mints and revocations become durable.
+    pub store: Store,
     /// Revocations that the store has not taken yet.
     pub pending: Arc<Pending>,
     /// How many tokens each user has had of late.
@@ -97,7 +97,9 @@ enum Failure {
     Organization,
     Token,
     Store(StoreError),
+    Stale,
     NoKey,
+    SignerRevoked,
     Random,
     RateLimited,
 }
@@ -149,13 +151,14 @@ impl TokenEndpoint {
         };
         let revocation = Revocation {
             id: verified.id,
-            keep: Keep::Expires(verified.expires_at),
+            expires_at: verified.expires_at,
             user: verified.identity.user.as_str().into(),
             origin: call.client.map(|client| client.to_string()).unwrap_or_default(),
         };
-        self.gate.apply(|standing| standing.revoke_tokens([(revocation.id, revocation.keep)]));
+        let keep = Keep::Expires(verified.expires_at);
+        self.gate.apply(|standing| standing.revoke_tokens([(verified.id, keep)]));
         // Every time, even where it is in force already: it may be so in memory only, and a 204 is a promise.
-        let written = revocation.clone().write(&self.writer, &self.clock).await;
+        let written = revocation.clone().write(&self.store).await;
         let (reply, outcome) = match written {
             Ok(_) => (Reply::revoked(), TokenOutcome::Ok),
             Err(error) => {
@@ -218,32 +221,33 @@ impl TokenEndpoint {
     async fn store_mint(&self, user: &User, client: Option<SocketAddr>) -> Result<Option<Minted>, Failure> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| Failure::Random)?;
-        let now = self.clock.moment().now;
-        let (gate, user) = (Arc::clone(&self.gate), user.clone());
+        let (keys, standing) = (self.gate.keys(), self.gate.standing());
+        let signer = Arc::clone(standing.signer(&keys).ok_or(Failure::NoKey)?);
         let client = client.map(|client| client.to_string()).unwrap_or_default();
-        let outcome = self.writer.write(move |connection| {
-            let act = Act { now, actor: user.identity.user.as_str(), origin: &client };
-            let (ring, standing) = (gate.keys(), gate.standing());
-            let Some(signer) = standing.signer(&ring) else { return Ok(None) };
-            mint(connection, &user, random, gate.rules(), signer, act).map(Some)
-        });
-        match outcome.await?.ok_or(Failure::NoKey)? {
-            MintOutcome::Minted(minted, marks) => {
-                self.gate.raise(&marks);
+        let actor = Actor::new(user.identity.user.as_str(), client);
+        let mint = Mint { user: user.clone(), random, rules: *self.gate.rules(), signer };
+        match self.store.execute(mint, actor).await? {
+            MintOutcome::Minted(minted, cutoffs) => {
+                self.gate.raise(&cutoffs);
                 Ok(Some(minted))
             }
-            MintOutcome::Changed => Ok(None),
+            MintOutcome::UserChanged => Ok(None),
+            MintOutcome::SignerRevoked => Err(Failure::SignerRevoked),
         }
     }
 
     async fn log_in(&self, credentials: Credentials, call: &Call<'_>) -> Result<User, Failure> {
-        let login = self.logins.check(credentials, call.client.map(|client| client.ip())).await?;
+        if self.logins.is_full() {
+            // The store is not asked for those who would be turned away.
+            return Err(LoginError::Busy.into());
+        }
+        let record = self.store.user(credentials.user.as_str()).await?;
+        let login = self.logins.check(credentials, record, call.client.map(|client| client.ip())).await?;
         if let Some(phc) = login.rehashed {
-            let name = login.user.identity.user.clone();
-            let version = login.user.credential_version;
-            let stored =
-                self.writer.write(move |connection| rehash(connection, name.as_str(), version, &phc)).await;
-            if let Err(error) = stored {
+            let Identity { user, .. } = login.user.identity.clone();
+            let actor = Actor::new(user.as_str(), "login");
+            let rehash = Rehash { user, credential_version: login.user.credential_version, phc };
+            if let Err(error) = self.store.execute(rehash, actor).await {
                 // The old hash still fits; the next login tries again.
                 log::warn!("an old password hash was not replaced: {error}");
             }
@@ -253,7 +257,7 @@ impl TokenEndpoint {
 
     fn inspect(&self, token: &[u8], call: &Call<'_>) -> Result<Permit, Failure> {
         let permit = self.gate.inspect(token, self.clock.moment()).map_err(|denial| match denial {
-            Denial::StateStale => Failure::Store(StoreError::Busy),
+            Denial::StateStale => Failure::Stale,
             _ => Failure::Token,
         })?;
         match belongs(permit.identity(), call) {
@@ -284,15 +288,20 @@ fn fail(failure: Failure, action: TokenAction) -> Served {
         Failure::Organization => (Reply::refused(Refusal::Credentials), TokenOutcome::OrganizationMismatch),
         Failure::Token => (Reply::token_refused(), TokenOutcome::BadToken),
         Failure::Login(LoginError::Busy) => (Reply::busy(), TokenOutcome::Busy),
-        Failure::Login(LoginError::Store(error)) | Failure::Store(error) => {
+        Failure::Store(error) => {
             log::error!("the token endpoint cannot use the store: {error}");
-            let reply = match error {
-                StoreError::NotAStore(_) | StoreError::Newer { .. } | StoreError::Older { .. } => {
-                    Reply::internal()
-                }
-                _ => Reply::store_unavailable(),
-            };
+            let reply = if error.needs_operator() { Reply::internal() } else { Reply::store_unavailable() };
             (reply, TokenOutcome::StoreUnavailable)
+        }
+        Failure::Stale => {
+            log::error!("the store has not been read for longer than store.max_staleness");
+            (Reply::store_unavailable(), TokenOutcome::StoreUnavailable)
+        }
+        Failure::SignerRevoked => {
+            log::warn!(
+                "the signing key was revoked a moment ago: the key in its place is not known here yet"
+            );
+            (Reply::store_unavailable(), TokenOutcome::StoreUnavailable)
         }
         Failure::RateLimited => (Reply::too_many_tokens(), TokenOutcome::RateLimited),
         Failure::NoKey => {

@@ -26,11 +26,8 @@ pub struct Upstream {
 impl Upstream {
     /// Resolves every server once; a name that nobody knows is an error here and a log line later.
     pub fn new(platform: &Platform) -> std::io::Result<Arc<Self>> {
-        let upstream = Self {
-            peers: ArcSwap::default(),
-            template: template(platform),
-            names: platform.servers.clone(),
-        };
+        let upstream =
+            Self { peers: ArcSwap::default(), template: template(platform), names: platform.servers.clone() };
         upstream.peers.store(upstream.resolve()?.into());
         let upstream = Arc::new(upstream);
         let literal = |name: &String| name.parse::<SocketAddr>().is_ok();

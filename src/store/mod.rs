@@ -1,17 +1,145 @@
-//! The room that remembers: users, marks, key fingerprints and the audit trail, in one SQLite file.
+//! The durable state: users, revocations, keys' fingerprints and the audit trail. Commands in, outcomes out.
 //!
-//! Every change is a transaction that takes the next number, so that the order of mints and revocations
-//! comes from here and not from a clock. [`writer`] is the only door for a running gateway's own changes,
-//! [`follow`] the way back from the file into memory; the command line opens the file itself.
+//! Every change is a [`Command`], carried out as one transaction that takes the next sequence, so that the order of mints and
+//! revocations comes from here and not from a clock. No caller sees a connection, takes a time or writes SQL:
+//! the store stamps the time, decides by the pure functions of `decision`, and answers once the change is durable.
+//! [`replica`] brings what any process has changed into the gate's memory.
+//!
+//! [`Store`] is asynchronous and works on threads of its own: a future of it may be awaited anywhere.
 
-pub mod audit;
-pub mod follow;
-pub mod keys;
-pub mod revocations;
+pub mod command;
+mod decision;
+pub mod error;
+pub mod records;
+pub mod replica;
 #[cfg(test)]
 mod simulation;
-pub mod sqlite;
-pub mod users;
-pub mod writer;
+mod sqlite;
 
-pub use sqlite::{Store, StoreError};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::Receiver;
+
+pub use self::error::StoreError;
+pub use self::sqlite::Opening;
+
+use self::command::{Actor, Command, NameConflict, NewUser};
+use self::records::{
+    Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, User, UserRecord,
+};
+use self::sqlite::{Apply, Sqlite};
+use crate::auth::revocation::Standing;
+use crate::auth::time::UnixTime;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+
+/// A command of this store's: the set is closed, since only the store's engines can carry one out.
+pub trait Executable: Command + Apply {}
+
+impl<C: Command + Apply> Executable for C {}
+
+/// The store, as all its users share it. The last one to be dropped waits until what was accepted is durable.
+#[derive(Clone)]
+pub struct Store {
+    engine: Arc<Sqlite>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Creates a store at `path` with a cutoff on everybody: nothing minted before it is trusted.
+    pub fn create(path: &Path, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+        Ok(Self { engine: Arc::new(Sqlite::create(path, clock, metrics)?) })
+    }
+
+    /// Opens the store at `path` and checks that it is one.
+    pub fn open(
+        path: &Path,
+        opening: Opening,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
+        Ok(Self { engine: Arc::new(Sqlite::open(path, opening, clock, metrics)?) })
+    }
+
+    /// Carries a command out. The outcome of a change arrives once the change is durable.
+    ///
+    /// # Errors
+    ///
+    /// On an error nothing was acknowledged: the change may be durable all the same if the disk failed while it
+    /// was being committed, so a command may be given again.
+    pub async fn execute<C: Executable>(&self, command: C, actor: Actor) -> Result<C::Outcome, StoreError> {
+        self.engine.execute(command, actor).await
+    }
+
+    /// The user of that name, byte for byte.
+    pub async fn user(&self, name: &str) -> Result<Option<UserRecord>, StoreError> {
+        self.engine.user(name).await
+    }
+
+    /// At most `limit` users after the one of that name, by name.
+    pub async fn users(&self, after: &str, limit: usize) -> Result<Vec<User>, StoreError> {
+        self.engine.users(after, limit).await
+    }
+
+    /// Those of the users that [`ImportUsers`](command::ImportUsers) would refuse, by their places.
+    pub async fn conflicts(&self, users: Vec<NewUser>) -> Result<Vec<(usize, NameConflict)>, StoreError> {
+        self.engine.conflicts(users).await
+    }
+
+    /// At most `limit` revocations in force that came after that sequence, in order.
+    pub async fn revocations(&self, after: u64, limit: usize) -> Result<Vec<Revocation>, StoreError> {
+        self.engine.revocations(after, limit).await
+    }
+
+    /// At most `limit` rows of the audit trail behind the one of that id, oldest first.
+    pub async fn audit(
+        &self,
+        filter: AuditFilter,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        self.engine.audit(filter, after, limit).await
+    }
+
+    /// Every key that was ever recorded.
+    pub async fn keys(&self) -> Result<Vec<RecordedKey>, StoreError> {
+        self.engine.keys().await
+    }
+
+    /// The latest time that the store knows of: it was reached once, whatever the clock says now.
+    pub async fn high_water(&self) -> Result<UnixTime, StoreError> {
+        self.engine.high_water().await
+    }
+
+    /// How far each gateway has come that was heard of within that time.
+    pub async fn acknowledgements(&self, within: Duration) -> Result<Vec<Acknowledgement>, StoreError> {
+        self.engine.acknowledgements(within).await
+    }
+
+    /// What changed after the transaction `after`, at most about `limit` rows of each kind: a piece that reaches up to
+    /// [`Changes::through`].
+    pub async fn changes(&self, after: u64, limit: usize) -> Result<Changes, StoreError> {
+        self.engine.changes(after, limit).await
+    }
+
+    /// Reads all that the gate needs, as of one moment.
+    pub async fn load(&self) -> Result<Standing, StoreError> {
+        let mut pieces: Receiver<Result<Changes, StoreError>> = self.engine.snapshot();
+        let mut standing = Standing::default();
+        let mut is_complete = false;
+        while let Some(piece) = pieces.recv().await {
+            let piece = piece?;
+            // Only the last piece has a sequence.
+            is_complete = piece.sequence > 0;
+            piece.apply(&mut standing);
+        }
+        if is_complete { Ok(standing) } else { Err(StoreError::Stopped) }
+    }
+}

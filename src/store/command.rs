@@ -1,0 +1,350 @@
+//! What may be asked of the store: one type for each command, and what becomes of it.
+//!
+//! A command is one transaction. The store stamps its time, takes the next sequence, decides by a pure function
+//! of `decision` and writes the audit row. A command that is refused says so in its outcome and has
+//! changed nothing.
+
+use std::sync::Arc;
+
+use super::records::User;
+use crate::auth::identity::Identity;
+use crate::auth::keys::{Fingerprint, Key, KeyRing};
+use crate::auth::name::Name;
+use crate::auth::password::Phc;
+use crate::auth::revocation::{Mark, Subject};
+use crate::auth::time::UnixTime;
+use crate::auth::token::{Minted, TokenId, TokenRules};
+
+/// A change of the store, or an attempt at one.
+pub trait Command: Send + 'static {
+    /// What becomes of it.
+    type Outcome: Send + 'static;
+}
+
+/// Who changes something, and from where: what every audit row says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// A user of the API, or the account that runs the command line.
+    pub name: Box<str>,
+    /// A client's address, or the command line.
+    pub origin: Box<str>,
+}
+
+impl Actor {
+    /// An actor of that name, acting from there.
+    pub fn new(name: impl Into<Box<str>>, origin: impl Into<Box<str>>) -> Self {
+        Self { name: name.into(), origin: origin.into() }
+    }
+
+    /// The gateway itself, in its upkeep.
+    pub fn gateway() -> Self {
+        Self::new("ds-gateway", "upkeep")
+    }
+}
+
+/// Mints a token for a user whose password was checked at `user.credential_version`.
+#[derive(Clone, Debug)]
+pub struct Mint {
+    /// The user as it was when the password was checked.
+    pub user: User,
+    /// For the `jti`.
+    pub random: [u8; 16],
+    /// How long the token lives.
+    pub rules: TokenRules,
+    /// The key that signs.
+    pub signer: Arc<Key>,
+}
+
+/// What becomes of a [`Mint`].
+#[derive(Debug)]
+pub enum MintOutcome {
+    /// The token, in the store's order, and the cutoffs that it was minted after: a gate that has not read
+    /// of them yet must apply them before the token is handed out.
+    Minted(Minted, Vec<(Subject, Mark)>),
+    /// The user changed since its password was checked, or is disabled or gone.
+    UserChanged,
+    /// The key was revoked a moment ago; this gateway has not read of it, nor of the key in its place.
+    SignerRevoked,
+}
+
+impl Command for Mint {
+    type Outcome = MintOutcome;
+}
+
+/// Replaces an old hash by one with today's costs: the password is the same, so no token ends.
+#[derive(Clone, Debug)]
+pub struct Rehash {
+    /// The user's name.
+    pub user: Name,
+    /// The version at which the password was checked; a later one is left alone.
+    pub credential_version: u64,
+    /// The new hash.
+    pub phc: Phc,
+}
+
+impl Command for Rehash {
+    type Outcome = ();
+}
+
+/// When the token that is to be revoked expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// At this time, as the token says.
+    At(UnixTime),
+    /// Nobody here knows; within `max_lifetime` seconds, as every token does.
+    Within {
+        /// `token.max_lifetime`, in seconds.
+        max_lifetime: u64,
+    },
+}
+
+/// Revokes one token.
+#[derive(Clone, Debug)]
+pub struct RevokeToken {
+    /// Which.
+    pub id: TokenId,
+    /// Until when it has to be remembered.
+    pub expiry: Expiry,
+    /// Whose it is, where that is known.
+    pub user: Option<Box<str>>,
+}
+
+impl Command for RevokeToken {
+    /// The sequence of the transaction that revoked it: an earlier one if it was revoked before.
+    type Outcome = u64;
+}
+
+/// Revokes every token of a user, an organization or everybody that was minted before.
+#[derive(Clone, Debug)]
+pub struct RevokeSubject {
+    /// Whose tokens. The store need not know the name.
+    pub subject: Subject,
+}
+
+impl Command for RevokeSubject {
+    /// The sequence of the transaction that did it.
+    type Outcome = u64;
+}
+
+/// Revokes a key by its name, for good.
+#[derive(Clone, Debug)]
+pub struct RevokeKey {
+    /// Its name.
+    pub kid: String,
+    /// Keys to record in the same transaction, so that at no time there is none that signs.
+    pub successors: Vec<KeyRecord>,
+}
+
+/// What becomes of a [`RevokeKey`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RevokeKeyOutcome {
+    /// It verifies nothing from this sequence on; an earlier one if it was revoked before.
+    Revoked(u64),
+    /// The store has never had a key of that name.
+    Unknown,
+    /// A successor's `kid` stands for another secret.
+    Conflict(String),
+}
+
+impl Command for RevokeKey {
+    type Outcome = RevokeKeyOutcome;
+}
+
+/// A key to be recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// Its name.
+    pub kid: String,
+    /// What its secret is recognised by.
+    pub fingerprint: Fingerprint,
+}
+
+impl KeyRecord {
+    /// Every key of a set.
+    pub fn all(keys: &KeyRing) -> Vec<Self> {
+        keys.iter().map(|key| Self { kid: key.kid().to_owned(), fingerprint: key.fingerprint() }).collect()
+    }
+}
+
+/// Records which secret each `kid` stands for, where that is not recorded yet.
+#[derive(Clone, Debug)]
+pub struct RecordKeys {
+    /// The keys.
+    pub keys: Vec<KeyRecord>,
+}
+
+/// What becomes of [`RecordKeys`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordKeysOutcome {
+    /// All of them are recorded now.
+    Recorded,
+    /// This `kid` stands for another secret; nothing was recorded.
+    Conflict(String),
+}
+
+impl Command for RecordKeys {
+    type Outcome = RecordKeysOutcome;
+}
+
+/// A user to be added.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    /// Name, e-mail address and organization.
+    pub identity: Identity,
+    /// The hash of its password.
+    pub phc: Phc,
+}
+
+/// Why a user cannot be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameConflict {
+    /// There is a user of that name already.
+    Exists,
+    /// A person would confuse the name with this user's.
+    Confusable(String),
+}
+
+/// Adds a user. The tokens of a removed user of the same name stay revoked.
+#[derive(Clone, Debug)]
+pub struct AddUser {
+    /// The user.
+    pub user: NewUser,
+}
+
+impl Command for AddUser {
+    type Outcome = Result<(), NameConflict>;
+}
+
+/// Adds a slice of many users, all of it or nothing.
+#[derive(Clone, Debug)]
+pub struct ImportUsers {
+    /// The users, in the order of the import.
+    pub users: Vec<NewUser>,
+}
+
+impl Command for ImportUsers {
+    /// On refusal, each user that cannot be added, by its place in the slice.
+    type Outcome = Result<(), Vec<(usize, NameConflict)>>;
+}
+
+/// What is to be changed of a user.
+#[derive(Clone, Debug)]
+pub enum UserChange {
+    /// New claims, where given.
+    Claims {
+        /// The new e-mail address.
+        email: Option<Box<str>>,
+        /// The new organization.
+        organization: Option<Name>,
+    },
+    /// A new password.
+    Password(Phc),
+    /// Block logins and revoke existing tokens.
+    Disable,
+    /// Allow logins again; existing tokens stay revoked.
+    Enable,
+    /// Delete the user; its cutoff stays.
+    Remove,
+}
+
+/// Changes a user and revokes its tokens.
+#[derive(Clone, Debug)]
+pub struct ChangeUser {
+    /// The user's name.
+    pub name: Box<str>,
+    /// The change.
+    pub change: UserChange,
+}
+
+/// What becomes of a [`ChangeUser`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeOutcome {
+    /// The user was changed.
+    Changed,
+    /// There is no user of that name.
+    Unknown,
+}
+
+impl Command for ChangeUser {
+    type Outcome = ChangeOutcome;
+}
+
+/// Failed logins that are summed as one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedLogins {
+    /// The account, or `unknown`.
+    pub subject: String,
+    /// The /24 or /64 that they came from, or `elsewhere`.
+    pub origin: String,
+    /// How many there were.
+    pub count: u32,
+}
+
+/// Writes failed logins to the audit trail, each sum under its own account and origin.
+#[derive(Clone, Debug)]
+pub struct NoteFailedLogins {
+    /// The sums.
+    pub failures: Vec<FailedLogins>,
+}
+
+impl Command for NoteFailedLogins {
+    type Outcome = ();
+}
+
+/// Records that a gateway runs, and how far it has come.
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    /// The gateway's name, unique to its process.
+    pub gateway: String,
+    /// Every change up to this sequence is in force there.
+    pub applied: u64,
+}
+
+impl Command for Heartbeat {
+    type Outcome = ();
+}
+
+/// Records that a gateway has stopped.
+#[derive(Clone, Debug)]
+pub struct Deregister {
+    /// The gateway's name.
+    pub gateway: String,
+}
+
+impl Command for Deregister {
+    type Outcome = ();
+}
+
+/// Asks every gateway to send a heartbeat once it has applied all up to now.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestAcknowledgements;
+
+impl Command for RequestAcknowledgements {
+    type Outcome = ();
+}
+
+/// Deletes a slice of the revocations that no token can ask about any more.
+#[derive(Clone, Copy, Debug)]
+pub struct Purge {
+    /// How long a cutoff matters, in seconds.
+    pub retention: u64,
+}
+
+impl Command for Purge {
+    /// How many rows were deleted; 0 when nothing is left to delete.
+    type Outcome = usize;
+}
+
+/// Deletes a slice of the oldest rows of the audit trail.
+#[derive(Clone, Copy, Debug)]
+pub struct Prune {
+    /// Rows older than this go, in seconds.
+    pub age: u64,
+    /// So do the oldest, where all take more room than this, in bytes.
+    pub bytes: u64,
+}
+
+impl Command for Prune {
+    /// How many rows were deleted; 0 when nothing is left to delete.
+    type Outcome = usize;
+}

@@ -1,0 +1,234 @@
+//! What a command does, given the rows that it read: pure functions, the same for every store.
+//!
+//! A store reads the rows, asks here, and writes what it is told. Nothing here knows SQL, reads a clock or fails.
+
+use super::command::{
+    ChangeUser, Expiry, Mint, MintOutcome, NameConflict, NewUser, Prune, Purge, RevokeKeyOutcome, UserChange,
+};
+use super::records::{RecordedKey, User, UserRecord};
+use crate::auth::keys::Fingerprint;
+use crate::auth::revocation::{Mark, Subject};
+use crate::auth::time::UnixTime;
+use crate::auth::token::{self, Minted};
+use crate::auth::token_set::Keep;
+
+/// What a transaction knows beside the rows that it read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamp {
+    /// The sequence that it took.
+    pub(super) sequence: u64,
+    /// Its time.
+    pub(super) now: UnixTime,
+}
+
+/// The rows that a mint reads.
+#[derive(Debug)]
+pub(super) struct MintRows {
+    /// Credential version and whether the user is disabled; `None` if there is no such user.
+    pub(super) user: Option<(u64, bool)>,
+    /// Whether the key that is to sign was revoked.
+    pub(super) signer_revoked: bool,
+}
+
+/// Why nothing is minted, if nothing is.
+pub(super) fn refuse_mint(command: &Mint, rows: &MintRows) -> Option<MintOutcome> {
+    if rows.user != Some((command.user.credential_version, false)) {
+        return Some(MintOutcome::UserChanged);
+    }
+    rows.signer_revoked.then_some(MintOutcome::SignerRevoked)
+}
+
+/// The token, issued no earlier than the cutoffs that concern its user; `None` if it cannot be signed.
+pub(super) fn mint(command: &Mint, cutoffs: &[(Subject, Mark)], stamp: Stamp) -> Option<Minted> {
+    let Mint { user, random, rules, signer } = command;
+    let issued_at = cutoffs.iter().map(|(_, cutoff)| cutoff.second).fold(stamp.now, UnixTime::max);
+    token::mint(&user.identity, stamp.sequence, *random, issued_at, rules, signer)
+}
+
+/// How one token is revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TokenRevocation {
+    /// It was, by that sequence.
+    Already(u64),
+    /// By a row of its own, kept as long as this.
+    Single(Keep),
+    /// By a cutoff for its user, in place of very many single rows: one user must not fill the set.
+    Cutoff,
+}
+
+/// Decides from the sequence of an earlier revocation of the same token, and from how many single revocations its user has.
+pub(super) fn revoke_token(
+    expiry: Expiry,
+    earlier: Option<u64>,
+    of_user: Option<u64>,
+    now: UnixTime,
+) -> TokenRevocation {
+    if let Some(sequence) = earlier {
+        return TokenRevocation::Already(sequence);
+    }
+    if of_user.is_some_and(|count| count >= MAX_SINGLE) {
+        return TokenRevocation::Cutoff;
+    }
+    TokenRevocation::Single(match expiry {
+        Expiry::At(time) => Keep::Expires(time),
+        // By then it has expired, even by a clock that is ahead.
+        Expiry::Within { max_lifetime } => Keep::Until(now.plus(max_lifetime + DAY)),
+    })
+}
+
+/// The cutoff that takes the place of `previous`. Its time never goes back.
+pub(super) fn cutoff(previous: Option<Mark>, stamp: Stamp, blocked: bool) -> Mark {
+    let earliest = previous.map_or(UnixTime(0), |previous| previous.second);
+    Mark { number: stamp.sequence, second: stamp.now.max(earliest), closed: blocked }
+}
+
+/// The cutoff that revokes every token of a subject. A disabled user stays blocked.
+pub(super) fn revoke_subject(subject: &Subject, previous: Option<Mark>, stamp: Stamp) -> Mark {
+    let blocked = matches!(subject, Subject::User(_)) && previous.is_some_and(|previous| previous.closed);
+    cutoff(previous, stamp, blocked)
+}
+
+/// How a revocation of that subject is called in the audit trail, and whom it is about.
+pub(super) fn audit_of(subject: &Subject) -> (&'static str, &str) {
+    match subject {
+        Subject::Everybody => ("revoke_all", "everybody"),
+        Subject::Organization(name) => ("revoke_organization", name),
+        Subject::User(name) => ("revoke_user", name),
+    }
+}
+
+/// What of a key is to be done to record it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyRecording {
+    /// Nothing: it is recorded.
+    Known,
+    /// A new row.
+    New,
+    /// Its `kid` stands for another secret.
+    Conflict,
+}
+
+/// Decides from the fingerprint that is recorded under the key's `kid`.
+pub(super) fn record_key(recorded: Option<Fingerprint>, fingerprint: Fingerprint) -> KeyRecording {
+    match recorded {
+        None => KeyRecording::New,
+        Some(recorded) if recorded == fingerprint => KeyRecording::Known,
+        Some(_) => KeyRecording::Conflict,
+    }
+}
+
+/// What comes of a key's revocation without a change, from its record and the sequence of its last change. `None`: it
+/// is to be revoked.
+pub(super) fn revoke_key(recorded: Option<(&RecordedKey, u64)>) -> Option<RevokeKeyOutcome> {
+    match recorded {
+        None => Some(RevokeKeyOutcome::Unknown),
+        Some((key, sequence)) if key.revoked => Some(RevokeKeyOutcome::Revoked(sequence)),
+        Some(_) => None,
+    }
+}
+
+/// Why a user cannot be added, from the name of the user that a person would confuse with it.
+pub(super) fn refuse_user(user: &NewUser, confusable: Option<&str>) -> Option<NameConflict> {
+    match confusable {
+        None => None,
+        Some(name) if name == user.identity.user.as_str() => Some(NameConflict::Exists),
+        Some(name) => Some(NameConflict::Confusable(name.to_owned())),
+    }
+}
+
+/// Is this user there already, with nothing changed since? Then an import that was interrupted goes on behind it.
+pub(super) fn is_imported(user: &NewUser, record: &UserRecord) -> bool {
+    record.user.identity == user.identity && record.phc == user.phc && !record.user.disabled
+}
+
+/// The row of a new user.
+pub(super) fn add_user(user: NewUser, stamp: Stamp) -> UserRecord {
+    let NewUser { identity, phc } = user;
+    let user = User {
+        identity,
+        disabled: false,
+        credential_version: stamp.sequence,
+        created_at: stamp.now,
+        updated_at: stamp.now,
+    };
+    UserRecord { user, phc }
+}
+
+/// A user after a change; without a row, it is removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ChangedUser {
+    /// The row that takes the place of the old one.
+    pub(super) record: Option<UserRecord>,
+    /// Whether its cutoff refuses every token: a disabled user stays blocked whatever else is changed.
+    pub(super) blocked: bool,
+}
+
+/// What a change makes of a user's row.
+pub(super) fn change_user(command: ChangeUser, mut record: UserRecord, stamp: Stamp) -> ChangedUser {
+    let user = &mut record.user;
+    user.updated_at = stamp.now;
+    match command.change {
+        UserChange::Claims { email, organization } => {
+            user.identity.email = email.unwrap_or_else(|| std::mem::take(&mut user.identity.email));
+            if let Some(organization) = organization {
+                user.identity.organization = organization;
+            }
+            user.credential_version = stamp.sequence;
+        }
+        UserChange::Password(phc) => {
+            user.credential_version = stamp.sequence;
+            record.phc = phc;
+        }
+        UserChange::Disable => user.disabled = true,
+        UserChange::Enable => user.disabled = false,
+        UserChange::Remove => return ChangedUser { record: None, blocked: true },
+    }
+    ChangedUser { blocked: record.user.disabled, record: Some(record) }
+}
+
+/// How a change is called in the audit trail.
+pub(super) const fn audit_of_change(change: &UserChange) -> &'static str {
+    match change {
+        UserChange::Claims { .. } => "user_set",
+        UserChange::Password(_) => "user_passwd",
+        UserChange::Disable => "user_disable",
+        UserChange::Enable => "user_enable",
+        UserChange::Remove => "user_remove",
+    }
+}
+
+/// Which revocations no token can ask about any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PurgeLimits {
+    /// Tokens that expired before this. A day late, since a clock may have been ahead.
+    pub(super) expired_before: UnixTime,
+    /// Tokens whose expiry nobody knew, that are kept until before this.
+    pub(super) kept_before: UnixTime,
+    /// Cutoffs set before this, but for everybody's and those of disabled users.
+    pub(super) cutoff_before: UnixTime,
+}
+
+/// The limits of a purge.
+pub(super) fn purge(command: Purge, now: UnixTime) -> PurgeLimits {
+    PurgeLimits {
+        expired_before: now.minus(DAY),
+        kept_before: now,
+        cutoff_before: now.minus(command.retention),
+    }
+}
+
+/// Rows of the audit trail that take more room than is allowed, where all of them take `rows`.
+pub(super) fn excess_rows(command: Prune, rows: u64) -> u64 {
+    rows.saturating_sub(command.bytes / AUDIT_ROW_BYTES)
+}
+
+/// Live single revocations that one user may have.
+pub(super) const MAX_SINGLE: u64 = 10_000;
+
+/// Rows that a purge or a pruning deletes at once.
+pub(super) const SLICE: u64 = 1000;
+
+/// What a row of the audit trail takes on the disk with its indexes, on average and rounded up.
+pub(super) const AUDIT_ROW_BYTES: u64 = 256;
+
+const DAY: u64 = 24 * 3600;

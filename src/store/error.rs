@@ -1,0 +1,88 @@
+//! Why the store could not do what it was asked; a refusal is an outcome of its command, never one of these.
+
+use std::io;
+
+use thiserror::Error;
+
+/// One variant for each cause. Details come from the database library and name tables and files, never values.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum StoreError {
+    /// There is no store at this place.
+    #[error("the store does not exist")]
+    Missing,
+    /// The file is something else.
+    #[error("the file is not a store of ds-gateway ({0}); restore it from a backup")]
+    Foreign(String),
+    /// The file, or a row in it, breaks the rules that every store keeps.
+    #[error("the file is not a store of ds-gateway, or is damaged ({0}); restore it from a backup")]
+    Damaged(String),
+    /// Written by a newer version of this program.
+    #[error("the store has schema {found}, this program knows up to {known}; use the newer program")]
+    Newer {
+        /// The schema found in the store.
+        found: u32,
+        /// The schema of this program.
+        known: u32,
+    },
+    /// Written by an older version; `run` migrates it.
+    #[error("the store has schema {found}, this program needs {needed}; `ds-gateway run` migrates it")]
+    Older {
+        /// The schema found in the store.
+        found: u32,
+        /// The schema of this program.
+        needed: u32,
+    },
+    /// The operating system refuses access.
+    #[error(
+        "access to the store is refused ({0}); it, -wal and -shm beside it, and their folder must be owned by \
+         the user that the gateway runs as"
+    )]
+    NotPermitted(String),
+    /// Another process has held the store's lock for too long.
+    #[error("the store is busy: another process is writing to it")]
+    Locked,
+    /// More commands wait than the queue holds.
+    #[error("the store is busy: too many changes are waiting")]
+    QueueFull,
+    /// The file at this path is not the one that was opened, or is gone: what is written would be lost.
+    #[error("the file of the store was removed or replaced while it was open: put it back or restart")]
+    Replaced,
+    /// No room is left.
+    #[error("the disk under the store is full ({0}): free some space")]
+    DiskFull(String),
+    /// The disk fails.
+    #[error("the disk under the store fails ({0}): see the system's log")]
+    DiskFailed(String),
+    /// The thread that works for the store has ended, or could not be started.
+    #[error("the store's thread has ended: restart")]
+    Stopped,
+    /// A token could not be signed.
+    #[error("the token could not be signed")]
+    Signing,
+    /// Anything else that the database says.
+    #[error("the store failed: {0}")]
+    Failed(String),
+}
+
+impl StoreError {
+    /// May the same command succeed a little later, with nobody having done anything?
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Locked | Self::QueueFull)
+    }
+
+    /// Can only an operator mend it, by restoring the store or changing the program?
+    pub const fn needs_operator(&self) -> bool {
+        matches!(self, Self::Foreign(_) | Self::Damaged(_) | Self::Newer { .. } | Self::Older { .. })
+    }
+}
+
+impl From<io::Error> for StoreError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing,
+            io::ErrorKind::PermissionDenied => Self::NotPermitted(error.to_string()),
+            io::ErrorKind::StorageFull => Self::DiskFull(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}

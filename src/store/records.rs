@@ -1,0 +1,164 @@
+//! What the store holds, as its readers see it.
+
+use crate::auth::identity::Identity;
+use crate::auth::keys::{Fingerprint, KeyRing};
+use crate::auth::password::Phc;
+use crate::auth::revocation::{Account, Mark, Standing, Subject};
+use crate::auth::time::UnixTime;
+use crate::auth::token::TokenId;
+use crate::auth::token_set::Keep;
+
+/// A user, without the password hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Name, e-mail address and organization.
+    pub identity: Identity,
+    /// No token is minted and none is admitted.
+    pub disabled: bool,
+    /// The sequence of the last change of the password or of a claim.
+    pub credential_version: u64,
+    /// When the user was added.
+    pub created_at: UnixTime,
+    /// When anything of the user last changed.
+    pub updated_at: UnixTime,
+}
+
+/// A user and the hash of its password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRecord {
+    /// All but the hash.
+    pub user: User,
+    /// The hash, with its algorithm and costs.
+    pub phc: Phc,
+}
+
+/// Which secret a `kid` stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedKey {
+    /// The key's name.
+    pub kid: String,
+    /// What its secret is recognised by.
+    pub fingerprint: Fingerprint,
+    /// It verifies nothing any more.
+    pub revoked: bool,
+}
+
+/// Compares a key set with what is recorded. `Ok(true)`: all of it is; `Ok(false)`: some key is not recorded yet;
+/// `Err`: the `kid` whose secret is not the recorded one.
+pub fn compare_keys(recorded: &[RecordedKey], keys: &KeyRing) -> Result<bool, String> {
+    let mut all = true;
+    for key in keys.iter() {
+        match recorded.iter().find(|recorded| recorded.kid == key.kid()) {
+            Some(recorded) if recorded.fingerprint == key.fingerprint() => {}
+            Some(_) => return Err(key.kid().to_owned()),
+            None => all = false,
+        }
+    }
+    Ok(all)
+}
+
+/// A piece of what changed, to be applied to the gate's memory. Applying one twice, or late, changes nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// Revocation cutoffs, as they stand now.
+    pub cutoffs: Vec<(Subject, Mark)>,
+    /// Tokens that were revoked one by one.
+    pub tokens: Vec<(TokenId, Keep)>,
+    /// Keys that were recorded or revoked.
+    pub keys: Vec<RecordedKey>,
+    /// Users that were added or changed; a removed one is a blocked cutoff.
+    pub users: Vec<(Box<str>, Account)>,
+    /// The latest time that the store knows of.
+    pub observed: UnixTime,
+    /// Every change up to this sequence is in what was read so far.
+    pub through: u64,
+    /// The store's sequence when this piece was read.
+    pub sequence: u64,
+    /// Acknowledgements are requested up to this sequence.
+    pub requested: u64,
+}
+
+impl Changes {
+    /// Is there nothing more to read?
+    pub const fn is_last(&self) -> bool {
+        self.through >= self.sequence
+    }
+
+    /// Has a key appeared that was not revoked at once?
+    pub fn has_new_key(&self) -> bool {
+        self.keys.iter().any(|key| !key.revoked)
+    }
+
+    /// Brings the gate's memory up to [`through`](Self::through).
+    pub fn apply(self, standing: &mut Standing) {
+        for (subject, cutoff) in self.cutoffs {
+            standing.raise(subject, cutoff);
+        }
+        standing.revoke_tokens(self.tokens);
+        for key in self.keys.into_iter().filter(|key| key.revoked) {
+            standing.revoke_key(key.fingerprint);
+        }
+        // After the cutoffs: a blocked one makes its user unknown, and a disabled user's record says what it is.
+        for (name, account) in self.users {
+            standing.know(name, account);
+        }
+        standing.saw(self.observed);
+        standing.reached(self.through);
+    }
+}
+
+/// How far a gateway has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledgement {
+    /// The gateway's name, unique to its process.
+    pub gateway: String,
+    /// Every change up to this sequence is in force there.
+    pub applied: u64,
+}
+
+/// A revocation in force, as shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// `token`, `user`, `organization`, `everybody` or `key`.
+    pub kind: &'static str,
+    /// A TokenId, a name or a `kid`.
+    pub subject: String,
+    /// The sequence of the transaction that set it.
+    pub sequence: u64,
+    /// For tokens: when it may be deleted. For the others: tokens issued before this are refused.
+    pub time: UnixTime,
+    /// Every token is refused: a user that is disabled or removed, a key.
+    pub blocked: bool,
+}
+
+/// A row of the audit trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    /// Its place in the trail.
+    pub id: i64,
+    /// The sequence of the transaction that it tells of.
+    pub sequence: u64,
+    /// When.
+    pub at: UnixTime,
+    /// Who did it: a user of the API, or the account that ran the command line.
+    pub actor: String,
+    /// What: `mint`, `user_add`, `login_failed`, …
+    pub action: String,
+    /// To whom or what.
+    pub subject: String,
+    /// For actions on a token: 32 hexadecimal digits.
+    pub token_id: Option<String>,
+    /// From where: a client's address, a block of them, or the command line.
+    pub origin: String,
+    /// How often; more than 1 only where events are summed.
+    pub count: u32,
+}
+
+/// Which rows of the audit trail are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFilter {
+    /// Those that this user did, or that were done to it.
+    pub user: Option<Box<str>>,
+    /// Those of this time or later.
+    pub since: UnixTime,
+}

@@ -1,0 +1,177 @@
+//! The replica: what any process commits is in force in this gate's memory a moment later.
+//!
+//! It only reads the store. A read that fails leaves what is known in force until `max_staleness`; a heartbeat
+//! that cannot be written delays no read.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot::{Receiver, Sender, channel};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::Store;
+use super::command::{Actor, Heartbeat};
+use super::error::StoreError;
+use crate::auth::gate::Gate;
+use crate::auth::keys::KeyRing;
+use crate::clock::Clock;
+
+/// Reads the signing keys again.
+pub type Reload = Box<dyn Fn() -> Result<KeyRing, String> + Send>;
+
+/// What a replica needs beside the store and the gate that it keeps up to date.
+pub struct Settings {
+    /// The name under which this process sends heartbeats.
+    pub gateway: String,
+    /// How often it looks for changes.
+    pub poll_interval: Duration,
+    /// How often it says that it runs.
+    pub heartbeat_interval: Duration,
+    /// Reads the signing keys again, where they may change while the process runs.
+    pub reload: Option<Reload>,
+}
+
+/// A running replica; dropping it ends its thread.
+pub struct Replica {
+    _stop: Sender<()>,
+}
+
+impl Replica {
+    /// Sends the first heartbeat, then keeps `gate` up to date with `store`. `clock` is the one that the gate is
+    /// asked with.
+    pub async fn start(
+        store: Store,
+        gate: Arc<Gate>,
+        clock: Clock,
+        settings: Settings,
+    ) -> Result<Self, StoreError> {
+        // Before anybody can reach us: whoever revokes from now on waits for us too.
+        let heartbeat = Heartbeat { gateway: settings.gateway.clone(), applied: gate.number() };
+        store.execute(heartbeat, Actor::gateway()).await?;
+        let (stop, stopped) = channel();
+        let runtime = Builder::new_current_thread().enable_time().build()?;
+        let follower = Follower { store, gate, clock, settings };
+        thread::Builder::new()
+            .name("store-replica".into())
+            .spawn(move || follow(&runtime, follower, stopped))?;
+        Ok(Self { _stop: stop })
+    }
+}
+
+fn follow(runtime: &Runtime, follower: Follower, stopped: Receiver<()>) {
+    runtime.block_on(async {
+        tokio::select! {
+            // The end of the other side is an end too.
+            _ = stopped => {}
+            () = follower.run() => {}
+        }
+    });
+}
+
+struct Follower {
+    store: Store,
+    gate: Arc<Gate>,
+    clock: Clock,
+    settings: Settings,
+}
+
+impl Follower {
+    async fn run(self) {
+        let mut heartbeats = Heartbeats::default();
+        let mut is_failing = false;
+        loop {
+            sleep(self.settings.poll_interval).await;
+            // The time before the read: what is written after it may be missing.
+            let uptime = self.clock.uptime();
+            match self.catch_up().await {
+                Ok(requested) => {
+                    self.gate.note_read(uptime);
+                    if std::mem::take(&mut is_failing) {
+                        log::info!("the store can be read again");
+                    }
+                    heartbeats.send_if_due(&self, requested).await;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut is_failing, true) {
+                        log::error!("the store cannot be read, what is known stays in force: {error}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Applies every change that there is, a piece at a time; says up to which sequence acknowledgements are requested.
+    async fn catch_up(&self) -> Result<u64, StoreError> {
+        loop {
+            let known = self.gate.number();
+            let changes = self.store.changes(known, PIECE).await?;
+            let (requested, is_last) = (changes.requested, changes.is_last());
+            if changes.through > known {
+                if changes.has_new_key() {
+                    self.reload_keys();
+                }
+                self.gate.apply(|standing| changes.apply(standing));
+            } else if !is_last {
+                return Err(StoreError::Failed("the change feed does not move".into()));
+            }
+            if is_last {
+                return Ok(requested);
+            }
+        }
+    }
+
+    fn reload_keys(&self) {
+        match self.settings.reload.as_ref().map(|reload| reload()) {
+            None => {}
+            Some(Ok(keys)) => self.gate.replace_keys(keys),
+            Some(Err(text)) => log::error!("the new signing key cannot be read: {text}"),
+        }
+    }
+}
+
+/// Heartbeats, one at a time and never waited for.
+#[derive(Default)]
+struct Heartbeats {
+    sent_at: Option<Instant>,
+    /// Acknowledged up to this sequence.
+    acknowledged: u64,
+    running: Option<(JoinHandle<Result<(), StoreError>>, u64)>,
+    is_failing: bool,
+}
+
+impl Heartbeats {
+    async fn send_if_due(&mut self, follower: &Follower, requested: u64) {
+        self.settle().await;
+        let is_due = self.sent_at.is_none_or(|at| at.elapsed() >= follower.settings.heartbeat_interval);
+        if self.running.is_some() || !(is_due || requested > self.acknowledged) {
+            return;
+        }
+        let (store, applied) = (follower.store.clone(), follower.gate.number());
+        let heartbeat = Heartbeat { gateway: follower.settings.gateway.clone(), applied };
+        self.sent_at = Some(Instant::now());
+        let task = tokio::spawn(async move { store.execute(heartbeat, Actor::gateway()).await });
+        self.running = Some((task, applied));
+    }
+
+    /// Takes the result of the one that was sent, if it is there.
+    async fn settle(&mut self) {
+        let Some((task, applied)) = self.running.take_if(|(task, _)| task.is_finished()) else { return };
+        match task.await.unwrap_or(Err(StoreError::Stopped)) {
+            Ok(()) => {
+                self.acknowledged = applied;
+                self.is_failing = false;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    log::warn!("the heartbeat cannot be written: {error}");
+                }
+            }
+        }
+    }
+}
+
+/// Rows of one kind that are applied at once.
+const PIECE: usize = 10_000;

@@ -1,0 +1,70 @@
+//! Revocation cutoffs, in the table `marks`.
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use crate::auth::revocation::{Mark, Subject};
+use crate::auth::time::UnixTime;
+use crate::store::error::StoreError;
+
+/// The cutoff of a subject, if it has one.
+pub(super) fn get(connection: &Connection, subject: &Subject) -> Result<Option<Mark>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT kind, name, number, second, closed FROM marks WHERE kind = ?1 AND name = ?2",
+    )?;
+    let found = statement.query_row(key_of(subject), read).optional()?;
+    Ok(found.map(|cutoff| cutoff.ok_or_else(unknown_kind)).transpose()?.map(|(_, cutoff)| cutoff))
+}
+
+/// Puts a cutoff in the place of the one that is there.
+pub(super) fn set(connection: &Connection, subject: &Subject, cutoff: Mark) -> Result<(), StoreError> {
+    let (kind, name) = key_of(subject);
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO marks (kind, name, number, second, closed) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (kind, name) DO UPDATE SET
+           number = excluded.number, second = excluded.second, closed = excluded.closed",
+    )?;
+    statement.execute((kind, name, cutoff.number, cutoff.second.0, cutoff.closed))?;
+    Ok(())
+}
+
+/// The cutoffs that concern a user of an organization.
+pub(super) fn concerning(
+    connection: &Connection,
+    user: &str,
+    organization: &str,
+) -> Result<Vec<(Subject, Mark)>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT kind, name, number, second, closed FROM marks
+         WHERE (kind, name) IN (VALUES ('everybody', ''), ('user', ?1), ('organization', ?2))",
+    )?;
+    let rows = statement.query_map([user, organization], read)?;
+    rows.map(|row| row?.ok_or_else(unknown_kind)).collect()
+}
+
+/// A row of `kind, name, number, second, closed`; `None` for a kind that this program does not know.
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Option<(Subject, Mark)>> {
+    let kind: String = row.get(0)?;
+    let name: Box<str> = row.get(1)?;
+    let subject = match kind.as_str() {
+        "everybody" => Subject::Everybody,
+        "user" => Subject::User(name),
+        "organization" => Subject::Organization(name),
+        _ => return Ok(None),
+    };
+    let cutoff = Mark { number: row.get(2)?, second: UnixTime(row.get(3)?), closed: row.get(4)? };
+    Ok(Some((subject, cutoff)))
+}
+
+/// A row that somebody else wrote.
+pub(super) fn unknown_kind() -> StoreError {
+    StoreError::Damaged("unknown kind of cutoff".into())
+}
+
+/// A subject as the table names it.
+pub(super) fn key_of(subject: &Subject) -> (&'static str, &str) {
+    match subject {
+        Subject::Everybody => ("everybody", ""),
+        Subject::User(name) => ("user", name),
+        Subject::Organization(name) => ("organization", name),
+    }
+}

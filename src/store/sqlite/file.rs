@@ -1,0 +1,241 @@
+//! The file: how it is created, opened and migrated, and the settings of a connection.
+//!
+//! WAL with `synchronous=FULL`: a transaction that was acknowledged is on the disk. Only [`Opening::Run`]
+//! migrates; a file of something else, or of a newer schema, is never written to.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::{cutoffs, sequence};
+use crate::auth::revocation::Subject;
+use crate::auth::time::UnixTime;
+use crate::store::decision::{Stamp, cutoff};
+use crate::store::error::StoreError;
+
+/// Who opens the store, and so what may be done to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// The gateway: migrates an older schema.
+    Run,
+    /// The command line beside it: leaves the schema alone.
+    Command,
+}
+
+/// Where the store is. Connections are opened from it, one for each thread that needs one.
+#[derive(Clone, Debug)]
+pub(super) struct DatabaseFile {
+    path: PathBuf,
+    /// Device and inode of the file that was opened.
+    identity: (u64, u64),
+}
+
+impl DatabaseFile {
+    /// Creates the store with a cutoff on everybody: nothing minted before it is trusted. Harmless when two
+    /// processes do it at once.
+    pub(super) fn create(path: &Path, now: UnixTime) -> Result<Self, StoreError> {
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let database = Self { path: path.to_owned(), identity: identity(&file.metadata()?) };
+        drop(file);
+        let mut connection = database.connect()?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if schema_of(&transaction)? == 0 {
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            migrate(&transaction, 0)?;
+            let stamp = Stamp { sequence: sequence::next(&transaction)?, now };
+            cutoffs::set(&transaction, &Subject::Everybody, cutoff(None, stamp, false))?;
+            transaction.commit()?;
+        }
+        // The name of a new file is durable only once its folder is.
+        if let Some(folder) = path.parent() {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(database)
+    }
+
+    /// Opens an existing store and checks that it is one.
+    pub(super) fn open(path: &Path, opening: Opening) -> Result<Self, StoreError> {
+        // A file that was created and never filled does not count.
+        if std::fs::metadata(path)?.len() == 0 {
+            return Err(StoreError::Missing);
+        }
+        // SQLite would say only that it cannot open the file; this says why.
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let database = Self { path: path.to_owned(), identity: identity(&file.metadata()?) };
+        drop(file);
+        check_application(path)?;
+        let mut connection = database.connect()?;
+        match schema_of(&connection)? {
+            SCHEMA => {}
+            found if found > SCHEMA => return Err(StoreError::Newer { found, known: SCHEMA }),
+            found if opening == Opening::Command => {
+                return Err(StoreError::Older { found, needed: SCHEMA });
+            }
+            _ => {
+                let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                let found = schema_of(&transaction)?;
+                migrate(&transaction, found)?;
+                transaction.commit()?;
+            }
+        }
+        if opening == Opening::Run {
+            quick_check(&connection)?;
+        }
+        Ok(database)
+    }
+
+    /// A new connection with the settings that durability needs.
+    pub(super) fn connect(&self) -> Result<Connection, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        if mode != "wal" {
+            return Err(StoreError::Failed(format!("journal mode is {mode}, not wal")));
+        }
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        Ok(connection)
+    }
+
+    /// Is the file still the one that was opened? A connection would not notice.
+    pub(super) fn check_in_place(&self) -> Result<(), StoreError> {
+        match std::fs::metadata(&self.path) {
+            Ok(metadata) if identity(&metadata) == self.identity => Ok(()),
+            Ok(_) => Err(StoreError::Replaced),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Replaced),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Looks at the file before anything is set: what is not ours stays as it is.
+fn check_application(path: &Path) -> Result<(), StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let reader = Connection::open_with_flags(path, flags)?;
+    let application: i32 = reader.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let is_blank = "SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)";
+    if application == 0 && reader.query_row(is_blank, [], |row| row.get(0))? {
+        // A creation that did not come far, on a full disk for instance.
+        return Err(StoreError::Missing);
+    }
+    if application != APPLICATION_ID {
+        return Err(StoreError::Foreign(format!("its application id is {application:#x}")));
+    }
+    Ok(())
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+fn schema_of(connection: &Connection) -> Result<u32, StoreError> {
+    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+}
+
+fn migrate(connection: &Connection, found: u32) -> Result<(), StoreError> {
+    for (version, script) in (1..).zip(MIGRATIONS).skip_while(|(version, _)| *version <= found) {
+        connection.execute_batch(script)?;
+        connection.pragma_update(None, "user_version", version)?;
+    }
+    Ok(())
+}
+
+fn quick_check(connection: &Connection) -> Result<(), StoreError> {
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict == "ok" { Ok(()) } else { Err(StoreError::Damaged(verdict.replace('\n', "; "))) }
+}
+
+/// `DSGW`, so that `file` and we can tell the store from any other SQLite file.
+const APPLICATION_ID: i32 = i32::from_be_bytes(*b"DSGW");
+
+/// How long a writer waits for another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// More statements than a connection ever prepares, so that none is prepared twice.
+const STATEMENTS: usize = 64;
+
+/// The schema that this program reads and writes.
+const SCHEMA: u32 = 1;
+
+/// One script a schema version, in order; a released one is never changed.
+const MIGRATIONS: [&str; SCHEMA as usize] = [include_str!("schema/1.sql")];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::revocation::Mark;
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    #[test]
+    fn creating_a_store_that_exists_changes_nothing() {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        for now in [1000, 2000] {
+            let database = DatabaseFile::create(&path, UnixTime(now)).unwrap();
+            let first = Mark { number: 1, second: UnixTime(1000), closed: false };
+            let connection = database.connect().unwrap();
+            assert_eq!(cutoffs::get(&connection, &Subject::Everybody), Ok(Some(first)));
+            assert_eq!(sequence::current(&connection), Ok(1));
+        }
+    }
+
+    #[test]
+    fn only_a_store_is_opened() {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        let opened = |path: &Path| DatabaseFile::open(path, Opening::Run).map(drop);
+        assert_eq!(opened(&path), Err(StoreError::Missing));
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(opened(&path), Err(StoreError::Missing));
+        std::fs::write(&path, "not a database at all, but long enough to be looked at").unwrap();
+        assert!(matches!(opened(&path), Err(StoreError::Damaged(_))));
+        std::fs::remove_file(&path).unwrap();
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+        assert!(matches!(opened(&path), Err(StoreError::Foreign(_))));
+    }
+
+    #[test]
+    fn a_newer_schema_is_left_alone() {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        let database = DatabaseFile::create(&path, UnixTime(0)).unwrap();
+        database.connect().unwrap().pragma_update(None, "user_version", SCHEMA + 1).unwrap();
+        let error = DatabaseFile::open(&path, Opening::Run).unwrap_err();
+        assert_eq!(error, StoreError::Newer { found: SCHEMA + 1, known: SCHEMA });
+    }
+
+    #[test]
+    fn a_damaged_store_is_refused() {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        DatabaseFile::create(&path, UnixTime(0)).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        for byte in bytes.iter_mut().skip(4096).take(100) {
+            *byte = 0xff;
+        }
+        std::fs::write(&path, bytes).unwrap();
+        assert!(matches!(DatabaseFile::open(&path, Opening::Run), Err(StoreError::Damaged(_))));
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_is_noticed() {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        let database = DatabaseFile::create(&path, UnixTime(0)).unwrap();
+        assert_eq!(database.check_in_place(), Ok(()));
+        std::fs::rename(&path, folder.path().join("away.db")).unwrap();
+        assert_eq!(database.check_in_place(), Err(StoreError::Replaced));
+        DatabaseFile::create(&path, UnixTime(0)).unwrap();
+        assert_eq!(database.check_in_place(), Err(StoreError::Replaced));
+        std::fs::rename(folder.path().join("away.db"), &path).unwrap();
+        assert_eq!(database.check_in_place(), Ok(()));
+    }
+}

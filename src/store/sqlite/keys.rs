@@ -1,0 +1,108 @@
+//! Which secret each `kid` stands for, and which keys are revoked.
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::audit;
+use super::transaction::{Apply, Transaction};
+use crate::auth::keys::Fingerprint;
+use crate::auth::time::UnixTime;
+use crate::store::command::{KeyRecord, RecordKeys, RecordKeysOutcome, RevokeKey, RevokeKeyOutcome};
+use crate::store::decision::{self, KeyRecording};
+use crate::store::error::StoreError;
+use crate::store::records::{RecordedKey, Revocation};
+
+impl Apply for RecordKeys {
+    fn apply(self, transaction: &Transaction<'_>) -> Result<RecordKeysOutcome, StoreError> {
+        Ok(match record(transaction, &self.keys)? {
+            Some(kid) => RecordKeysOutcome::Conflict(kid),
+            None => RecordKeysOutcome::Recorded,
+        })
+    }
+}
+
+impl Apply for RevokeKey {
+    fn apply(self, transaction: &Transaction<'_>) -> Result<RevokeKeyOutcome, StoreError> {
+        let recorded = find(transaction, &self.kid)?;
+        if let Some(outcome) = decision::revoke_key(recorded.as_ref().map(|(key, sequence)| (key, *sequence)))
+        {
+            return Ok(outcome);
+        }
+        if let Some(kid) = record(transaction, &self.successors)? {
+            return Ok(RevokeKeyOutcome::Conflict(kid));
+        }
+        let stamp = transaction.stamp()?;
+        transaction
+            .prepare_cached("UPDATE keys SET revoked_at = ?2, number = ?3 WHERE kid = ?1")?
+            .execute((&self.kid, stamp.now.0, stamp.sequence))?;
+        audit::write(transaction, stamp, "revoke_key", &self.kid, None)?;
+        Ok(RevokeKeyOutcome::Revoked(stamp.sequence))
+    }
+}
+
+/// Records the keys that are not recorded yet; nothing if a `kid`, which is returned, stands for another secret.
+fn record(transaction: &Transaction<'_>, keys: &[KeyRecord]) -> Result<Option<String>, StoreError> {
+    let mut new = Vec::new();
+    for key in keys {
+        let recorded = find(transaction, &key.kid)?.map(|(recorded, _)| recorded.fingerprint);
+        match decision::record_key(recorded, key.fingerprint) {
+            KeyRecording::Known => {}
+            KeyRecording::New => new.push(key),
+            KeyRecording::Conflict => return Ok(Some(key.kid.clone())),
+        }
+    }
+    for key in new {
+        let stamp = transaction.stamp()?;
+        transaction
+            .prepare_cached(
+                "INSERT INTO keys (kid, fingerprint, recorded_at, number) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute((&key.kid, key.fingerprint.0, stamp.now.0, stamp.sequence))?;
+        audit::write(transaction, stamp, "key_add", &key.kid, None)?;
+    }
+    Ok(None)
+}
+
+/// Every key that was ever recorded.
+pub(super) fn all(connection: &Connection) -> Result<Vec<RecordedKey>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!("{SELECT} ORDER BY kid"))?;
+    let rows = statement.query_map([], read)?;
+    Ok(rows.map(|row| row.map(|(key, _)| key)).collect::<Result<_, _>>()?)
+}
+
+/// Keys that were recorded or revoked after that sequence, each with its own; there are never many.
+pub(super) fn after(connection: &Connection, sequence: u64) -> Result<Vec<(RecordedKey, u64)>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE number > ?1"))?;
+    let rows = statement.query_map([sequence], read)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Is the key of that name revoked?
+pub(super) fn is_revoked(connection: &Connection, kid: &str) -> Result<bool, StoreError> {
+    Ok(find(connection, kid)?.is_some_and(|(key, _)| key.revoked))
+}
+
+/// Revocations of keys after that sequence, as shown.
+pub(super) fn revoked_after(connection: &Connection, sequence: u64) -> Result<Vec<Revocation>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT kid, number, revoked_at FROM keys WHERE number > ?1 AND revoked_at IS NOT NULL",
+    )?;
+    let rows = statement.query_map([sequence], |row| {
+        let (subject, sequence, time) = (row.get(0)?, row.get(1)?, UnixTime(row.get(2)?));
+        Ok(Revocation { kind: "key", subject, sequence, time, blocked: true })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn find(connection: &Connection, kid: &str) -> Result<Option<(RecordedKey, u64)>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE kid = ?1"))?;
+    Ok(statement.query_row([kid], read).optional()?)
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<(RecordedKey, u64)> {
+    let revoked: Option<u64> = row.get(2)?;
+    let key =
+        RecordedKey { kid: row.get(0)?, fingerprint: Fingerprint(row.get(1)?), revoked: revoked.is_some() };
+    Ok((key, row.get(3)?))
+}
+
+const SELECT: &str = "SELECT kid, fingerprint, revoked_at, number FROM keys";

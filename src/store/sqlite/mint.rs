@@ -1,0 +1,29 @@
+//! Mints.
+
+use rusqlite::OptionalExtension;
+
+use super::transaction::{Apply, Transaction};
+use super::{audit, cutoffs, keys};
+use crate::store::command::{Mint, MintOutcome};
+use crate::store::decision::{self, MintRows};
+use crate::store::error::StoreError;
+
+impl Apply for Mint {
+    fn apply(self, transaction: &Transaction<'_>) -> Result<MintOutcome, StoreError> {
+        let identity = &self.user.identity;
+        let (name, organization) = (identity.user.as_str(), identity.organization.as_str());
+        let user = transaction
+            .prepare_cached("SELECT credential_version, disabled FROM users WHERE name = ?1")?
+            .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let rows = MintRows { user, signer_revoked: keys::is_revoked(transaction, self.signer.kid())? };
+        if let Some(refusal) = decision::refuse_mint(&self, &rows) {
+            return Ok(refusal);
+        }
+        let cutoffs = cutoffs::concerning(transaction, name, organization)?;
+        let stamp = transaction.stamp()?;
+        let minted = decision::mint(&self, &cutoffs, stamp).ok_or(StoreError::Signing)?;
+        audit::write(transaction, stamp, "mint", name, Some(minted.id))?;
+        Ok(MintOutcome::Minted(minted, cutoffs))
+    }
+}

@@ -1,0 +1,167 @@
+//! The store in a SQLite file: a thread that writes, one that reads, one that watches for changes.
+
+mod audit;
+mod cutoffs;
+mod error;
+mod feed;
+mod file;
+mod heartbeat;
+mod keys;
+mod mint;
+mod reader;
+mod retention;
+mod revocations;
+mod sequence;
+mod transaction;
+mod users;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::sync::mpsc::{Receiver, channel};
+
+pub use self::file::Opening;
+pub(super) use self::transaction::Apply;
+
+use self::feed::Feed;
+use self::file::DatabaseFile;
+use self::reader::Reader;
+use self::writer::Writer;
+use super::command::{Actor, NameConflict, NewUser};
+use super::error::StoreError;
+use super::records::{
+    Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, User, UserRecord,
+};
+use crate::auth::time::UnixTime;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+
+/// A SQLite file and the threads that work on it.
+pub(super) struct Sqlite {
+    clock: Clock,
+    writer: Writer,
+    reader: Reader<Rows>,
+    feed: Reader<Feed>,
+}
+
+impl Sqlite {
+    /// Creates the file, or opens one that somebody else has just created.
+    pub(super) fn create(path: &Path, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+        Self::start(DatabaseFile::create(path, clock.now())?, clock, metrics)
+    }
+
+    /// Opens an existing file.
+    pub(super) fn open(
+        path: &Path,
+        opening: Opening,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
+        Self::start(DatabaseFile::open(path, opening)?, clock, metrics)
+    }
+
+    fn start(file: DatabaseFile, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+        Ok(Self {
+            writer: Writer::start(file.clone(), clock.clone(), metrics)?,
+            reader: Reader::start("store-reader", Rows { file: file.clone(), connection: None })?,
+            feed: Reader::start("store-feed", Feed::new(file))?,
+            clock,
+        })
+    }
+
+    pub(super) async fn execute<C: Apply>(&self, command: C, actor: Actor) -> Result<C::Outcome, StoreError> {
+        self.writer.execute(command, actor).await
+    }
+
+    pub(super) async fn user(&self, name: &str) -> Result<Option<UserRecord>, StoreError> {
+        let name = name.to_owned();
+        self.read(move |connection| users::find(connection, &name)).await
+    }
+
+    pub(super) async fn users(&self, after: &str, limit: usize) -> Result<Vec<User>, StoreError> {
+        let after = after.to_owned();
+        self.read(move |connection| users::page(connection, &after, limit)).await
+    }
+
+    pub(super) async fn conflicts(
+        &self,
+        new: Vec<NewUser>,
+    ) -> Result<Vec<(usize, NameConflict)>, StoreError> {
+        self.read(move |connection| users::conflicts(connection, &new)).await
+    }
+
+    pub(super) async fn revocations(&self, after: u64, limit: usize) -> Result<Vec<Revocation>, StoreError> {
+        self.read(move |connection| revocations::page(connection, after, limit)).await
+    }
+
+    pub(super) async fn audit(
+        &self,
+        filter: AuditFilter,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        self.read(move |connection| audit::page(connection, &filter, after, limit)).await
+    }
+
+    pub(super) async fn keys(&self) -> Result<Vec<RecordedKey>, StoreError> {
+        self.read(keys::all).await
+    }
+
+    pub(super) async fn high_water(&self) -> Result<UnixTime, StoreError> {
+        self.read(feed::high_water).await
+    }
+
+    pub(super) async fn acknowledgements(
+        &self,
+        within: Duration,
+    ) -> Result<Vec<Acknowledgement>, StoreError> {
+        let since = self.clock.now().minus(within.as_secs());
+        self.read(move |connection| heartbeat::acknowledgements(connection, since)).await
+    }
+
+    pub(super) async fn changes(&self, after: u64, limit: usize) -> Result<Changes, StoreError> {
+        self.feed.run(move |feed| feed.changes(after, limit)).await
+    }
+
+    pub(super) fn snapshot(&self) -> Receiver<Result<Changes, StoreError>> {
+        let (sender, pieces) = channel(PIECES);
+        let failed = sender.clone();
+        if let Err(error) = self.feed.submit(move |feed| feed.snapshot(&sender)) {
+            let _ = failed.try_send(Err(error));
+        }
+        pieces
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.reader.run(move |rows| rows.read(read)).await
+    }
+}
+
+/// The reader's connection, made when it is first needed and made again after an error.
+struct Rows {
+    file: DatabaseFile,
+    connection: Option<Connection>,
+}
+
+impl Rows {
+    fn read<T>(&mut self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let connection = match &self.connection {
+            Some(connection) => connection,
+            None => self.connection.insert(self.file.connect()?),
+        };
+        let found = read(connection);
+        if found.is_err() {
+            self.connection = None;
+        }
+        found
+    }
+}
+
+/// Pieces of a snapshot that are read ahead of whoever applies them.
+const PIECES: usize = 2;
