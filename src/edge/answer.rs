@@ -12,10 +12,8 @@ use pingora::proxy::Session;
 use tokio::time::{Instant, timeout_at};
 
 use super::request::Body;
+use super::request_id::REQUEST_ID;
 use crate::auth::reply::Reply;
-
-/// The name under which an answer carries the request's id.
-pub const REQUEST_ID: &str = "X-Request-Id";
 
 /// Sends `reply`. `body` is the body of the request, none of which has been read.
 pub async fn send(

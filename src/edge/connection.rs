@@ -28,8 +28,7 @@ use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
 
-use super::answer::REQUEST_ID;
-use super::proxy::RequestId;
+use super::request_id::{REQUEST_ID, RequestId};
 use crate::auth::reply::{Malformed, Reply};
 use crate::config::Limits;
 use crate::metrics::{Metrics, RouteLabel};

@@ -15,6 +15,7 @@ pub mod login;
 pub mod pending;
 pub mod proxy;
 pub mod request;
+mod request_id;
 pub mod rewrite;
 pub mod stalled;
 pub mod token;

@@ -27,6 +27,7 @@ use pingora::{Error, ErrorSource, ErrorType, OrErr, Result};
 use super::answer;
 use super::connection;
 use super::request::{Body, Wire, read_framing, screen};
+use super::request_id::{REQUEST_ID, RequestId};
 use super::rewrite::{Forwarded, Rewrite};
 use super::stalled;
 use super::token::{Call, TokenEndpoint};
@@ -233,7 +234,7 @@ impl ProxyHttp for Gateway {
         if self.stopping.load(Ordering::Relaxed) {
             session.set_keepalive(None);
         }
-        response.insert_header(answer::REQUEST_ID, ctx.request_id.as_str())
+        response.insert_header(REQUEST_ID, ctx.request_id.as_str())
     }
 
     fn fail_to_connect(
@@ -492,28 +493,6 @@ fn millis(elapsed: Duration) -> f64 {
 fn client_of(session: &Session) -> Option<&std::net::SocketAddr> {
     session.client_addr().and_then(|address| address.as_inet())
 }
-
-/// 32 hexadecimal digits, the same for client, platform and log.
-#[derive(Clone, Copy)]
-pub(super) struct RequestId([u8; 32]);
-
-impl RequestId {
-    pub(super) fn new() -> Self {
-        let mut digits = [b'0'; 32];
-        let mut bits = fastrand::u128(..);
-        for digit in &mut digits {
-            *digit = HEX.get(usize::from(bits as u8 & 0xf)).copied().unwrap_or(b'0');
-            bits >>= 4;
-        }
-        Self(digits)
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// The body filter's own error, told apart from anything that the engine says.
 const TOO_LARGE: ErrorType = ErrorType::HTTPStatus(413);
