@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::files;
+use super::settings::{Platform, PlatformTls};
 use super::source::Section;
-use super::{Platform, PlatformTls};
 use crate::auth::fields::{Field, ManagedFields};
 
 pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> Option<Platform> {

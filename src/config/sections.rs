@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::files::{self, SigningKeys};
+use super::settings::{Audit, Limits, Log, LogFormat, Server, Stop, StoreSettings};
 use super::source::Section;
-use super::{Audit, Limits, Log, LogFormat, Server, Stop, StoreSettings};
 use crate::auth::cache::CacheLimits;
 use crate::auth::endpoint::InspectAuth;
 use crate::auth::policy::{ENDPOINT, Policy, PublicRoute};

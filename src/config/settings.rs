@@ -1,0 +1,146 @@
+//! The settings of each section, checked: plain data.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::files::CertifiedKey;
+
+/// `[server]`: where the gateway listens, and where its own files are.
+#[derive(Debug)]
+pub struct Server {
+    /// Addresses with TLS.
+    pub https: Vec<SocketAddr>,
+    /// Addresses without.
+    pub http: Vec<SocketAddr>,
+    /// Store, keys, certificate.
+    pub state_dir: PathBuf,
+    /// The operator's certificate; none: a self-signed one in `state_dir`.
+    pub certificate: Option<CertifiedKey>,
+    /// Worker threads.
+    pub threads: usize,
+    /// How the gateway stops.
+    pub stop: Stop,
+}
+
+/// How the gateway stops once it is asked to.
+#[derive(Clone, Copy, Debug)]
+pub struct Stop {
+    /// From "not ready" to no longer accepting.
+    pub drain_delay: Duration,
+    /// How long requests in flight may take after that.
+    pub grace: Duration,
+}
+
+/// `[platform]`: what the gateway stands in front of.
+#[derive(Debug)]
+pub struct Platform {
+    /// `host:port` of each server, as configured.
+    pub servers: Vec<String>,
+    /// TLS towards the platform.
+    pub tls: Option<PlatformTls>,
+    /// Does the `user-token` go on?
+    pub forward_token: bool,
+    /// Does `Authorization` go on?
+    pub forward_authorization: bool,
+    /// TCP, and TLS again.
+    pub connect_timeout: Duration,
+    /// Between two reads, the wait for the answer included.
+    pub read_timeout: Duration,
+    /// For each write.
+    pub write_timeout: Duration,
+    /// How long an unused connection is kept; shorter than the platform keeps it.
+    pub idle_timeout: Duration,
+    /// How often the servers' names are looked up.
+    pub resolve_interval: Duration,
+    /// Field names for user, e-mail and organization, in this order.
+    pub identity_fields: [String; 3],
+}
+
+/// How an https platform is checked.
+#[derive(Debug)]
+pub struct PlatformTls {
+    /// The name in the certificate, and SNI.
+    pub server_name: String,
+    /// Certificates to trust instead of the system's.
+    pub ca: Option<Vec<openssl::x509::X509>>,
+    /// Off only by explicit word.
+    pub verify: bool,
+    /// What the gateway shows the platform.
+    pub client: Option<CertifiedKey>,
+}
+
+/// `[store]`
+#[derive(Debug)]
+pub struct StoreSettings {
+    /// The SQLite file.
+    pub path: PathBuf,
+    /// Longer without a successful read, and nothing is admitted.
+    pub max_staleness: Duration,
+    /// How often the gateway looks for changes that others made.
+    pub poll_interval: Duration,
+    /// How often the gateway says that it runs, and reads the sequence regardless.
+    pub heartbeat_interval: Duration,
+    /// How often expired rows are deleted and failed logins are written to the audit trail.
+    pub upkeep_interval: Duration,
+}
+
+/// `[audit]`: how much of the trail is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Audit {
+    /// Older rows go.
+    pub keep: Duration,
+    /// So do the oldest, where all take more room than this.
+    pub max_bytes: u64,
+}
+
+/// `[limits]`
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Request line and fields together, in bytes.
+    pub header_bytes: usize,
+    /// Fields of a request.
+    pub header_fields: usize,
+    /// Body of a request, in bytes; `None`: any.
+    pub body_bytes: Option<u64>,
+    /// From the first byte of a header to its end.
+    pub header_timeout: Duration,
+    /// An idle client connection.
+    pub keepalive_timeout: Duration,
+    /// Between two reads of a body.
+    pub body_timeout: Duration,
+    /// Client connections at once.
+    pub connections: usize,
+    /// Threads that hash passwords.
+    pub login_workers: usize,
+    /// Logins that may wait for one.
+    pub login_queue: usize,
+    /// Tokens minted for one user in a second, in the long run.
+    pub mint_rate: NonZeroU32,
+    /// Tokens minted for one user at once.
+    pub mint_burst: NonZeroU32,
+}
+
+/// `[log]`
+#[derive(Clone, Copy, Debug)]
+pub struct Log {
+    /// One line an event, as JSON or for people.
+    pub format: LogFormat,
+    /// The least important level that is written.
+    pub level: log::LevelFilter,
+    /// One line a request?
+    pub access: bool,
+}
+
+/// The two forms of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For machines.
+    Json,
+    /// For people.
+    Text,
+}
