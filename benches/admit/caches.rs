@@ -11,7 +11,8 @@ use ds_gateway::auth::token::{TokenRules, Verified, verify};
 use fastrand::Rng;
 use parking_lot::RwLock;
 
-use super::{STEPS, cpu_time, gate, nanos, ns, spread, together, tokens};
+use super::gates::{gate, tokens};
+use super::measure::{STEPS, cpu_time, nanos, ns, spread, together};
 
 /// What a cache must be able to do.
 trait Candidate: Send + Sync {

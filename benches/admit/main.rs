@@ -12,20 +12,14 @@
 )]
 
 mod caches;
+mod gates;
+mod measure;
 
-use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ds_gateway::auth::cache::{Cache, CacheLimits};
-use ds_gateway::auth::gate::{Gate, Moment, TokenField};
-use ds_gateway::auth::identity::Identity;
-use ds_gateway::auth::keys::{Algorithm, Key, KeyRing};
-use ds_gateway::auth::name::Name;
-use ds_gateway::auth::revocation::Standing;
-use ds_gateway::auth::secret::Secret;
-use ds_gateway::auth::time::UnixTime;
-use ds_gateway::auth::token::{TokenId, TokenRules, mint};
+use ds_gateway::auth::gate::Gate;
+use ds_gateway::auth::token::TokenId;
 use ds_gateway::auth::token_set::Keep;
 use ds_gateway::clock::Clock;
 use ds_gateway::metrics::Metrics;
@@ -34,11 +28,11 @@ use ds_gateway::store::command::{Actor, Expiry, RevokeToken};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
+use self::gates::{NOW, admit, gate, revoke, tokens};
+use self::measure::{STEPS, cpu_time, nanos, ns, spread, together};
+
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-const NOW: UnixTime = UnixTime(1_800_000_000);
-const MOMENT: Moment = Moment { now: NOW, uptime: Duration::ZERO };
 
 fn main() {
     println!("{:52} {:>12}  bar", "", "value");
@@ -53,56 +47,10 @@ fn row(what: &str, value: String, bar: &str) {
     println!("{what:52} {value:>12}  {bar}");
 }
 
-fn gate(entries: usize, threads: usize) -> Gate {
-    let secret = Secret::new((0..48).collect());
-    let ring = KeyRing::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
-    let rules = TokenRules::DEFAULT;
-    let cache = Cache::new(CacheLimits { entries, bytes: 8 << 30 }, threads, 42);
-    Gate::new(ring, rules, cache, Duration::MAX, Standing::default(), Duration::ZERO)
-}
-
-fn tokens(gate: &Gate, count: u64) -> Vec<String> {
-    let token = |number: u64| {
-        let identity = Identity {
-            user: Name::parse_user(&format!("user-{}", number % 1000)).unwrap(),
-            email: "someone@example.com".into(),
-            organization: Name::parse("Main Org.").unwrap(),
-        };
-        let random = u128::from(number).to_le_bytes();
-        mint(&identity, number + 1, random, NOW, gate.rules(), gate.keys().signer()).unwrap().token
-    };
-    (0..count).map(token).collect()
-}
-
-fn revoke(gate: &Gate, count: u64) {
-    let keep = Keep::Expires(NOW.plus(86_400));
-    let ids = (0..count).map(|number| (TokenId::of(&number.to_be_bytes()), keep));
-    gate.apply(|standing| standing.revoke_tokens(ids));
-}
-
-fn admit(gate: &Gate, token: &str) -> bool {
-    gate.admit(TokenField::One(black_box(token.as_bytes())), MOMENT).is_ok()
-}
-
 /// Nanoseconds of one `admit`: what the code costs, not what the machine was doing.
 fn time(gate: &Gate, tokens: &[String], pick: impl Fn(u64) -> usize) -> f64 {
     assert!(tokens.iter().all(|token| admit(gate, token)), "every token is admitted");
     nanos(|step| assert!(admit(gate, &tokens[pick(step)])))
-}
-
-/// Nanoseconds of one step, the best of seven rounds.
-fn nanos(one: impl Fn(u64)) -> f64 {
-    let rounds = (0..7).map(|round| {
-        let began = Instant::now();
-        (round * STEPS..(round + 1) * STEPS).for_each(&one);
-        began.elapsed().as_nanos() as f64 / STEPS as f64
-    });
-    rounds.fold(f64::MAX, f64::min)
-}
-
-/// Spread over `count`, in no order that a cache could guess.
-fn spread(count: usize) -> impl Fn(u64) -> usize {
-    move |step| (step.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % count
 }
 
 fn hits() {
@@ -115,7 +63,7 @@ fn hits() {
     revoke(&gate, 1_000_000);
     let value = time(&gate, &all, spread(1_000_000));
     row("the same with 1 M revocations", ns(value), "≤ 1,200 ns");
-    let uncached = self::gate(0, 1);
+    let uncached = gates::gate(0, 1);
     row("admit without the cache", ns(time(&uncached, &all[..1000], |step| step as usize % 1000)), "");
 }
 
@@ -136,23 +84,6 @@ fn rate(gate: &Gate, tokens: &[String], threads: usize) -> f64 {
         (0..STEPS).for_each(|step| assert!(admit(gate, &tokens[step as usize % 1000])));
         STEPS as f64 / (cpu_time() - began).as_secs_f64()
     })
-}
-
-/// What so many threads do at once, added up, the best of five rounds.
-fn together(threads: usize, work: impl Fn() -> f64 + Copy + Send) -> f64 {
-    let round = || -> f64 {
-        std::thread::scope(|scope| {
-            let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            running.into_iter().map(|thread| thread.join().unwrap()).sum()
-        })
-    };
-    (0..5).map(|_| round()).fold(0.0, f64::max)
-}
-
-/// What this thread has run so far, by the scheduler's account.
-fn cpu_time() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
 }
 
 fn revocations() {
@@ -210,18 +141,11 @@ fn fill(runtime: &Runtime, store: &Store) {
     }
 }
 
-fn ns(value: f64) -> String {
-    format!("{value:.0} ns")
-}
-
 /// Bytes that the allocator has given out.
 fn allocated() -> usize {
     tikv_jemalloc_ctl::epoch::advance().unwrap();
     tikv_jemalloc_ctl::stats::allocated::read().unwrap()
 }
-
-/// Decisions in one round.
-const STEPS: u64 = 1_000_000;
 
 /// Revocations that a start reads.
 const LOADED: u64 = 1_000_000;
