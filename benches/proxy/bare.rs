@@ -13,7 +13,8 @@ use pingora::server::configuration::ServerConf;
 
 use crate::client;
 use crate::gateway::Certificate;
-use crate::process::{self, Running, Server};
+use crate::process::{self, Running};
+use crate::server::Server;
 
 /// First arguments that turn this binary into the server.
 const MODE: &str = "bare";

@@ -11,6 +11,7 @@ use crate::gateway::{self, Gateway, Logs, REVOCATIONS};
 use crate::platform::Platform;
 use crate::process;
 use crate::report::{AtRest, Report};
+use crate::rounds;
 
 /// Starts that are timed.
 const STARTS: usize = 5;
@@ -20,7 +21,7 @@ const BARE: &str = "bare pingora";
 const VALID: &str = "valid token";
 
 pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()> {
-    crate::never_asleep();
+    rounds::never_asleep();
     let platform = Platform::start().await?;
     let at = platform.address();
     let bare = bare::start(at, Duties::None).await?;
@@ -68,7 +69,7 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
     let mut report = Report::new("proxy.json")?;
     report.about("command", format!("make bench ROUNDS={rounds} REQUESTS={requests}"));
     let table =
-        crate::run("beside bare pingora", &cases, &[BARE, VALID], &platform, (rounds, requests)).await?;
+        rounds::run("beside bare pingora", &cases, &[BARE, VALID], &platform, (rounds, requests)).await?;
     report.add(table)?;
     report.at_rest(&AtRest { starts, resident_mb, resident_after_mb: quiet.process.resident_mb()? })
 }

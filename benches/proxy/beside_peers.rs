@@ -12,12 +12,12 @@ use crate::client::{Request, Requests, Transport};
 use crate::gateway::{self, Gateway, Logs, REVOCATIONS};
 use crate::peers::{self, Peer, Setting};
 use crate::platform::Platform;
-use crate::process::Server;
 use crate::report::Report;
-use crate::run;
+use crate::rounds;
+use crate::server::Server;
 
 /// The case that others are compared with.
-pub const OURS: &str = "ds-gateway";
+const OURS: &str = "ds-gateway";
 const BARE: &str = "bare pingora, no check";
 
 /// What a request of ours may cost against theirs, whatever it is.
@@ -38,7 +38,7 @@ struct Load<'a> {
 }
 
 pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()> {
-    crate::never_asleep();
+    rounds::never_asleep();
     let mut report = Report::new("peers.json")?;
     report.about("command", format!("make bench-peers ROUNDS={rounds} REQUESTS={requests}"));
     report.about("peers", peers::versions()?);
@@ -93,7 +93,7 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
         }
         let cases = cases(&load, &ours, &quiet_peers, &bare);
         let effort = (rounds, (requests / load.one_in).max(1));
-        report.add(run(load.title, &cases, &[OURS], &platform, effort).await?)?;
+        report.add(rounds::run(load.title, &cases, &[OURS], &platform, effort).await?)?;
     }
     drop((quiet_peers, ours, bare));
 
@@ -125,11 +125,11 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
         });
         let mut cases: Vec<_> = cases.collect();
         cases.extend(peers.iter().map(|peer| Case::of(peer.name, &peer.server, one.clone(), Forwarded)));
-        report.add(run(title, &cases, &[OURS], &platform, (rounds, requests)).await?)?;
+        report.add(rounds::run(title, &cases, &[OURS], &platform, (rounds, requests)).await?)?;
     }
 
     let path = report.beside("peers.svg");
-    chart::draw(&report.tables, &path)?;
+    chart::draw(&report.tables, OURS, &path)?;
     eprintln!("chart: {}", path.display());
     Ok(())
 }

@@ -1,8 +1,6 @@
 //! A case: what is asked of whom, what must come back, and what it may cost.
 
-use std::fs::{self, OpenOptions};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -11,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::client::{self, CLIENTS, Client, Outcome, Request, Requests, Transport};
 use crate::platform::Platform;
-use crate::process::{self, Server};
+use crate::server::Server;
 use crate::stats::quantile;
 
 /// A row of a table.
@@ -30,12 +28,6 @@ pub struct Case<'a> {
 pub struct Bar {
     pub at_most: f64,
     pub against: &'static str,
-}
-
-/// A log with a line for each request, which has `mark` in it.
-pub struct AccessLog {
-    pub path: PathBuf,
-    pub mark: &'static str,
 }
 
 /// One case in one round.
@@ -158,26 +150,4 @@ async fn scrape(admin: SocketAddr, scrapes: Arc<AtomicUsize>) -> Result<()> {
         scrapes.fetch_add(1, Relaxed);
         tokio::time::sleep(SCRAPE_EVERY).await;
     }
-}
-
-impl AccessLog {
-    /// Waits until it has a line for each of `requests`, then empties it: a dropped line costs nothing.
-    async fn take(&self, requests: usize) -> Result<()> {
-        process::until("the access log has every request", async || {
-            lines_with(self.mark, &self.path) == requests
-        })
-        .await
-        .with_context(|| format!("it has {}, not {requests}", lines_with(self.mark, &self.path)))?;
-        self.empty()
-    }
-
-    /// Lines of what went before.
-    pub fn empty(&self) -> Result<()> {
-        Ok(OpenOptions::new().write(true).open(&self.path)?.set_len(0)?)
-    }
-}
-
-fn lines_with(mark: &str, path: &Path) -> usize {
-    let log = fs::read(path).unwrap_or_default();
-    String::from_utf8_lossy(&log).matches(mark).count()
 }

@@ -21,9 +21,9 @@ use ds_gateway::auth::time::UnixTime;
 use ds_gateway::auth::token::{TokenId, TokenRules, mint as mint_token};
 use ds_gateway::clock::wall;
 
-use crate::case::AccessLog;
 use crate::client::{self, Outcome, Request, Transport};
-use crate::process::{self, Running, Server};
+use crate::process::{self, Running};
+use crate::server::{AccessLog, Server};
 
 /// A folder with a configuration, a key and a store, and a token of the user in it.
 pub struct Gateway {

@@ -15,7 +15,6 @@ use crate::case::SHARES;
 use crate::client::Outcome::{self, Forwarded, Refused};
 use crate::client::{Answer, Client, Request, Transport, login};
 use crate::gateway::{self, Gateway, Logs, PASSWORD};
-use crate::number;
 use crate::platform::Platform;
 use crate::process::Running;
 use crate::report::{Report, print_table, verdict};
@@ -99,9 +98,8 @@ struct Phases {
     first_faults: Vec<String>,
 }
 
-pub async fn hold(folder: &Path) -> Result<()> {
-    let (clients, rate) = (number("CLIENTS", 2_000)?, number("RATE", 10_000)?);
-    let length = Duration::from_secs(number("DURATION", 60)? as u64);
+/// So many `clients` send `rate` requests a second between them.
+pub async fn hold(folder: &Path, clients: usize, rate: usize, length: Duration) -> Result<()> {
     ensure!(length >= SHORTEST, "DURATION must be {} at least: a phase is a part of it", SHORTEST.as_secs());
     let platform = Platform::start().await?;
     let gateway = Gateway::prepare(folder.join("gateway"), platform.address()).await?;

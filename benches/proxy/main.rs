@@ -23,14 +23,14 @@ mod peers;
 mod platform;
 mod process;
 mod report;
+mod rounds;
+mod server;
 mod stats;
 mod train;
 
-use anyhow::{Context, Result, bail, ensure};
+use std::time::Duration;
 
-use case::Case;
-use platform::Platform;
-use report::Table;
+use anyhow::{Context, Result, bail, ensure};
 
 /// The gateway's allocator, so that the bare server differs by nothing but the gateway itself.
 #[global_allocator]
@@ -57,46 +57,15 @@ fn main() -> Result<()> {
             [] => beside_bare::measure(folder.path(), rounds, requests).await,
             ["peers"] => beside_peers::measure(folder.path(), rounds, requests).await,
             ["instructions"] => instructions::count(folder.path()).await,
-            ["held"] => held::hold(folder.path()).await,
+            ["held"] => {
+                let (clients, rate) = (number("CLIENTS", 2_000)?, number("RATE", 10_000)?);
+                let length = Duration::from_secs(number("DURATION", 60)? as u64);
+                held::hold(folder.path(), clients, rate, length).await
+            }
             ["train", program] => train::train(folder.path(), program).await,
             _ => bail!("there are peers, instructions, held and train PROGRAM"),
         }
     })
-}
-
-/// Every case once to warm up, then once in every round.
-async fn run(
-    title: &str,
-    cases: &[Case<'_>],
-    yardsticks: &'static [&'static str],
-    platform: &Platform,
-    (rounds, requests): (usize, usize),
-) -> Result<Table> {
-    let mut table = Table::new(title, cases, yardsticks);
-    for case in cases {
-        case.warm_up(platform, requests).await?;
-    }
-    for round in 1..=rounds {
-        // Every other round backwards, so that drift within a round falls on all alike.
-        let mut order: Vec<_> = cases.iter().enumerate().collect();
-        if round.is_multiple_of(2) {
-            order.reverse();
-        }
-        for (index, case) in order {
-            table.add(index, case.sample(platform, requests, (round * requests) as u64).await?)?;
-        }
-        eprintln!("{title}: round {round} of {rounds}");
-    }
-    Ok(table)
-}
-
-/// Never asleep, so that no proxy pays for waking its clients or its platform: how often it would depends on its speed.
-fn never_asleep() {
-    tokio::spawn(async {
-        loop {
-            tokio::task::yield_now().await;
-        }
-    });
 }
 
 /// A number from the environment.

@@ -11,11 +11,11 @@ use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::case::AccessLog;
 use crate::client::Outcome::{Forwarded, RefusedSomehow};
 use crate::client::{self, Request, Transport};
 use crate::gateway::{Certificate, KEY, Logs};
-use crate::process::{self, Running, Server};
+use crate::process::{self, Running};
+use crate::server::{AccessLog, Server};
 
 /// A peer that serves.
 pub struct Peer {

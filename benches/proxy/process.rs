@@ -11,36 +11,12 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::time::{sleep, timeout};
 
-use crate::case::AccessLog;
-use crate::client::Transport;
-
 /// The proxy measured has this core; what else was started idles there.
 pub const PROXY_CORE: usize = 0;
 /// Clients and platform share this one.
 pub const LOAD_CORE: usize = 1;
 /// How long a fresh process is left alone before its memory is read.
 pub const REST: Duration = Duration::from_secs(1);
-
-/// A proxy that serves, and where.
-pub struct Server {
-    pub process: Running,
-    pub http: SocketAddr,
-    pub https: Option<SocketAddr>,
-    /// Where its metrics are.
-    pub admin: Option<SocketAddr>,
-    /// Of every request, if it writes one.
-    pub access_log: Option<AccessLog>,
-}
-
-impl Server {
-    /// Where clients come in.
-    pub fn address(&self, transport: Transport) -> Result<SocketAddr> {
-        match transport {
-            Transport::Http => Ok(self.http),
-            Transport::Https | Transport::HttpsAnew => self.https.context("it has no TLS"),
-        }
-    }
-}
 
 /// A process on the proxy's core.
 pub struct Running(Child);
