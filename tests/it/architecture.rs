@@ -1,10 +1,36 @@
-//! The arrows between the rooms, read from the sources: `auth` thinks and touches nothing, `store` remembers, `edge`
-//! touches and does not think, `app` joins them.
+//! The layers of the source tree, checked against the sources: which layer may use which, where the database driver and
+//! the engine may be named, and that no files import each other in a circle. The tables below are the rules;
+//! [`imports`] reads who imports what.
+
+mod circles;
+mod imports;
+mod planted;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::LazyLock;
 
-/// What `auth` may not even name: the outside world arrives there as an argument.
+use self::circles::circles;
+use self::imports::{Crate, Imports, Sources};
+
+/// The layers from the top, each with all that it may use. A layer is the folder or the file of that name in `src`.
+/// [`a_layer_may_only_use_rows_below_its_own`] keeps the arrows pointing down.
+const LAYERS: [(&str, &[&str]); 11] = [
+    // Lists the modules. A re-export here would be a way around the rows below.
+    ("lib", &[]),
+    ("main", &["cli"]),
+    ("cli", &["app", "edge", "store", "logging", "metrics", "clock", "config", "auth"]),
+    ("app", &["edge", "store", "logging", "metrics", "clock", "config", "auth"]),
+    ("edge", &["store", "logging", "metrics", "clock", "config", "auth"]),
+    ("store", &["logging", "metrics", "clock", "config", "auth"]),
+    ("logging", &["config", "auth"]),
+    ("metrics", &["auth"]),
+    ("clock", &["auth"]),
+    ("config", &["auth"]),
+    ("auth", &[]),
+];
+
+/// What `auth` may not name: anything outside it arrives as an argument.
 const OUTSIDE: [&str; 15] = [
     "pingora",
     "tokio",
@@ -23,35 +49,190 @@ const OUTSIDE: [&str; 15] = [
     "eprintln!",
 ];
 
-/// Every `.rs` file of a room, be it a folder or a file.
-fn files(room: &str) -> Vec<PathBuf> {
-    fn walk(path: &Path, found: &mut Vec<PathBuf>) {
-        if path.is_dir() {
-            fs::read_dir(path)
-                .expect("a folder")
-                .for_each(|entry| walk(&entry.expect("an entry").path(), found));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path.to_owned());
+/// Where the database driver may be named: in the SQLite store, and where a bench fills a database with millions of rows,
+/// which would take an hour by way of the store.
+const DRIVER: (&str, &[&str]) = ("rusqlite", &["src/store/sqlite/", "benches/proxy/gateway.rs"]);
+
+/// Where the engine may be named: its phases and listeners in `edge`, what starts and stops it in `app`, the demo's
+/// stand-in platform, and the proxy that the bench compares with.
+const ENGINE: (&str, &[&str]) = (
+    "pingora",
+    &[
+        "src/edge/admin.rs",
+        "src/edge/answer.rs",
+        "src/edge/connection.rs",
+        "src/edge/listener.rs",
+        "src/edge/proxy.rs",
+        "src/edge/stalled.rs",
+        "src/edge/upstream.rs",
+        "src/app/",
+        "src/cli/demo.rs",
+        "benches/proxy/bare.rs",
+    ],
+);
+
+/// What a request is and what of it goes on: files of `edge` that know neither the engine nor its runtime.
+const ENGINE_FREE: [&str; 2] = ["src/edge/request.rs", "src/edge/rewrite.rs"];
+
+/// The crates that are checked.
+const CRATES: [Crate; 4] = [
+    (Some("ds_gateway"), "src/lib.rs"),
+    (None, "src/main.rs"),
+    (None, "benches/admit/main.rs"),
+    (None, "benches/proxy/main.rs"),
+];
+
+/// The build script is a crate by itself and runs before all others.
+const UNCHECKED: [&str; 1] = ["src/build.rs"];
+
+#[test]
+fn layers_use_only_layers_below() {
+    assert_none("imports that no arrow allows", &against_layers(&IMPORTS));
+}
+
+#[test]
+fn a_layer_may_only_use_rows_below_its_own() {
+    for (at, (layer, allowed)) in LAYERS.iter().enumerate() {
+        for used in *allowed {
+            let is_below = LAYERS[at + 1..].iter().any(|(below, _)| below == used);
+            assert!(is_below, "{layer} may use {used}, which is no row below it");
         }
     }
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut found = Vec::new();
-    walk(&source.join(room), &mut found);
-    let single = source.join(format!("{room}.rs"));
-    if single.is_file() {
-        found.push(single);
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    assert_none("circles of files that import each other", &circles(&IMPORTS));
+}
+
+#[test]
+fn the_driver_is_named_in_the_sqlite_store_alone() {
+    assert_none("mentions of the database driver outside its place", &named_elsewhere(&IMPORTS, DRIVER));
+}
+
+#[test]
+fn the_engine_is_named_only_where_it_runs() {
+    assert_none("mentions of the engine outside its place", &named_elsewhere(&IMPORTS, ENGINE));
+    let (engine, places) = ENGINE;
+    for place in places {
+        let is_used = IMPORTS.all.iter().any(|import| import.is_of(engine) && import.file.starts_with(place));
+        assert!(is_used, "{place} does not name the engine any more: remove it from ENGINE");
     }
-    found.sort();
+}
+
+#[test]
+fn request_validation_and_rewriting_are_engine_free() {
+    for file in ENGINE_FREE {
+        assert!(SOURCES.contains_key(file), "{file}");
+        assert_none("mentions of the engine or its runtime", &mentions(file, &["pingora", "tokio"]));
+    }
+}
+
+#[test]
+fn auth_does_no_io() {
+    assert_none("words of the outside world in auth", &mentions("src/auth/", &OUTSIDE));
+    // A group hides the words: `use std::{fs, net}`.
+    let grouped = IMPORTS.all.iter().filter(|import| import.file.starts_with("src/auth/"));
+    let grouped = grouped.filter(|import| OUTSIDE.iter().any(|word| names(&import.path, word)));
+    let grouped: Vec<String> = grouped.map(|import| import.describe()).collect();
+    assert_none("imports of the outside world in auth", &grouped);
+}
+
+#[test]
+fn every_source_file_is_checked() {
+    for file in SOURCES.keys().filter(|file| !UNCHECKED.contains(&file.as_str())) {
+        assert!(IMPORTS.files.contains(file), "{file}: no `mod` leads there");
+    }
+    for (layer, _) in LAYERS {
+        let mut files = IMPORTS.files.iter().filter(|file| layer_of(file) == Some(layer));
+        assert!(files.next().is_some(), "no file is in the layer {layer}");
+    }
+    let internal = |top: &str| IMPORTS.internal().filter(|(import, _)| import.file.starts_with(top)).count();
+    let edges = (internal("src/"), internal("benches/"));
+    assert!(edges.0 > 200 && edges.1 > 50, "too few imports for what the sources are: {edges:?}");
+}
+
+fn assert_none(what: &str, violations: &[String]) {
+    assert!(violations.is_empty(), "{} {what}:\n{}", violations.len(), violations.join("\n"));
+}
+
+/// Every Rust file in `src` and `benches`.
+static SOURCES: LazyLock<Sources> = LazyLock::new(|| {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Sources::new();
+    ["src", "benches"].iter().for_each(|folder| walk(top, &top.join(folder), &mut found));
+    found
+});
+
+/// The imports of all crates.
+static IMPORTS: LazyLock<Imports> = LazyLock::new(|| Imports::read(&SOURCES, &CRATES));
+
+fn walk(top: &Path, folder: &Path, found: &mut Sources) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            walk(top, &path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(top).expect("a file below").to_string_lossy().into_owned();
+            found.insert(name, fs::read_to_string(&path).expect("a source"));
+        }
+    }
+}
+
+/// The imports from one layer into another that [`LAYERS`] does not allow, and files that are in none of its layers.
+fn against_layers(imports: &Imports) -> Vec<String> {
+    let unknown =
+        imports.files.iter().filter(|file| layer_of(file).is_some_and(|layer| row(layer).is_none()));
+    let mut found: Vec<String> =
+        unknown.map(|file| format!("{file}: not in a layer; add its layer to LAYERS")).collect();
+    for (import, target) in imports.internal() {
+        let (Some(from), Some(to)) = (layer_of(&import.file), layer_of(target)) else {
+            continue;
+        };
+        if from != to && row(from).is_some_and(|allowed| !allowed.contains(&to)) {
+            found.push(format!("{}\n    {from} may not use {to}", import.describe()));
+        }
+    }
     found
 }
 
-/// A line without its comment. A `//` inside of a text is taken for one only after a blank or at the start.
+/// The layer of a file in `src`.
+fn layer_of(file: &str) -> Option<&str> {
+    Some(file.strip_prefix("src/")?.split('/').next()?.trim_end_matches(".rs"))
+}
+
+/// What the layer may use.
+fn row(layer: &str) -> Option<&'static [&'static str]> {
+    LAYERS.iter().find(|(name, _)| *name == layer).map(|(_, allowed)| *allowed)
+}
+
+/// Where a dependency is named outside of the places where it may be.
+fn named_elsewhere(imports: &Imports, (dependency, places): (&str, &[&str])) -> Vec<String> {
+    let is_allowed = |file: &str| places.iter().any(|place| file.starts_with(place));
+    let named = imports.all.iter().filter(|import| import.is_of(dependency) && !is_allowed(&import.file));
+    named.map(|import| import.describe()).collect()
+}
+
+/// All lines of a file or folder that name one of the words, as `file:line: word`.
+fn mentions(place: &str, words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (file, text) in SOURCES.iter().filter(|(file, _)| file.starts_with(place)) {
+        for (number, line) in text.lines().enumerate() {
+            for word in words.iter().filter(|word| names(code(line), word)) {
+                found.push(format!("{file}:{}: {word}", number + 1));
+            }
+        }
+    }
+    found
+}
+
+/// A line without its comment. A `//` inside a string is taken for one only after a blank or at the start.
 fn code(line: &str) -> &str {
     let is_comment = |at: usize| at == 0 || line[..at].ends_with([' ', '\t', ';', '{', '}', ',']);
     line.match_indices("//").find(|(at, _)| is_comment(*at)).map_or(line, |(at, _)| &line[..at])
 }
 
-/// If the word stands in the line and is not the tail or the head of a longer one.
+/// Does the word stand in the line, and not as the tail or the head of a longer one?
 fn names(line: &str, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).any(|(at, _)| {
@@ -59,98 +240,4 @@ fn names(line: &str, word: &str) -> bool {
         let after = word.ends_with(part) && line[at + word.len()..].chars().next().is_some_and(part);
         !before && !after
     })
-}
-
-/// All places of a room that name one of the words, as `file:line: word`.
-fn mentions(room: &str, words: &[&str]) -> Vec<String> {
-    let mut found = Vec::new();
-    for file in files(room) {
-        let text = fs::read_to_string(&file).expect("a source");
-        for (number, line) in text.lines().enumerate() {
-            for word in words.iter().filter(|word| names(code(line), word)) {
-                found.push(format!("{}:{}: {word}", file.display(), number + 1));
-            }
-        }
-    }
-    found
-}
-
-/// The places where a room reaches into another, also by a group: `use crate::{edge::x, store}`.
-fn reaches(room: &str, others: &[&str]) -> Vec<String> {
-    let direct: Vec<String> =
-        others.iter().flat_map(|other| [format!("crate::{other}"), format!("ds_gateway::{other}")]).collect();
-    let mut found = mentions(room, &direct.iter().map(String::as_str).collect::<Vec<_>>());
-    for file in files(room) {
-        let text: String = fs::read_to_string(&file)
-            .expect("a source")
-            .lines()
-            .map(|line| format!("{}\n", code(line)))
-            .collect();
-        for (at, opening) in text.match_indices("crate::{") {
-            let (mut depth, mut heads) = (1, String::new());
-            for c in text[at + opening.len()..].chars() {
-                match c {
-                    '{' => depth += 1,
-                    '}' => depth -= 1,
-                    _ if depth == 1 => heads.push(c),
-                    _ => {}
-                }
-                if depth == 0 {
-                    break;
-                }
-            }
-            let first = |item: &str| item.trim().split("::").next().unwrap_or_default().trim().to_owned();
-            let line = text[..at].lines().count();
-            let named = heads.split(',').map(first).filter(|item| others.contains(&item.as_str()));
-            found.extend(named.map(|item| format!("{}:{line}: crate::{{{item}}}", file.display())));
-        }
-    }
-    found
-}
-
-#[test]
-fn auth_touches_nothing() {
-    let looked_at = files("auth");
-    assert!(looked_at.len() > 5, "{looked_at:?}");
-    let found = mentions("auth", &OUTSIDE);
-    assert!(found.is_empty(), "auth names the outside world:\n{}", found.join("\n"));
-}
-
-#[test]
-fn what_a_request_is_and_what_of_it_goes_on_knows_no_engine() {
-    for file in ["edge/request.rs", "edge/rewrite.rs"] {
-        assert_eq!(files(file).len(), 1, "{file}");
-        let found = mentions(file, &["pingora", "tokio"]);
-        assert!(found.is_empty(), "{file} names the engine:\n{}", found.join("\n"));
-    }
-}
-
-#[test]
-fn the_arrows_point_one_way() {
-    for (room, others) in [
-        ("auth", &["edge", "store", "app", "config", "cli", "metrics"][..]),
-        ("store", &["edge", "app", "cli"]),
-        ("edge", &["app", "cli"]),
-        ("config", &["edge", "app", "cli", "store"]),
-    ] {
-        assert!(!files(room).is_empty(), "there is a room called {room}");
-        let found = reaches(room, others);
-        assert!(found.is_empty(), "{room} reaches where it may not:\n{}", found.join("\n"));
-    }
-}
-
-#[test]
-fn the_reader_of_sources_finds_what_it_looks_for() {
-    assert!(
-        names("use std::time::Duration;", "std::time")
-            && names("tokio::spawn(x)", "tokio")
-            && names("a(println!())", "println!")
-    );
-    assert!(
-        !names("let operand::x", "rand::")
-            && !names("catalog::x", "log::")
-            && !names("tokio_like", "tokio")
-            && !names("Instantly", "Instant")
-    );
-    assert_eq!((code("a // tokio"), code("//! tokio"), code("\"http://x\"")), ("a ", "", "\"http://x\""));
 }

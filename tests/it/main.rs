@@ -1,6 +1,6 @@
 //! The gateway as a black box: every test starts the real binary on free ports in a folder of its own, puts a
 //! recording platform behind it and speaks to it byte by byte. Nothing here knows how the gateway is built, but for
-//! [`architecture`], which reads the sources and holds the arrows between the rooms.
+//! [`architecture`], which reads the sources and checks that layers use only those below.
 //!
 //! A test that attacks ends twice: the attack was not forwarded, and the gateway is still healthy.
 
