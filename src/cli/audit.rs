@@ -5,7 +5,8 @@ use std::io;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{ConfigArgs, Failure};
+use super::context::ConfigArgs;
+use super::output::Failure;
 use crate::app::block_on;
 use crate::auth::time::UnixTime;
 use crate::clock::wall;

@@ -1,6 +1,7 @@
 use clap::Args;
 
-use super::{ConfigArgs, Failure, say};
+use super::context::ConfigArgs;
+use super::output::{Failure, say};
 
 /// `ds-gateway check`
 #[derive(Args, Debug)]

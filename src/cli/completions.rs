@@ -1,7 +1,7 @@
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::{Cli, Failure, print};
+use super::output::{Failure, print};
 
 /// `ds-gateway completions`
 #[derive(Args, Debug)]
@@ -10,10 +10,11 @@ pub(super) struct Completions {
 }
 
 impl Completions {
-    pub(super) fn execute(self) -> Result<(), Failure> {
+    /// Prints completions for `command`, which is this whole command line.
+    pub(super) fn execute(self, mut command: Command) -> Result<(), Failure> {
         // Written to memory first: the generator panics where its reader went away.
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "ds-gateway", &mut script);
+        clap_complete::generate(self.shell, &mut command, "ds-gateway", &mut script);
         print(&script)
     }
 }

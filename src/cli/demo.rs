@@ -11,7 +11,7 @@ use http::Response;
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
-use super::Failure;
+use super::output::Failure;
 use crate::app::state::{Creation, Services, State};
 use crate::app::{self, Hooks, Listening, block_on};
 use crate::auth::identity::Identity;

@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigArgs, Failure, Opened, execute, say};
+use super::context::{ConfigArgs, Opened, execute};
+use super::output::{Failure, say};
 use crate::app::block_on;
 use crate::app::state::{generate_key, read_ring};
 use crate::auth::keys::KeyRing;

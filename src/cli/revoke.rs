@@ -7,9 +7,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use tokio::time::sleep;
 
+use super::context::{ConfigArgs, Opened, execute};
 use super::key::{conflict, make};
+use super::output::{Failure, say};
 use super::token::read_token;
-use super::{ConfigArgs, Failure, Opened, execute, say};
 use crate::app::block_on;
 use crate::auth::denial::Denial;
 use crate::auth::gate::Gate;

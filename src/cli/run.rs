@@ -1,6 +1,7 @@
 use clap::Args;
 
-use super::{ConfigArgs, Failure, InitArgs};
+use super::context::{ConfigArgs, InitArgs};
+use super::output::Failure;
 use crate::app::{self, Hooks};
 use crate::logging::Sink;
 

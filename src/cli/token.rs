@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use zeroize::Zeroizing;
 
-use super::{ConfigArgs, Failure, Opened, execute, read_input, say};
+use super::context::{ConfigArgs, Opened, execute};
+use super::output::{Failure, read_input, say};
 use crate::app::block_on;
 use crate::auth::gate::{Moment, Outcome};
 use crate::auth::policy::Route;

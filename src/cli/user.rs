@@ -8,7 +8,8 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{ConfigArgs, Failure, InitArgs, execute, read_input, say};
+use super::context::{ConfigArgs, InitArgs, execute};
+use super::output::{Failure, read_input, say};
 use crate::app::block_on;
 use crate::auth::identity::Identity;
 use crate::auth::name::{Name, check_email};
