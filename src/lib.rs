@@ -7,7 +7,7 @@
 //!              │ auth:            policy ◄─ gate ◄──────┤ (pure)           │
 //!              │                                        │                  │
 //!              │ edge:            token ─► login        ┘                  │
-//!              │ store:            writer ─► SQLite ─► follow ─► gate      │
+//!              │ store:           writer ─► SQLite ─► replica ─► gate      │
 //!              └───────────────────────────────────────────────────────────┘
 //! ```
 //!
