@@ -1,29 +1,37 @@
 //! The one place that reads the real clocks, and the rule for what they mean.
+//!
+//! The wall clock may be stepped, be wrong at a start and be mended later; the boot clock only ever moves at the speed of time, also
+//! while the machine is suspended. From both, and from what the store has kept, a [`Clock`] makes three things:
+//!
+//! - *lived time*: how long gateways have run on the store. It decides what may be deleted.
+//! - the *floor*: the wall clock as far as lived time bears it out. It follows the wall clock at half to twice the speed of time, so
+//!   that a step moves it little, and never goes back.
+//! - *now*: the wall clock, but never before the floor. It decides `exp`, `iat` and `nbf`, and nothing else.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use nix::time::{ClockId, clock_gettime};
+use parking_lot::Mutex;
 
 use crate::auth::gate::Moment;
-use crate::auth::time::UnixTime;
+use crate::auth::time::{Lived, UnixTime};
 
-/// Hands out [`Moment`]s; its clones agree on when the process began and on what the store knows.
-///
-/// The wall clock may be stepped. A step back must revive nothing, and must not refuse what is minted next: so
-/// now is never before the latest time that the store knows of, nor before what this process has lived
-/// through. A step forward is believed while it lasts, and leaves nothing behind.
+/// Hands out [`Moment`]s; its clones agree on everything.
 #[derive(Clone, Debug)]
 pub struct Clock {
     source: Source,
-    /// The latest time known when the clock began, in seconds since 1970.
-    high_water: Arc<AtomicU64>,
+    /// The boot clock when the process began.
+    began: Duration,
+    shared: Arc<Shared>,
 }
 
 /// Where a clock reads.
 #[derive(Clone, Debug)]
 enum Source {
-    /// The system's clocks; the monotonic one counts from there.
-    System(Instant),
+    /// The system's clocks.
+    System,
     #[cfg(test)]
     Manual(Arc<Manual>),
 }
@@ -32,123 +40,350 @@ enum Source {
 #[cfg(test)]
 #[derive(Debug, Default)]
 pub(crate) struct Manual {
+    /// Since 1970.
     pub(crate) wall: AtomicU64,
-    pub(crate) uptime: AtomicU64,
+    /// Since some beginning.
+    pub(crate) boot: AtomicU64,
+}
+
+/// What clones of a clock share. Requests read the atomics; who moves them holds the lock.
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<Option<State>>,
+    is_observer: bool,
+    floor: AtomicU64,
+    lived: AtomicU64,
+    /// How far the wall clock was stepped and not yet believed, in seconds.
+    step: AtomicI64,
+}
+
+/// What a process carries from one advance to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    lived: Duration,
+    /// Since 1970.
+    floor: Duration,
+    /// The boot clock at the last advance.
+    at: Duration,
+    /// The wall clock less the boot clock, as it was before any step that is not yet believed; in milliseconds.
+    baseline: i128,
+    /// The boot clock when a step forward was first seen.
+    stepped_at: Option<Duration>,
+}
+
+impl State {
+    /// At the start of a process: what the store knows, and no step seen.
+    fn start(lived: Lived, floor: UnixTime, wall: Duration, boot: Duration) -> Self {
+        let (lived, floor) = (Duration::from_secs(lived.0), Duration::from_secs(floor.0));
+        Self { lived, floor, at: boot, baseline: millis(wall) - millis(boot), stepped_at: None }
+    }
+
+    /// Moves everything on to the time of this reading. What the store has comes from other gateways too, and two gateways
+    /// never add up.
+    fn advance(&mut self, lived: Lived, floor: UnixTime, wall: Duration, boot: Duration) {
+        let passed = boot.saturating_sub(self.at);
+        self.at = boot;
+        self.lived = (self.lived + passed).max(Duration::from_secs(lived.0));
+        let followed = wall.clamp(self.floor + passed / 2, self.floor + passed * 2);
+        self.floor = followed.max(Duration::from_secs(floor.0));
+        self.watch_for_a_step(wall, boot);
+    }
+
+    /// A step forward is believed after ten minutes; one back at once, since the floor holds against it.
+    fn watch_for_a_step(&mut self, wall: Duration, boot: Duration) {
+        let step = self.step(wall, boot);
+        let since = *self.stepped_at.get_or_insert(boot);
+        if step <= millis(SMALL_STEP) || boot.saturating_sub(since) >= BELIEVED_AFTER {
+            self.stepped_at = None;
+            // Small differences are the correction of a clock that runs too fast or too slow.
+            if step.abs() <= millis(SMALL_STEP) || step > 0 {
+                self.baseline += step;
+            }
+        }
+    }
+
+    /// How far the wall clock is ahead of where the boot clock says it should be, in milliseconds.
+    fn step(&self, wall: Duration, boot: Duration) -> i128 {
+        millis(wall) - millis(boot) - self.baseline
+    }
 }
 
 impl Clock {
-    /// A clock whose uptime begins now.
+    /// A gateway's clock: it moves what the store keeps of time.
     pub fn start() -> Self {
-        Self::of(Source::System(Instant::now()))
+        Self::of(Source::System, false)
+    }
+
+    /// The clock of a command beside the gateways: it reads what the store keeps of time and moves nothing.
+    pub fn observer() -> Self {
+        Self::of(Source::System, true)
     }
 
     /// A clock that a test moves.
     #[cfg(test)]
-    pub(crate) fn manual(manual: &Arc<Manual>) -> Self {
-        Self::of(Source::Manual(Arc::clone(manual)))
+    pub(crate) fn manual(manual: &Arc<Manual>, is_observer: bool) -> Self {
+        Self::of(Source::Manual(Arc::clone(manual)), is_observer)
     }
 
-    fn of(source: Source) -> Self {
-        let clock = Self { source, high_water: Arc::default() };
-        clock.observe(clock.wall());
-        clock
+    fn of(source: Source, is_observer: bool) -> Self {
+        let shared = Shared {
+            state: Mutex::new(None),
+            is_observer,
+            floor: AtomicU64::default(),
+            lived: AtomicU64::default(),
+            step: AtomicI64::default(),
+        };
+        let clock = Self { source, began: Duration::ZERO, shared: Arc::new(shared) };
+        Self { began: clock.read_boot(), ..clock }
     }
 
-    /// Takes in the latest time that the store knows of.
-    pub fn observe(&self, persisted: UnixTime) {
-        self.high_water.fetch_max(persisted.minus(self.uptime().as_secs()).0, Ordering::Relaxed);
+    /// Moves lived time and floor on, given what the store has of them; says what it should have now. An observer takes what
+    /// the store has.
+    pub fn advance(&self, lived: Lived, floor: UnixTime) -> (Lived, UnixTime) {
+        let Shared { state, is_observer, .. } = &*self.shared;
+        let mut state = state.lock();
+        let (wall, boot) = (self.read_wall(), self.read_boot());
+        let state = match &mut *state {
+            Some(state) if !is_observer => {
+                state.advance(lived, floor, wall, boot);
+                state
+            }
+            state => state.insert(State::start(lived, floor, wall, boot)),
+        };
+        let (lived, floor) = (Lived(state.lived.as_secs()), UnixTime(state.floor.as_secs()));
+        self.shared.lived.store(lived.0, Ordering::Relaxed);
+        self.shared.floor.store(floor.0, Ordering::Relaxed);
+        let step = state.stepped_at.map_or(0, |_| state.step(wall, boot) / 1000);
+        self.shared.step.store(i64::try_from(step).unwrap_or(i64::MAX), Ordering::Relaxed);
+        (lived, floor)
     }
 
     /// Both clocks, now.
     pub fn moment(&self) -> Moment {
-        self.moment_after(self.uptime())
+        Moment { now: self.now(), uptime: self.uptime() }
     }
 
-    /// Both clocks, where the monotonic one has just been read.
-    pub fn moment_at(&self, instant: Instant) -> Moment {
-        match &self.source {
-            Source::System(began) => self.moment_after(instant.saturating_duration_since(*began)),
-            #[cfg(test)]
-            Source::Manual(_) => self.moment(),
-        }
-    }
-
-    fn moment_after(&self, uptime: Duration) -> Moment {
-        Moment { now: now(self.wall(), self.high_water(), uptime), uptime }
-    }
-
-    /// The time to stamp a change with.
+    /// The time to compare with and to stamp a change with: the wall clock, but never before the floor.
     pub fn now(&self) -> UnixTime {
-        self.moment().now
+        self.wall().max(UnixTime(self.shared.floor.load(Ordering::Relaxed)))
     }
 
-    /// Is the wall clock more than a minute ahead of what this process has lived through? Then it was stepped, and
-    /// nothing is deleted on its word.
-    pub fn has_jumped(&self) -> bool {
-        self.wall() > self.high_water().plus(self.uptime().as_secs() + 60)
+    /// What the wall clock says, right or wrong.
+    pub fn wall(&self) -> UnixTime {
+        UnixTime(self.read_wall().as_secs())
     }
 
-    /// How long the process has run.
+    /// The time to issue a token at: for ten minutes after a step forward, where the wall clock was before it.
+    pub fn issue_time(&self) -> UnixTime {
+        let step = self.shared.step.load(Ordering::Relaxed);
+        let wall = self.wall().0.saturating_add_signed(step.saturating_neg());
+        UnixTime(wall.max(self.shared.floor.load(Ordering::Relaxed)))
+    }
+
+    /// How long gateways have run on the store, as of the last advance.
+    pub fn lived(&self) -> Lived {
+        Lived(self.shared.lived.load(Ordering::Relaxed))
+    }
+
+    /// How far the wall clock is off, in seconds, where it seems wrong by more than a minute: ahead after a step that is not yet
+    /// believed, behind the floor after one back.
+    pub fn error(&self) -> Option<i64> {
+        let step = self.shared.step.load(Ordering::Relaxed);
+        let behind = self.shared.floor.load(Ordering::Relaxed).saturating_sub(self.wall().0);
+        match (step, i64::try_from(behind).unwrap_or(i64::MAX)) {
+            (step, _) if step > 60 => Some(step),
+            (_, behind) if behind > 60 => Some(-behind),
+            _ => None,
+        }
+    }
+
+    /// How far the wall clock is ahead of the floor, in seconds: days after a long stop, and little otherwise.
+    pub fn ahead_of_floor(&self) -> u64 {
+        self.wall().0.saturating_sub(self.shared.floor.load(Ordering::Relaxed))
+    }
+
+    /// How long the process has run, the machine's suspensions included.
     pub fn uptime(&self) -> Duration {
+        self.read_boot().saturating_sub(self.began)
+    }
+
+    fn read_wall(&self) -> Duration {
         match &self.source {
-            Source::System(began) => began.elapsed(),
+            Source::System => system_wall(),
             #[cfg(test)]
-            Source::Manual(manual) => Duration::from_secs(manual.uptime.load(Ordering::Relaxed)),
+            Source::Manual(manual) => Duration::from_secs(manual.wall.load(Ordering::Relaxed)),
         }
     }
 
-    fn wall(&self) -> UnixTime {
+    fn read_boot(&self) -> Duration {
         match &self.source {
-            Source::System(_) => wall(),
+            Source::System => system_boot(),
             #[cfg(test)]
-            Source::Manual(manual) => UnixTime(manual.wall.load(Ordering::Relaxed)),
+            Source::Manual(manual) => Duration::from_secs(manual.boot.load(Ordering::Relaxed)),
         }
     }
+}
 
-    fn high_water(&self) -> UnixTime {
-        UnixTime(self.high_water.load(Ordering::Relaxed))
+/// An [error](Clock::error) of the wall clock as a sentence.
+pub fn describe(error: i64) -> String {
+    let seconds = error.unsigned_abs();
+    match error {
+        0.. => format!("the wall clock was stepped {seconds} s forward: check it, and the time service"),
+        _ => format!("the wall clock is {seconds} s behind the store's time: check it, and the time service"),
     }
 }
 
-/// The rule: the wall clock, but never before the high water, which moves as fast as time and no faster. Two
-/// seconds are left to a clock that is being slewed.
-fn now(wall: UnixTime, high_water: UnixTime, uptime: Duration) -> UnixTime {
-    wall.max(high_water.plus(uptime.as_secs()).minus(2))
-}
-
-/// The wall clock. Before 1970 it is 1970: everything is then in the future, and refused.
+/// The bare wall clock. Before 1970 it is 1970: everything is then in the future, and refused.
 pub fn wall() -> UnixTime {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    UnixTime(since_epoch.map_or(0, |elapsed| elapsed.as_secs()))
+    UnixTime(system_wall().as_secs())
 }
+
+fn system_wall() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The clock that goes on while the machine is suspended. Where there is none, the monotonic one.
+fn system_boot() -> Duration {
+    #[cfg(target_os = "linux")]
+    const BOOT: ClockId = ClockId::CLOCK_BOOTTIME;
+    #[cfg(not(target_os = "linux"))]
+    const BOOT: ClockId = ClockId::CLOCK_MONOTONIC;
+    clock_gettime(BOOT).map(Duration::from).unwrap_or_default()
+}
+
+fn millis(duration: Duration) -> i128 {
+    i128::try_from(duration.as_millis()).unwrap_or(i128::MAX)
+}
+
+/// Less than this is the ordinary correction of a clock.
+const SMALL_STEP: Duration = Duration::from_secs(60);
+
+/// How long a step forward must last to be believed.
+const BELIEVED_AFTER: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    #[test]
-    fn a_step_back_revives_nothing_and_a_step_forward_leaves_nothing_behind() {
-        // The process began at 10,000 by its clock; the store knew of 10,000.
-        for (what, uptime, wall, expected) in [
-            ("an ordinary start", 0, 10_000, 10_000),
-            ("an ordinary day", 500, 10_500, 10_500),
-            ("a clock that is slewed", 500, 10_499, 10_499),
-            ("a step back by an hour", 500, 6_900, 10_498),
-            ("the same, later", 600, 7_000, 10_598),
-            ("a step to 1970", 600, 0, 10_598),
-            ("a step forward by a day", 500, 96_900, 96_900),
-            ("the step forward undone", 600, 10_600, 10_600),
-        ] {
-            let now = now(UnixTime(wall), UnixTime(10_000), Duration::from_secs(uptime));
-            assert_eq!(now, UnixTime(expected), "{what}");
+    const DAY: u64 = 24 * 3600;
+
+    struct World {
+        clock: Clock,
+        time: Arc<Manual>,
+    }
+
+    /// A process that begins at 1,000,000 by its wall clock, on a store that knows of this.
+    fn world(lived: u64, floor: u64) -> World {
+        let time = Arc::new(Manual { wall: 1_000_000.into(), boot: 77.into() });
+        let clock = Clock::manual(&time, false);
+        clock.advance(Lived(lived), UnixTime(floor));
+        World { clock, time }
+    }
+
+    impl World {
+        /// Time passes, a second at a time; then the wall clock is set this far off.
+        fn pass(&self, seconds: u64, step: i64) {
+            for _ in 0..seconds {
+                self.time.boot.fetch_add(1, Ordering::Relaxed);
+                self.time.wall.fetch_add(1, Ordering::Relaxed);
+                self.clock.advance(Lived(0), UnixTime(0));
+            }
+            let wall = self.time.wall.load(Ordering::Relaxed).saturating_add_signed(step);
+            self.time.wall.store(wall, Ordering::Relaxed);
+            self.clock.advance(Lived(0), UnixTime(0));
         }
     }
 
     #[test]
-    fn a_start_with_a_clock_behind_the_store_goes_on_from_the_store() {
-        let clock = Clock::start();
-        clock.observe(wall().plus(3600));
-        let ahead = clock.moment().now.0 - wall().0;
-        assert!((3597..=3600).contains(&ahead), "{ahead}");
+    fn a_step_moves_now_and_neither_floor_nor_lived_time() {
+        for (what, step, now, error) in [
+            ("none", 0, 1_000_100, None),
+            ("an hour back", -3600, 1_000_100, Some(-3600)),
+            ("to 1970", -1_000_100, 1_000_100, Some(-1_000_100)),
+            ("two seconds back", -2, 1_000_100, None),
+            ("three days on", 3 * 86_400, 1_000_100 + 3 * DAY, Some(3 * 86_400)),
+        ] {
+            let world = world(500, 1_000_000);
+            world.pass(100, step);
+            assert_eq!(world.clock.now(), UnixTime(now), "{what}");
+            assert_eq!(world.clock.lived(), Lived(600), "{what}");
+            assert_eq!(world.clock.error(), error, "{what}");
+            assert_eq!(world.clock.issue_time(), UnixTime(1_000_100), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_step_forward_is_believed_after_ten_minutes_and_undone_at_once() {
+        let world = world(0, 1_000_000);
+        world.pass(10, 7200);
+        world.pass(300, 0);
+        // As far as the floor has followed.
+        assert_eq!(world.clock.issue_time(), UnixTime(1_000_610));
+        world.pass(301, 0);
+        assert_eq!(world.clock.issue_time(), UnixTime(1_007_811));
+        assert_eq!(world.clock.error(), None);
+        world.pass(0, -7200);
+        // The floor followed at twice the speed of time while the clock was ahead.
+        assert_eq!(world.clock.now(), UnixTime(1_001_212));
+    }
+
+    #[test]
+    fn a_clock_that_runs_too_fast_is_no_step() {
+        let world = world(0, 1_000_000);
+        for _ in 0..1000 {
+            world.pass(10, 1);
+        }
+        assert_eq!(world.clock.error(), None);
+        assert_eq!(world.clock.issue_time(), world.clock.now());
+    }
+
+    #[test]
+    fn a_start_goes_on_from_what_the_store_has() {
+        // The clock is an hour behind the store, and a year ahead of it.
+        let behind = world(9, 1_003_600);
+        assert_eq!((behind.clock.now(), behind.clock.lived()), (UnixTime(1_003_600), Lived(9)));
+        let ahead = world(9, 1_000_000 - 365 * DAY.min(2000));
+        assert_eq!((ahead.clock.now(), ahead.clock.lived()), (UnixTime(1_000_000), Lived(9)));
+        ahead.pass(3600, 0);
+        assert_eq!(ahead.clock.lived(), Lived(3609));
+    }
+
+    #[test]
+    fn two_gateways_never_add_up() {
+        let world = world(0, 1_000_000);
+        // The other one has written what this one has lived through as well.
+        world.pass(100, 0);
+        assert_eq!(world.clock.advance(Lived(100), UnixTime(1_000_100)), (Lived(100), UnixTime(1_000_100)));
+        assert_eq!(world.clock.advance(Lived(250), UnixTime(0)).0, Lived(250));
+    }
+
+    #[test]
+    fn an_observer_moves_nothing() {
+        let time = Arc::new(Manual { wall: (1_000_000 + 3 * DAY).into(), boot: 77.into() });
+        let clock = Clock::manual(&time, true);
+        for _ in 0..3 {
+            time.boot.fetch_add(1000, Ordering::Relaxed);
+            assert_eq!(clock.advance(Lived(5), UnixTime(1_000_000)), (Lived(5), UnixTime(1_000_000)));
+        }
+        assert_eq!(clock.now(), UnixTime(1_000_000 + 3 * DAY));
+    }
+
+    proptest! {
+        /// Whatever the wall clock does: lived time is what has passed, and the floor never goes back nor runs away.
+        #[test]
+        fn lived_time_and_floor_hold(steps in prop::collection::vec((0u64..5000, -400_000i64..400_000), 1..60)) {
+            let mut state = State::start(Lived(0), UnixTime(1_000_000), Duration::from_secs(1_000_000), Duration::ZERO);
+            let (mut wall, mut boot) = (Duration::from_secs(1_000_000), Duration::ZERO);
+            for (seconds, step) in steps {
+                boot += Duration::from_secs(seconds);
+                wall = Duration::from_secs((wall.as_secs() + seconds).saturating_add_signed(step));
+                let before = state;
+                state.advance(Lived(0), UnixTime(0), wall, boot);
+                prop_assert_eq!(state.lived, boot);
+                let moved = state.floor - before.floor;
+                prop_assert!(moved >= Duration::from_secs(seconds) / 2 && moved <= Duration::from_secs(seconds) * 2);
+            }
+        }
     }
 }

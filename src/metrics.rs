@@ -174,6 +174,8 @@ pub struct Facts<'f> {
     pub choices: &'f [(&'static str, &'static str)],
     /// Revocations that wait for the store.
     pub pending_revocations: usize,
+    /// How far the wall clock is off, in seconds, where it seems wrong.
+    pub clock_error: i64,
     /// When the certificate of the TLS listener ends, in seconds since 1970.
     pub certificate_not_after: Option<i64>,
 }
@@ -451,6 +453,12 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
                 ("kind", "organization", sizes.organizations as f64),
                 ("kind", "key", sizes.keys as f64),
             ],
+        ),
+        gauge(
+            "ds_gateway_clock_error_seconds",
+            "Wall clock ahead after a step (positive) or behind the store's time (negative); 0 within a minute.",
+            facts.clock_error as f64,
+            &[],
         ),
         gauge(
             "ds_gateway_revocations_pending",

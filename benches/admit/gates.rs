@@ -10,9 +10,9 @@ use ds_gateway::auth::keys::{Algorithm, Key, KeyRing};
 use ds_gateway::auth::name::Name;
 use ds_gateway::auth::revocation::Standing;
 use ds_gateway::auth::secret::Secret;
-use ds_gateway::auth::time::UnixTime;
+use ds_gateway::auth::time::{Lived, UnixTime};
 use ds_gateway::auth::token::{TokenId, TokenRules, mint};
-use ds_gateway::auth::token_set::Keep;
+use ds_gateway::auth::token_set::{Keep, RevokedToken};
 
 pub(super) const NOW: UnixTime = UnixTime(1_800_000_000);
 const MOMENT: Moment = Moment { now: NOW, uptime: Duration::ZERO };
@@ -40,7 +40,11 @@ pub(super) fn tokens(gate: &Gate, count: u64) -> Vec<String> {
 
 pub(super) fn revoke(gate: &Gate, count: u64) {
     let keep = Keep::Expires(NOW.plus(86_400));
-    let ids = (0..count).map(|number| (TokenId::of(&number.to_be_bytes()), keep));
+    let ids = (0..count).map(|number| RevokedToken {
+        id: TokenId::of(&number.to_be_bytes()),
+        keep,
+        lived: Lived(0),
+    });
     gate.apply(|standing| standing.revoke_tokens(ids));
 }
 

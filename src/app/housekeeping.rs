@@ -5,15 +5,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
 use crate::auth::gate::Gate;
+use crate::auth::revocation::Standing;
+use crate::auth::time::Lived;
 use crate::clock::Clock;
 use crate::edge::failures::FailedLogins;
 use crate::edge::pending::Pending;
 use crate::edge::token::MintLimiter;
 use crate::store::command::{Actor, Deregister, NoteFailedLogins, Prune, Purge};
+use crate::store::replica::Replica;
 use crate::store::{Store, StoreError};
 
 #[derive(Clone)]
@@ -27,6 +31,8 @@ pub(super) struct Housekeeping {
     pub(super) store: Store,
     /// What of the audit trail is deleted.
     pub(super) prune: Prune,
+    /// Until the gateway stops.
+    pub(super) replica: Arc<Mutex<Option<Replica>>>,
     /// `store.upkeep_interval`
     pub(super) interval: Duration,
 }
@@ -71,19 +77,23 @@ impl Housekeeping {
 
     /// Deletes what no token can ask about any more, in the store and in memory.
     async fn forget(&self) -> Result<(), StoreError> {
-        let retention = self.gate.rules().max_lifetime + 24 * 3600;
-        let now = self.clock.now();
-        // While the wall clock is ahead of what this process has lived through, it may be wrong.
-        if self.clock.has_jumped() {
-            return Ok(());
-        }
-        drop(self.gate.apply(|standing| standing.forget(now, retention)));
+        let retention = self.gate.rules().retention();
         while self.store.execute(Purge { retention }, Actor::gateway()).await? > 0 {}
+        if self.clock.lived() > Lived(retention) {
+            let before = self.clock.lived().minus(retention);
+            for slice in 0..Standing::SLICES {
+                drop(self.gate.apply(|standing| standing.forget(slice, before)));
+            }
+        }
         Ok(())
     }
 
     /// Says that this gateway is gone.
     pub(super) async fn sign_off(&self) {
+        let replica = self.replica.lock().take();
+        if let Some(replica) = replica {
+            replica.stop().await;
+        }
         // Whoever waits for it learns so in a few seconds anyway.
         let _ = self.store.execute(Deregister { gateway: self.id.clone() }, Actor::gateway()).await;
     }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::ServeHttp;
 use pingora::proxy::{HttpProxy, http_proxy};
@@ -126,7 +127,7 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     };
     let (gate, clock) = (Arc::clone(&shared.gate), shared.clock.clone());
     let replica = block_on(Replica::start(state.store.clone(), gate, clock, replica));
-    let _replica = replica.map_err(StartError::refused)?;
+    let replica = replica.map_err(StartError::refused)?;
 
     let conf = server_conf(settings.threads, settings.stop);
     let mut server = Server::new_with_opt_and_conf(Some(Opt::default()), conf);
@@ -148,6 +149,7 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
         failures,
         store: state.store,
         prune: Prune { age: audit.keep.as_secs(), bytes: audit.max_bytes },
+        replica: Arc::new(Mutex::new(Some(replica))),
         interval: store.upkeep_interval,
     };
     server.add_service(background_service("housekeeping", housekeeping.clone()));
@@ -173,6 +175,9 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     Ok(())
 }
 
+/// Longer than a restart takes, in seconds.
+const LONG_STOP: u64 = 6 * 3600;
+
 /// What the proxy, the admin listener and the threads beside them have in common.
 struct Shared {
     gate: Arc<Gate>,
@@ -192,12 +197,21 @@ fn load(
     clock: &Clock,
 ) -> Result<Gate, StartError> {
     let read = block_on(async {
-        clock.observe(store.high_water().await?);
+        let time = store.time().await?;
+        clock.advance(time.lived, time.floor);
         // The moment before the read: what is written after it may be missing.
         let uptime = clock.uptime();
         Ok::<_, StoreError>((uptime, store.load().await?))
     });
     let (uptime, standing) = read.map_err(StartError::refused)?;
+    let ahead = clock.ahead_of_floor();
+    if ahead > LONG_STOP {
+        log::warn!(
+            "the wall clock is {} h ahead of the last time that the store knows of: expected after a stop of that length, \
+             otherwise check it",
+            ahead / 3600
+        );
+    }
     if standing.users() == 0 {
         log::warn!(
             "there are no users yet; add one with `ds-gateway user add NAME --email … --organization … \

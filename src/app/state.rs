@@ -287,7 +287,7 @@ mod tests {
     fn services() -> Services {
         let time = Arc::<Manual>::default();
         time.wall.store(1_700_000_000, Ordering::Relaxed);
-        Services { clock: Clock::manual(&time), metrics: Arc::default() }
+        Services { clock: Clock::manual(&time, false), metrics: Arc::default() }
     }
 
     impl World {

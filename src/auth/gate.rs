@@ -251,7 +251,7 @@ impl Gate {
         }
         let verified = self.identify(token)?;
         let standing = self.standing.load();
-        verified.check_time(moment.now, standing.latest(), &self.rules)?;
+        verified.check_time(moment.now, || standing.cutoff_time(&verified), &self.rules)?;
         standing.check(&verified, &self.rules)?;
         Ok(Permit { verified })
     }
@@ -259,7 +259,8 @@ impl Gate {
     /// What a token says that has not expired, revoked or not: whoever holds it may end it.
     pub fn identify_at(&self, token: &[u8], now: UnixTime) -> Result<Arc<Verified>, Denial> {
         let verified = self.identify(token)?;
-        verified.check_time(now, self.standing.load().latest(), &self.rules)?;
+        let standing = self.standing.load();
+        verified.check_time(now, || standing.cutoff_time(&verified), &self.rules)?;
         Ok(verified)
     }
 
@@ -375,8 +376,9 @@ mod tests {
     use crate::auth::name::Name;
     use crate::auth::revocation::Account;
     use crate::auth::secret::Secret;
+    use crate::auth::time::Lived;
     use crate::auth::token::mint;
-    use crate::auth::token_set::Keep;
+    use crate::auth::token_set::{Keep, RevokedToken};
     use proptest::prelude::*;
 
     const NOW: UnixTime = UnixTime(1_700_000_000);
@@ -500,7 +502,7 @@ mod tests {
         let gate = gate();
         let token = token(&gate);
         let field = TokenField::One(token.as_bytes());
-        let mark = Mark { number: 6, second: NOW, closed: false };
+        let mark = Mark { number: 6, second: NOW, lived: Lived(0), closed: false };
         let update = gate.update(|standing| {
             standing.raise(Subject::User("anna".into()), mark);
             standing.reached(6);
@@ -529,8 +531,13 @@ mod tests {
         let token = token(&gate);
         let id = |number: u64| TokenId::of(&number.to_be_bytes());
         gate.apply(|standing| {
-            standing.revoke_tokens((0..1000).map(|number| (id(number), Keep::Expires(NOW.plus(86_400)))));
-            standing.raise(Subject::User("anna".into()), Mark { number: 3, second: NOW, closed: false });
+            let keep = Keep::Expires(NOW.plus(86_400));
+            let revoked = |number| RevokedToken { id: id(number), keep, lived: Lived(0) };
+            standing.revoke_tokens((0..1000).map(revoked));
+            standing.raise(
+                Subject::User("anna".into()),
+                Mark { number: 3, second: NOW, lived: Lived(0), closed: false },
+            );
         });
         let field = TokenField::One(token.as_bytes());
         assert!(gate.admit(field, at(0)).is_ok());
@@ -551,6 +558,7 @@ mod tests {
         Mark(Subject, bool),
         RevokeKey,
         Forget,
+        ExpireBelow(u64),
         Pass(u64),
     }
 
@@ -567,6 +575,7 @@ mod tests {
             2 => (subject, any::<bool>()).prop_map(|(subject, closed)| Step::Mark(subject, closed)),
             1 => Just(Step::RevokeKey),
             1 => Just(Step::Forget),
+            1 => (0u64..8).prop_map(Step::ExpireBelow),
             2 => (0u64..40_000).prop_map(Step::Pass),
         ];
         prop::collection::vec(step, 1..120)
@@ -615,19 +624,25 @@ mod tests {
                         let moment = Moment { now: NOW.plus(20_000), uptime: Duration::ZERO };
                         if let Ok(permit) = bare.inspect(tokens[at].as_bytes(), moment) {
                             let keep = Keep::Expires(permit.expires_at());
-                            both(&|standing| standing.revoke_tokens([(permit.id(), keep)]));
+                            let revoked = RevokedToken { id: permit.id(), keep, lived: Lived(now.0) };
+                            both(&|standing| standing.revoke_tokens([revoked]));
                         }
                     }
                     Step::Mark(subject, closed) => {
                         number += 1;
-                        let mark = Mark { number, second: now, closed };
+                        let mark = Mark { number, second: now, lived: Lived(now.0), closed };
                         both(&|standing| standing.raise(subject.clone(), mark));
                     }
                     Step::RevokeKey => {
                         let old = |gate: &Gate| gate.keys().by_kid("old").unwrap().fingerprint();
                         both(&|standing| standing.revoke_key(old(&bare)));
                     }
-                    Step::Forget => both(&|standing| drop(standing.forget(now, 200_000))),
+                    Step::Forget => both(&|standing| {
+                        for slice in 0..Standing::SLICES {
+                            drop(standing.forget(slice, Lived(now.0 - 200_000)));
+                        }
+                    }),
+                    Step::ExpireBelow(below) => both(&|standing| standing.expire_below(below)),
                     Step::Pass(seconds) => now = now.plus(seconds),
                 }
             }

@@ -190,7 +190,7 @@ impl Key {
     }
 
     /// A signed token with this key's `kid` and algorithm in its header.
-    pub(super) fn sign<T: serde::Serialize>(&self, claims: &T) -> Option<String> {
+    pub(crate) fn sign<T: serde::Serialize>(&self, claims: &T) -> Option<String> {
         hmac::install();
         let mut header = jsonwebtoken::Header::new(self.algorithm.library());
         header.kid = Some(self.kid.to_string());

@@ -21,9 +21,9 @@ use super::keys::{Algorithm, Key, KeyRing};
 use super::name::Name;
 use super::revocation::{Mark, Standing, Subject};
 use super::secret::Secret;
-use super::time::UnixTime;
+use super::time::{Lived, UnixTime};
 use super::token::{TokenId, TokenRules, mint};
-use super::token_set::Keep;
+use super::token_set::{Keep, RevokedToken};
 
 const NOW: UnixTime = UnixTime(1_700_000_000);
 const MOMENT: Moment = Moment { now: NOW, uptime: Duration::ZERO };
@@ -58,8 +58,8 @@ impl Token {
     }
 
     /// What the store would say of its revocation.
-    fn revocation(&self) -> [(TokenId, Keep); 1] {
-        [(self.id, Keep::Expires(NOW.plus(86_400)))]
+    fn revocation(&self) -> [RevokedToken; 1] {
+        [RevokedToken { id: self.id, keep: Keep::Expires(NOW.plus(86_400)), lived: Lived(1) }]
     }
 
     fn revoke(&self, gate: &Gate) {
@@ -170,7 +170,7 @@ fn a_token_that_enters_the_cache_while_it_is_revoked_is_refused_after_the_acknow
 #[test]
 fn so_it_is_when_a_mark_ends_it() {
     let end = |_: &Token, gate: &Gate| {
-        let mark = Mark { number: 9, second: NOW, closed: false };
+        let mark = Mark { number: 9, second: NOW, lived: Lived(0), closed: false };
         gate.raise(&[(Subject::User("anna".into()), mark)]);
     };
     no_request_after_the_acknowledgement(end, Denial::RevokedUser);
@@ -206,7 +206,7 @@ fn no_writer_undoes_another() {
         let follower = {
             let (gate, other) = (Arc::clone(&gate), Arc::clone(&other));
             spawn(move || {
-                let mark = Mark { number: 9, second: NOW, closed: false };
+                let mark = Mark { number: 9, second: NOW, lived: Lived(0), closed: false };
                 let read = gate.update(|standing| {
                     standing.revoke_tokens(other.revocation());
                     standing.raise(Subject::User("carl".into()), mark);
@@ -217,7 +217,7 @@ fn no_writer_undoes_another() {
             })
         };
         // … while what has expired is thrown away.
-        drop(gate.apply(|standing| standing.forget(NOW, 90_000)));
+        drop(gate.apply(|standing| standing.forget(0, Lived(0))));
         delete.join().unwrap();
         follower.join().unwrap();
         assert_eq!(one.admit(&gate), Err(Denial::RevokedToken));

@@ -50,12 +50,11 @@ impl<V: Clone> Names<V> {
         }
     }
 
-    /// Forgets every name whose value is not to be kept.
-    pub fn retain(&mut self, keep: impl Fn(&str, &V) -> bool) {
-        for shard in &mut self.shards {
-            if shard.iter().any(|(name, value)| !keep(name, value)) {
-                Arc::make_mut(shard).retain(|name, value| keep(name, value));
-            }
+    /// Forgets every name of one shard, `0..SHARDS`, whose value is not to be kept.
+    pub fn retain(&mut self, shard: usize, keep: impl Fn(&str, &V) -> bool) {
+        let Some(shard) = self.shards.get_mut(shard) else { return };
+        if shard.iter().any(|(name, value)| !keep(name, value)) {
+            Arc::make_mut(shard).retain(|name, value| keep(name, value));
         }
     }
 
@@ -115,7 +114,8 @@ pub(super) fn fold(state: u64, part: u64) -> u64 {
     (wide as u64) ^ ((wide >> 64) as u64)
 }
 
-const SHARDS: usize = 64;
+/// Into how many parts the names are divided.
+pub const SHARDS: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!((one.len(), two.len()), (1000, 999));
         let shared = one.shards.iter().zip(&two.shards).filter(|(one, two)| Arc::ptr_eq(one, two));
         assert!(shared.count() >= SHARDS - 2);
-        two.retain(|_, value| value % 2 == 0);
+        (0..SHARDS).for_each(|shard| two.retain(shard, |_, value| value % 2 == 0));
         assert!(two.len() < 502 && one.len() == 1000);
     }
 

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use super::denial::Denial;
 use super::identity::Identity;
 use super::keys::{Fingerprint, Key, KeyRing};
-use super::names::Names;
-use super::time::UnixTime;
-use super::token::{Origin, TokenId, TokenRules, UnknownUsers, Verified};
-use super::token_set::{Keep, TokenSet};
+use super::names::{self, Names};
+use super::time::{Lived, UnixTime};
+use super::token::{Origin, TokenRules, UnknownUsers, Verified};
+use super::token_set::{RevokedToken, TokenSet};
 
 /// The line between the tokens that a revocation ends and those that came after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Mark {
     pub number: u64,
     /// The second in which it was set; a mint takes an `iat` no earlier.
     pub second: UnixTime,
+    /// When it was set, in the time that the store has lived through: it is forgotten so long after.
+    pub lived: Lived,
     /// Nothing passes, whatever its number: a user that is disabled or removed.
     pub closed: bool,
 }
@@ -47,6 +49,7 @@ impl Mark {
             self.closed = other.closed;
         }
         self.second = self.second.max(other.second);
+        self.lived = self.lived.max(other.lived);
     }
 }
 
@@ -72,7 +75,7 @@ pub struct Standing {
     keys: HashSet<Fingerprint>,
     known: Names<Account>,
     number: u64,
-    latest: UnixTime,
+    expired_below: u64,
 }
 
 /// What the store says of a user.
@@ -100,7 +103,6 @@ pub struct Sizes {
 impl Standing {
     /// Takes a mark in. Marks unite: reading one twice, late or out of order changes nothing.
     pub fn raise(&mut self, subject: Subject, mark: Mark) {
-        self.saw(mark.second);
         let have = match subject {
             Subject::Everybody => Some(&mut self.everybody),
             Subject::Organization(name) => self.organizations.entry(name),
@@ -131,7 +133,7 @@ impl Standing {
     }
 
     /// Takes in tokens that were revoked one by one.
-    pub fn revoke_tokens(&mut self, tokens: impl IntoIterator<Item = (TokenId, Keep)>) {
+    pub fn revoke_tokens(&mut self, tokens: impl IntoIterator<Item = RevokedToken>) {
         self.tokens.extend(tokens);
     }
 
@@ -160,25 +162,41 @@ impl Standing {
         self.number = self.number.max(number);
     }
 
-    /// Forgets what no token can ask about any more: revoked tokens that have expired, and marks that lie
-    /// `memory` seconds back, but for a disabled user's. What is returned is to be dropped away from the readers.
-    pub fn forget(&mut self, now: UnixTime, memory: u64) -> TokenSet {
-        let old = |mark: &Mark| mark.second < now.minus(memory);
+    /// Forgets a slice, `0..`[`SLICES`](Self::SLICES), of what no token can ask about any more: what was revoked at
+    /// `before` or earlier, but for everybody's cutoff and those of disabled users. What is returned is to be dropped away
+    /// from the readers.
+    pub fn forget(&mut self, slice: usize, before: Lived) -> TokenSet {
+        let old = |mark: &Mark| mark.lived <= before;
         let known = &self.known;
         let disabled = |name: &str| known.get(name) == Some(&Account::Disabled);
-        self.users.retain(|name, mark| !old(mark) || (mark.closed && disabled(name)));
-        self.organizations.retain(|_, mark| !old(mark));
-        self.tokens.expire(now)
+        self.users.retain(slice, |name, mark| !old(mark) || (mark.closed && disabled(name)));
+        self.organizations.retain(slice, |_, mark| !old(mark));
+        if slice == 0 { self.tokens.expire(before) } else { TokenSet::default() }
     }
 
-    /// Takes in that the store knows of that second.
-    pub fn saw(&mut self, second: UnixTime) {
-        self.latest = self.latest.max(second);
+    /// Into how many slices forgetting is divided, so that nobody waits for all of it.
+    pub const SLICES: usize = names::SHARDS;
+
+    /// Takes in that tokens of ours below that number have expired, whatever their `exp` says.
+    pub fn expire_below(&mut self, number: u64) {
+        self.expired_below = self.expired_below.max(number);
     }
 
-    /// The latest second that the store knows of.
-    pub const fn latest(&self) -> UnixTime {
-        self.latest
+    /// Has a token of ours expired by its place in the store's order? By then it has for certain, and a clock that was ahead
+    /// when it was minted changes nothing.
+    pub fn has_expired(&self, token: &Verified) -> bool {
+        matches!(token.origin, Origin::Ours { number } if number < self.expired_below)
+    }
+
+    /// The latest time of a cutoff that concerns a token: one that was minted after it says so in its `iat`.
+    pub fn cutoff_time(&self, token: &Verified) -> UnixTime {
+        let Identity { user, organization, .. } = &token.identity;
+        let marks = [
+            Some(&self.everybody),
+            self.users.get(user.as_str()),
+            self.organizations.get(organization.as_str()),
+        ];
+        marks.into_iter().flatten().map(|mark| mark.second).fold(UnixTime(0), UnixTime::max)
     }
 
     /// The last transaction that this standing includes.
@@ -204,6 +222,9 @@ impl Standing {
     /// May a token with a valid signature pass?
     pub fn check(&self, token: &Verified, rules: &TokenRules) -> Result<(), Denial> {
         let Identity { user, organization, .. } = &token.identity;
+        if self.has_expired(token) {
+            return Err(Denial::TokenExpired);
+        }
         let covered = |mark: Option<&Mark>| mark.is_some_and(|mark| mark.covers(token, rules));
         if !self.keys.is_empty() && self.keys.contains(&token.key) {
             return Err(Denial::RevokedKey);
@@ -234,6 +255,8 @@ impl Standing {
 mod tests {
     use super::*;
     use crate::auth::name::Name;
+    use crate::auth::token::TokenId;
+    use crate::auth::token_set::Keep;
     use proptest::prelude::*;
 
     const RULES: TokenRules = TokenRules::DEFAULT;
@@ -258,7 +281,7 @@ mod tests {
     }
 
     fn mark(number: u64, second: u64, closed: bool) -> Mark {
-        Mark { number, second: UnixTime(second), closed }
+        Mark { number, second: UnixTime(second), lived: Lived(second), closed }
     }
 
     #[test]
@@ -324,7 +347,8 @@ mod tests {
         let one = token("anna", Origin::Ours { number: 5 }, 1000);
         let other = Verified { id: TokenId([1; 16]), key: Fingerprint([1; 32]), ..one.clone() };
         let mut standing = Standing::default();
-        standing.revoke_tokens([(one.id, Keep::Expires(one.expires_at))]);
+        let revoked = RevokedToken { id: one.id, keep: Keep::Expires(one.expires_at), lived: Lived(0) };
+        standing.revoke_tokens([revoked]);
         assert_eq!(standing.check(&one, &RULES), Err(Denial::RevokedToken));
         assert_eq!(standing.check(&other, &RULES), Ok(()));
         standing.revoke_key(other.key);
@@ -334,10 +358,9 @@ mod tests {
 
     #[test]
     fn what_no_token_can_ask_about_is_forgotten_and_the_rest_is_not() {
-        const MEMORY: u64 = 100_000;
-        let now = UnixTime(1_000_000);
+        const BEFORE: Lived = Lived(1_000_000);
         let mut standing = Standing::default();
-        let old = now.0 - MEMORY - 1;
+        let old = BEFORE.0;
         standing.raise(Subject::User("removed long ago".into()), mark(1, old, true));
         standing.raise(Subject::User("removed lately".into()), mark(2, old + 1, true));
         standing.raise(Subject::User("changed long ago".into()), mark(3, old, false));
@@ -345,10 +368,26 @@ mod tests {
         standing.raise(Subject::Everybody, mark(5, old, false));
         standing.raise(Subject::User("disabled long ago".into()), mark(6, old, true));
         standing.know("disabled long ago".into(), Account::Disabled);
-        standing.revoke_tokens([(TokenId([0; 16]), Keep::Expires(UnixTime(now.0 - 200_000)))]);
-        standing.revoke_tokens([(TokenId([1; 16]), Keep::Expires(now))]);
-        assert_eq!(standing.forget(now, MEMORY).len(), 1);
+        // By the time of the act, and not by that of the expiry.
+        let keep = Keep::Expires(UnixTime(77));
+        standing.revoke_tokens([RevokedToken { id: TokenId([0; 16]), keep, lived: BEFORE }]);
+        let keep = Keep::Expires(UnixTime(7_777));
+        standing.revoke_tokens([RevokedToken { id: TokenId([1; 16]), keep, lived: Lived(old + 1) }]);
+        let gone: usize = (0..Standing::SLICES).map(|slice| standing.forget(slice, BEFORE).len()).sum();
+        assert_eq!(gone, 1);
         assert_eq!(standing.sizes(), Sizes { tokens: 1, users: 2, organizations: 0, keys: 0 });
+    }
+
+    #[test]
+    fn a_token_below_the_expired_sequence_is_expired_whatever_its_exp_says() {
+        let mut standing = Standing::default();
+        standing.expire_below(10);
+        standing.expire_below(5);
+        for (origin, expected) in
+            [(Origin::Ours { number: 9 }, Err(Denial::TokenExpired)), (Origin::Ours { number: 10 }, Ok(()))]
+        {
+            assert_eq!(standing.check(&token("anna", origin, u64::MAX / 2), &RULES), expected);
+        }
     }
 
     proptest! {

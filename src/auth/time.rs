@@ -21,6 +21,19 @@ impl UnixTime {
     }
 }
 
+/// Seconds that gateways have run on a store, counted from its creation, the machine's suspensions included.
+///
+/// It never goes back and never jumps, whatever the wall clock does: what may be deleted is decided by it alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lived(pub u64);
+
+impl Lived {
+    /// So many seconds earlier; stops at the beginning instead of wrapping.
+    pub const fn minus(self, seconds: u64) -> Self {
+        Self(self.0.saturating_sub(seconds))
+    }
+}
+
 /// `YYYY-MM-DD HH:MM:SS` in UTC, the form of `expire_time` in the published API.
 impl fmt::Display for UnixTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -82,6 +82,12 @@ pub struct TokenRules {
 }
 
 impl TokenRules {
+    /// How long a revocation is remembered, in seconds of lived time: twice as long as any token can live, and a day. By then
+    /// a token that it is about has expired, by whatever clock it was minted.
+    pub const fn retention(&self) -> u64 {
+        self.max_lifetime.saturating_mul(2).saturating_add(24 * 3600)
+    }
+
     /// A day, an hour more for what the platform mints, and nobody unknown.
     pub const DEFAULT: Self = Self {
         lifetime: 24 * 3600,
@@ -138,20 +144,29 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Do `exp`, `iat` and `nbf` admit the token at `now`? Leeway is 0 but for `iat`. `latest` is the latest
-    /// second that the store knows of: another gateway of ours may have minted then, by a clock ahead of this one.
-    pub fn check_time(&self, now: UnixTime, latest: UnixTime, rules: &TokenRules) -> Result<(), Denial> {
+    /// Do `exp`, `iat` and `nbf` admit the token at `now`? Leeway is 0 but for clocks that disagree by `max_skew`. `cutoff` is
+    /// the latest time of a cutoff that concerns the token: one of ours that was minted after it has an `iat` no earlier,
+    /// whatever this clock says.
+    pub fn check_time(
+        &self,
+        now: UnixTime,
+        cutoff: impl FnOnce() -> UnixTime,
+        rules: &TokenRules,
+    ) -> Result<(), Denial> {
         if self.expires_at <= now {
             return Err(Denial::TokenExpired);
         }
-        let issued_by = match self.origin {
-            Origin::Ours { .. } => now.max(latest),
-            Origin::Foreign => now,
-        };
-        if self.issued_at > issued_by.plus(rules.max_skew)
-            || self.not_before.is_some_and(|moment| moment > now)
-        {
+        let ahead = now.plus(rules.max_skew);
+        let is_ours = matches!(self.origin, Origin::Ours { .. });
+        if self.issued_at > ahead && !(is_ours && self.issued_at <= cutoff()) {
             return Err(Denial::TokenNotYetValid);
+        }
+        if self.not_before.is_some_and(|moment| moment > now) {
+            return Err(Denial::TokenNotYetValid);
+        }
+        // Minted by a clock that was ahead: it must not live longer for that.
+        if self.expires_at > ahead.plus(rules.max_lifetime) {
+            return Err(Denial::TokenLifetime);
         }
         Ok(())
     }
@@ -228,7 +243,7 @@ impl fmt::Debug for Minted {
     }
 }
 
-/// Makes the token number `number` for `identity`, issued at `issued_at`.
+/// Makes the token number `number` for `identity`, issued at `now`.
 ///
 /// `random` keeps two tokens of one number in two stores apart. `None` only if the claims cannot be
 /// serialized, which these types exclude.
@@ -236,11 +251,25 @@ pub fn mint(
     identity: &Identity,
     number: u64,
     random: [u8; 16],
-    issued_at: UnixTime,
+    now: UnixTime,
     rules: &TokenRules,
     signer: &Key,
 ) -> Option<Minted> {
-    let expires_at = issued_at.plus(rules.lifetime);
+    mint_after(UnixTime(0), identity, number, random, now, rules, signer)
+}
+
+/// The same for a token that comes after a cutoff of that time: its `iat` is no earlier, while its life is counted from `now`, so
+/// that a cutoff that was set by a clock ahead makes no token live longer.
+pub fn mint_after(
+    cutoff: UnixTime,
+    identity: &Identity,
+    number: u64,
+    random: [u8; 16],
+    now: UnixTime,
+    rules: &TokenRules,
+    signer: &Key,
+) -> Option<Minted> {
+    let (issued_at, expires_at) = (now.max(cutoff), now.plus(rules.lifetime));
     let token = signer.sign(&MintedClaims {
         exp: expires_at,
         iat: issued_at,

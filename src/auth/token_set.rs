@@ -1,75 +1,122 @@
 //! The set of revoked tokens: exact, small, and never in a reader's way.
 //!
-//! Tokens are filed by the hour in which they expire, and a question about a token knows that hour, so one
-//! drawer is looked at and a drawer is thrown away whole once its tokens are dead. Inside, TokenIds (bits of
+//! Tokens are filed by the hour in which they expire, and a question about a token knows that hour, so one bucket is
+//! looked at. Those whose expiry nobody knew share one more bucket. Inside, TokenIds (bits of
 //! SHA-256, so already spread evenly) lie sorted in 256 shards. A shard is replaced, never changed: a reader
 //! sees the old or the new one and waits for neither. 16 bytes a token, at every size.
+//!
+//! What is forgotten is decided by the time that the store has lived through since the revocation, and by nothing
+//! that a wall clock says: a bucket goes as a whole once the last revocation in it is old enough.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::shared::ArcSwap;
-use super::time::UnixTime;
+use super::time::{Lived, UnixTime};
 use super::token::TokenId;
 
 /// Revoked tokens. Clones share what they hold: the set only grows, until [`TokenSet::expire`].
 #[derive(Clone, Debug, Default)]
 pub struct TokenSet {
     /// By the hour of their expiry.
-    dated: BTreeMap<u64, Arc<Drawer>>,
-    /// Those whose expiry nobody knew, by the hour until which they are kept.
-    undated: BTreeMap<u64, Arc<Drawer>>,
+    dated: BTreeMap<u64, Dated>,
+    /// Those whose expiry nobody knew: all of them for the question, and by the hour of their revocation, in
+    /// lived time, for their end.
+    undated: Option<Arc<Bucket>>,
+    undated_acts: BTreeMap<u64, Arc<Vec<TokenId>>>,
 }
 
-/// How long a revoked token is remembered.
+/// The tokens that expire in one hour, and when the last of them was revoked.
+#[derive(Clone, Debug, Default)]
+struct Dated {
+    bucket: Arc<Bucket>,
+    newest: Lived,
+}
+
+/// A token that was revoked by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RevokedToken {
+    /// Which.
+    pub id: TokenId,
+    /// When it expires.
+    pub keep: Keep,
+    /// When it was revoked.
+    pub lived: Lived,
+}
+
+/// When a revoked token expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Keep {
-    /// It expires at that moment.
+    /// It expires at that time.
     Expires(UnixTime),
-    /// Its expiry is not known; by that moment it has expired for certain.
+    /// Its expiry is not known; by that time it has expired for certain.
     Until(UnixTime),
 }
 
 impl TokenSet {
     /// Was the token `id`, which expires at `expires_at`, revoked?
     pub fn contains(&self, id: TokenId, expires_at: UnixTime) -> bool {
-        self.dated.get(&hour_of(expires_at)).is_some_and(|drawer| drawer.contains(id))
-            || self.undated.values().any(|drawer| drawer.contains(id))
+        self.dated.get(&hour_of(expires_at)).is_some_and(|dated| dated.bucket.contains(id))
+            || self.undated.as_ref().is_some_and(|bucket| bucket.contains(id))
     }
 
     /// Adds tokens. Adding one twice changes nothing.
-    pub fn extend(&mut self, tokens: impl IntoIterator<Item = (TokenId, Keep)>) {
-        let mut filed: HashMap<(Keep, u8), Vec<TokenId>> = HashMap::new();
-        for (id, keep) in tokens {
-            let hour = match keep {
-                Keep::Expires(moment) => Keep::Expires(UnixTime(hour_of(moment))),
-                Keep::Until(moment) => Keep::Until(UnixTime(hour_of(moment))),
-            };
-            filed.entry((hour, shard_of(id))).or_default().push(id);
+    pub fn extend(&mut self, tokens: impl IntoIterator<Item = RevokedToken>) {
+        let mut dated: HashMap<(u64, u8), (Vec<TokenId>, Lived)> = HashMap::new();
+        let mut undated: HashMap<u8, Vec<TokenId>> = HashMap::new();
+        for RevokedToken { id, keep, lived } in tokens {
+            match keep {
+                Keep::Expires(time) => {
+                    let (ids, newest) = dated.entry((hour_of(time), shard_of(id))).or_default();
+                    ids.push(id);
+                    *newest = lived.max(*newest);
+                }
+                Keep::Until(_) => {
+                    undated.entry(shard_of(id)).or_default().push(id);
+                    Arc::make_mut(self.undated_acts.entry(lived.0 / 3600).or_default()).push(id);
+                }
+            }
         }
-        for ((hour, shard), ids) in filed {
-            let (drawers, hour) = match hour {
-                Keep::Expires(hour) => (&mut self.dated, hour),
-                Keep::Until(hour) => (&mut self.undated, hour),
-            };
-            drawers.entry(hour.0).or_default().extend(shard, ids);
+        for ((hour, shard), (ids, newest)) in dated {
+            let dated = self.dated.entry(hour).or_default();
+            dated.newest = dated.newest.max(newest);
+            dated.bucket.extend(shard, ids);
+        }
+        if !undated.is_empty() {
+            let bucket = self.undated.get_or_insert_default();
+            undated.into_iter().for_each(|(shard, ids)| bucket.extend(shard, ids));
         }
     }
 
-    /// Throws away what expired a day before `now`, and what need not be kept longer. A day, since a clock may
-    /// have been ahead. The memory is freed by whoever drops the returned set, away from the readers.
-    pub fn expire(&mut self, now: UnixTime) -> Self {
-        let kept = self.dated.split_off(&hour_of(now.minus(24 * 3600)));
-        let undated = self.undated.split_off(&hour_of(now));
-        Self {
-            dated: std::mem::replace(&mut self.dated, kept),
-            undated: std::mem::replace(&mut self.undated, undated),
+    /// Takes out what was revoked at `before` or earlier. The memory is freed by whoever drops the returned set, away
+    /// from the readers.
+    pub fn expire(&mut self, before: Lived) -> Self {
+        let mut gone = Self::default();
+        self.dated.retain(|hour, dated| {
+            let stays = dated.newest > before;
+            if !stays {
+                gone.dated.insert(*hour, dated.clone());
+            }
+            stays
+        });
+        // An hour goes when its last second has passed.
+        let kept = self.undated_acts.split_off(&((before.0 + 1) / 3600));
+        gone.undated_acts = std::mem::replace(&mut self.undated_acts, kept);
+        if !gone.undated_acts.is_empty() {
+            gone.undated = self.undated.take();
+            let stays: Vec<TokenId> =
+                self.undated_acts.values().flat_map(|ids| ids.iter().copied()).collect();
+            if !stays.is_empty() {
+                self.undated = Some(Arc::new(Bucket::of(stays)));
+            }
         }
+        gone
     }
 
     /// How many tokens there are.
     pub fn len(&self) -> usize {
-        self.dated.values().chain(self.undated.values()).map(|drawer| drawer.len()).sum()
+        self.dated.values().map(|dated| dated.bucket.len()).sum::<usize>()
+            + self.undated.as_ref().map_or(0, |bucket| bucket.len())
     }
 
     /// Is there none?
@@ -78,19 +125,27 @@ impl TokenSet {
     }
 }
 
-/// The tokens that expire in one hour.
+/// Tokens in sorted shards.
 #[derive(Debug)]
-struct Drawer {
+struct Bucket {
     shards: Box<[ArcSwap<Vec<TokenId>>]>,
 }
 
-impl Default for Drawer {
+impl Default for Bucket {
     fn default() -> Self {
         Self { shards: (0..SHARDS).map(|_| ArcSwap::default()).collect() }
     }
 }
 
-impl Drawer {
+impl Bucket {
+    fn of(ids: Vec<TokenId>) -> Self {
+        let bucket = Self::default();
+        let mut shards: HashMap<u8, Vec<TokenId>> = HashMap::new();
+        ids.into_iter().for_each(|id| shards.entry(shard_of(id)).or_default().push(id));
+        shards.into_iter().for_each(|(shard, ids)| bucket.extend(shard, ids));
+        bucket
+    }
+
     fn contains(&self, id: TokenId) -> bool {
         let shard = self.shards.get(usize::from(shard_of(id)));
         shard.is_some_and(|shard| search(&shard.load(), id))
@@ -170,11 +225,15 @@ mod tests {
         TokenId::of(&number.to_be_bytes())
     }
 
+    fn revoked(id: TokenId, keep: Keep, lived: u64) -> RevokedToken {
+        RevokedToken { id, keep, lived: Lived(lived) }
+    }
+
     #[test]
     fn what_was_added_is_found_and_nothing_else() {
         let mut set = TokenSet::default();
         let at = UnixTime(1_700_000_000);
-        set.extend((0..20_000).map(|number| (id(number), Keep::Expires(at))));
+        set.extend((0..20_000).map(|number| revoked(id(number), Keep::Expires(at), 0)));
         assert_eq!(set.len(), 20_000);
         for number in 0..20_000 {
             assert!(set.contains(id(number), at));
@@ -182,23 +241,37 @@ mod tests {
         }
         // The hour is part of the question, and a token has one.
         assert!(!set.contains(id(1), at.plus(3600)));
-        set.extend([(id(77_777), Keep::Until(at))]);
+        set.extend([revoked(id(77_777), Keep::Until(at), 0)]);
         assert!(set.contains(id(77_777), at) && set.contains(id(77_777), UnixTime(5)));
     }
 
     #[test]
-    fn what_expired_goes_and_the_rest_stays() {
-        const DAY: u64 = 24 * 3600;
+    fn a_token_goes_by_the_time_since_its_revocation_and_not_by_its_expiry() {
         let mut set = TokenSet::default();
-        set.extend((0..100).map(|number| (id(number), Keep::Expires(UnixTime(DAY + number * 360)))));
-        set.extend([(id(1000), Keep::Until(UnixTime(2 * DAY + 9 * 3600)))]);
-        let gone = set.expire(UnixTime(2 * DAY + 5 * 3600));
-        assert_eq!((gone.len(), set.len()), (50, 51));
-        assert!(!set.contains(id(49), UnixTime(DAY + 49 * 360)));
-        assert!(set.contains(id(50), UnixTime(DAY + 50 * 360)));
-        assert!(set.contains(id(1000), UnixTime(0)));
-        set.expire(UnixTime(2 * DAY + 10 * 3600));
-        assert!(!set.contains(id(1000), UnixTime(0)));
+        let hour = |number: u64| Keep::Expires(UnixTime(number * 3600));
+        // Expired long ago and revoked lately, and the other way round; two in one hour of expiry.
+        set.extend([revoked(id(1), hour(1), 9_000), revoked(id(2), hour(99), 1_000)]);
+        set.extend([revoked(id(3), hour(5), 1_000), revoked(id(4), hour(5), 9_000)]);
+        assert_eq!(set.expire(Lived(999)).len(), 0);
+        assert_eq!((set.expire(Lived(1_000)).len(), set.len()), (1, 3));
+        assert!(!set.contains(id(2), UnixTime(99 * 3600)));
+        // A bucket stays as long as the newest of it.
+        assert!(set.contains(id(3), UnixTime(5 * 3600)) && set.contains(id(4), UnixTime(5 * 3600)));
+        assert_eq!((set.expire(Lived(9_000)).len(), set.len()), (3, 0));
+    }
+
+    #[test]
+    fn tokens_without_an_expiry_go_an_hour_at_a_time() {
+        let mut set = TokenSet::default();
+        let until = Keep::Until(UnixTime(5));
+        set.extend([revoked(id(1), until, 100), revoked(id(2), until, 3_599), revoked(id(3), until, 3_600)]);
+        set.expire(Lived(3_598));
+        assert_eq!(set.len(), 3);
+        set.expire(Lived(3_599));
+        assert!(!set.contains(id(1), UnixTime(0)) && !set.contains(id(2), UnixTime(0)));
+        assert!(set.contains(id(3), UnixTime(0)));
+        set.expire(Lived(7_199));
+        assert!(set.is_empty());
     }
 
     #[test]
@@ -209,7 +282,7 @@ mod tests {
             bytes[14..].copy_from_slice(&number.to_be_bytes());
             TokenId(bytes)
         };
-        set.extend((0..5000).map(|number| (clustered(number * 2), Keep::Expires(UnixTime(0)))));
+        set.extend((0..5000).map(|number| revoked(clustered(number * 2), Keep::Expires(UnixTime(0)), 0)));
         for number in 0..10_000 {
             assert_eq!(set.contains(clustered(number), UnixTime(0)), number % 2 == 0, "{number}");
         }
@@ -223,7 +296,7 @@ mod tests {
             let mut naive = HashSet::new();
             let when = |number: u64| UnixTime(number % 7 * 3600);
             for portion in portions {
-                set.extend(portion.iter().map(|&number| (id(number), Keep::Expires(when(number)))));
+                set.extend(portion.iter().map(|&number| revoked(id(number), Keep::Expires(when(number)), 0)));
                 naive.extend(portion);
             }
             prop_assert_eq!(set.len(), naive.len());

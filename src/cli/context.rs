@@ -42,9 +42,13 @@ impl ConfigArgs {
     pub(super) fn open_with(&self, creation: Creation) -> Result<Opened, Failure> {
         let config = self.load()?;
         let folder = &config.server.state_dir;
-        let services = Services { clock: Clock::start(), metrics: Arc::default() };
+        let clock = Clock::observer();
+        let services = Services { clock: clock.clone(), metrics: Arc::default() };
         let state = State::open(folder, &config.store, config.keys, Opening::Command, creation, services)?;
+        let time = block_on(state.store.time())?;
+        clock.advance(time.lived, time.floor);
         Ok(Opened {
+            clock,
             heartbeat_interval: config.store.heartbeat_interval,
             store: state.store,
             keys: state.keys,
@@ -82,6 +86,8 @@ pub(super) struct Opened {
     pub(super) rules: TokenRules,
     pub(super) routes: Policy,
     pub(super) heartbeat_interval: Duration,
+    /// As a gateway would read it.
+    pub(super) clock: Clock,
 }
 
 impl Opened {

@@ -9,6 +9,7 @@ mod key;
 mod output;
 mod revoke;
 mod run;
+mod store;
 mod token;
 mod user;
 
@@ -51,6 +52,8 @@ enum Command {
     Revoke(revoke::Revoke),
     /// Who did what, when and from where
     Audit(audit::Audit),
+    /// Repair the store, with the gateways stopped
+    Store(store::Store),
     /// Print completions for a shell
     Completions(completions::Completions),
 }
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Key(key) => key.execute(),
         Command::Revoke(revoke) => revoke.execute(),
         Command::Audit(audit) => audit.execute(),
+        Command::Store(store) => store.execute(),
         Command::Completions(completions) => completions.execute(Cli::command()),
     };
     match outcome {

@@ -20,7 +20,7 @@ use crate::auth::token::{TokenId, TokenRules};
 use crate::store::command::{
     Expiry, KeyRecord, RequestAcknowledgements, RevokeKey, RevokeKeyOutcome, RevokeSubject, RevokeToken,
 };
-use crate::store::records::Revocation;
+use crate::store::records::{Acknowledgement, Revocation};
 use crate::store::{Executable, Store, StoreError};
 
 /// `ds-gateway revoke …`
@@ -197,16 +197,21 @@ struct Outcome {
 }
 
 /// The store, and how long a gateway may be silent and still count as running.
-struct Gateways {
+pub(super) struct Gateways {
     store: Store,
     silence: Duration,
 }
 
 impl Gateways {
-    fn of(opened: &Opened) -> Self {
+    pub(super) fn of(opened: &Opened) -> Self {
         // Two heartbeats, and a little for a slow one.
         let silence = opened.heartbeat_interval * 2 + Duration::from_secs(2);
         Self { store: opened.store.clone(), silence }
+    }
+
+    /// The gateways that run on this store.
+    pub(super) fn running(&self) -> Result<Vec<Acknowledgement>, Failure> {
+        Ok(block_on(self.store.acknowledgements(self.silence))?)
     }
 
     fn revoke<C: Executable>(&self, command: C) -> Result<C::Outcome, Failure> {

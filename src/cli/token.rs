@@ -12,7 +12,7 @@ use super::output::{Failure, read_input, say};
 use crate::app::block_on;
 use crate::auth::gate::{Moment, Outcome};
 use crate::auth::policy::Route;
-use crate::clock::wall;
+use crate::clock::Clock;
 use crate::store::command::{Mint, MintOutcome};
 
 /// `ds-gateway token …`
@@ -108,13 +108,15 @@ fn print_new(name: &str, opened: Opened) -> Result<(), Failure> {
     Err(no_such())
 }
 
-fn now() -> Moment {
-    Moment { now: wall(), uptime: Duration::ZERO }
+/// A store that was read just now is not stale.
+fn now(clock: &Clock) -> Moment {
+    Moment { now: clock.now(), uptime: Duration::ZERO }
 }
 
 fn inspect(token: &str, json: bool, opened: Opened) -> Result<(), Failure> {
+    let moment = now(&opened.clock);
     let (gate, _) = opened.into_gate()?;
-    let permit = gate.inspect(token.as_bytes(), now()).map_err(|denial| {
+    let permit = gate.inspect(token.as_bytes(), moment).map_err(|denial| {
         Failure::no_such(format!(
             "the token does not hold: {}; `ds-gateway token explain` says more",
             denial.as_str()
@@ -140,6 +142,7 @@ fn inspect(token: &str, json: bool, opened: Opened) -> Result<(), Failure> {
 }
 
 fn explain(token: &str, method: &str, path: &str, opened: Opened) -> Result<(), Failure> {
+    let moment = now(&opened.clock);
     let (gate, policy) = opened.into_gate()?;
     let route = match policy.classify(method, path.as_bytes(), false) {
         Err(error) => format!("refused: 400, {}", error.as_str()),
@@ -150,7 +153,7 @@ fn explain(token: &str, method: &str, path: &str, opened: Opened) -> Result<(), 
     };
     say(format_args!("{:10} {route}", "route"))?;
     let mut refused = false;
-    for (check, outcome) in gate.explain(token.as_bytes(), now()) {
+    for (check, outcome) in gate.explain(token.as_bytes(), moment) {
         let text = match outcome {
             Outcome::Passed => "ok",
             Outcome::NotReached => "-",

@@ -10,7 +10,7 @@ use pingora::protocols::http::ServerSession;
 
 use super::pending::Pending;
 use crate::auth::gate::Gate;
-use crate::clock::Clock;
+use crate::clock::{Clock, describe};
 use crate::logging::Sink;
 use crate::metrics::{Facts, Metrics};
 
@@ -46,6 +46,11 @@ impl Admin {
         ];
         reasons.into_iter().filter(|(on, _)| *on).map(|(_, reason)| reason).collect()
     }
+
+    /// What an operator should know and no balancer should act on: a wrong clock, say, must not be an outage.
+    fn warnings(&self) -> Vec<String> {
+        self.clock.error().map(describe).into_iter().collect()
+    }
 }
 
 #[async_trait]
@@ -63,6 +68,7 @@ impl ServeHttp for Admin {
                     dropped_log_lines: self.sink.dropped(),
                     choices: &self.choices,
                     pending_revocations: self.pending.len(),
+                    clock_error: self.clock.error().unwrap_or_default(),
                     certificate_not_after: self.certificate_not_after,
                 });
                 respond(200, prometheus::TEXT_FORMAT, text)
@@ -70,7 +76,9 @@ impl ServeHttp for Admin {
             "/healthz" => respond(200, JSON, r#"{"healthy": true}"#.into()),
             "/readyz" => {
                 let reasons = self.unready();
-                let body = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons });
+                let body = serde_json::json!({
+                    "ready": reasons.is_empty(), "reasons": reasons, "warnings": self.warnings(),
+                });
                 respond(if reasons.is_empty() { 200 } else { 503 }, JSON, body.to_string())
             }
             _ => {

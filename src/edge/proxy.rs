@@ -379,7 +379,7 @@ impl Gateway {
             }
             Ok(Route::Public(_) | Route::Protected) => {
                 ctx.route = RouteLabel::Protected;
-                match self.gate.admit(screened.token, self.clock.moment_at(ctx.started)) {
+                match self.gate.admit(screened.token, self.clock.moment()) {
                     Ok(permit) => {
                         self.decided(ctx, Decision::Admitted);
                         Verdict::Forward(Pass::Permit(permit))

@@ -14,7 +14,7 @@ use crate::auth::gate::{Gate, Permit, TokenField};
 use crate::auth::identity::Identity;
 use crate::auth::reply::Reply;
 use crate::auth::token::{Minted, TokenId};
-use crate::auth::token_set::Keep;
+use crate::auth::token_set::{Keep, RevokedToken};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::metrics::{TokenAction, TokenOutcome};
@@ -156,7 +156,8 @@ impl TokenEndpoint {
             origin: call.client.map(|client| client.to_string()).unwrap_or_default(),
         };
         let keep = Keep::Expires(verified.expires_at);
-        self.gate.apply(|standing| standing.revoke_tokens([(verified.id, keep)]));
+        let revoked = RevokedToken { id: verified.id, keep, lived: self.clock.lived() };
+        self.gate.apply(|standing| standing.revoke_tokens([revoked]));
         // Every time, even where it is in force already: it may be so in memory only, and a 204 is a promise.
         let written = revocation.clone().write(&self.store).await;
         let (reply, outcome) = match written {

@@ -323,10 +323,11 @@ impl Command for RequestAcknowledgements {
     type Outcome = ();
 }
 
-/// Deletes a slice of the revocations that no token can ask about any more.
+/// Deletes a slice of the revocations that no token can ask about any more, and notes which tokens have expired.
 #[derive(Clone, Copy, Debug)]
 pub struct Purge {
-    /// How long a cutoff matters, in seconds.
+    /// How long a revocation is remembered, in seconds of lived time:
+    /// [`TokenRules::retention`](crate::auth::token::TokenRules::retention).
     pub retention: u64,
 }
 
@@ -338,7 +339,7 @@ impl Command for Purge {
 /// Deletes a slice of the oldest rows of the audit trail.
 #[derive(Clone, Copy, Debug)]
 pub struct Prune {
-    /// Rows older than this go, in seconds.
+    /// Rows older than this go, in seconds of lived time.
     pub age: u64,
     /// So do the oldest, where all take more room than this, in bytes.
     pub bytes: u64,
@@ -347,4 +348,25 @@ pub struct Prune {
 impl Command for Prune {
     /// How many rows were deleted; 0 when nothing is left to delete.
     type Outcome = usize;
+}
+
+/// Sets what the store believes of the wall clock to what the wall clock says, after it was wrong for long: the floor, and every
+/// cutoff that lies in the future. Puts a cutoff on everybody, since tokens may have been minted by the wrong clock. For stopped
+/// gateways only: a running one would bring its own floor back.
+#[derive(Clone, Copy, Debug)]
+pub struct RepairClock;
+
+/// What a [`RepairClock`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RepairedClock {
+    /// The floor before.
+    pub floor: UnixTime,
+    /// The wall clock, which is the floor now.
+    pub wall: UnixTime,
+    /// How many cutoffs lay in the future.
+    pub cutoffs: usize,
+}
+
+impl Command for RepairClock {
+    type Outcome = RepairedClock;
 }

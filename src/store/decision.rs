@@ -3,12 +3,12 @@
 //! A store reads the rows, asks here, and writes what it is told. Nothing here knows SQL, reads a clock or fails.
 
 use super::command::{
-    ChangeUser, Expiry, Mint, MintOutcome, NameConflict, NewUser, Prune, Purge, RevokeKeyOutcome, UserChange,
+    ChangeUser, Expiry, Mint, MintOutcome, NameConflict, NewUser, Prune, RevokeKeyOutcome, UserChange,
 };
 use super::records::{RecordedKey, User, UserRecord};
 use crate::auth::keys::Fingerprint;
 use crate::auth::revocation::{Mark, Subject};
-use crate::auth::time::UnixTime;
+use crate::auth::time::{Lived, UnixTime};
 use crate::auth::token::{self, Minted};
 use crate::auth::token_set::Keep;
 
@@ -19,6 +19,8 @@ pub(super) struct Stamp {
     pub(super) sequence: u64,
     /// Its time.
     pub(super) now: UnixTime,
+    /// How long the store has lived by then.
+    pub(super) lived: Lived,
 }
 
 /// The rows that a mint reads.
@@ -38,11 +40,16 @@ pub(super) fn refuse_mint(command: &Mint, rows: &MintRows) -> Option<MintOutcome
     rows.signer_revoked.then_some(MintOutcome::SignerRevoked)
 }
 
-/// The token, issued no earlier than the cutoffs that concern its user; `None` if it cannot be signed.
-pub(super) fn mint(command: &Mint, cutoffs: &[(Subject, Mark)], stamp: Stamp) -> Option<Minted> {
+/// The token, issued at `now` and no earlier than the cutoffs that concern its user; `None` if it cannot be signed.
+pub(super) fn mint(
+    command: &Mint,
+    cutoffs: &[(Subject, Mark)],
+    now: UnixTime,
+    stamp: Stamp,
+) -> Option<Minted> {
     let Mint { user, random, rules, signer } = command;
-    let issued_at = cutoffs.iter().map(|(_, cutoff)| cutoff.second).fold(stamp.now, UnixTime::max);
-    token::mint(&user.identity, stamp.sequence, *random, issued_at, rules, signer)
+    let cutoff = cutoffs.iter().map(|(_, cutoff)| cutoff.second).fold(UnixTime(0), UnixTime::max);
+    token::mint_after(cutoff, &user.identity, stamp.sequence, *random, now, rules, signer)
 }
 
 /// How one token is revoked.
@@ -79,7 +86,7 @@ pub(super) fn revoke_token(
 /// The cutoff that takes the place of `previous`. Its time never goes back.
 pub(super) fn cutoff(previous: Option<Mark>, stamp: Stamp, blocked: bool) -> Mark {
     let earliest = previous.map_or(UnixTime(0), |previous| previous.second);
-    Mark { number: stamp.sequence, second: stamp.now.max(earliest), closed: blocked }
+    Mark { number: stamp.sequence, second: stamp.now.max(earliest), lived: stamp.lived, closed: blocked }
 }
 
 /// The cutoff that revokes every token of a subject. A disabled user stays blocked.
@@ -194,26 +201,6 @@ pub(super) const fn audit_of_change(change: &UserChange) -> &'static str {
         UserChange::Disable => "user_disable",
         UserChange::Enable => "user_enable",
         UserChange::Remove => "user_remove",
-    }
-}
-
-/// Which revocations no token can ask about any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PurgeLimits {
-    /// Tokens that expired before this. A day late, since a clock may have been ahead.
-    pub(super) expired_before: UnixTime,
-    /// Tokens whose expiry nobody knew, that are kept until before this.
-    pub(super) kept_before: UnixTime,
-    /// Cutoffs set before this, but for everybody's and those of disabled users.
-    pub(super) cutoff_before: UnixTime,
-}
-
-/// The limits of a purge.
-pub(super) fn purge(command: Purge, now: UnixTime) -> PurgeLimits {
-    PurgeLimits {
-        expired_before: now.minus(DAY),
-        kept_before: now,
-        cutoff_before: now.minus(command.retention),
     }
 }
 

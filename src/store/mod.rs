@@ -27,11 +27,10 @@ pub use self::sqlite::Opening;
 
 use self::command::{Actor, Command, NameConflict, NewUser};
 use self::records::{
-    Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, User, UserRecord,
+    Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, StoredTime, User, UserRecord,
 };
 use self::sqlite::{Apply, Sqlite};
 use crate::auth::revocation::Standing;
-use crate::auth::time::UnixTime;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -113,9 +112,9 @@ impl Store {
         self.engine.keys().await
     }
 
-    /// The latest time that the store knows of: it was reached once, whatever the clock says now.
-    pub async fn high_water(&self) -> Result<UnixTime, StoreError> {
-        self.engine.high_water().await
+    /// What the store keeps of time.
+    pub async fn time(&self) -> Result<StoredTime, StoreError> {
+        self.engine.time().await
     }
 
     /// How far each gateway has come that was heard of within that time.

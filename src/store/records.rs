@@ -4,9 +4,8 @@ use crate::auth::identity::Identity;
 use crate::auth::keys::{Fingerprint, KeyRing};
 use crate::auth::password::Phc;
 use crate::auth::revocation::{Account, Mark, Standing, Subject};
-use crate::auth::time::UnixTime;
-use crate::auth::token::TokenId;
-use crate::auth::token_set::Keep;
+use crate::auth::time::{Lived, UnixTime};
+use crate::auth::token_set::RevokedToken;
 
 /// A user, without the password hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,13 +62,13 @@ pub struct Changes {
     /// Revocation cutoffs, as they stand now.
     pub cutoffs: Vec<(Subject, Mark)>,
     /// Tokens that were revoked one by one.
-    pub tokens: Vec<(TokenId, Keep)>,
+    pub tokens: Vec<RevokedToken>,
     /// Keys that were recorded or revoked.
     pub keys: Vec<RecordedKey>,
     /// Users that were added or changed; a removed one is a blocked cutoff.
     pub users: Vec<(Box<str>, Account)>,
-    /// The latest time that the store knows of.
-    pub observed: UnixTime,
+    /// What the store keeps of time.
+    pub time: StoredTime,
     /// Every change up to this sequence is in what was read so far.
     pub through: u64,
     /// The store's sequence when this piece was read.
@@ -102,9 +101,20 @@ impl Changes {
         for (name, account) in self.users {
             standing.know(name, account);
         }
-        standing.saw(self.observed);
+        standing.expire_below(self.time.expired_below);
         standing.reached(self.through);
     }
+}
+
+/// What the store keeps of time. Each part only grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoredTime {
+    /// How long gateways have run on this store.
+    pub lived: Lived,
+    /// The wall clock as far as lived time bears it out: now is never before this.
+    pub floor: UnixTime,
+    /// Tokens of ours below this sequence have expired, whatever their `exp` says.
+    pub expired_below: u64,
 }
 
 /// How far a gateway has come.

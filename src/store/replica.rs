@@ -17,7 +17,7 @@ use super::command::{Actor, Heartbeat};
 use super::error::StoreError;
 use crate::auth::gate::Gate;
 use crate::auth::keys::KeyRing;
-use crate::clock::Clock;
+use crate::clock::{Clock, describe};
 
 /// Reads the signing keys again.
 pub type Reload = Box<dyn Fn() -> Result<KeyRing, String> + Send>;
@@ -37,6 +37,7 @@ pub struct Settings {
 /// A running replica; dropping it ends its thread.
 pub struct Replica {
     _stop: Sender<()>,
+    ended: Receiver<()>,
 }
 
 impl Replica {
@@ -51,13 +52,24 @@ impl Replica {
         // Before anybody can reach us: whoever revokes from now on waits for us too.
         let heartbeat = Heartbeat { gateway: settings.gateway.clone(), applied: gate.number() };
         store.execute(heartbeat, Actor::gateway()).await?;
-        let (stop, stopped) = channel();
+        let ((stop, stopped), (end, ended)) = (channel(), channel());
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let follower = Follower { store, gate, clock, settings };
-        thread::Builder::new()
-            .name("store-replica".into())
-            .spawn(move || follow(&runtime, follower, stopped))?;
-        Ok(Self { _stop: stop })
+        thread::Builder::new().name("store-replica".into()).spawn(move || {
+            follow(&runtime, follower, stopped);
+            // A heartbeat that was not waited for goes with its runtime.
+            drop(runtime);
+            drop(end);
+        })?;
+        Ok(Self { _stop: stop, ended })
+    }
+
+    /// Ends the thread and waits for that: after it no heartbeat is sent.
+    pub async fn stop(self) {
+        let Self { _stop: stop, ended } = self;
+        drop(stop);
+        // Nothing is ever sent: the other side goes.
+        let _ = ended.await;
     }
 }
 
@@ -81,9 +93,10 @@ struct Follower {
 impl Follower {
     async fn run(self) {
         let mut heartbeats = Heartbeats::default();
-        let mut is_failing = false;
+        let (mut is_failing, mut is_clock_wrong) = (false, false);
         loop {
             sleep(self.settings.poll_interval).await;
+            self.watch_clock(&mut is_clock_wrong);
             // The time before the read: what is written after it may be missing.
             let uptime = self.clock.uptime();
             match self.catch_up().await {
@@ -103,13 +116,24 @@ impl Follower {
         }
     }
 
+    fn watch_clock(&self, is_wrong: &mut bool) {
+        match (self.clock.error(), *is_wrong) {
+            (Some(error), false) => log::warn!("{}", describe(error)),
+            (None, true) => log::info!("the wall clock agrees with the store's time again"),
+            _ => {}
+        }
+        *is_wrong = self.clock.error().is_some();
+    }
+
     /// Applies every change that there is, a piece at a time; says up to which sequence acknowledgements are requested.
     async fn catch_up(&self) -> Result<u64, StoreError> {
         loop {
             let known = self.gate.number();
             let changes = self.store.changes(known, PIECE).await?;
             let (requested, is_last) = (changes.requested, changes.is_last());
-            if changes.through > known {
+            // With every look, also where nothing is written: time passes on a full disk too.
+            self.clock.advance(changes.time.lived, changes.time.floor);
+            if changes.through > known || changes.time.expired_below > 0 {
                 if changes.has_new_key() {
                     self.reload_keys();
                 }

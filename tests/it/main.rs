@@ -29,6 +29,7 @@ mod audit;
 mod basic;
 mod bodies;
 mod claims;
+mod clocks;
 mod commands;
 mod configuration;
 mod contract;

@@ -17,7 +17,8 @@ use crate::store::records::{AuditFilter, AuditRow};
 impl Apply for NoteFailedLogins {
     fn apply(self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
         // They change nothing that a gateway reads, so they take no sequence.
-        let stamp = Stamp { sequence: sequence::current(transaction)?, now: transaction.now };
+        let (now, lived) = (transaction.now, transaction.lived);
+        let stamp = Stamp { sequence: sequence::current(transaction)?, now, lived };
         for FailedLogins { subject, origin, count } in &self.failures {
             insert(transaction, stamp, subject, "login_failed", subject, None, origin, *count)?;
         }
@@ -49,11 +50,12 @@ fn insert(
     count: u32,
 ) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO audit (number, at, actor, action, subject, token_id, origin, count)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO audit (number, at, lived, actor, action, subject, token_id, origin, count)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
     let token = token.map(|id| id.to_string());
-    statement.execute((stamp.sequence, stamp.now.0, actor, action, subject, token, origin, count))?;
+    let Stamp { sequence, now, lived } = stamp;
+    statement.execute((sequence, now.0, lived.0, actor, action, subject, token, origin, count))?;
     Ok(())
 }
 
@@ -87,7 +89,7 @@ pub(super) fn page(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The latest time in the trail.
+/// The latest time in the trail: for a store that is migrated.
 pub(super) fn latest(connection: &Connection) -> Result<UnixTime, StoreError> {
     let mut statement = connection.prepare_cached("SELECT coalesce(max(at), 0) FROM audit")?;
     Ok(UnixTime(statement.query_row([], |row| row.get(0))?))

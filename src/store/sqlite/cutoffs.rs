@@ -3,13 +3,13 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::auth::revocation::{Mark, Subject};
-use crate::auth::time::UnixTime;
+use crate::auth::time::{Lived, UnixTime};
 use crate::store::error::StoreError;
 
 /// The cutoff of a subject, if it has one.
 pub(super) fn get(connection: &Connection, subject: &Subject) -> Result<Option<Mark>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT kind, name, number, second, closed FROM marks WHERE kind = ?1 AND name = ?2",
+        "SELECT kind, name, number, second, lived, closed FROM marks WHERE kind = ?1 AND name = ?2",
     )?;
     let found = statement.query_row(key_of(subject), read).optional()?;
     Ok(found.map(|cutoff| cutoff.ok_or_else(unknown_kind)).transpose()?.map(|(_, cutoff)| cutoff))
@@ -19,12 +19,18 @@ pub(super) fn get(connection: &Connection, subject: &Subject) -> Result<Option<M
 pub(super) fn set(connection: &Connection, subject: &Subject, cutoff: Mark) -> Result<(), StoreError> {
     let (kind, name) = key_of(subject);
     let mut statement = connection.prepare_cached(
-        "INSERT INTO marks (kind, name, number, second, closed) VALUES (?1, ?2, ?3, ?4, ?5)
+        "INSERT INTO marks (kind, name, number, second, lived, closed) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT (kind, name) DO UPDATE SET
-           number = excluded.number, second = excluded.second, closed = excluded.closed",
+           number = excluded.number, second = excluded.second, lived = excluded.lived, closed = excluded.closed",
     )?;
-    statement.execute((kind, name, cutoff.number, cutoff.second.0, cutoff.closed))?;
+    statement.execute((kind, name, cutoff.number, cutoff.second.0, cutoff.lived.0, cutoff.closed))?;
     Ok(())
+}
+
+/// Sets the time of every cutoff that lies after `latest` to it; says how many there were.
+pub(super) fn bound(connection: &Connection, latest: UnixTime) -> Result<usize, StoreError> {
+    let mut statement = connection.prepare_cached("UPDATE marks SET second = ?1 WHERE second > ?1")?;
+    Ok(statement.execute([latest.0])?)
 }
 
 /// The cutoffs that concern a user of an organization.
@@ -34,14 +40,14 @@ pub(super) fn concerning(
     organization: &str,
 ) -> Result<Vec<(Subject, Mark)>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT kind, name, number, second, closed FROM marks
+        "SELECT kind, name, number, second, lived, closed FROM marks
          WHERE (kind, name) IN (VALUES ('everybody', ''), ('user', ?1), ('organization', ?2))",
     )?;
     let rows = statement.query_map([user, organization], read)?;
     rows.map(|row| row?.ok_or_else(unknown_kind)).collect()
 }
 
-/// A row of `kind, name, number, second, closed`; `None` for a kind that this program does not know.
+/// A row of `kind, name, number, second, lived, closed`; `None` for a kind that this program does not know.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Option<(Subject, Mark)>> {
     let kind: String = row.get(0)?;
     let name: Box<str> = row.get(1)?;
@@ -51,7 +57,12 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Option<(Subject, Mark)>> {
         "organization" => Subject::Organization(name),
         _ => return Ok(None),
     };
-    let cutoff = Mark { number: row.get(2)?, second: UnixTime(row.get(3)?), closed: row.get(4)? };
+    let cutoff = Mark {
+        number: row.get(2)?,
+        second: UnixTime(row.get(3)?),
+        lived: Lived(row.get(4)?),
+        closed: row.get(5)?,
+    };
     Ok(Some((subject, cutoff)))
 }
 

@@ -10,9 +10,8 @@ use tokio::sync::mpsc::Sender;
 
 use super::file::DatabaseFile;
 use super::revocations::read_token;
-use super::{audit, cutoffs, keys, sequence};
+use super::{cutoffs, keys, sequence, time};
 use crate::auth::revocation::Account;
-use crate::auth::time::UnixTime;
 use crate::store::error::StoreError;
 use crate::store::records::Changes;
 
@@ -80,13 +79,6 @@ impl Feed {
     }
 }
 
-/// The latest time that the store knows of: it was reached once, whatever the clock says now.
-pub(super) fn high_water(connection: &Connection) -> Result<UnixTime, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT coalesce(max(second), 0) FROM marks")?;
-    let cutoff = UnixTime(statement.query_row([], |row| row.get(0))?);
-    Ok(cutoff.max(audit::latest(connection)?))
-}
-
 fn changes_after(connection: &mut Connection, after: u64, limit: usize) -> Result<Changes, StoreError> {
     let snapshot = connection.transaction()?;
     let (sequence, requested) = sequence::current_and_requested(&snapshot)?;
@@ -94,19 +86,20 @@ fn changes_after(connection: &mut Connection, after: u64, limit: usize) -> Resul
         // An older store was put in the place of this one: what it gives out next was given out before.
         return Err(StoreError::Replaced);
     }
-    let mut changes = Changes { through: sequence, sequence, requested, ..Changes::default() };
+    let time = time::read(&snapshot)?;
+    let mut changes = Changes { time, through: sequence, sequence, requested, ..Changes::default() };
     if sequence == after {
         return Ok(changes);
     }
     let mut cut = Cut { after, limit, through: sequence };
     let cutoffs = cut.rows(
         &snapshot,
-        "SELECT kind, name, number, second, closed FROM marks WHERE number > ?1 ORDER BY number LIMIT ?2",
+        "SELECT kind, name, number, second, lived, closed FROM marks WHERE number > ?1 ORDER BY number LIMIT ?2",
         cutoffs::read,
     )?;
     let tokens = cut.rows(
         &snapshot,
-        "SELECT token_id, keep, dated, number FROM revoked_tokens WHERE number > ?1 ORDER BY number LIMIT ?2",
+        "SELECT token_id, keep, dated, lived, number FROM revoked_tokens WHERE number > ?1 ORDER BY number LIMIT ?2",
         read_token,
     )?;
     let users = cut.rows(
@@ -121,7 +114,6 @@ fn changes_after(connection: &mut Connection, after: u64, limit: usize) -> Resul
     changes.users = upto(cut.through, users).collect();
     changes.cutoffs = upto(cut.through, cutoffs).collect::<Option<_>>().ok_or_else(cutoffs::unknown_kind)?;
     changes.keys = upto(cut.through, keys).collect();
-    changes.observed = audit::latest(&snapshot)?;
     Ok(changes)
 }
 
@@ -164,11 +156,11 @@ fn send_all(
 ) -> Result<(), StoreError> {
     let snapshot = connection.transaction()?;
     // A whole table is read in its own order, which is far quicker than in another.
-    let mut statement = snapshot.prepare("SELECT kind, name, number, second, closed FROM marks")?;
+    let mut statement = snapshot.prepare("SELECT kind, name, number, second, lived, closed FROM marks")?;
     let cutoffs = statement.query_map([], cutoffs::read)?;
     let cutoffs = cutoffs.map(|row| row?.ok_or_else(cutoffs::unknown_kind));
     send(pieces, cutoffs, |cutoffs| Changes { cutoffs, ..Changes::default() })?;
-    let mut statement = snapshot.prepare("SELECT token_id, keep, dated FROM revoked_tokens")?;
+    let mut statement = snapshot.prepare("SELECT token_id, keep, dated, lived FROM revoked_tokens")?;
     let tokens = statement.query_map([], read_token)?;
     send(pieces, tokens.map(|row| Ok(row?)), |tokens| Changes { tokens, ..Changes::default() })?;
     // After the cutoffs, as [`Changes::apply`] has them.
@@ -178,7 +170,7 @@ fn send_all(
     let (sequence, requested) = sequence::current_and_requested(&snapshot)?;
     let last = Changes {
         keys: keys::all(&snapshot)?,
-        observed: audit::latest(&snapshot)?,
+        time: time::read(&snapshot)?,
         through: sequence,
         sequence,
         requested,

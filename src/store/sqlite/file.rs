@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::{cutoffs, sequence};
+use super::{audit, cutoffs, sequence, time};
 use crate::auth::revocation::Subject;
-use crate::auth::time::UnixTime;
+use crate::auth::time::{Lived, UnixTime};
 use crate::store::decision::{Stamp, cutoff};
 use crate::store::error::StoreError;
 
@@ -45,8 +45,8 @@ impl DatabaseFile {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if schema_of(&transaction)? == 0 {
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            migrate(&transaction, 0)?;
-            let stamp = Stamp { sequence: sequence::next(&transaction)?, now };
+            migrate(&transaction, 0, now)?;
+            let stamp = Stamp { sequence: sequence::next(&transaction)?, now, lived: Lived(0) };
             cutoffs::set(&transaction, &Subject::Everybody, cutoff(None, stamp, false))?;
             transaction.commit()?;
         }
@@ -58,7 +58,7 @@ impl DatabaseFile {
     }
 
     /// Opens an existing store and checks that it is one.
-    pub(super) fn open(path: &Path, opening: Opening) -> Result<Self, StoreError> {
+    pub(super) fn open(path: &Path, opening: Opening, now: UnixTime) -> Result<Self, StoreError> {
         // A file that was created and never filled does not count.
         if std::fs::metadata(path)?.len() == 0 {
             return Err(StoreError::Missing);
@@ -78,7 +78,7 @@ impl DatabaseFile {
             _ => {
                 let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
                 let found = schema_of(&transaction)?;
-                migrate(&transaction, found)?;
+                migrate(&transaction, found, now)?;
                 transaction.commit()?;
             }
         }
@@ -137,10 +137,15 @@ fn schema_of(connection: &Connection) -> Result<u32, StoreError> {
     Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }
 
-fn migrate(connection: &Connection, found: u32) -> Result<(), StoreError> {
+fn migrate(connection: &Connection, found: u32, now: UnixTime) -> Result<(), StoreError> {
     for (version, script) in (1..).zip(MIGRATIONS).skip_while(|(version, _)| *version <= found) {
         connection.execute_batch(script)?;
         connection.pragma_update(None, "user_version", version)?;
+    }
+    if found < 2 {
+        // Not past the last thing that happened: a floor that is too low holds nothing up.
+        let latest = audit::latest(connection)?;
+        time::set_floor(connection, if latest.0 > 0 { now.min(latest) } else { now })?;
     }
     Ok(())
 }
@@ -160,10 +165,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 const STATEMENTS: usize = 64;
 
 /// The schema that this program reads and writes.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// One script a schema version, in order; a released one is never changed.
-const MIGRATIONS: [&str; SCHEMA as usize] = [include_str!("schema/1.sql")];
+const MIGRATIONS: [&str; SCHEMA as usize] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 #[cfg(test)]
 mod tests {
@@ -180,7 +185,7 @@ mod tests {
         let path = folder.path().join("s.db");
         for now in [1000, 2000] {
             let database = DatabaseFile::create(&path, UnixTime(now)).unwrap();
-            let first = Mark { number: 1, second: UnixTime(1000), closed: false };
+            let first = Mark { number: 1, second: UnixTime(1000), lived: Lived(0), closed: false };
             let connection = database.connect().unwrap();
             assert_eq!(cutoffs::get(&connection, &Subject::Everybody), Ok(Some(first)));
             assert_eq!(sequence::current(&connection), Ok(1));
@@ -191,7 +196,7 @@ mod tests {
     fn only_a_store_is_opened() {
         let folder = folder();
         let path = folder.path().join("s.db");
-        let opened = |path: &Path| DatabaseFile::open(path, Opening::Run).map(drop);
+        let opened = |path: &Path| DatabaseFile::open(path, Opening::Run, UnixTime(0)).map(drop);
         assert_eq!(opened(&path), Err(StoreError::Missing));
         std::fs::write(&path, "").unwrap();
         assert_eq!(opened(&path), Err(StoreError::Missing));
@@ -208,7 +213,7 @@ mod tests {
         let path = folder.path().join("s.db");
         let database = DatabaseFile::create(&path, UnixTime(0)).unwrap();
         database.connect().unwrap().pragma_update(None, "user_version", SCHEMA + 1).unwrap();
-        let error = DatabaseFile::open(&path, Opening::Run).unwrap_err();
+        let error = DatabaseFile::open(&path, Opening::Run, UnixTime(0)).unwrap_err();
         assert_eq!(error, StoreError::Newer { found: SCHEMA + 1, known: SCHEMA });
     }
 
@@ -222,7 +227,7 @@ mod tests {
             *byte = 0xff;
         }
         std::fs::write(&path, bytes).unwrap();
-        assert!(matches!(DatabaseFile::open(&path, Opening::Run), Err(StoreError::Damaged(_))));
+        assert!(matches!(DatabaseFile::open(&path, Opening::Run, UnixTime(0)), Err(StoreError::Damaged(_))));
     }
 
     #[test]

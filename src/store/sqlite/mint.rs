@@ -22,7 +22,8 @@ impl Apply for Mint {
         }
         let cutoffs = cutoffs::concerning(transaction, name, organization)?;
         let stamp = transaction.stamp()?;
-        let minted = decision::mint(&self, &cutoffs, stamp).ok_or(StoreError::Signing)?;
+        let minted =
+            decision::mint(&self, &cutoffs, transaction.issue_time, stamp).ok_or(StoreError::Signing)?;
         audit::write(transaction, stamp, "mint", name, Some(minted.id))?;
         Ok(MintOutcome::Minted(minted, cutoffs))
     }

@@ -12,6 +12,7 @@ mod reader;
 mod retention;
 mod revocations;
 mod sequence;
+mod time;
 mod transaction;
 mod users;
 mod writer;
@@ -33,9 +34,8 @@ use self::writer::Writer;
 use super::command::{Actor, NameConflict, NewUser};
 use super::error::StoreError;
 use super::records::{
-    Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, User, UserRecord,
+    Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, StoredTime, User, UserRecord,
 };
-use crate::auth::time::UnixTime;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -60,7 +60,7 @@ impl Sqlite {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
-        Self::start(DatabaseFile::open(path, opening)?, clock, metrics)
+        Self::start(DatabaseFile::open(path, opening, clock.now())?, clock, metrics)
     }
 
     fn start(file: DatabaseFile, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
@@ -110,8 +110,8 @@ impl Sqlite {
         self.read(keys::all).await
     }
 
-    pub(super) async fn high_water(&self) -> Result<UnixTime, StoreError> {
-        self.read(feed::high_water).await
+    pub(super) async fn time(&self) -> Result<StoredTime, StoreError> {
+        self.read(time::read).await
     }
 
     pub(super) async fn acknowledgements(

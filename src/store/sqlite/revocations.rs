@@ -5,9 +5,9 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::transaction::{Apply, Transaction};
 use super::{audit, cutoffs, keys};
 use crate::auth::revocation::Subject;
-use crate::auth::time::UnixTime;
+use crate::auth::time::{Lived, UnixTime};
 use crate::auth::token::TokenId;
-use crate::auth::token_set::Keep;
+use crate::auth::token_set::{Keep, RevokedToken};
 use crate::store::command::{RevokeSubject, RevokeToken};
 use crate::store::decision::{self, TokenRevocation};
 use crate::store::error::StoreError;
@@ -50,9 +50,10 @@ fn revoke_one(
     };
     transaction
         .prepare_cached(
-            "INSERT INTO revoked_tokens (token_id, keep, dated, user, number) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO revoked_tokens (token_id, keep, dated, lived, user, number)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute((id.0, keep.0, dated, user, stamp.sequence))?;
+        .execute((id.0, keep.0, dated, stamp.lived.0, user, stamp.sequence))?;
     audit::write(transaction, stamp, "revoke_token", user.unwrap_or_default(), Some(id))?;
     Ok(stamp.sequence)
 }
@@ -80,11 +81,12 @@ fn count(connection: &Connection, user: &str) -> Result<u64, StoreError> {
 pub(super) fn page(connection: &Connection, after: u64, limit: usize) -> Result<Vec<Revocation>, StoreError> {
     let mut page = cutoffs_after(connection, after, limit)?;
     let mut tokens = connection.prepare_cached(
-        "SELECT token_id, keep, dated, number FROM revoked_tokens WHERE number > ?1 ORDER BY number LIMIT ?2",
+        "SELECT token_id, keep, dated, lived, number FROM revoked_tokens WHERE number > ?1 ORDER BY number LIMIT ?2",
     )?;
     for row in tokens.query_map((after, limit), |row| Ok((read_token(row)?, row.get("number")?)))? {
-        let ((id, Keep::Expires(time) | Keep::Until(time)), sequence) = row?;
-        let subject = id.to_string();
+        let (token, sequence): (RevokedToken, u64) = row?;
+        let (Keep::Expires(time) | Keep::Until(time)) = token.keep;
+        let subject = token.id.to_string();
         page.push(Revocation { kind: "token", subject, sequence, time, blocked: false });
     }
     page.extend(keys::revoked_after(connection, after)?);
@@ -95,7 +97,7 @@ pub(super) fn page(connection: &Connection, after: u64, limit: usize) -> Result<
 
 fn cutoffs_after(connection: &Connection, after: u64, limit: usize) -> Result<Vec<Revocation>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT kind, name, number, second, closed FROM marks WHERE number > ?1 ORDER BY number LIMIT ?2",
+        "SELECT kind, name, number, second, lived, closed FROM marks WHERE number > ?1 ORDER BY number LIMIT ?2",
     )?;
     let rows = statement.query_map((after, limit), cutoffs::read)?;
     rows.map(|row| {
@@ -112,9 +114,9 @@ fn cutoffs_after(connection: &Connection, after: u64, limit: usize) -> Result<Ve
     .collect()
 }
 
-/// A row that begins with `token_id, keep, dated`.
-pub(super) fn read_token(row: &Row<'_>) -> rusqlite::Result<(TokenId, Keep)> {
+/// A row that begins with `token_id, keep, dated, lived`.
+pub(super) fn read_token(row: &Row<'_>) -> rusqlite::Result<RevokedToken> {
     let time = UnixTime(row.get(1)?);
     let keep = if row.get(2)? { Keep::Expires(time) } else { Keep::Until(time) };
-    Ok((TokenId(row.get(0)?), keep))
+    Ok(RevokedToken { id: TokenId(row.get(0)?), keep, lived: Lived(row.get(3)?) })
 }

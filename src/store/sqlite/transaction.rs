@@ -5,7 +5,7 @@ use std::ops::Deref;
 use rusqlite::Connection;
 
 use super::sequence;
-use crate::auth::time::UnixTime;
+use crate::auth::time::{Lived, UnixTime};
 use crate::store::command::{Actor, Command};
 use crate::store::decision::Stamp;
 use crate::store::error::StoreError;
@@ -16,22 +16,39 @@ pub trait Apply: Command {
     fn apply(self, transaction: &Transaction<'_>) -> Result<Self::Outcome, StoreError>;
 }
 
+/// The time of a transaction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Time {
+    /// To stamp changes with.
+    pub(super) now: UnixTime,
+    /// How long the store has lived.
+    pub(super) lived: Lived,
+    /// To issue tokens at.
+    pub(super) issue_time: UnixTime,
+    /// What the wall clock says, right or wrong.
+    pub(super) wall: UnixTime,
+}
+
 /// A running transaction, with its time and its actor.
 pub struct Transaction<'t> {
     connection: &'t Connection,
     pub(super) actor: &'t Actor,
     pub(super) now: UnixTime,
+    pub(super) lived: Lived,
+    pub(super) issue_time: UnixTime,
+    pub(super) wall: UnixTime,
 }
 
 impl<'t> Transaction<'t> {
     /// What `connection` has begun.
-    pub(super) const fn new(connection: &'t Connection, actor: &'t Actor, now: UnixTime) -> Self {
-        Self { connection, actor, now }
+    pub(super) const fn new(connection: &'t Connection, actor: &'t Actor, time: &Time) -> Self {
+        let Time { now, lived, issue_time, wall } = *time;
+        Self { connection, actor, now, lived, issue_time, wall }
     }
 
     /// Takes the next sequence.
     pub(super) fn stamp(&self) -> Result<Stamp, StoreError> {
-        Ok(Stamp { sequence: sequence::next(self.connection)?, now: self.now })
+        Ok(Stamp { sequence: sequence::next(self.connection)?, now: self.now, lived: self.lived })
     }
 }
 

@@ -12,7 +12,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::file::DatabaseFile;
-use super::transaction::{Apply, Transaction};
+use super::time;
+use super::transaction::{Apply, Time, Transaction};
 use crate::clock::Clock;
 use crate::metrics::{Metrics, Span};
 use crate::store::command::Actor;
@@ -60,7 +61,7 @@ impl Drop for Writer {
 /// A command in the queue, whatever its type.
 trait Job: Send {
     /// Carries it out in a savepoint; says whether that is to be kept.
-    fn run(&mut self, connection: &Connection, clock: &Clock) -> bool;
+    fn run(&mut self, connection: &Connection, time: &Time) -> bool;
     /// Tells the caller what became of it, once the commit is over.
     fn settle(self: Box<Self>, commit: &Result<(), StoreError>);
 }
@@ -73,9 +74,9 @@ struct Queued<C: Apply> {
 }
 
 impl<C: Apply> Job for Queued<C> {
-    fn run(&mut self, connection: &Connection, clock: &Clock) -> bool {
+    fn run(&mut self, connection: &Connection, time: &Time) -> bool {
         if let Some(command) = self.command.take() {
-            let transaction = Transaction::new(connection, &self.actor, clock.now());
+            let transaction = Transaction::new(connection, &self.actor, time);
             self.result = Some(command.apply(&transaction));
         }
         matches!(self.result, Some(Ok(_)))
@@ -121,9 +122,10 @@ fn commit(
         None => connection.insert(file.connect()?),
     };
     let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let time = time::advance(&transaction, clock)?;
     for job in batch {
         let mut savepoint = transaction.savepoint()?;
-        if !job.run(&savepoint, clock) {
+        if !job.run(&savepoint, &time) {
             savepoint.rollback()?;
         }
         savepoint.commit()?;

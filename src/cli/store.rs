@@ -1,0 +1,43 @@
+//! `ds-gateway store`: what an operator does to the store itself, with the gateways stopped.
+
+use clap::{Args, Subcommand};
+
+use super::context::{ConfigArgs, execute};
+use super::output::{Failure, say};
+use super::revoke::Gateways;
+use crate::store::command::RepairClock;
+
+/// `ds-gateway store …`
+#[derive(Args, Debug)]
+pub(super) struct Store {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Set the store's time to the wall clock's, after a gateway has run with a wrong clock; revokes every token
+    ///
+    /// The gateway never lets time go back: after hours with a clock that is ahead, its own time stays ahead and comes back
+    /// slowly, and revocations made meanwhile have times in the future. This makes the wall clock right for the store as
+    /// well. Check the clock first.
+    RepairClock {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+impl Store {
+    pub(super) fn execute(self) -> Result<(), Failure> {
+        let Action::RepairClock { config } = self.action;
+        let opened = config.open()?;
+        let running = Gateways::of(&opened).running()?;
+        if !running.is_empty() {
+            let text = format!("stop the gateways first: {} run on this store", running.len());
+            return Err(Failure { code: 75, text });
+        }
+        let repaired = execute(&opened.store, RepairClock)?;
+        say(format_args!("the time of the store was {} UTC, and is {} UTC", repaired.floor, repaired.wall))?;
+        say(format_args!("{} cutoffs lay in the future; every token is revoked", repaired.cutoffs))
+    }
+}

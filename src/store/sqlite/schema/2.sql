@@ -1,0 +1,25 @@
+-- Order comes from the sequence, deletion from the time that the store has lived through; the wall clock decides neither.
+CREATE TABLE clock (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    lived INTEGER NOT NULL,             -- seconds that gateways have run on this store
+    floor INTEGER NOT NULL,             -- seconds since 1970: now is never before this
+    expired_below INTEGER NOT NULL      -- tokens below this number have expired, whatever their exp says
+) STRICT;
+-- The floor of an older store is set by whoever migrates it, who knows the time.
+INSERT INTO clock (id, lived, floor, expired_below) VALUES (1, 0, 0, 0);
+
+-- Once an hour of lived time: the number of the last transaction.
+CREATE TABLE hours (
+    lived INTEGER PRIMARY KEY,
+    number INTEGER NOT NULL
+) STRICT;
+INSERT INTO hours (lived, number) SELECT 0, number FROM sequence;
+
+-- When each row that may be deleted was written, in lived time. What was there before begins to age now.
+ALTER TABLE marks ADD COLUMN lived INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX marks_by_lived ON marks (lived);
+ALTER TABLE revoked_tokens ADD COLUMN lived INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX revoked_tokens_by_lived ON revoked_tokens (lived);
+DROP INDEX revoked_tokens_by_keep;
+ALTER TABLE audit ADD COLUMN lived INTEGER NOT NULL DEFAULT 0;
+DROP INDEX audit_by_time;
