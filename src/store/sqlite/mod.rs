@@ -82,7 +82,7 @@ impl Sqlite {
     }
 
     pub(super) async fn users(&self, after: &str, limit: usize) -> Result<Vec<User>, StoreError> {
-        let after = after.to_owned();
+        let (after, limit) = (after.to_owned(), limit.min(MAX_ROWS));
         self.read(move |connection| users::page(connection, &after, limit)).await
     }
 
@@ -94,6 +94,7 @@ impl Sqlite {
     }
 
     pub(super) async fn revocations(&self, after: u64, limit: usize) -> Result<Vec<Revocation>, StoreError> {
+        let limit = limit.min(MAX_ROWS);
         self.read(move |connection| revocations::page(connection, after, limit)).await
     }
 
@@ -103,6 +104,7 @@ impl Sqlite {
         after: i64,
         limit: usize,
     ) -> Result<Vec<AuditRow>, StoreError> {
+        let limit = limit.min(MAX_ROWS);
         self.read(move |connection| audit::page(connection, &filter, after, limit)).await
     }
 
@@ -123,6 +125,7 @@ impl Sqlite {
     }
 
     pub(super) async fn changes(&self, after: u64, limit: usize) -> Result<Changes, StoreError> {
+        let limit = limit.min(MAX_ROWS);
         self.feed.run(move |feed| feed.changes(after, limit)).await
     }
 
@@ -162,6 +165,9 @@ impl Rows {
         found
     }
 }
+
+/// More rows than a store holds. SQLite counts in 63 bits, and the feed asks for one row more.
+const MAX_ROWS: usize = i32::MAX as usize;
 
 /// Pieces of a snapshot that are read ahead of whoever applies them.
 const PIECES: usize = 2;
