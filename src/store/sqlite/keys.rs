@@ -41,10 +41,12 @@ impl Apply for RevokeKey {
 
 /// Records the keys that are not recorded yet; nothing if a `kid`, which is returned, stands for another secret.
 fn record(transaction: &Transaction<'_>, keys: &[KeyRecord]) -> Result<Option<String>, StoreError> {
-    let mut new = Vec::new();
+    let mut new: Vec<&KeyRecord> = Vec::new();
     for key in keys {
         let recorded = find(transaction, &key.kid)?.map(|(recorded, _)| recorded.fingerprint);
-        match decision::record_key(recorded, key.fingerprint) {
+        // An earlier key of the list counts as recorded.
+        let earlier = || new.iter().find(|earlier| earlier.kid == key.kid).map(|earlier| earlier.fingerprint);
+        match decision::record_key(recorded.or_else(earlier), key.fingerprint) {
             KeyRecording::Known => {}
             KeyRecording::New => new.push(key),
             KeyRecording::Conflict => return Ok(Some(key.kid.clone())),
