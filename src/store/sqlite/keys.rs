@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::audit;
 use super::transaction::{Apply, Transaction};
-use crate::auth::keys::Fingerprint;
+use crate::auth::keys::{Fingerprint, Key};
 use crate::auth::time::UnixTime;
 use crate::store::command::{KeyRecord, RecordKeys, RecordKeysOutcome, RevokeKey, RevokeKeyOutcome};
 use crate::store::decision::{self, KeyRecording};
@@ -78,9 +78,12 @@ pub(super) fn after(connection: &Connection, sequence: u64) -> Result<Vec<(Recor
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Is the key of that name revoked?
-pub(super) fn is_revoked(connection: &Connection, kid: &str) -> Result<bool, StoreError> {
-    Ok(find(connection, kid)?.is_some_and(|(key, _)| key.revoked))
+/// Is that key revoked, under its name or another? Gates know revoked keys by their fingerprints.
+pub(super) fn is_revoked(connection: &Connection, key: &Key) -> Result<bool, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM keys WHERE (kid = ?1 OR fingerprint = ?2) AND revoked_at IS NOT NULL)",
+    )?;
+    Ok(statement.query_row((key.kid(), key.fingerprint().0), |row| row.get(0))?)
 }
 
 /// Revocations of keys after that sequence, as shown.

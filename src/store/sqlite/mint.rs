@@ -16,7 +16,7 @@ impl Apply for Mint {
             .prepare_cached("SELECT credential_version, disabled FROM users WHERE name = ?1")?
             .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        let rows = MintRows { user, signer_revoked: keys::is_revoked(transaction, self.signer.kid())? };
+        let rows = MintRows { user, signer_revoked: keys::is_revoked(transaction, &self.signer)? };
         if let Some(refusal) = decision::refuse_mint(&self, &rows) {
             return Ok(refusal);
         }
