@@ -1,5 +1,7 @@
 //! Users: adding, importing and changing them, and their rows.
 
+use std::collections::HashMap;
+
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::transaction::{Apply, Transaction};
@@ -87,12 +89,13 @@ pub(super) fn conflicts(
     users: &[NewUser],
 ) -> Result<Vec<(usize, NameConflict)>, StoreError> {
     let mut found = Vec::new();
+    let mut earlier: HashMap<String, &str> = HashMap::new();
     for (place, user) in users.iter().enumerate() {
-        if let Some(conflict) = conflict(connection, user)?
-            && !is_imported(connection, user)?
-        {
-            found.push((place, conflict));
-        }
+        let name = &user.identity.user;
+        let within = earlier.insert(name.folded(), name.as_str());
+        let stored = if is_imported(connection, user)? { None } else { conflict(connection, user)? };
+        let conflict = stored.or_else(|| decision::refuse_user(user, within));
+        found.extend(conflict.map(|conflict| (place, conflict)));
     }
     Ok(found)
 }
