@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::transaction::{Apply, Transaction};
-use super::{audit, cutoffs, keys};
+use super::{audit, cutoffs, keys, users};
 use crate::auth::revocation::Subject;
 use crate::auth::time::{Lived, UnixTime};
 use crate::auth::token::TokenId;
@@ -61,7 +61,12 @@ fn revoke_one(
 fn revoke_subject(transaction: &Transaction<'_>, subject: &Subject) -> Result<u64, StoreError> {
     let previous = cutoffs::get(transaction, subject)?;
     let stamp = transaction.stamp()?;
-    cutoffs::set(transaction, subject, decision::revoke_subject(subject, previous, stamp))?;
+    let cutoff = decision::revoke_subject(subject, previous, stamp);
+    cutoffs::set(transaction, subject, cutoff)?;
+    if let (Subject::User(name), true) = (subject, cutoff.closed) {
+        // A blocked cutoff that comes through the feed without its account is a removed user's, and expires.
+        users::touch(transaction, name, stamp.sequence)?;
+    }
     let (action, name) = decision::audit_of(subject);
     audit::write(transaction, stamp, action, name, None)?;
     Ok(stamp.sequence)

@@ -141,6 +141,12 @@ fn add(user: NewUser, transaction: &Transaction<'_>) -> Result<(), StoreError> {
     audit::write(transaction, stamp, "user_add", name, None)
 }
 
+/// Lets the feed bring the user's account again, if there is such a user.
+pub(super) fn touch(connection: &Connection, name: &str, sequence: u64) -> Result<(), StoreError> {
+    connection.prepare_cached("UPDATE users SET number = ?2 WHERE name = ?1")?.execute((name, sequence))?;
+    Ok(())
+}
+
 fn update(connection: &Connection, record: &UserRecord, sequence: u64) -> Result<(), StoreError> {
     let UserRecord { user, phc } = record;
     connection
