@@ -8,6 +8,8 @@
 //! [`Store`] is asynchronous and works on threads of its own: a future of it may be awaited anywhere.
 
 pub mod command;
+#[cfg(test)]
+mod conformance;
 mod decision;
 pub mod error;
 pub mod records;

@@ -57,7 +57,7 @@ pub fn compare_keys(recorded: &[RecordedKey], keys: &KeyRing) -> Result<bool, St
 }
 
 /// A piece of what changed, to be applied to the gate's memory. Applying one twice, or late, changes nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Revocation cutoffs, as they stand now.
     pub cutoffs: Vec<(Subject, Mark)>,

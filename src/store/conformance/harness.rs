@@ -1,0 +1,289 @@
+//! A store to test with a clock that the test moves, and short words for what every test does.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+
+use super::samples::{ALL, DAY, RULES, START, actor, key_records, mint_for, minted, new_user, verified};
+use crate::auth::denial::Denial;
+use crate::auth::revocation::{Standing, Subject};
+use crate::auth::time::UnixTime;
+use crate::auth::token::Verified;
+use crate::clock::{Clock, Manual};
+use crate::metrics::Metrics;
+use crate::store::command::{
+    AddUser, ChangeOutcome, ChangeUser, Expiry, RecordKeys, RecordKeysOutcome, RevokeSubject, RevokeToken,
+    UserChange,
+};
+use crate::store::records::{
+    Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, User, UserRecord,
+};
+use crate::store::{Executable, Opening, Store, StoreError};
+
+/// The engines under test, each by how a place for a store of its own is made. A second engine is one more line.
+pub(super) const ENGINES: [(&str, NewPlace); 1] = [("sqlite", Folder::place)];
+
+type NewPlace = fn() -> Box<dyn Place>;
+
+/// A place where one store can be, empty at first and gone with the test.
+pub(super) trait Place {
+    /// Creates the store, or opens the one that is there.
+    fn create(&self, clock: Clock) -> Result<Store, StoreError>;
+    /// Opens the store, as another process would.
+    fn open(&self, clock: Clock) -> Result<Store, StoreError>;
+}
+
+/// A temporary folder for SQLite's files.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn place() -> Box<dyn Place> {
+        Box::new(Self(tempfile::tempdir().unwrap()))
+    }
+}
+
+impl Place for Folder {
+    fn create(&self, clock: Clock) -> Result<Store, StoreError> {
+        Store::create(&self.0.path().join("s.db"), clock, Arc::new(Metrics::new()))
+    }
+
+    fn open(&self, clock: Clock) -> Result<Store, StoreError> {
+        Store::open(&self.0.path().join("s.db"), Opening::Run, clock, Arc::new(Metrics::new()))
+    }
+}
+
+/// Runs a test once for each engine, with a new store each time.
+pub(super) fn on_every_engine(test: impl Fn(Fixture)) {
+    on_every_place(|place| test(Fixture::new(place)));
+}
+
+/// Runs a test once for each engine, with a place where no store is yet.
+pub(super) fn on_every_place(test: impl Fn(Box<dyn Place>)) {
+    for (engine, place) in ENGINES {
+        // Shown only if the test fails.
+        println!("engine: {engine}");
+        test(place());
+    }
+}
+
+/// A store, the clock that it stamps with and the place where it is.
+pub(super) struct Fixture {
+    pub(super) store: Store,
+    pub(super) place: Box<dyn Place>,
+    wall: Arc<Manual>,
+    runtime: Runtime,
+}
+
+/// All that can be read of a store.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Dump {
+    pub(super) users: Vec<UserRecord>,
+    pub(super) revocations: Vec<Revocation>,
+    pub(super) audit: Vec<AuditRow>,
+    pub(super) keys: Vec<RecordedKey>,
+    acknowledgements: Vec<Acknowledgement>,
+    high_water: UnixTime,
+    /// The whole feed, with the sequence and what is requested.
+    feed: Changes,
+}
+
+impl Fixture {
+    fn new(place: Box<dyn Place>) -> Self {
+        let wall = manual(START);
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        Self { store: place.create(Clock::manual(&wall)).unwrap(), place, wall, runtime }
+    }
+
+    /// Sets the clock that the store stamps with.
+    pub(super) fn set_time(&self, seconds: u64) {
+        self.wall.wall.store(seconds, Ordering::Relaxed);
+    }
+
+    /// Opens the same store as another process with its own clock would.
+    pub(super) fn another(&self, seconds: u64) -> Store {
+        self.place.open(Clock::manual(&manual(seconds))).unwrap()
+    }
+
+    /// Ends this process, and starts it again.
+    pub(super) fn reopen(self) -> Self {
+        let Self { store, place, wall, runtime } = self;
+        drop(store);
+        Self { store: place.open(Clock::manual(&wall)).unwrap(), place, wall, runtime }
+    }
+
+    pub(super) fn wait<T>(&self, future: impl Future<Output = Result<T, StoreError>>) -> T {
+        self.runtime.block_on(future).unwrap()
+    }
+
+    pub(super) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    pub(super) fn execute<C: Executable>(&self, command: C) -> C::Outcome {
+        self.execute_on(&self.store, command)
+    }
+
+    pub(super) fn execute_on<C: Executable>(&self, store: &Store, command: C) -> C::Outcome {
+        self.wait(store.execute(command, actor()))
+    }
+
+    /// Gives all the commands at once, each to the next of the stores in turn; the outcomes are in the commands' order.
+    pub(super) fn execute_at_once<C: Executable>(
+        &self,
+        stores: &[Store],
+        commands: Vec<C>,
+    ) -> Vec<Result<C::Outcome, StoreError>> {
+        let mut outcomes = self.block_on(async {
+            let mut running = JoinSet::new();
+            for ((place, command), store) in commands.into_iter().enumerate().zip(stores.iter().cycle()) {
+                let store = store.clone();
+                running.spawn(async move { (place, store.execute(command, actor()).await) });
+            }
+            running.join_all().await
+        });
+        outcomes.sort_by_key(|(place, _)| *place);
+        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
+    /// Carries very many commands out, as many at once as a queue holds.
+    pub(super) fn execute_many<C: Executable>(
+        &self,
+        commands: impl IntoIterator<Item = C>,
+    ) -> Vec<C::Outcome> {
+        let mut commands = commands.into_iter().peekable();
+        let mut outcomes = Vec::new();
+        while commands.peek().is_some() {
+            let slice = commands.by_ref().take(500).collect();
+            outcomes.extend(
+                self.execute_at_once(std::slice::from_ref(&self.store), slice)
+                    .into_iter()
+                    .map(Result::unwrap),
+            );
+        }
+        outcomes
+    }
+
+    pub(super) fn dump(&self) -> Dump {
+        let names = self.users().into_iter().map(|user| user.identity.user);
+        Dump {
+            users: names.map(|name| self.record(name.as_str())).collect(),
+            revocations: self.revocations(),
+            audit: self.audit(),
+            keys: self.wait(self.store.keys()),
+            acknowledgements: self.acknowledgements(10 * DAY),
+            high_water: self.wait(self.store.high_water()),
+            feed: self.changes(0, ALL),
+        }
+    }
+
+    /// Runs something that must leave the store exactly as it is.
+    pub(super) fn unchanged<T>(&self, refused: impl FnOnce() -> T) -> T {
+        let before = self.dump();
+        let outcome = refused();
+        assert_eq!(self.dump(), before, "something was changed");
+        outcome
+    }
+
+    pub(super) fn sequence(&self) -> u64 {
+        self.changes(0, 1).sequence
+    }
+
+    pub(super) fn changes(&self, after: u64, limit: usize) -> Changes {
+        self.wait(self.store.changes(after, limit))
+    }
+
+    pub(super) fn load(&self) -> Standing {
+        self.wait(self.store.load())
+    }
+
+    pub(super) fn users(&self) -> Vec<User> {
+        self.wait(self.store.users("", ALL))
+    }
+
+    pub(super) fn revocations(&self) -> Vec<Revocation> {
+        self.wait(self.store.revocations(0, ALL))
+    }
+
+    /// The revocation of that kind and subject.
+    pub(super) fn revocation(&self, kind: &str, subject: &str) -> Option<Revocation> {
+        self.revocations().into_iter().find(|row| (row.kind, row.subject.as_str()) == (kind, subject))
+    }
+
+    pub(super) fn audit(&self) -> Vec<AuditRow> {
+        self.wait(self.store.audit(AuditFilter::default(), 0, ALL))
+    }
+
+    pub(super) fn acknowledgements(&self, within: u64) -> Vec<Acknowledgement> {
+        let mut found = self.wait(self.store.acknowledgements(Duration::from_secs(within)));
+        found.sort_by(|one, other| one.gateway.cmp(&other.gateway));
+        found
+    }
+
+    pub(super) fn record(&self, name: &str) -> UserRecord {
+        self.wait(self.store.user(name)).unwrap()
+    }
+
+    pub(super) fn user(&self, name: &str) -> User {
+        self.record(name).user
+    }
+
+    pub(super) fn add(&self, name: &str) {
+        assert_eq!(self.execute(AddUser { user: new_user(name) }), Ok(()));
+    }
+
+    pub(super) fn change(&self, name: &str, change: UserChange) {
+        let outcome = self.execute(ChangeUser { name: name.into(), change });
+        assert_eq!(outcome, ChangeOutcome::Changed);
+    }
+
+    pub(super) fn revoke(&self, subject: Subject) -> u64 {
+        self.execute(RevokeSubject { subject })
+    }
+
+    pub(super) fn revoke_token(&self, token: &Verified) -> u64 {
+        let user = Some(token.identity.user.as_str().into());
+        self.execute(RevokeToken { id: token.id, expiry: Expiry::At(token.expires_at), user })
+    }
+
+    pub(super) fn record_keys(&self, keys: &[(&str, u8)]) {
+        let outcome = self.execute(RecordKeys { keys: key_records(keys) });
+        assert_eq!(outcome, RecordKeysOutcome::Recorded);
+    }
+
+    /// Mints a token for a user as it is now.
+    pub(super) fn mint(&self, name: &str) -> Verified {
+        verified(&minted(self.execute(mint_for(self.user(name)))))
+    }
+
+    /// What a gate that starts now says of a token.
+    pub(super) fn verdict(&self, token: &Verified) -> Result<(), Denial> {
+        self.load().check(token, &RULES)
+    }
+}
+
+fn manual(seconds: u64) -> Arc<Manual> {
+    Arc::new(Manual { wall: seconds.into(), uptime: 0.into() })
+}
+
+/// Reads by pages of 1, 2, 3 and all rows: each time the same rows in the same order, none twice and none lost.
+pub(super) fn assert_pages<T: Debug + PartialEq>(read: impl Fn(Option<&T>, usize) -> Vec<T>) -> Vec<T> {
+    let all = read(None, ALL);
+    for limit in [1, 2, 3] {
+        let mut rows: Vec<T> = Vec::new();
+        loop {
+            let page = read(rows.last(), limit);
+            assert!(page.len() <= limit, "{} rows in a page of {limit}", page.len());
+            let is_last = page.is_empty();
+            rows.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        assert_eq!(rows, all, "pages of {limit}");
+    }
+    all
+}

@@ -1,0 +1,10 @@
+//! The rules that every store keeps, written against the commands and the reads alone.
+//!
+//! A store is trusted because it passes this suite, so no test knows what is below [`Store`](super::Store): no SQL, no
+//! tables, no files. [`ENGINES`](harness::ENGINES) lists the engines, and every test runs on each of them.
+
+mod harness;
+mod import;
+mod samples;
+mod user_changes;
+mod users;
