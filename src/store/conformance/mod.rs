@@ -5,6 +5,9 @@
 
 mod harness;
 mod import;
+mod keys;
+mod mint;
+mod revocations;
 mod samples;
 mod user_changes;
 mod users;

@@ -1,0 +1,192 @@
+//! Keys: a `kid` keeps its secret, and a revoked key stays revoked.
+
+use super::harness::{Fixture, on_every_engine};
+use super::samples::{START, key, key_record, key_records, key_set};
+use crate::auth::time::UnixTime;
+use crate::store::command::{KeyRecord, RecordKeys, RecordKeysOutcome, RevokeKey, RevokeKeyOutcome};
+use crate::store::records::{RecordedKey, Revocation, compare_keys};
+
+fn record(fixture: &Fixture, keys: &[(&str, u8)]) -> RecordKeysOutcome {
+    fixture.execute(RecordKeys { keys: key_records(keys) })
+}
+
+fn revoke(fixture: &Fixture, kid: &str, successors: &[(&str, u8)]) -> RevokeKeyOutcome {
+    fixture.execute(RevokeKey { kid: kid.into(), successors: key_records(successors) })
+}
+
+fn recorded(kid: &str, secret: u8, revoked: bool) -> RecordedKey {
+    RecordedKey { kid: kid.into(), fingerprint: key_record(kid, secret).fingerprint, revoked }
+}
+
+fn keys(fixture: &Fixture) -> Vec<RecordedKey> {
+    fixture.wait(fixture.store.keys())
+}
+
+#[test]
+fn recorded_keys_are_read_back_by_name() {
+    on_every_engine(|fixture| {
+        assert_eq!(record(&fixture, &[("b", 1), ("a", 2), ("A", 3)]), RecordKeysOutcome::Recorded);
+        let expected = [recorded("A", 3, false), recorded("a", 2, false), recorded("b", 1, false)];
+        assert_eq!(keys(&fixture), expected);
+    });
+}
+
+#[test]
+fn key_is_recorded_once() {
+    on_every_engine(|fixture| {
+        fixture.record_keys(&[("a", 1), ("b", 2)]);
+        fixture.set_time(START + 9);
+        let again = || record(&fixture, &[("b", 2), ("a", 1)]);
+        assert_eq!(fixture.unchanged(again), RecordKeysOutcome::Recorded);
+        // Of some that are recorded and some that are not, only these are new.
+        let before = fixture.sequence();
+        fixture.record_keys(&[("b", 2), ("c", 3)]);
+        assert_eq!(fixture.sequence(), before + 1);
+        assert_eq!(fixture.unchanged(|| record(&fixture, &[])), RecordKeysOutcome::Recorded);
+    });
+}
+
+#[test]
+fn kid_keeps_its_secret() {
+    on_every_engine(|fixture| {
+        fixture.record_keys(&[("a", 1)]);
+        // Wherever the conflict is in the list, what is beside it is not recorded either.
+        for keys in [&[("a", 2)][..], &[("new", 3), ("a", 2)], &[("a", 2), ("new", 3)]] {
+            let outcome = fixture.unchanged(|| record(&fixture, keys));
+            assert_eq!(outcome, RecordKeysOutcome::Conflict("a".into()));
+        }
+        revoke(&fixture, "a", &[]);
+        let outcome = fixture.unchanged(|| record(&fixture, &[("a", 2)]));
+        assert_eq!(outcome, RecordKeysOutcome::Conflict("a".into()));
+    });
+}
+
+#[test]
+fn kid_cannot_stand_for_two_secrets_in_one_command() {
+    on_every_engine(|fixture| {
+        let outcome = fixture.unchanged(|| record(&fixture, &[("a", 1), ("b", 3), ("a", 2)]));
+        assert_eq!(outcome, RecordKeysOutcome::Conflict("a".into()));
+        // The same key twice is one key.
+        let before = fixture.sequence();
+        assert_eq!(record(&fixture, &[("a", 1), ("a", 1)]), RecordKeysOutcome::Recorded);
+        assert_eq!((keys(&fixture).len(), fixture.sequence()), (1, before + 1));
+    });
+}
+
+#[test]
+fn secret_may_have_two_names() {
+    on_every_engine(|fixture| {
+        fixture.record_keys(&[("a", 1), ("b", 1)]);
+        assert_eq!(keys(&fixture).len(), 2);
+    });
+}
+
+#[test]
+fn key_is_revoked_once_and_for_good() {
+    on_every_engine(|fixture| {
+        fixture.record_keys(&[("a", 1), ("b", 2)]);
+        fixture.set_time(START + 5);
+        let sequence = fixture.sequence() + 1;
+        assert_eq!(revoke(&fixture, "a", &[]), RevokeKeyOutcome::Revoked(sequence));
+        assert_eq!(keys(&fixture), [recorded("a", 1, true), recorded("b", 2, false)]);
+        let time = UnixTime(START + 5);
+        let row = Revocation { kind: "key", subject: "a".into(), sequence, time, blocked: true };
+        assert_eq!(fixture.revocations().last(), Some(&row));
+        let standing = fixture.load();
+        assert!(standing.is_key_revoked(key("a", 1).fingerprint()));
+        assert!(!standing.is_key_revoked(key("b", 2).fingerprint()));
+
+        fixture.set_time(START + 60);
+        let again = || revoke(&fixture, "a", &[("c", 3)]);
+        assert_eq!(fixture.unchanged(again), RevokeKeyOutcome::Revoked(sequence));
+        // Recording it again does not bring it back.
+        let outcome = fixture.unchanged(|| record(&fixture, &[("a", 1)]));
+        assert_eq!(outcome, RecordKeysOutcome::Recorded);
+    });
+}
+
+#[test]
+fn unknown_key_is_not_revoked_and_its_successors_are_not_recorded() {
+    on_every_engine(|fixture| {
+        fixture.record_keys(&[("a", 1)]);
+        for kid in ["b", "A", ""] {
+            let outcome = fixture.unchanged(|| revoke(&fixture, kid, &[("new", 3)]));
+            assert_eq!(outcome, RevokeKeyOutcome::Unknown, "{kid:?}");
+        }
+        // A successor does not make it known.
+        let outcome = fixture.unchanged(|| revoke(&fixture, "b", &[("b", 3)]));
+        assert_eq!(outcome, RevokeKeyOutcome::Unknown);
+    });
+}
+
+#[test]
+fn key_with_a_conflicting_successor_is_not_revoked() {
+    on_every_engine(|fixture| {
+        fixture.record_keys(&[("a", 1), ("b", 2)]);
+        for (successors, kid) in [
+            (&[("new", 4), ("b", 3)][..], "b"),
+            (&[("b", 3), ("new", 4)], "b"),
+            (&[("a", 4)], "a"),
+            (&[("new", 4), ("new", 5)], "new"),
+        ] {
+            let outcome = fixture.unchanged(|| revoke(&fixture, "a", successors));
+            assert_eq!(outcome, RevokeKeyOutcome::Conflict(kid.into()), "{successors:?}");
+        }
+    });
+}
+
+#[test]
+fn successors_are_recorded_before_the_key_is_revoked_in_one_transaction() {
+    on_every_engine(|fixture| {
+        fixture.record_keys(&[("a", 1), ("b", 2)]);
+        let before = fixture.sequence();
+        // The key itself and keys that are known may be among them.
+        let outcome = revoke(&fixture, "a", &[("c", 3), ("a", 1), ("b", 2), ("d", 4)]);
+        assert_eq!(outcome, RevokeKeyOutcome::Revoked(before + 3));
+        assert_eq!(fixture.sequence(), before + 3);
+        let expected = [
+            recorded("a", 1, true),
+            recorded("b", 2, false),
+            recorded("c", 3, false),
+            recorded("d", 4, false),
+        ];
+        assert_eq!(keys(&fixture), expected);
+        let audit = fixture.audit();
+        let told: Vec<_> = audit[2..].iter().map(|row| (row.action.as_str(), row.subject.as_str())).collect();
+        assert_eq!(told, [("key_add", "c"), ("key_add", "d"), ("revoke_key", "a")]);
+        assert!(audit[2..].iter().map(|row| row.sequence).eq(before + 1..=before + 3));
+    });
+}
+
+#[test]
+fn feed_says_when_a_key_appears_and_when_one_is_revoked() {
+    on_every_engine(|fixture| {
+        let new = fixture.sequence();
+        fixture.record_keys(&[("a", 1)]);
+        let changes = fixture.changes(new, 9);
+        assert!(changes.has_new_key());
+        assert_eq!(changes.keys, [recorded("a", 1, false)]);
+        let revoked = fixture.sequence();
+        revoke(&fixture, "a", &[]);
+        let changes = fixture.changes(revoked, 9);
+        assert!(!changes.has_new_key());
+        assert_eq!(changes.keys, [recorded("a", 1, true)]);
+        assert_eq!(fixture.changes(new, 9).keys, [recorded("a", 1, true)]);
+    });
+}
+
+#[test]
+fn key_set_is_compared_with_what_is_recorded() {
+    on_every_engine(|fixture| {
+        let compare = |name: &str, secret| {
+            let set = key_set(name, secret);
+            assert_eq!(KeyRecord::all(&set), key_records(&[(name, secret)]));
+            compare_keys(&keys(&fixture), &set)
+        };
+        assert_eq!(compare("a", 1), Ok(false));
+        fixture.record_keys(&[("a", 1)]);
+        assert_eq!(compare("a", 1), Ok(true));
+        assert_eq!(compare("a", 2), Err("a".into()));
+        assert_eq!(compare("b", 2), Ok(false));
+    });
+}
