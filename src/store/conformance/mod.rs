@@ -3,10 +3,13 @@
 //! A store is trusted because it passes this suite, so no test knows what is below [`Store`](super::Store): no SQL, no
 //! tables, no files. [`ENGINES`](harness::ENGINES) lists the engines, and every test runs on each of them.
 
+mod audit;
 mod harness;
+mod heartbeat;
 mod import;
 mod keys;
 mod mint;
+mod retention;
 mod revocations;
 mod samples;
 mod user_changes;

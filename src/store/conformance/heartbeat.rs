@@ -1,0 +1,89 @@
+//! Which gateways run and how far each has come.
+
+use std::time::Duration;
+
+use super::harness::{Fixture, on_every_engine};
+use super::samples::START;
+use crate::store::command::{Deregister, Heartbeat, RequestAcknowledgements};
+use crate::store::records::Acknowledgement;
+
+fn beat(fixture: &Fixture, gateway: &str, applied: u64) {
+    fixture.execute(Heartbeat { gateway: gateway.into(), applied });
+}
+
+fn heard(fixture: &Fixture, within: u64) -> Vec<(String, u64)> {
+    let found = fixture.acknowledgements(within).into_iter();
+    found.map(|Acknowledgement { gateway, applied }| (gateway, applied)).collect()
+}
+
+#[test]
+fn last_heartbeat_of_each_gateway_counts() {
+    on_every_engine(|fixture| {
+        assert_eq!(heard(&fixture, 60), []);
+        beat(&fixture, "one", 5);
+        beat(&fixture, "two", 6);
+        beat(&fixture, "one", 7);
+        assert_eq!(heard(&fixture, 60), [("one".into(), 7), ("two".into(), 6)]);
+        // Another process sees them too.
+        let another = fixture.another(START);
+        let seen = fixture.wait(another.acknowledgements(Duration::from_secs(60)));
+        assert_eq!(seen.len(), 2);
+    });
+}
+
+#[test]
+fn gateway_that_is_silent_for_longer_is_not_counted() {
+    on_every_engine(|fixture| {
+        beat(&fixture, "one", 5);
+        fixture.set_time(START + 12);
+        beat(&fixture, "two", 5);
+        // To the second.
+        assert_eq!(heard(&fixture, 12), [("one".into(), 5), ("two".into(), 5)]);
+        assert_eq!(heard(&fixture, 11), [("two".into(), 5)]);
+        assert_eq!(heard(&fixture, 0), [("two".into(), 5)]);
+        fixture.set_time(START + 1000);
+        beat(&fixture, "one", 9);
+        assert_eq!(heard(&fixture, 12), [("one".into(), 9)]);
+    });
+}
+
+#[test]
+fn deregistered_gateway_is_not_counted_until_it_is_back() {
+    on_every_engine(|fixture| {
+        beat(&fixture, "one", 5);
+        beat(&fixture, "two", 5);
+        fixture.execute(Deregister { gateway: "one".into() });
+        assert_eq!(heard(&fixture, 60), [("two".into(), 5)]);
+        fixture.unchanged(|| fixture.execute(Deregister { gateway: "one".into() }));
+        fixture.unchanged(|| fixture.execute(Deregister { gateway: "TWO".into() }));
+        beat(&fixture, "one", 6);
+        assert_eq!(heard(&fixture, 60), [("one".into(), 6), ("two".into(), 5)]);
+    });
+}
+
+#[test]
+fn requested_sequence_follows_the_request_and_nothing_else() {
+    on_every_engine(|fixture| {
+        let requested = || {
+            let sequence = fixture.sequence();
+            // At every place of the feed: before its end, at its end, and when it is asked there again.
+            let found = [0, sequence, sequence].map(|after| fixture.changes(after, 1).requested);
+            assert!(found.iter().all(|requested| *requested == found[0]), "{found:?}");
+            found[0]
+        };
+        assert_eq!(requested(), 0);
+        fixture.add("anna");
+        assert_eq!(requested(), 0);
+        fixture.execute(RequestAcknowledgements);
+        assert_eq!(requested(), fixture.sequence());
+        let first = requested();
+        fixture.add("bert");
+        beat(&fixture, "one", 3);
+        assert_eq!(requested(), first);
+        // By another process, with nothing new in the feed.
+        assert_eq!(fixture.changes(fixture.sequence(), 1).requested, first);
+        fixture.execute_on(&fixture.another(START), RequestAcknowledgements);
+        assert_eq!(requested(), fixture.sequence());
+        fixture.unchanged(|| fixture.execute(RequestAcknowledgements));
+    });
+}

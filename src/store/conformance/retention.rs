@@ -1,0 +1,243 @@
+//! What is deleted, and what never is.
+
+use super::harness::{Fixture, on_every_engine};
+use super::samples::{
+    ACCEPT, DAY, RULES, START, foreign_token, organization_subject, revoke_id, token_id, user_subject,
+};
+use crate::auth::denial::Denial;
+use crate::auth::revocation::Subject;
+use crate::auth::time::UnixTime;
+use crate::store::command::{
+    Expiry, FailedLogins, NoteFailedLogins, Prune, Purge, RevokeKey, RevokeSubject, RevokeToken, UserChange,
+};
+use crate::store::decision::{AUDIT_ROW_BYTES, SLICE};
+
+/// As the gateway has it: what no token can ask about any more.
+const RETENTION: u64 = RULES.max_lifetime + DAY;
+
+fn purge(fixture: &Fixture) -> usize {
+    fixture.execute(Purge { retention: RETENTION })
+}
+
+#[test]
+fn revoked_token_is_kept_for_a_day_after_its_expiry() {
+    on_every_engine(|fixture| {
+        fixture.execute(revoke_id(1, START + 100, None));
+        fixture.execute(revoke_id(2, START + 101, None));
+        fixture.set_time(START + 100 + DAY);
+        assert_eq!(fixture.unchanged(|| purge(&fixture)), 0);
+        fixture.set_time(START + 101 + DAY);
+        assert_eq!(purge(&fixture), 1);
+        assert_eq!(fixture.revocation("token", &token_id(1).to_string()), None);
+        assert!(fixture.revocation("token", &token_id(2).to_string()).is_some());
+    });
+}
+
+#[test]
+fn revoked_token_of_unknown_expiry_is_kept_until_it_has_expired_for_certain() {
+    on_every_engine(|fixture| {
+        let expiry = Expiry::Within { max_lifetime: 1000 };
+        fixture.execute(RevokeToken { expiry, ..revoke_id(1, 0, None) });
+        fixture.set_time(START + 1000 + DAY);
+        assert_eq!(fixture.unchanged(|| purge(&fixture)), 0);
+        fixture.set_time(START + 1001 + DAY);
+        assert_eq!(purge(&fixture), 1);
+    });
+}
+
+#[test]
+fn purged_token_can_be_revoked_again() {
+    on_every_engine(|fixture| {
+        let first = fixture.execute(revoke_id(1, START, None));
+        fixture.set_time(START + DAY + 1);
+        assert_eq!(purge(&fixture), 1);
+        assert_eq!(fixture.execute(revoke_id(1, START, None)), first + 1);
+    });
+}
+
+#[test]
+fn cutoff_is_kept_for_its_retention() {
+    on_every_engine(|fixture| {
+        fixture.add("anna");
+        fixture.add("removed");
+        fixture.revoke(user_subject("nobody"));
+        fixture.revoke(organization_subject("Main Org."));
+        fixture.change("removed", UserChange::Remove);
+        fixture.set_time(START + RETENTION);
+        assert_eq!(fixture.unchanged(|| purge(&fixture)), 0);
+        // What was set again is as young as its last change.
+        fixture.revoke(user_subject("nobody"));
+        fixture.set_time(START + RETENTION + 1);
+        assert_eq!(purge(&fixture), 3);
+        assert_eq!(purge(&fixture), 0);
+        let left: Vec<_> = fixture.revocations().into_iter().map(|row| row.subject).collect();
+        assert_eq!(left, ["", "nobody"]);
+        // The user without a cutoff gets tokens as ever.
+        assert_eq!(fixture.verdict(&fixture.mint("anna")), Ok(()));
+    });
+}
+
+#[test]
+fn cutoffs_of_everybody_of_disabled_users_and_of_keys_are_never_purged() {
+    on_every_engine(|fixture| {
+        fixture.add("disabled");
+        fixture.change("disabled", UserChange::Disable);
+        // An organization of the same name is no reason to keep anything.
+        fixture.revoke(organization_subject("disabled"));
+        fixture.add("enabled");
+        fixture.change("enabled", UserChange::Disable);
+        fixture.change("enabled", UserChange::Enable);
+        fixture.record_keys(&[("a", 1)]);
+        fixture.execute(RevokeKey { kid: "a".into(), successors: vec![] });
+        fixture.set_time(START + 100 * DAY);
+        assert_eq!(purge(&fixture), 2);
+        let left: Vec<_> = fixture.revocations().into_iter().map(|row| (row.kind, row.subject)).collect();
+        let expected = [("everybody", ""), ("user", "disabled"), ("key", "a")];
+        assert_eq!(left, expected.map(|(kind, subject)| (kind, subject.to_owned())));
+        fixture.change("disabled", UserChange::Remove);
+        fixture.set_time(START + 200 * DAY);
+        assert_eq!(purge(&fixture), 1);
+    });
+}
+
+/// The store keeps the block, and so must the memory of every gateway, however it came to know.
+#[test]
+fn disabled_user_stays_blocked_in_a_replica_that_expires_its_cutoffs() {
+    on_every_engine(|fixture| {
+        fixture.add("anna");
+        fixture.change("anna", UserChange::Disable);
+        let mut replica = fixture.load();
+        // The disabled user's tokens are revoked once more, and the replica reads of it.
+        fixture.revoke(user_subject("anna"));
+        fixture.changes(replica.number(), 9).apply(&mut replica);
+        let later = START + 100 * DAY;
+        fixture.set_time(later);
+        assert_eq!(purge(&fixture), 0);
+        let foreign = foreign_token("anna", later);
+        let mut fresh = fixture.load();
+        for standing in [&mut replica, &mut fresh] {
+            drop(standing.forget(UnixTime(later), RETENTION));
+            assert_eq!(standing.check(&foreign, &ACCEPT), Err(Denial::RevokedUser));
+        }
+    });
+}
+
+#[test]
+fn purge_changes_nothing_but_revocations() {
+    on_every_engine(|fixture| {
+        fixture.add("anna");
+        fixture.record_keys(&[("a", 1)]);
+        fixture.execute(revoke_id(1, START, Some("anna")));
+        fixture.set_time(START + 100 * DAY);
+        let before = fixture.dump();
+        assert_eq!(purge(&fixture), 2);
+        let after = fixture.dump();
+        assert_eq!((after.users, after.keys, after.audit), (before.users, before.keys, before.audit));
+    });
+}
+
+#[test]
+fn purge_deletes_a_slice_at_a_time_and_says_when_it_is_done() {
+    on_every_engine(|fixture| {
+        let count = SLICE + SLICE / 2;
+        fixture.execute_many((0..count).map(|which| revoke_id(which, START, None)));
+        let live = START + 10 * DAY;
+        fixture.execute(revoke_id(u64::MAX, live, None));
+        fixture.set_time(START + DAY + 1);
+        let slices: Vec<usize> = (0..3).map(|_| purge(&fixture)).collect();
+        let slice = usize::try_from(SLICE).unwrap();
+        assert_eq!(slices, [slice, slice / 2, 0]);
+        let left: Vec<_> = fixture.revocations().into_iter().map(|row| row.subject).collect();
+        assert_eq!(left, ["".to_owned(), token_id(u64::MAX).to_string()]);
+    });
+}
+
+#[test]
+fn cutoffs_are_purged_a_slice_at_a_time_too() {
+    on_every_engine(|fixture| {
+        let count = SLICE + 10;
+        let subjects = (0..count).map(|which| user_subject(&format!("user {which}")));
+        fixture.execute_many(subjects.map(|subject| RevokeSubject { subject }));
+        fixture.set_time(START + RETENTION + 1);
+        let slices: Vec<usize> = (0..3).map(|_| purge(&fixture)).collect();
+        assert_eq!(slices, [usize::try_from(SLICE).unwrap(), 10, 0]);
+        assert_eq!(fixture.revocations().len(), 1);
+    });
+}
+
+#[test]
+fn sequences_go_on_after_everything_was_purged() {
+    on_every_engine(|fixture| {
+        let first = fixture.execute(revoke_id(1, START, None));
+        fixture.set_time(START + 100 * DAY);
+        while purge(&fixture) > 0 {}
+        while fixture.execute(Prune { age: 0, bytes: 0 }) > 0 {}
+        assert_eq!(fixture.revoke(Subject::Everybody), first + 1);
+    });
+}
+
+fn write_rows(fixture: &Fixture, time: u64, count: u64) {
+    fixture.set_time(time);
+    let failure = FailedLogins { subject: "anna".into(), origin: "elsewhere".into(), count: 1 };
+    let failures = vec![failure; usize::try_from(count).unwrap()];
+    fixture.execute(NoteFailedLogins { failures });
+}
+
+#[test]
+fn audit_rows_are_pruned_by_age_to_the_second() {
+    on_every_engine(|fixture| {
+        for time in [0, 10, 20] {
+            write_rows(&fixture, START + time, 1);
+        }
+        let prune = |age| fixture.execute(Prune { age, bytes: u64::MAX });
+        assert_eq!(fixture.unchanged(|| prune(20)), 0);
+        assert_eq!(prune(19), 1);
+        assert_eq!(fixture.unchanged(|| prune(10)), 0);
+        assert_eq!(prune(9), 1);
+        let left: Vec<u64> = fixture.audit().iter().map(|row| row.at.0 - START).collect();
+        assert_eq!(left, [20]);
+    });
+}
+
+#[test]
+fn audit_rows_are_pruned_by_room_from_the_oldest() {
+    on_every_engine(|fixture| {
+        for time in 0..10 {
+            write_rows(&fixture, START + time, 1);
+        }
+        let prune = |bytes| fixture.execute(Prune { age: DAY, bytes });
+        assert_eq!(fixture.unchanged(|| prune(10 * AUDIT_ROW_BYTES)), 0);
+        assert_eq!(prune(10 * AUDIT_ROW_BYTES - 1), 1);
+        assert_eq!(prune(7 * AUDIT_ROW_BYTES), 2);
+        let left: Vec<u64> = fixture.audit().iter().map(|row| row.at.0 - START).collect();
+        assert_eq!(left, [3, 4, 5, 6, 7, 8, 9]);
+    });
+}
+
+#[test]
+fn audit_rows_are_pruned_a_slice_at_a_time() {
+    on_every_engine(|fixture| {
+        let slice = usize::try_from(SLICE).unwrap();
+        write_rows(&fixture, START, SLICE + SLICE / 2);
+        write_rows(&fixture, START + 1000, SLICE);
+        fixture.set_time(START + 1001);
+        // First what is too old, then what is too much.
+        let keep = Prune { age: 1000, bytes: 800 * AUDIT_ROW_BYTES };
+        let slices: Vec<usize> = (0..5).map(|_| fixture.execute(keep)).collect();
+        assert_eq!(slices, [slice, slice / 2, slice - 800, 0, 0]);
+        assert_eq!(fixture.audit().len(), 800);
+    });
+}
+
+#[test]
+fn prune_changes_nothing_but_the_trail() {
+    on_every_engine(|fixture| {
+        fixture.add("anna");
+        fixture.add("bert");
+        let before = fixture.dump();
+        assert_eq!(fixture.execute(Prune { age: DAY, bytes: AUDIT_ROW_BYTES }), 1);
+        let after = fixture.dump();
+        assert_eq!(after.audit, before.audit[1..]);
+        assert_eq!((after.users, after.revocations), (before.users, before.revocations));
+    });
+}
