@@ -4,6 +4,8 @@
 //! tables, no files. [`ENGINES`](harness::ENGINES) lists the engines, and every test runs on each of them.
 
 mod audit;
+mod concurrency;
+mod durability;
 mod feed;
 mod feed_histories;
 mod harness;
