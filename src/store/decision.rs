@@ -219,3 +219,46 @@ pub(super) const SLICE: u64 = 1000;
 pub(super) const AUDIT_ROW_BYTES: u64 = 256;
 
 const DAY: u64 = 24 * 3600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+
+    /// The limit is too high to be reached once for each case through a store.
+    #[test]
+    fn single_revocations_become_a_cutoff_only_for_a_known_user_at_the_limit() {
+        let expiry = Expiry::At(NOW);
+        let single = TokenRevocation::Single(Keep::Expires(NOW));
+        for (earlier, of_user, expected) in [
+            (None, None, single),
+            (None, Some(0), single),
+            (None, Some(MAX_SINGLE - 1), single),
+            (None, Some(MAX_SINGLE), TokenRevocation::Cutoff),
+            (None, Some(MAX_SINGLE + 1), TokenRevocation::Cutoff),
+            (Some(7), Some(MAX_SINGLE), TokenRevocation::Already(7)),
+            (Some(7), None, TokenRevocation::Already(7)),
+        ] {
+            assert_eq!(revoke_token(expiry, earlier, of_user, NOW), expected, "{earlier:?} {of_user:?}");
+        }
+    }
+
+    /// No command blocks an organization or everybody; if a cutoff said so all the same, a revocation would lift it.
+    #[test]
+    fn only_the_cutoff_of_a_user_stays_blocked() {
+        let stamp = Stamp { sequence: 9, now: NOW };
+        let previous = |closed| Mark { number: 5, second: NOW.plus(100), closed };
+        for (subject, previous, blocked) in [
+            (Subject::User("anna".into()), None, false),
+            (Subject::User("anna".into()), Some(previous(false)), false),
+            (Subject::User("anna".into()), Some(previous(true)), true),
+            (Subject::Organization("anna".into()), Some(previous(true)), false),
+            (Subject::Everybody, Some(previous(true)), false),
+        ] {
+            let cutoff = revoke_subject(&subject, previous, stamp);
+            assert_eq!((cutoff.number, cutoff.closed), (9, blocked), "{subject:?} {previous:?}");
+            assert_eq!(cutoff.second, if previous.is_some() { NOW.plus(100) } else { NOW });
+        }
+    }
+}
