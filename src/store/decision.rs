@@ -247,8 +247,8 @@ mod tests {
     /// No command blocks an organization or everybody; if a cutoff said so all the same, a revocation would lift it.
     #[test]
     fn only_the_cutoff_of_a_user_stays_blocked() {
-        let stamp = Stamp { sequence: 9, now: NOW };
-        let previous = |closed| Mark { number: 5, second: NOW.plus(100), closed };
+        let stamp = Stamp { sequence: 9, now: NOW, lived: Lived(7) };
+        let previous = |closed| Mark { number: 5, second: NOW.plus(100), lived: Lived(6), closed };
         for (subject, previous, blocked) in [
             (Subject::User("anna".into()), None, false),
             (Subject::User("anna".into()), Some(previous(false)), false),

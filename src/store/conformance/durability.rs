@@ -94,7 +94,7 @@ fn another_process_reads_what_was_acknowledged_at_once() {
 #[test]
 fn store_that_does_not_exist_is_not_opened() {
     on_every_place(|place| {
-        let clock = || Clock::manual(&Arc::new(Manual { wall: START.into(), uptime: 0.into() }));
+        let clock = || Clock::manual(&Arc::new(Manual { wall: START.into(), boot: 0.into() }), false);
         assert_eq!(place.open(clock()).map(drop), Err(StoreError::Missing));
         drop(place.create(clock()).unwrap());
         assert_eq!(place.open(clock()).map(drop), Ok(()));
@@ -107,7 +107,7 @@ fn store_that_exists_is_not_created_again() {
         fixture.add("anna");
         let before = fixture.dump();
         // Later, so that a second creation would show in the cutoff on everybody.
-        let clock = Clock::manual(&Arc::new(Manual { wall: (START + 77).into(), uptime: 0.into() }));
+        let clock = Clock::manual(&Arc::new(Manual { wall: (START + 77).into(), boot: 0.into() }), false);
         let again = fixture.place.create(clock).unwrap();
         assert_eq!(fixture.wait(again.user("anna")).map(|record| record.user), Some(fixture.user("anna")));
         assert_eq!(fixture.dump(), before);

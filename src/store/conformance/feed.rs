@@ -2,23 +2,23 @@
 
 use super::harness::{Fixture, on_every_engine};
 use super::samples::{
-    ACCEPT, ALL, START, actor, foreign_token, key_record, new_user, organization_subject, phc, revoke_id,
-    token_id, user_subject,
+    ACCEPT, ALL, DAY, START, actor, foreign_token, key_record, new_user, organization_subject, phc,
+    revoke_id, token_id, user_subject,
 };
 use crate::auth::name::Name;
-use crate::auth::revocation::{Account, Mark, Standing, Subject};
-use crate::auth::time::UnixTime;
-use crate::auth::token_set::Keep;
+use crate::auth::revocation::{Account, Mark, Subject};
+use crate::auth::time::{Lived, UnixTime};
+use crate::auth::token_set::{Keep, RevokedToken};
 use crate::store::StoreError;
 use crate::store::command::{
     AddUser, ChangeUser, Deregister, FailedLogins, Heartbeat, NoteFailedLogins, Rehash, RevokeSubject,
     UserChange,
 };
-use crate::store::records::{Changes, RecordedKey};
+use crate::store::records::{Changes, RecordedKey, StoredTime};
 
 /// A cutoff that was set at [`START`].
 fn cutoff(number: u64, closed: bool) -> Mark {
-    Mark { number, second: UnixTime(START), closed }
+    Mark { number, second: UnixTime(START), lived: Lived(0), closed }
 }
 
 #[test]
@@ -50,7 +50,8 @@ fn feed_brings_each_change_as_it_stands_now() {
         let (n, cutoffs, ..) = after(&|it| _ = it.revoke(organization_subject("Other")));
         assert_eq!(cutoffs, [(organization_subject("Other"), cutoff(n, false))]);
         let (_, cutoffs, _, tokens, _) = after(&|it| _ = it.execute(revoke_id(1, START + 5, None)));
-        let expected = vec![(token_id(1), Keep::Expires(UnixTime(START + 5)))];
+        let expected =
+            vec![RevokedToken { id: token_id(1), keep: Keep::Expires(UnixTime(START + 5)), lived: Lived(0) }];
         assert_eq!((cutoffs, tokens), (vec![], expected));
         let (.., keys) = after(&|it| it.record_keys(&[("a", 1)]));
         let fingerprint = key_record("a", 1).fingerprint;
@@ -178,25 +179,28 @@ fn piece_holds_what_was_asked_for_and_pieces_end_behind_each_other() {
 }
 
 #[test]
-fn latest_time_is_the_latest_that_any_process_stamped() {
+fn time_comes_from_every_process_and_never_goes_back() {
     on_every_engine(|fixture| {
-        let high_water = || fixture.wait(fixture.store.high_water());
         let read = || {
-            let mut replica = Standing::default();
-            fixture.changes(0, ALL).apply(&mut replica);
-            [high_water(), fixture.load().latest(), replica.latest()]
+            let StoredTime { lived, floor, .. } = fixture.changes(0, ALL).time;
+            assert_eq!(fixture.wait(fixture.store.time()), fixture.changes(0, ALL).time);
+            (lived.0, floor.0 - START)
         };
-        assert_eq!(read(), [UnixTime(START); 3]);
-        let ahead = fixture.another(START + 500);
-        assert_eq!(fixture.execute_on(&ahead, AddUser { user: new_user("anna") }), Ok(()));
-        assert_eq!(read(), [UnixTime(START + 500); 3]);
-        // A clock that is behind does not take it back.
+        // A process counts from its first commit.
+        fixture.add("dora");
+        assert_eq!(read(), (0, 0));
+        fixture.set_time(START + 100);
+        fixture.add("anna");
+        assert_eq!(read(), (100, 100));
+        // A process that has just begun goes on from there, whatever its clock says; a day ahead moves nothing.
+        let ahead = fixture.another(START + DAY);
+        assert_eq!(fixture.execute_on(&ahead, AddUser { user: new_user("bert") }), Ok(()));
+        assert_eq!(read(), (100, 100));
+        // The floor follows a clock that is behind at half the speed of time.
+        fixture.set_time(START + 200);
         fixture.set_time(START + 10);
-        fixture.add("bert");
-        assert_eq!(read(), [UnixTime(START + 500); 3]);
-        fixture.set_time(START + 600);
-        fixture.mint("anna");
-        assert_eq!(read(), [UnixTime(START + 600); 3]);
+        fixture.add("cleo");
+        assert_eq!(read(), (200, 150));
     });
 }
 

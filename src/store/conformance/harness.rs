@@ -11,7 +11,6 @@ use tokio::task::JoinSet;
 use super::samples::{ALL, DAY, RULES, START, actor, key_records, mint_for, minted, new_user, verified};
 use crate::auth::denial::Denial;
 use crate::auth::revocation::{Standing, Subject};
-use crate::auth::time::UnixTime;
 use crate::auth::token::Verified;
 use crate::clock::{Clock, Manual};
 use crate::metrics::Metrics;
@@ -20,7 +19,7 @@ use crate::store::command::{
     UserChange,
 };
 use crate::store::records::{
-    Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, User, UserRecord,
+    Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, StoredTime, User, UserRecord,
 };
 use crate::store::{Executable, Opening, Store, StoreError};
 
@@ -74,7 +73,7 @@ pub(super) fn on_every_place(test: impl Fn(Box<dyn Place>)) {
 pub(super) struct Fixture {
     pub(super) store: Store,
     pub(super) place: Box<dyn Place>,
-    wall: Arc<Manual>,
+    time: Arc<Manual>,
     runtime: Runtime,
 }
 
@@ -86,33 +85,33 @@ pub(super) struct Dump {
     pub(super) audit: Vec<AuditRow>,
     pub(super) keys: Vec<RecordedKey>,
     acknowledgements: Vec<Acknowledgement>,
-    high_water: UnixTime,
     /// The whole feed, with the sequence and what is requested.
     feed: Changes,
 }
 
 impl Fixture {
     fn new(place: Box<dyn Place>) -> Self {
-        let wall = manual(START);
+        let time = manual(START);
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
-        Self { store: place.create(Clock::manual(&wall)).unwrap(), place, wall, runtime }
+        Self { store: place.create(Clock::manual(&time, false)).unwrap(), place, time, runtime }
     }
 
-    /// Sets the clock that the store stamps with.
+    /// Sets the wall clock. Forward from all that was before, as much time passes; back, none does.
     pub(super) fn set_time(&self, seconds: u64) {
-        self.wall.wall.store(seconds, Ordering::Relaxed);
+        self.time.wall.store(seconds, Ordering::Relaxed);
+        self.time.boot.fetch_max(seconds.saturating_sub(START), Ordering::Relaxed);
     }
 
     /// Opens the same store as another process with its own clock would.
     pub(super) fn another(&self, seconds: u64) -> Store {
-        self.place.open(Clock::manual(&manual(seconds))).unwrap()
+        self.place.open(Clock::manual(&manual(seconds), false)).unwrap()
     }
 
     /// Ends this process, and starts it again.
     pub(super) fn reopen(self) -> Self {
-        let Self { store, place, wall, runtime } = self;
+        let Self { store, place, time, runtime } = self;
         drop(store);
-        Self { store: place.open(Clock::manual(&wall)).unwrap(), place, wall, runtime }
+        Self { store: place.open(Clock::manual(&time, false)).unwrap(), place, time, runtime }
     }
 
     pub(super) fn wait<T>(&self, future: impl Future<Output = Result<T, StoreError>>) -> T {
@@ -175,8 +174,8 @@ impl Fixture {
             audit: self.audit(),
             keys: self.wait(self.store.keys()),
             acknowledgements: self.acknowledgements(10 * DAY),
-            high_water: self.wait(self.store.high_water()),
-            feed: self.changes(0, ALL),
+            // Time passes with every commit, also with one of nothing else.
+            feed: Changes { time: StoredTime::default(), ..self.changes(0, ALL) },
         }
     }
 
@@ -266,7 +265,7 @@ impl Fixture {
 }
 
 fn manual(seconds: u64) -> Arc<Manual> {
-    Arc::new(Manual { wall: seconds.into(), uptime: 0.into() })
+    Arc::new(Manual { wall: seconds.into(), boot: 0.into() })
 }
 
 /// Reads by pages of 1, 2, 3 and all rows: each time the same rows in the same order, none twice and none lost.

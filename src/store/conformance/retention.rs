@@ -5,52 +5,102 @@ use super::samples::{
     ACCEPT, DAY, RULES, START, foreign_token, organization_subject, revoke_id, token_id, user_subject,
 };
 use crate::auth::denial::Denial;
-use crate::auth::revocation::Subject;
-use crate::auth::time::UnixTime;
+use crate::auth::revocation::{Standing, Subject};
+use crate::auth::token::{Origin, Verified};
 use crate::store::command::{
     Expiry, FailedLogins, NoteFailedLogins, Prune, Purge, RevokeKey, RevokeSubject, RevokeToken, UserChange,
 };
 use crate::store::decision::{AUDIT_ROW_BYTES, SLICE};
 
-/// As the gateway has it: what no token can ask about any more.
-const RETENTION: u64 = RULES.max_lifetime + DAY;
+/// As the gateway has it.
+const RETENTION: u64 = RULES.retention();
 
 fn purge(fixture: &Fixture) -> usize {
     fixture.execute(Purge { retention: RETENTION })
 }
 
+/// What is left that was revoked by a command: everybody's first cutoff is always there.
+fn left(fixture: &Fixture) -> Vec<String> {
+    let rows = fixture.revocations().into_iter().filter(|row| row.kind != "everybody");
+    rows.map(|row| row.subject).collect()
+}
+
 #[test]
-fn revoked_token_is_kept_for_a_day_after_its_expiry() {
+fn revocation_is_kept_for_its_retention_after_the_act_whatever_the_expiry() {
     on_every_engine(|fixture| {
-        fixture.execute(revoke_id(1, START + 100, None));
-        fixture.execute(revoke_id(2, START + 101, None));
-        fixture.set_time(START + 100 + DAY);
+        fixture.execute(revoke_id(1, START - DAY, None));
+        fixture.execute(revoke_id(2, START + 100 * DAY, None));
+        let expiry = Expiry::Within { max_lifetime: 1000 };
+        fixture.execute(RevokeToken { expiry, ..revoke_id(3, 0, None) });
+        fixture.set_time(START + 1);
+        fixture.execute(revoke_id(4, START, None));
+        fixture.set_time(START + RETENTION - 1);
         assert_eq!(fixture.unchanged(|| purge(&fixture)), 0);
-        fixture.set_time(START + 101 + DAY);
+        fixture.set_time(START + RETENTION);
+        while purge(&fixture) > 0 {}
+        assert_eq!(left(&fixture), [token_id(4).to_string()]);
+        fixture.set_time(START + RETENTION + 1);
         assert_eq!(purge(&fixture), 1);
-        assert_eq!(fixture.revocation("token", &token_id(1).to_string()), None);
-        assert!(fixture.revocation("token", &token_id(2).to_string()).is_some());
+        assert_eq!(left(&fixture), [""; 0]);
     });
 }
 
 #[test]
-fn revoked_token_of_unknown_expiry_is_kept_until_it_has_expired_for_certain() {
+fn wall_clock_purges_and_prunes_nothing() {
     on_every_engine(|fixture| {
-        let expiry = Expiry::Within { max_lifetime: 1000 };
-        fixture.execute(RevokeToken { expiry, ..revoke_id(1, 0, None) });
-        fixture.set_time(START + 1000 + DAY);
-        assert_eq!(fixture.unchanged(|| purge(&fixture)), 0);
-        fixture.set_time(START + 1001 + DAY);
-        assert_eq!(purge(&fixture), 1);
+        fixture.execute(revoke_id(1, START, None));
+        // Days ahead for a process that has only just begun.
+        let ahead = fixture.another(START + 100 * DAY);
+        let prune = Prune { age: 1, bytes: u64::MAX };
+        fixture.unchanged(|| {
+            assert_eq!(fixture.execute_on(&ahead, Purge { retention: RETENTION }), 0);
+            assert_eq!(fixture.execute_on(&ahead, prune), 0);
+        });
     });
+}
+
+#[test]
+fn tokens_of_an_hour_are_expired_once_its_retention_is_over() {
+    on_every_engine(|fixture| {
+        fixture.add("anna");
+        let first = fixture.mint("anna");
+        // Each hour of lived time is written down by a commit in it.
+        for hour in 1..=3 {
+            fixture.set_time(START + hour * 3600);
+            fixture.execute(NoteFailedLogins { failures: vec![] });
+        }
+        let second = fixture.mint("anna");
+        let expired_below = |lived| {
+            fixture.set_time(START + lived);
+            purge(&fixture);
+            fixture.wait(fixture.store.time()).expired_below
+        };
+        assert!(expired_below(RETENTION + 3599) <= number_of(&first));
+        let below = expired_below(RETENTION + 3 * 3600);
+        assert!(number_of(&first) < below && below <= number_of(&second));
+        // It never goes back, and reaches every gateway.
+        assert_eq!(expired_below(RETENTION + 3 * 3600 + 5), below);
+        let mut replica = Standing::default();
+        fixture.changes(0, 9).apply(&mut replica);
+        for standing in [&replica, &fixture.load()] {
+            assert_eq!((standing.has_expired(&first), standing.has_expired(&second)), (true, false));
+        }
+    });
+}
+
+fn number_of(token: &Verified) -> u64 {
+    match token.origin {
+        Origin::Ours { number } => number,
+        Origin::Foreign => panic!("a foreign token has no number"),
+    }
 }
 
 #[test]
 fn purged_token_can_be_revoked_again() {
     on_every_engine(|fixture| {
         let first = fixture.execute(revoke_id(1, START, None));
-        fixture.set_time(START + DAY + 1);
-        assert_eq!(purge(&fixture), 1);
+        fixture.set_time(START + RETENTION);
+        while purge(&fixture) > 0 {}
         assert_eq!(fixture.execute(revoke_id(1, START, None)), first + 1);
     });
 }
@@ -63,18 +113,20 @@ fn cutoff_is_kept_for_its_retention() {
         fixture.revoke(user_subject("nobody"));
         fixture.revoke(organization_subject("Main Org."));
         fixture.change("removed", UserChange::Remove);
-        fixture.set_time(START + RETENTION);
+        fixture.set_time(START + RETENTION - 1);
         assert_eq!(fixture.unchanged(|| purge(&fixture)), 0);
         // What was set again is as young as its last change.
         fixture.revoke(user_subject("nobody"));
-        fixture.set_time(START + RETENTION + 1);
-        assert_eq!(purge(&fixture), 3);
-        assert_eq!(purge(&fixture), 0);
-        let left: Vec<_> = fixture.revocations().into_iter().map(|row| row.subject).collect();
-        assert_eq!(left, ["", "nobody"]);
+        fixture.set_time(START + RETENTION);
+        while purge(&fixture) > 0 {}
+        assert_eq!(left(&fixture), ["nobody"]);
         // The user without a cutoff gets tokens as ever.
         assert_eq!(fixture.verdict(&fixture.mint("anna")), Ok(()));
     });
+}
+
+fn left_kinds(fixture: &Fixture) -> Vec<&'static str> {
+    fixture.revocations().into_iter().map(|row| row.kind).collect()
 }
 
 #[test]
@@ -90,13 +142,16 @@ fn cutoffs_of_everybody_of_disabled_users_and_of_keys_are_never_purged() {
         fixture.record_keys(&[("a", 1)]);
         fixture.execute(RevokeKey { kid: "a".into(), successors: vec![] });
         fixture.set_time(START + 100 * DAY);
-        assert_eq!(purge(&fixture), 2);
+        while purge(&fixture) > 0 {}
         let left: Vec<_> = fixture.revocations().into_iter().map(|row| (row.kind, row.subject)).collect();
         let expected = [("everybody", ""), ("user", "disabled"), ("key", "a")];
         assert_eq!(left, expected.map(|(kind, subject)| (kind, subject.to_owned())));
+        // What stays is not looked at again and again.
+        assert_eq!(fixture.unchanged(|| purge(&fixture)), 0);
         fixture.change("disabled", UserChange::Remove);
         fixture.set_time(START + 200 * DAY);
-        assert_eq!(purge(&fixture), 1);
+        while purge(&fixture) > 0 {}
+        assert_eq!(left_kinds(&fixture), ["everybody", "key"]);
     });
 }
 
@@ -112,11 +167,12 @@ fn disabled_user_stays_blocked_in_a_replica_that_expires_its_cutoffs() {
         fixture.changes(replica.number(), 9).apply(&mut replica);
         let later = START + 100 * DAY;
         fixture.set_time(later);
-        assert_eq!(purge(&fixture), 0);
+        while purge(&fixture) > 0 {}
         let foreign = foreign_token("anna", later);
         let mut fresh = fixture.load();
         for standing in [&mut replica, &mut fresh] {
-            drop(standing.forget(UnixTime(later), RETENTION));
+            let before = fixture.wait(fixture.store.time()).lived.minus(RETENTION);
+            (0..Standing::SLICES).for_each(|slice| drop(standing.forget(slice, before)));
             assert_eq!(standing.check(&foreign, &ACCEPT), Err(Denial::RevokedUser));
         }
     });
@@ -130,7 +186,8 @@ fn purge_changes_nothing_but_revocations() {
         fixture.execute(revoke_id(1, START, Some("anna")));
         fixture.set_time(START + 100 * DAY);
         let before = fixture.dump();
-        assert_eq!(purge(&fixture), 2);
+        while purge(&fixture) > 0 {}
+        assert_eq!(left(&fixture), [""; 0]);
         let after = fixture.dump();
         assert_eq!((after.users, after.keys, after.audit), (before.users, before.keys, before.audit));
     });
@@ -141,14 +198,14 @@ fn purge_deletes_a_slice_at_a_time_and_says_when_it_is_done() {
     on_every_engine(|fixture| {
         let count = SLICE + SLICE / 2;
         fixture.execute_many((0..count).map(|which| revoke_id(which, START, None)));
-        let live = START + 10 * DAY;
-        fixture.execute(revoke_id(u64::MAX, live, None));
-        fixture.set_time(START + DAY + 1);
+        fixture.set_time(START + 1);
+        fixture.execute(revoke_id(u64::MAX, START, None));
+        fixture.set_time(START + RETENTION);
         let slices: Vec<usize> = (0..3).map(|_| purge(&fixture)).collect();
         let slice = usize::try_from(SLICE).unwrap();
-        assert_eq!(slices, [slice, slice / 2, 0]);
-        let left: Vec<_> = fixture.revocations().into_iter().map(|row| row.subject).collect();
-        assert_eq!(left, ["".to_owned(), token_id(u64::MAX).to_string()]);
+        // Everybody's cutoff is looked at once.
+        assert_eq!(slices, [slice + 1, slice / 2, 0]);
+        assert_eq!(left(&fixture), [token_id(u64::MAX).to_string()]);
     });
 }
 
@@ -158,10 +215,10 @@ fn cutoffs_are_purged_a_slice_at_a_time_too() {
         let count = SLICE + 10;
         let subjects = (0..count).map(|which| user_subject(&format!("user {which}")));
         fixture.execute_many(subjects.map(|subject| RevokeSubject { subject }));
-        fixture.set_time(START + RETENTION + 1);
+        fixture.set_time(START + RETENTION);
         let slices: Vec<usize> = (0..3).map(|_| purge(&fixture)).collect();
-        assert_eq!(slices, [usize::try_from(SLICE).unwrap(), 10, 0]);
-        assert_eq!(fixture.revocations().len(), 1);
+        assert_eq!(slices, [usize::try_from(SLICE).unwrap(), 11, 0]);
+        assert_eq!(left(&fixture), [""; 0]);
     });
 }
 
@@ -190,10 +247,10 @@ fn audit_rows_are_pruned_by_age_to_the_second() {
             write_rows(&fixture, START + time, 1);
         }
         let prune = |age| fixture.execute(Prune { age, bytes: u64::MAX });
-        assert_eq!(fixture.unchanged(|| prune(20)), 0);
-        assert_eq!(prune(19), 1);
-        assert_eq!(fixture.unchanged(|| prune(10)), 0);
-        assert_eq!(prune(9), 1);
+        assert_eq!(fixture.unchanged(|| prune(21)), 0);
+        assert_eq!(prune(20), 1);
+        assert_eq!(fixture.unchanged(|| prune(11)), 0);
+        assert_eq!(prune(10), 1);
         let left: Vec<u64> = fixture.audit().iter().map(|row| row.at.0 - START).collect();
         assert_eq!(left, [20]);
     });
@@ -221,10 +278,10 @@ fn audit_rows_are_pruned_a_slice_at_a_time() {
         write_rows(&fixture, START, SLICE + SLICE / 2);
         write_rows(&fixture, START + 1000, SLICE);
         fixture.set_time(START + 1001);
-        // First what is too old, then what is too much.
+        // What is too much and what is too old, the oldest first.
         let keep = Prune { age: 1000, bytes: 800 * AUDIT_ROW_BYTES };
-        let slices: Vec<usize> = (0..5).map(|_| fixture.execute(keep)).collect();
-        assert_eq!(slices, [slice, slice / 2, slice - 800, 0, 0]);
+        let slices: Vec<usize> = (0..4).map(|_| fixture.execute(keep)).collect();
+        assert_eq!(slices, [slice, slice / 2 + slice - 800, 0, 0].map(|rows: usize| rows.min(slice)));
         assert_eq!(fixture.audit().len(), 800);
     });
 }

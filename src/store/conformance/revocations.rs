@@ -9,8 +9,8 @@ use crate::auth::denial::Denial;
 use crate::auth::identity::Identity;
 use crate::auth::name::Name;
 use crate::auth::revocation::{Sizes, Subject};
-use crate::auth::time::UnixTime;
-use crate::auth::token_set::Keep;
+use crate::auth::time::{Lived, UnixTime};
+use crate::auth::token_set::{Keep, RevokedToken};
 use crate::store::command::{AddUser, Expiry, NewUser, RevokeKey, RevokeSubject, RevokeToken, UserChange};
 use crate::store::decision::MAX_SINGLE;
 use crate::store::records::Revocation;
@@ -58,7 +58,8 @@ fn revoked_token_is_kept_as_long_as_it_could_be_valid() {
         ] {
             let id = token_id(which);
             let sequence = fixture.execute(RevokeToken { id, expiry, user: None });
-            assert_eq!(fixture.changes(sequence - 1, 9).tokens, [(id, keep)], "{expiry:?}");
+            let revoked = RevokedToken { id, keep, lived: Lived(0) };
+            assert_eq!(fixture.changes(sequence - 1, 9).tokens, [revoked], "{expiry:?}");
             let (Keep::Expires(time) | Keep::Until(time)) = keep;
             let row = Revocation { kind: "token", subject: id.to_string(), sequence, time, blocked: false };
             assert_eq!(fixture.revocation("token", &id.to_string()), Some(row));
