@@ -183,19 +183,26 @@ fn times_are_strict() {
 #[test]
 fn a_token_lives_until_the_second_of_its_exp_and_no_longer() {
     let house = House::open();
-    let exp = now() + 2;
+    // A machine too slow to use a token in its two seconds gets one that lives longer.
+    let used = [2, 4, 8].into_iter().any(|life| is_used_until(&house, now() + life));
+    assert!(used, "none of the tokens was admitted even once");
+    house.gateway.still_healthy();
+}
+
+/// Uses a token until it is refused; says if it was admitted before.
+fn is_used_until(house: &House, exp: u64) -> bool {
     let token = house.with("exp", exp);
     let asked = request("GET", "/ds-api/while-it-lives", &[("user-token", &token)]);
     let mut client = house.gateway.client();
-    let mut admitted = 0;
-    eventually("the token to die", || {
+    let mut admitted = false;
+    eventually("the token to expire", || {
         let before = now();
         let status = client.exchange(&asked).status;
         let after = now();
         match status {
             200 => {
                 assert!(before < exp, "admitted at {before}, exp is {exp}");
-                admitted += 1;
+                admitted = true;
                 None
             }
             401 => {
@@ -205,6 +212,5 @@ fn a_token_lives_until_the_second_of_its_exp_and_no_longer() {
             other => panic!("{other}"),
         }
     });
-    assert!(admitted > 0);
-    house.gateway.still_healthy();
+    admitted
 }

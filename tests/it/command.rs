@@ -14,7 +14,12 @@ use tempfile::TempDir;
 /// Asks until there is an answer. The deadline only keeps a broken gateway from hanging the suite.
 #[track_caller]
 pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
-    within(DEADLINE.as_secs(), ask).unwrap_or_else(|| panic!("waited too long for: {what}"))
+    in_time(ask).unwrap_or_else(|| panic!("waited too long for: {what}"))
+}
+
+/// The same for tests that say themselves what is missing.
+pub fn in_time<T>(ask: impl FnMut() -> Option<T>) -> Option<T> {
+    within(DEADLINE.as_secs(), ask)
 }
 
 /// Asks until there is an answer, or so many seconds are over.
@@ -165,4 +170,8 @@ fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
     })
 }
 
-const DEADLINE: Duration = Duration::from_secs(20);
+/// Bounds hanging and asserts nothing: it is far longer than anything takes, also on a slow machine.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A setting far beyond [`DEADLINE`]: what happens nevertheless did not wait for it.
+pub const NEVER: &str = "\"10m\"";

@@ -1,12 +1,11 @@
 //! The first minutes of a newcomer: what the demo prints is pasted line by line.
 
-use crate::command::{binary, eventually, finish};
+use crate::command::{DEADLINE, binary, eventually, finish};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
 #[test]
 fn the_lines_that_the_demo_prints_work_when_pasted_and_nothing_is_left_of_it() {
@@ -22,13 +21,13 @@ fn the_lines_that_the_demo_prints_work_when_pasted_and_nothing_is_left_of_it() {
     let stdout = BufReader::new(child.stdout.take().expect("stdout"));
     let (said, lines) = mpsc::channel();
     thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| said.send(line)));
-    // All lines come in one go; the pause after the last of them tells that it was the last.
+    let is_command =
+        |line: &String| ["curl ", "TOKEN="].iter().any(|start| line.trim_start().starts_with(start));
     let mut printed: Vec<String> = Vec::new();
-    loop {
-        let started = printed.iter().any(|line| line.trim_start().starts_with("curl "));
-        match lines.recv_timeout(Duration::from_secs(if started { 1 } else { 20 })) {
+    // The last of its commands; that no other follows is seen when its output has ended.
+    while !printed.last().is_some_and(|line| is_command(line) && line.ends_with("/metrics")) {
+        match lines.recv_timeout(DEADLINE) {
             Ok(line) => printed.push(line),
-            Err(RecvTimeoutError::Timeout) if started => break,
             Err(error) => {
                 drop(child.kill());
                 panic!("{error} after {printed:#?}");
@@ -40,11 +39,7 @@ fn the_lines_that_the_demo_prints_work_when_pasted_and_nothing_is_left_of_it() {
         "the demo keeps its files in the temporary folder"
     );
 
-    let pasted: Vec<&str> = printed
-        .iter()
-        .map(|line| line.trim())
-        .filter(|line| line.starts_with("curl ") || line.starts_with("TOKEN="))
-        .collect();
+    let pasted: Vec<&str> = printed.iter().filter(|line| is_command(line)).map(|line| line.trim()).collect();
     let mut script = String::new();
     for line in &pasted {
         script += &format!("{line}\nprintf '\\n[%s]\\n' $?\n");
@@ -58,6 +53,8 @@ fn the_lines_that_the_demo_prints_work_when_pasted_and_nothing_is_left_of_it() {
     kill.args(["-INT", &child.id().to_string()]);
     finish(kill, "").ok();
     let status = eventually("the demo to end", || child.try_wait().expect("a child"));
+    let more: Vec<String> = lines.iter().filter(is_command).collect();
+    assert!(more.is_empty(), "commands that nobody pasted: {more:#?}");
 
     assert!(pasted.iter().any(|line| line.starts_with("TOKEN=")), "{printed:#?}");
     assert!(pasted.len() >= 3, "{printed:#?}");

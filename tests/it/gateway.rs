@@ -129,7 +129,7 @@ impl Gateway {
     }
 
     pub fn admin(&self, path: &str) -> Answer {
-        Client::connect(self.admin).exchange(request("GET", path, &[]))
+        admin_at(self.admin, path)
     }
 
     /// As [`Self::admin`], of a gateway that may be about to close that listener.
@@ -173,11 +173,7 @@ impl Gateway {
 
     /// The sum of all samples of a metric whose labels contain every one of these texts.
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let text = self.admin("/metrics").text();
-        let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
-        let of_labels = |line: &&str| labels.iter().all(|label| line.contains(label));
-        let value = |line: &str| line.rsplit(' ').next().and_then(|word| word.parse::<f64>().ok());
-        text.lines().filter(of_name).filter(of_labels).filter_map(value).sum()
+        metric_at(self.admin, name, labels)
     }
 
     /// Asks for a token with a name and a password.
@@ -236,6 +232,19 @@ impl Drop for Gateway {
             eprintln!("--- the gateway's standard error ---\n{}", self.log.lines().join("\n"));
         }
     }
+}
+
+fn admin_at(address: SocketAddr, path: &str) -> Answer {
+    Client::connect(address).exchange(request("GET", path, &[]))
+}
+
+/// As [`Gateway::metric`], for threads that have no gateway but its admin listener's address.
+pub fn metric_at(address: SocketAddr, name: &str, labels: &[&str]) -> f64 {
+    let text = admin_at(address, "/metrics").text();
+    let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
+    let of_labels = |line: &&str| labels.iter().all(|label| line.contains(label));
+    let value = |line: &str| line.rsplit(' ').next().and_then(|word| word.parse::<f64>().ok());
+    text.lines().filter(of_name).filter(of_labels).filter_map(value).sum()
 }
 
 /// Where a process listens, as the kernel has it: IPv4 only.

@@ -1,6 +1,6 @@
 //! HTTP/2 by ALPN on the TLS listener: the whole contract over it, with a client of those in the field.
 
-use crate::command::{eventually, finish, within};
+use crate::command::{eventually, finish, in_time};
 use crate::contract::{CHALLENGE, ENDPOINT, describes};
 use crate::curl::{BOTH, Protocol, curl, curl_any};
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
@@ -219,13 +219,13 @@ fn a_silent_client_is_not_kept_because_it_says_it_speaks_http_2() {
         .set("limits", "keepalive_timeout", "\"1s\"")
         .start();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    let mut still_there = Vec::new();
-    for (name, alpn, first) in [
+    let clients = [
         ("HTTP/1.1, not a byte", "http/1.1", &b""[..]),
         ("HTTP/2, not a byte", "h2", b""),
         ("HTTP/2, half a preface", "h2", &preface[..10]),
         ("HTTP/2, the preface and nothing more", "h2", preface),
-    ] {
+    ]
+    .map(|(name, alpn, first)| {
         let mut child = Command::new("openssl")
             .args(["s_client", "-quiet", "-alpn", alpn, "-connect", &gateway.https().to_string()])
             .stdin(Stdio::piped())
@@ -235,11 +235,16 @@ fn a_silent_client_is_not_kept_because_it_says_it_speaks_http_2() {
             .expect("openssl");
         let mut stdin = child.stdin.take().expect("stdin");
         stdin.write_all(first).expect("openssl reads");
-        if within(6, || child.try_wait().expect("a child")).is_none() {
+        (name, child, stdin)
+    });
+    let mut still_there = Vec::new();
+    for (name, mut child, stdin) in clients {
+        if in_time(|| child.try_wait().expect("a child")).is_none() {
             still_there.push(name);
         }
         drop(child.kill());
         drop(child.wait());
+        drop(stdin);
     }
     assert!(still_there.is_empty(), "still there long after their time: {still_there:?}");
     gateway.still_healthy();
@@ -250,27 +255,31 @@ fn a_stalled_body_is_given_up_over_both_protocols() {
     let platform = Platform::echo();
     let gateway = Options::new(&platform).https().set("limits", "body_timeout", "\"1s\"").start();
     let token = gateway.mint();
-    let mut still_there = Vec::new();
+    let mut children = Vec::new();
     for protocol in ["--http1.1", "--http2"] {
         for (name, field) in [("admitted", token_field(&token)), ("refused", "x-none: x".to_owned())] {
             let target = format!("/stalled/{name}{protocol}");
-            let mut child = Command::new("curl")
+            let child = Command::new("curl")
                 .args(["-q", "-s", "-k", protocol, "-T", "-", "-H", "Expect:", "-H", &field])
                 .arg(url(&gateway, &target))
                 .stdin(Stdio::piped())
                 .stdout(Stdio::null())
                 .spawn()
                 .expect("curl");
-            // Standard input stays open and silent: curl has nothing to send and no reason to end.
-            let ended = within(8, || {
-                gateway.log.messages("access").into_iter().find(|line| line["path"] == target.as_str())
-            });
-            drop(child.kill());
-            drop(child.wait());
-            match ended {
-                Some(line) if line["status"] == 408 || name == "refused" => {}
-                other => still_there.push((target, other)),
-            }
+            children.push((name, target, child));
+        }
+    }
+    let mut still_there = Vec::new();
+    for (name, target, mut child) in children {
+        // Standard input stays open and silent: curl has nothing to send and no reason to end.
+        let ended = in_time(|| {
+            gateway.log.messages("access").into_iter().find(|line| line["path"] == target.as_str())
+        });
+        drop(child.kill());
+        drop(child.wait());
+        match ended {
+            Some(line) if line["status"] == 408 || name == "refused" => {}
+            other => still_there.push((target, other)),
         }
     }
     assert!(still_there.is_empty(), "long after their time: {still_there:?}");

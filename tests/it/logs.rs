@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
 
 /// A folder for a gateway that is started unheard, with a user.
 fn folder(platform: &Platform, format: &str, level: &str) -> Folder {
@@ -147,26 +146,19 @@ fn the_platforms_time_and_the_bytes_are_in_the_access_line() {
     gateway.still_healthy();
 }
 
-/// Sends so many requests that every queue between the gateway and a reader that does not read is full.
+/// Sends so many requests that every queue between the gateway and a reader that does not read is full. Each is
+/// answered while nobody reads.
 fn flood(gateway: &Gateway, threads: usize) {
-    let slowest = thread::scope(|scope| {
-        let senders: Vec<_> = (0..threads)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut client = gateway.client();
-                    let mut slowest = Duration::ZERO;
-                    for _ in 0..12_000 / threads {
-                        let began = Instant::now();
-                        assert_eq!(client.exchange(request("GET", "/flood", &[])).status, 401);
-                        slowest = slowest.max(began.elapsed());
-                    }
-                    slowest
-                })
-            })
-            .collect();
-        senders.into_iter().map(|sender| sender.join().expect("a sender")).max()
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut client = gateway.client();
+                for _ in 0..12_000 / threads {
+                    assert_eq!(client.exchange(request("GET", "/flood", &[])).status, 401);
+                }
+            });
+        }
     });
-    assert!(slowest.is_some_and(|slowest| slowest < Duration::from_secs(5)), "{slowest:?}");
 }
 
 #[test]

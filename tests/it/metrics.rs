@@ -1,7 +1,7 @@
 //! The series that an operator was promised: all of them, from the start, well-formed, bounded, and true.
 
 use crate::client::{basic, request, request_with};
-use crate::command::{binary, eventually, finish, within};
+use crate::command::{binary, eventually, finish, in_time};
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
 use crate::jwt;
 use crate::options::{Key, Options, User};
@@ -112,7 +112,7 @@ fn what_is_counted_is_what_happened() {
         act();
         let wanted = (grown, received, sent);
         let mut last = None;
-        let settled = within(5, || {
+        let settled = in_time(|| {
             let counts = names.map(count);
             let grown = std::array::from_fn(|at| counts[at] - before.0[at]);
             let sent = sent.map(|_| bytes("sent") - before.2);

@@ -19,7 +19,6 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 /// A folder in which a start would work: a store that was closed cleanly, its key, and a user.
 fn good() -> Folder {
@@ -54,11 +53,10 @@ fn patch(folder: &Folder, change: impl FnOnce(&mut Vec<u8>)) {
 struct Wrong(Vec<String>);
 
 impl Wrong {
-    /// Checks that a command ends at once, with this code and one sentence in which all of these words are.
+    /// Checks that a command ends by itself, with this code and one sentence in which all of these words are.
     ///
     /// That its standard error ends shows that no process is left: a child of it would hold it open.
     fn unless(&mut self, name: &str, command: Command, code: i32, words: &[&str]) {
-        let began = Instant::now();
         let done = finish(command, "");
         let said: Vec<&str> = done.stderr.lines().filter(|line| !line.starts_with('{')).collect();
         let sentence = said.concat();
@@ -66,11 +64,10 @@ impl Wrong {
         let is_right = done.code == Some(code)
             && said.len() == if code == 64 { 2 } else { 1 }
             && sentence.starts_with("ds-gateway: ")
-            && words.iter().all(|word| sentence.contains(word))
-            && began.elapsed() < Duration::from_secs(10);
+            && words.iter().all(|word| sentence.contains(word));
         if !is_right {
             let wanted = format!("{code} and one sentence with {words:?}");
-            self.0.push(format!("{name}: {:?} after {:?} instead of {wanted}", done, began.elapsed()));
+            self.0.push(format!("{name}: {done:?} instead of {wanted}"));
         }
     }
 

@@ -1,7 +1,7 @@
 //! How a gateway stops: it says so first, finishes what is in flight, and is gone as soon as it may be.
 
 use crate::client::{Client, request};
-use crate::command::eventually;
+use crate::command::{NEVER, eventually};
 use crate::curl::{Protocol, curl};
 use crate::gateway::Gateway;
 use crate::http2::{token_field, url};
@@ -47,12 +47,11 @@ fn says_so(gateway: &Gateway) {
 #[test]
 fn a_stop_is_announced_before_anything_is_refused() {
     let platform = Platform::echo();
-    let mut gateway = Options::new(&platform).https().set("server", "drain_delay", "\"2s\"").start();
+    let mut gateway = Options::new(&platform).https().set("server", "drain_delay", NEVER).start();
     let token = gateway.mint();
     let get = |target: &str| request("GET", target, &[("user-token", &token)]);
     let mut kept = gateway.client();
     assert!(!kept.exchange(get("/before")).says_close());
-    let began = Instant::now();
     gateway.signal("TERM");
     says_so(&gateway);
     // All of this is in the delay: what is new, what is kept, and what the gateway answers itself.
@@ -66,6 +65,17 @@ fn a_stop_is_announced_before_anything_is_refused() {
     let answer = curl(Protocol::Http2, &url(&gateway, "/http2"), &["-H", &token_field(&token)], "");
     answer.is(200);
     assert_eq!(gateway.admin("/healthz").status, 200, "it is alive all the while");
+    gateway.signal("TERM");
+    assert_eq!(gateway.ends(), Some(1), "a second signal cuts the delay short");
+}
+
+#[test]
+fn a_stop_takes_no_less_than_its_drain_delay() {
+    let platform = Platform::echo();
+    let mut gateway = Options::new(&platform).set("server", "drain_delay", "\"2s\"").start();
+    let began = Instant::now();
+    gateway.signal("TERM");
+    says_so(&gateway);
     assert_eq!(gateway.ends(), Some(0));
     assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
 }
@@ -73,14 +83,14 @@ fn a_stop_is_announced_before_anything_is_refused() {
 #[test]
 fn what_is_in_flight_is_finished_and_then_the_process_ends_at_once() {
     let (platform, go_on) = held();
-    let mut gateway = Options::new(&platform).https().start();
+    // That it ends although the grace is not over shows that nothing waits for the grace.
+    let mut gateway = Options::new(&platform).https().set("server", "grace", NEVER).start();
     let token = gateway.mint();
     let mut slow = in_flight(&platform, &gateway, &token, "/slow");
     let field = token_field(&token);
     let address = url(&gateway, "/streamed");
     let streamed = thread::spawn(move || curl(Protocol::Http2, &address, &["-H", &field], ""));
     platform.waits_for("/streamed");
-    let began = Instant::now();
     gateway.signal("TERM");
     eventually("a line that says so", || {
         gateway.log.lines().iter().any(|line| line.contains("stopping")).then_some(())
@@ -92,28 +102,26 @@ fn what_is_in_flight_is_finished_and_then_the_process_ends_at_once() {
     slow.is_closed();
     assert_eq!(streamed.join().expect("a client").is(200).text(), "held");
     assert_eq!(gateway.ends(), Some(0));
-    assert!(
-        began.elapsed() < Duration::from_secs(15),
-        "long before the grace is over: {:?}",
-        began.elapsed()
-    );
     assert!(gateway.log.lines().iter().any(|line| line.contains("\"stopped\"")));
 }
 
 #[test]
 fn an_idle_gateway_ends_at_once_whoever_is_still_connected() {
     let platform = Platform::echo();
-    let mut gateway = Options::new(&platform).start();
+    // No limit of theirs ends the connections before the stop does.
+    let mut gateway = Options::new(&platform)
+        .set("server", "grace", NEVER)
+        .set("limits", "header_timeout", NEVER)
+        .set("limits", "keepalive_timeout", NEVER)
+        .start();
     let token = gateway.mint();
     let mut idle = gateway.client();
     assert_eq!(idle.exchange(request("GET", "/x", &[("user-token", &token)])).status, 200);
     let mut silent = gateway.client();
     let mut half = gateway.client();
     half.send("GET /half HTTP/1.1\r\nHost:");
-    let began = Instant::now();
     gateway.signal("TERM");
     assert_eq!(gateway.ends(), Some(0));
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     idle.is_closed();
     silent.is_closed();
     platform.never_saw("/half");
@@ -122,14 +130,16 @@ fn an_idle_gateway_ends_at_once_whoever_is_still_connected() {
 #[test]
 fn what_does_not_end_within_the_grace_is_cut() {
     let (platform, _go_on) = held();
-    let mut gateway = Options::new(&platform).set("server", "grace", "\"1s\"").start();
+    let mut gateway = Options::new(&platform)
+        .set("server", "grace", "\"1s\"")
+        .set("platform", "read_timeout", NEVER)
+        .start();
     let token = gateway.mint();
     let mut slow = in_flight(&platform, &gateway, &token, "/slow");
     let began = Instant::now();
     gateway.signal("TERM");
     assert_eq!(gateway.ends(), Some(0));
-    let took = began.elapsed();
-    assert!((1..10).contains(&took.as_secs()), "{took:?}");
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
     assert_eq!(slow.answer().map(|answer| answer.status), Err(Fault::Closed));
     assert!(gateway.log.lines().iter().any(|line| line.contains("grace") && line.contains("warn")));
 }
@@ -137,16 +147,17 @@ fn what_does_not_end_within_the_grace_is_cut() {
 #[test]
 fn a_second_signal_or_an_interrupt_ends_it_at_once() {
     for (delay, signals, code) in [
-        ("0s", &["TERM", "TERM"][..], 1),
-        ("0s", &["TERM", "INT"], 1),
-        ("60s", &["TERM", "TERM"], 1),
-        ("60s", &["INT"], 0),
+        ("\"0s\"", &["TERM", "TERM"][..], 1),
+        ("\"0s\"", &["TERM", "INT"], 1),
+        (NEVER, &["TERM", "TERM"], 1),
+        (NEVER, &["INT"], 0),
     ] {
         let (platform, _go_on) = held();
-        let mut gateway = Options::new(&platform).set("server", "drain_delay", format!("{delay:?}")).start();
+        let options = Options::new(&platform).set("server", "drain_delay", delay);
+        let mut gateway =
+            options.set("server", "grace", NEVER).set("platform", "read_timeout", NEVER).start();
         let token = gateway.mint();
         let mut slow = in_flight(&platform, &gateway, &token, "/slow");
-        let began = Instant::now();
         for (number, signal) in signals.iter().enumerate() {
             if number > 0 {
                 eventually("the first signal to be heard", || {
@@ -156,7 +167,6 @@ fn a_second_signal_or_an_interrupt_ends_it_at_once() {
             gateway.signal(signal);
         }
         assert_eq!(gateway.ends(), Some(code), "{signals:?}");
-        assert!(began.elapsed() < Duration::from_secs(10), "{signals:?} {:?}", began.elapsed());
         assert_eq!(slow.answer().map(|answer| answer.status), Err(Fault::Closed), "{signals:?}");
     }
 }
@@ -164,7 +174,8 @@ fn a_second_signal_or_an_interrupt_ends_it_at_once() {
 #[test]
 fn a_client_that_heeds_readyz_sees_no_failure() {
     let platform = Platform::echo();
-    let mut gateway = Options::new(&platform).set("server", "drain_delay", "\"1s\"").start();
+    // However slowly the clients run, they have asked before it is over.
+    let mut gateway = Options::new(&platform).set("server", "drain_delay", NEVER).start();
     let token = gateway.mint();
     let requests = AtomicU32::new(0);
     let failures = Mutex::new(Vec::new());
@@ -197,7 +208,8 @@ fn a_client_that_heeds_readyz_sees_no_failure() {
     });
     let failures = failures.into_inner().expect("a lock");
     assert!(failures.is_empty(), "{} of {requests:?}: {failures:?}", failures.len());
-    assert_eq!(gateway.ends(), Some(0));
+    gateway.signal("TERM");
+    assert_eq!(gateway.ends(), Some(1), "a second signal cuts the delay short");
     let seen = platform.requests().len();
     assert_eq!(seen, requests.load(Ordering::Relaxed) as usize, "each once");
 }
