@@ -62,4 +62,5 @@ mod token_command;
 mod transport;
 mod unauthenticated;
 mod uploads;
+mod upkeep;
 mod users;
