@@ -7,8 +7,8 @@ use crate::headers::{IDENTITY, folded, get};
 use crate::jwt::{Members, now, token};
 use crate::options::{Key, Options, User};
 use crate::platform::Platform;
+use crate::seeds::property;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 use std::cell::{Cell, RefCell};
 
 /// Percent-decoding as any library does it.
@@ -121,24 +121,21 @@ fn the_identity_that_a_decoder_reads_back_equals_the_claim() {
         token(&key.secret, Members::header("HS256", "shared").json(), claims.json())
     };
     eventually("the mark to be past", || (gateway.status(&mint("a", "b", "c")) == 200).then_some(()));
-    let mut runner = TestRunner::new(Config { cases: 128, failure_persistence: None, ..Config::default() });
     let client = RefCell::new(gateway.client());
     let number = Cell::new(0);
-    runner
-        .run(&(name(), name(), name()), |(user, email, organization)| {
-            let target = format!("/who/{}", number.replace(number.get() + 1));
-            let token = mint(&user, &email, &organization);
-            let answer = client.borrow_mut().exchange(request("GET", &target, &[("user-token", &token)]));
-            prop_assert_eq!(answer.status, 200);
-            let seen = platform.request(&target);
-            for (name, claim) in IDENTITY.iter().zip([&user, &email, &organization]) {
-                let values = folded(&seen, name);
-                prop_assert_eq!(values.len(), 1);
-                prop_assert!(values[0].bytes().all(|byte| (0x20..=0x7e).contains(&byte)));
-                prop_assert_eq!(&decode(values[0]), claim);
-            }
-            Ok(())
-        })
-        .unwrap_or_else(|failure| panic!("{failure}"));
+    property(128, &(name(), name(), name()), |(user, email, organization)| {
+        let target = format!("/who/{}", number.replace(number.get() + 1));
+        let token = mint(&user, &email, &organization);
+        let answer = client.borrow_mut().exchange(request("GET", &target, &[("user-token", &token)]));
+        prop_assert_eq!(answer.status, 200);
+        let seen = platform.request(&target);
+        for (name, claim) in IDENTITY.iter().zip([&user, &email, &organization]) {
+            let values = folded(&seen, name);
+            prop_assert_eq!(values.len(), 1);
+            prop_assert!(values[0].bytes().all(|byte| (0x20..=0x7e).contains(&byte)));
+            prop_assert_eq!(&decode(values[0]), claim);
+        }
+        Ok(())
+    });
     gateway.still_healthy();
 }

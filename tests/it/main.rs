@@ -22,6 +22,7 @@ mod jwt;
 mod options;
 mod paths;
 mod platform;
+mod seeds;
 mod wire;
 
 mod architecture;
@@ -61,6 +62,6 @@ mod token;
 mod token_command;
 mod transport;
 mod unauthenticated;
-mod uploads;
 mod upkeep;
+mod uploads;
 mod users;

@@ -5,8 +5,8 @@ use crate::gateway::{PASSWORD, USER};
 use crate::jwt;
 use crate::paths::{canonical, path_of};
 use crate::routes::{house, is_clean, public};
+use crate::seeds::property;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 use std::cell::Cell;
 
 const WORDS: [&str; 27] = [
@@ -104,8 +104,7 @@ fn without_a_token_the_platform_sees_only_what_is_canonical_and_public() {
         prop::sample::select(bodies.to_vec()),
     );
     let opened = Cell::new(0);
-    let mut runner = TestRunner::new(Config { cases: 1024, failure_persistence: None, ..Config::default() });
-    let outcome = runner.run(&requests, |(method, target, fields, body)| {
+    property(1024, &requests, |(method, target, fields, body)| {
         let mut bytes = format!("{method} ").into_bytes();
         bytes.extend(&target);
         bytes.extend(b" HTTP/1.1\r\nHost: gateway.test\r\n");
@@ -123,7 +122,6 @@ fn without_a_token_the_platform_sees_only_what_is_canonical_and_public() {
         opened.set(opened.get() + usize::from(answer.status == 200));
         Ok(())
     });
-    outcome.unwrap_or_else(|failure| panic!("{failure}"));
     assert!(opened.get() > 10, "the property was put to the test: {} requests went through", opened.get());
     platform.requests().iter().for_each(is_clean);
     gateway.still_healthy();
