@@ -6,6 +6,7 @@ use crate::gateway::Gateway;
 use crate::http2::{token_field, url};
 use crate::options::Options;
 use crate::platform::{Behaviour, Platform};
+use crate::seeds::number;
 use crate::wire::{Fault, Wire};
 use std::fs;
 use std::io::{self, Read as _, Write};
@@ -18,6 +19,11 @@ use std::time::Duration;
 
 const GIGABYTE: usize = 1 << 30;
 const MAY_GROW: u64 = 20 << 20;
+
+/// How much passes: many times what the gateway may grow by, or so many megabytes as `LARGE_MEGABYTES` says.
+fn size() -> usize {
+    number("LARGE_MEGABYTES").map_or(GIGABYTE / 4, |megabytes| (megabytes as usize) << 20)
+}
 
 /// What every large body repeats: long enough that no buffer holds two of it, and no two places in it alike.
 fn block() -> Vec<u8> {
@@ -212,18 +218,18 @@ fn at_flat_memory(move_it: fn(&Gateway, &str, usize, bool), size: usize) {
 
 #[test]
 fn an_upload_of_any_size_passes_at_flat_memory() {
-    at_flat_memory(up, GIGABYTE);
+    at_flat_memory(up, size());
 }
 
 #[test]
 fn a_download_of_any_size_passes_at_flat_memory() {
-    at_flat_memory(down, GIGABYTE);
+    at_flat_memory(down, size());
 }
 
 #[test]
 fn streams_of_http_2_pass_at_flat_memory_too() {
-    at_flat_memory(up_over_http2, GIGABYTE / 4);
-    at_flat_memory(down_over_http2, GIGABYTE / 4);
+    at_flat_memory(up_over_http2, size() / 4);
+    at_flat_memory(down_over_http2, size() / 4);
 }
 
 #[test]
@@ -239,7 +245,7 @@ fn a_client_that_does_not_read_does_not_fill_the_memory() {
             client.head().expect("a head");
         }
         // Time for whatever would fill up to do so: another client reads as much as it likes.
-        down(&gateway, &token, 1 << 28, false);
+        down(&gateway, &token, size() / 4, false);
     });
     assert!(grown < MAY_GROW, "{grown} bytes more for twenty clients that do not read");
     drop(fast);

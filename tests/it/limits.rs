@@ -191,8 +191,14 @@ fn only_100_continue_may_be_expected() {
     let expecting = |value: &str, token: &str| {
         request("POST", "/upload", &[("user-token", token), ("Expect", value), ("Content-Length", "6")])
     };
-    for value in ["y", "y 100-continue", "100-continue, y", "200-ok"] {
-        gateway.exchange(expecting(value, &token)).is_error(417);
+    // The body that none of them sends is waited for; side by side that is one wait.
+    let clients = ["y", "y 100-continue", "100-continue, y", "200-ok"].map(|value| {
+        let mut client = gateway.client();
+        client.send(expecting(value, &token));
+        client
+    });
+    for mut client in clients {
+        client.answer().expect("an answer").is_error(417);
     }
     // Without a token the answer comes at once: nobody is told to go on.
     gateway.exchange(expecting("100-continue", "x")).is_error(401);

@@ -224,7 +224,7 @@ fn a_reader_that_does_not_read_costs_little_memory_however_long_the_lines() {
     let platform = Platform::echo();
     let gateway = unread(&platform);
     let resident = || gateway.metric("process_resident_memory_bytes", &[]);
-    let long = request("GET", &format!("/{}", "a".repeat(30_000)), &[]);
+    let long = request("GET", &format!("/?{}", "a".repeat(30_000)), &[]);
     let mut client = gateway.client();
     let mut send = |count: usize| (0..count).for_each(|_| assert_eq!(client.exchange(&long).status, 401));
     send(50);

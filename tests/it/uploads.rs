@@ -3,7 +3,7 @@
 use crate::client::{basic, request, request_with};
 use crate::command::eventually;
 use crate::contract::ENDPOINT;
-use crate::curl::{BOTH, Protocol, curl};
+use crate::curl::{BOTH, Fetched, Protocol, curl};
 use crate::gateway::{Gateway, PASSWORD, USER};
 use crate::http2::{tls_house, token_field, url};
 use crate::options::Options;
@@ -11,6 +11,7 @@ use crate::platform::{Behaviour, Platform};
 use std::fs;
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use tempfile::TempDir;
 
 /// Sizes around the window of HTTP/2 and the bound of what is read away.
@@ -57,17 +58,21 @@ fn a_refused_upload_gets_its_401_however_slowly_it_comes() {
     let body = "b".repeat(300_000);
     fs::write(&file, &body).expect("a file");
     let path = file.to_str().expect("a path");
-    let mut wrong = Vec::new();
-    for protocol in BOTH {
-        for (how, input) in [(path, ""), ("-", body.as_str())] {
+    let clients = BOTH.map(|protocol| [(protocol, path, ""), (protocol, "-", body.as_str())]);
+    let target = url(&gateway, "/slow");
+    let wrong: Vec<String> = thread::scope(|scope| {
+        let clients = clients.as_flattened().iter().map(|&(protocol, how, input)| {
             // Three seconds for all of it: longer than the gateway reads what it has refused.
             let arguments = ["-H", "Expect:", "--limit-rate", "100k", "-T", how];
-            let answer = curl(protocol, &url(&gateway, "/slow"), &arguments, input);
-            if (answer.exit, answer.status) != (Some(0), 401) {
-                wrong.push(format!("{protocol:?} {how}: {answer:?}"));
-            }
-        }
-    }
+            let target = &target;
+            let client = scope.spawn(move || curl(protocol, target, &arguments, input));
+            (format!("{protocol:?} {how}"), client)
+        });
+        let clients: Vec<_> = clients.collect();
+        let answers = clients.into_iter().map(|(name, client)| (name, client.join().expect("curl")));
+        let is_wrong = |(_, answer): &(_, Fetched)| (answer.exit, answer.status) != (Some(0), 401);
+        answers.filter(is_wrong).map(|(name, answer)| format!("{name}: {answer:?}")).collect()
+    });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(platform.bytes(), 0);
     gateway.still_healthy();

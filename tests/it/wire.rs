@@ -81,7 +81,8 @@ impl<R: Read> Wire<R> {
                 return Err(Fault::Truncated);
             }
         }
-        Ok(self.held.drain(..length).collect())
+        let rest = self.held.split_off(length);
+        Ok(std::mem::replace(&mut self.held, rest))
     }
 
     /// Hands on so many bytes as they come, and keeps none.
