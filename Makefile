@@ -5,7 +5,10 @@ CARGO ?= cargo
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help run build build-tuned test model crash check bench bench-peers bench-instructions load soak deps clean
+# Most tests wait for processes and not for a core.
+export RUST_TEST_THREADS ?= $(shell expr 2 \* "$$(nproc)")
+
+.PHONY: help run build build-tuned test test-long model crash check bench bench-peers bench-instructions load soak deps clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -19,14 +22,20 @@ build: deps ## the release binary: target/release/ds-gateway
 build-tuned: deps ## the same, built with a profile of itself under load, small requests 8 to 10 % cheaper: target/tuned/ds-gateway
 	@CARGO="$(CARGO)" .ci/tuned
 
-test: deps ## every test
+test: deps ## every test, the longest in a short form
 	$(CARGO) test --locked
+	@# Where a library's test chooses at random, once more what is the same in every run.
+	PROPTEST_RNG_SEED=1 SIMULATION_SEED=1 $(CARGO) test --locked --lib
 	$(MAKE) model
 
-model: deps ## the core's threads in every order of their steps; part of test
-	$(CARGO) test --locked --lib --features model auth::model
+test-long: deps ## every test in its long form, for tens of minutes: all orders of the model, 300 kills, gigabytes, many more random cases
+	CRASH_ROUNDS=300 LARGE_MEGABYTES=1024 PROPTEST_CASES=4096 SIMULATION_RUNS=100 SIMULATION_STEPS=5000 $(CARGO) test --locked
+	$(MAKE) model PREEMPTIONS=0
 
-crash: deps ## kill -9 at random moments, ROUNDS=1000 times; test does 200. CRASH_SEED=N repeats a run
+model: deps ## the core's threads in many orders of their steps, part of test; PREEMPTIONS=N interrupts them N times (4), 0: all orders
+	$(if $(PREEMPTIONS),LOOM_MAX_PREEMPTIONS=$(PREEMPTIONS)) $(CARGO) test --locked --lib --features model auth::model
+
+crash: deps ## kill -9 at random moments, ROUNDS=1000 times; test does 16. CRASH_SEED=N repeats a run
 	CRASH_ROUNDS=$(or $(ROUNDS),1000) $(CARGO) test --locked --test it -- --nocapture killed_at_random_moments
 
 check: deps ## format, lints, documentation, dependencies
