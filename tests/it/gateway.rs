@@ -181,14 +181,19 @@ impl Gateway {
         self.exchange(request("POST", "/ds-api/user-token", &[("Authorization", &basic(user, password))]))
     }
 
-    /// A token, or nothing if the answer was 401.
+    /// A token, or nothing if the answer was 401. A gateway that has to be asked later is: a disk that stands still for
+    /// seconds is nothing that most tests are about.
+    #[track_caller]
     pub fn login(&self, user: &str, password: &str) -> Option<String> {
-        let answer = self.log_in(user, password);
-        match answer.status {
-            201 => Some(answer.json()["user-token"].as_str().expect("a token").to_owned()),
-            401 => None,
-            _ => panic!("{answer:?}"),
-        }
+        eventually("a log in", || {
+            let answer = self.log_in(user, password);
+            match answer.status {
+                201 => Some(Some(answer.json()["user-token"].as_str().expect("a token").to_owned())),
+                401 => Some(None),
+                503 => None,
+                _ => panic!("{answer:?}"),
+            }
+        })
     }
 
     /// A token of the user of the published example.
