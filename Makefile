@@ -28,7 +28,7 @@ test: deps ## every test, the longest in a short form
 	PROPTEST_RNG_SEED=1 SIMULATION_SEED=1 $(CARGO) test --locked --lib
 	$(MAKE) model
 
-test-long: deps ## every test in its long form, for tens of minutes: all orders of the model, 300 kills, gigabytes, many more random cases
+test-long: deps ## every test in its long form: all orders of the model, 300 kills, gigabytes, many more random cases
 	CRASH_ROUNDS=300 LARGE_MEGABYTES=1024 PROPTEST_CASES=4096 SIMULATION_RUNS=100 SIMULATION_STEPS=5000 $(CARGO) test --locked
 	$(MAKE) model PREEMPTIONS=0
 

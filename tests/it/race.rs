@@ -222,20 +222,29 @@ fn two_gateways_on_one_state_both_refuse_once_the_command_has_returned() {
     assert_eq!(other.status(&token), 401);
     eventually("the neighbour to know", || (gateway.status(&token) == 401).then_some(()));
 
-    other.signal("STOP");
+    let store = rusqlite::Connection::open(folder.state().join("gateway.db")).expect("a store");
+    store.busy_timeout(Duration::from_millis(100)).expect("a store");
+    // Not in the middle of a write: nobody else could write until it wakes.
+    eventually("it to sleep without the store's lock", || {
+        other.signal("STOP");
+        let is_free = store.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok();
+        if !is_free {
+            other.signal("CONT");
+        }
+        is_free.then_some(())
+    });
+    drop(store);
     let asleep = forge.token(USER, 10);
     assert_eq!(gateway.status(&asleep), 200);
     // Again where even the one that is awake did not answer in the time that the command waits.
     eventually("the one that is awake to be counted", || {
         let began = Instant::now();
         let done = revoke_once(folder, &["token", &token_id(&asleep)]);
-        assert!(
-            began.elapsed() >= Duration::from_secs(2),
-            "the command waits for 2 s: {:?}",
-            began.elapsed()
-        );
+        let took = began.elapsed();
         assert_eq!(done.code, Some(75), "{done:?}");
-        (done.stdout == "durable; in force on 1 of 2 gateways\n").then_some(())
+        let is_counted = done.stdout == "durable; in force on 1 of 2 gateways\n";
+        assert!(!is_counted || took >= Duration::from_secs(2), "the command waits for 2 s: {took:?}");
+        is_counted.then_some(())
     });
     other.signal("CONT");
     assert_eq!(gateway.status(&asleep), 401);
