@@ -507,7 +507,7 @@ fn simulate(clocks: Clocks, steps: u64) {
     let seeds = match number("SIMULATION_SEED") {
         Some(seed) => vec![seed],
         None => {
-            let others = number("SIMULATION_SEEDS").unwrap_or(2);
+            let others = number("SIMULATION_RUNS").unwrap_or(2);
             FIXED_SEEDS.into_iter().chain((0..others).map(|_| fastrand::u64(..))).collect()
         }
     };

@@ -55,9 +55,14 @@ fn audit_rows_older_than_audit_keep_are_deleted() {
     gateway.mint();
     let of_user = |action: &str| (action.to_owned(), USER.to_owned());
     assert!(actions(&gateway.folder).contains(&of_user("user_add")));
-    // As if two hours had passed since the user was added.
+    // As if two hours had passed between that and all else.
     store(&gateway.folder)
-        .execute("UPDATE audit SET at = at - 7200 WHERE action = 'user_add'", [])
+        .execute_batch(
+            "BEGIN IMMEDIATE;
+             UPDATE clock SET lived = lived + 7200;
+             UPDATE audit SET lived = lived + 7200 WHERE action != 'user_add';
+             COMMIT",
+        )
         .expect("an older row");
     let left = eventually("the old row to go", || {
         Some(actions(&gateway.folder)).filter(|rows| !rows.contains(&of_user("user_add")))
@@ -100,8 +105,8 @@ fn revocations_of_tokens_that_have_expired_are_deleted() {
     let [old, young] = [1, 2].map(|serial| forge.token(USER, serial));
     is_204(&house.gateway.exchange(delete(&old)));
     let folder = house.gateway.stop();
-    // As if two days had passed, by when the token has expired by every clock.
-    let aged = store(&folder).execute("UPDATE revoked_tokens SET keep = keep - 2 * 86400", []);
+    // As if the gateway had run for four days, by when the token has expired by every clock.
+    let aged = store(&folder).execute("UPDATE clock SET lived = lived + 4 * 86400", []);
     assert_eq!(aged, Ok(1));
     let gateway = folder.run(&[]);
     is_204(&gateway.exchange(delete(&young)));
