@@ -47,6 +47,7 @@ use crate::edge::upstream::Upstream;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
 use crate::store::command::Prune;
+use crate::store::read_gap::ReadGap;
 use crate::store::replica::{Reload, Replica, Settings};
 use crate::store::{Opening, Store, StoreError};
 
@@ -116,6 +117,7 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
         clock: shared.clock.clone(),
         inspect_auth: config.inspect_auth,
     };
+    let gap = Arc::<ReadGap>::default();
     let reload = state
         .key_folder
         .map(|folder| -> Reload { Box::new(move || read_ring(&folder).map_err(|error| error.to_string())) });
@@ -124,6 +126,7 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
         poll_interval: store.poll_interval,
         heartbeat_interval: store.heartbeat_interval,
         reload,
+        gap: Arc::clone(&gap),
     };
     let (gate, clock) = (Arc::clone(&shared.gate), shared.clock.clone());
     let replica = block_on(Replica::start(state.store.clone(), gate, clock, replica));
@@ -132,7 +135,7 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     let conf = server_conf(settings.threads, settings.stop);
     let mut server = Server::new_with_opt_and_conf(Some(Opt::default()), conf);
     server.bootstrap();
-    let gateway = shared.gateway(tokens, upstream, rewrite, config.routes, limits);
+    let gateway = shared.gateway(tokens, upstream, rewrite, config.routes, limits, gap);
     server.add_service(front(&server.configuration, gateway, &shared, sockets.traffic, pair.as_ref())?);
     let not_after = pair.as_ref().and_then(not_after);
     server.add_service(
@@ -236,8 +239,10 @@ impl Shared {
         rewrite: Rewrite,
         policy: Policy,
         limits: Limits,
+        gap: Arc<ReadGap>,
     ) -> Gateway {
         Gateway {
+            gap,
             gate: Arc::clone(&self.gate),
             policy,
             tokens,

@@ -40,6 +40,7 @@ use crate::clock::Clock;
 use crate::config::Limits;
 use crate::logging::{AccessLine, Sink, redact_target, redact_text};
 use crate::metrics::{Decision, InFlight, Metrics, RouteLabel, Span};
+use crate::store::read_gap::ReadGap;
 
 /// The gateway as pingora sees it.
 pub struct Gateway {
@@ -55,6 +56,8 @@ pub struct Gateway {
     pub rewrite: Rewrite,
     /// Reads the clock.
     pub clock: Clock,
+    /// After a pause the first requests wait for what was revoked meanwhile.
+    pub gap: Arc<ReadGap>,
     /// Sizes and times.
     pub limits: Limits,
     /// Counters.
@@ -350,6 +353,7 @@ impl Gateway {
             }
             Ok(Route::Endpoint { organization }) => {
                 ctx.route = RouteLabel::Endpoint;
+                self.close_gap().await;
                 let served = self.tokens.serve(Call {
                     method: request.method.as_str(),
                     query: split_target(request.raw_path()).1,
@@ -379,6 +383,7 @@ impl Gateway {
             }
             Ok(Route::Public(_) | Route::Protected) => {
                 ctx.route = RouteLabel::Protected;
+                self.close_gap().await;
                 match self.gate.admit(screened.token, self.clock.moment()) {
                     Ok(permit) => {
                         self.decided(ctx, Decision::Admitted);
@@ -390,6 +395,14 @@ impl Gateway {
                     }
                 }
             }
+        }
+    }
+
+    /// After a pause of the process, waits for what was revoked meanwhile.
+    async fn close_gap(&self) {
+        let uptime = self.clock.uptime();
+        if self.gap.is_open(uptime) {
+            self.gap.wait(uptime).await;
         }
     }
 

@@ -12,6 +12,7 @@ pub mod command;
 mod conformance;
 mod decision;
 pub mod error;
+pub mod read_gap;
 pub mod records;
 pub mod replica;
 #[cfg(test)]

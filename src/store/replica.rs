@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use super::Store;
 use super::command::{Actor, Heartbeat};
 use super::error::StoreError;
+use super::read_gap::ReadGap;
 use crate::auth::gate::Gate;
 use crate::auth::keys::KeyRing;
 use crate::clock::{Clock, describe};
@@ -32,6 +33,8 @@ pub struct Settings {
     pub heartbeat_interval: Duration,
     /// Reads the signing keys again, where they may change while the process runs.
     pub reload: Option<Reload>,
+    /// Told of each look.
+    pub gap: Arc<ReadGap>,
 }
 
 /// A running replica; dropping it ends its thread.
@@ -53,6 +56,9 @@ impl Replica {
         let heartbeat = Heartbeat { gateway: settings.gateway.clone(), applied: gate.number() };
         store.execute(heartbeat, Actor::gateway()).await?;
         let ((stop, stopped), (end, ended)) = (channel(), channel());
+        // What was loaded for the start counts as the first look.
+        settings.gap.begin(clock.uptime());
+        settings.gap.end();
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let follower = Follower { store, gate, clock, settings };
         thread::Builder::new().name("store-replica".into()).spawn(move || {
@@ -99,7 +105,10 @@ impl Follower {
             self.watch_clock(&mut is_clock_wrong);
             // The time before the read: what is written after it may be missing.
             let uptime = self.clock.uptime();
-            match self.catch_up().await {
+            self.settings.gap.begin(uptime);
+            let caught_up = self.catch_up().await;
+            self.settings.gap.end();
+            match caught_up {
                 Ok(requested) => {
                     self.gate.note_read(uptime);
                     if std::mem::take(&mut is_failing) {

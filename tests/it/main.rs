@@ -48,6 +48,7 @@ mod limits;
 mod logs;
 mod metrics;
 mod observability;
+mod pause;
 mod platform_side;
 mod platform_tls;
 mod prometheus;
