@@ -32,7 +32,7 @@ use super::rewrite::{Forwarded, Rewrite};
 use super::stalled;
 use super::token::{Call, TokenEndpoint};
 use super::upstream::Upstream;
-use crate::auth::gate::{Gate, Pass, Permit};
+use crate::auth::gate::{Gate, Moment, Pass, Permit};
 use crate::auth::policy::{Policy, Route, split_target};
 use crate::auth::reply::{Malformed, PlatformFault, Reply};
 use crate::auth::token::TokenId;
@@ -353,7 +353,7 @@ impl Gateway {
             }
             Ok(Route::Endpoint { organization }) => {
                 ctx.route = RouteLabel::Endpoint;
-                self.close_gap().await;
+                self.moment().await;
                 let served = self.tokens.serve(Call {
                     method: request.method.as_str(),
                     query: split_target(request.raw_path()).1,
@@ -383,8 +383,8 @@ impl Gateway {
             }
             Ok(Route::Public(_) | Route::Protected) => {
                 ctx.route = RouteLabel::Protected;
-                self.close_gap().await;
-                match self.gate.admit(screened.token, self.clock.moment()) {
+                let moment = self.moment().await;
+                match self.gate.admit(screened.token, moment) {
                     Ok(permit) => {
                         self.decided(ctx, Decision::Admitted);
                         Verdict::Forward(Pass::Permit(permit))
@@ -398,12 +398,14 @@ impl Gateway {
         }
     }
 
-    /// After a pause of the process, waits for what was revoked meanwhile.
-    async fn close_gap(&self) {
-        let uptime = self.clock.uptime();
-        if self.gap.is_open(uptime) {
-            self.gap.wait(uptime).await;
+    /// Both clocks, now. After a pause of the process this waits for what was revoked meanwhile.
+    async fn moment(&self) -> Moment {
+        let moment = self.clock.moment();
+        if !self.gap.is_open(moment.uptime) {
+            return moment;
         }
+        self.gap.wait(moment.uptime).await;
+        self.clock.moment()
     }
 
     /// What the log says of a request; everything in it is a copy.
