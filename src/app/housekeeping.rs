@@ -1,8 +1,8 @@
-//! What is done beside the requests: revocations that the store did not take are tried again every second; once
-//! a minute failed logins become audit rows, and what is old goes.
+//! What is done beside the requests: revocations that the store did not take are tried again every second, in a task of
+//! their own that waits for nothing else; once a minute failed logins become audit rows, and what is old goes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -40,18 +40,12 @@ pub(super) struct Housekeeping {
 #[async_trait]
 impl BackgroundService for Housekeeping {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        let mut upkeep_at = Instant::now() + self.interval;
         loop {
             tokio::select! {
-                () = tokio::time::sleep(self.interval.min(RETRY)) => {}
+                () = tokio::time::sleep(self.interval) => {}
                 // What is left is written when the last request is over.
                 _ = shutdown.changed() => return,
             };
-            self.retry().await;
-            if Instant::now() < upkeep_at {
-                continue;
-            }
-            upkeep_at = Instant::now() + self.interval;
             // What fails now is tried again next time; the writer has said why.
             let _ = self.write_failures().await;
             let _ = self.prune().await;
@@ -101,6 +95,26 @@ impl Housekeeping {
     async fn prune(&self) -> Result<(), StoreError> {
         while self.store.execute(self.prune, Actor::gateway()).await? > 0 {}
         Ok(())
+    }
+}
+
+/// Tries again to write the revocations that wait for the store.
+pub(super) struct PendingRetry {
+    pub(super) pending: Arc<Pending>,
+    pub(super) store: Store,
+}
+
+#[async_trait]
+impl BackgroundService for PendingRetry {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                // The end of the process tries once more.
+                _ = shutdown.changed() => return,
+            };
+            self.pending.retry(&self.store).await;
+        }
     }
 }
 

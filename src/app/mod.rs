@@ -55,7 +55,7 @@ pub use self::blocking::block_on;
 pub use self::error::StartError;
 pub use self::stop::OnExit;
 
-use self::housekeeping::Housekeeping;
+use self::housekeeping::{Housekeeping, PendingRetry};
 use self::state::{Creation, Services, State, read_ring};
 use self::stop::End;
 
@@ -143,6 +143,8 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
             .with_threads(1)
             .until_exit(),
     );
+    let retry = PendingRetry { pending: Arc::clone(&pending), store: state.store.clone() };
+    server.add_service(background_service("pending revocations", retry));
     let housekeeping = Housekeeping {
         id,
         gate: Arc::clone(&shared.gate),

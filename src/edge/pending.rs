@@ -3,7 +3,10 @@
 //! The client was told 503, so nothing was promised; still the token is refused from that moment, and the
 //! revocation is written as soon as the store takes it, while this process lives.
 
+use std::collections::BTreeMap;
+
 use parking_lot::Mutex;
+use tokio::task::JoinSet;
 
 use crate::auth::time::UnixTime;
 use crate::auth::token::TokenId;
@@ -35,16 +38,13 @@ impl Revocation {
 /// Those that wait. At most one for each token that holds, so the tokens bound it.
 #[derive(Debug, Default)]
 pub struct Pending {
-    waiting: Mutex<Vec<Revocation>>,
+    waiting: Mutex<BTreeMap<TokenId, Revocation>>,
 }
 
 impl Pending {
     /// One more, unless that token waits already.
     pub fn push(&self, revocation: Revocation) {
-        let mut waiting = self.waiting.lock();
-        if waiting.iter().all(|known| known.id != revocation.id) {
-            waiting.push(revocation);
-        }
+        self.waiting.lock().entry(revocation.id).or_insert(revocation);
     }
 
     /// How many wait.
@@ -54,20 +54,51 @@ impl Pending {
 
     /// Does none?
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.waiting.lock().is_empty()
     }
 
-    /// Tries again, oldest first, until one fails.
+    /// Tries again, many in one commit, until none waits or one fails.
     pub async fn retry(&self, store: &Store) {
         loop {
-            let Some(next) = self.waiting.lock().first().cloned() else {
-                return;
-            };
-            let id = next.id;
-            if next.write(store).await.is_err() {
+            let next: Vec<Revocation> = self.waiting.lock().values().take(AT_ONCE).cloned().collect();
+            if next.is_empty() {
                 return;
             }
-            self.waiting.lock().retain(|waiting| waiting.id != id);
+            let mut writes = JoinSet::new();
+            for revocation in next {
+                let (id, store) = (revocation.id, store.clone());
+                writes.spawn(async move { (id, revocation.write(&store).await) });
+            }
+            let mut all_written = true;
+            while let Some(written) = writes.join_next().await {
+                match written {
+                    Ok((id, Ok(_))) => drop(self.waiting.lock().remove(&id)),
+                    _ => all_written = false,
+                }
+            }
+            if !all_written {
+                return;
+            }
         }
+    }
+}
+
+/// Half of what the store takes into one commit: others may be in it.
+const AT_ONCE: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_waits_once() {
+        let pending = Pending::default();
+        for (id, origin) in [(1, "first"), (2, "other"), (1, "again")] {
+            let (id, origin) = (TokenId([id; 16]), origin.to_owned());
+            pending.push(Revocation { id, expires_at: UnixTime(1), user: "anna".into(), origin });
+        }
+        assert_eq!(pending.len(), 2);
+        let waiting = pending.waiting.lock();
+        assert_eq!(waiting.get(&TokenId([1; 16])).map(|one| one.origin.as_str()), Some("first"));
     }
 }
