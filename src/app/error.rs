@@ -13,6 +13,8 @@ pub enum StartError {
     Configuration(Vec<Fault>),
     /// The store, or a file beside it.
     Store(PathBuf, StoreError),
+    /// Another process has what is needed: try again.
+    Busy(String),
     /// Anything else, in one sentence that says what to do.
     Refused(String),
 }
@@ -22,7 +24,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Configuration(faults) => faults.iter().try_for_each(|fault| writeln!(f, "{fault}")),
             Self::Store(path, error) => write!(f, "{}: {error}", path.display()),
-            Self::Refused(text) => f.write_str(text),
+            Self::Busy(text) | Self::Refused(text) => f.write_str(text),
         }
     }
 }

@@ -56,7 +56,7 @@ pub use self::error::StartError;
 pub use self::stop::OnExit;
 
 use self::housekeeping::{Housekeeping, PendingRetry};
-use self::state::{Creation, Services, State, read_ring};
+use self::state::{Creation, LockWait, Services, State, read_ring};
 use self::stop::End;
 
 /// What a caller adds to a run.
@@ -91,7 +91,8 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     let choices = config.choices();
     let Config { server: settings, admin, store, keys, audit, limits, .. } = config;
     let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
-    let services = Services { clock: clock.clone(), metrics: Arc::clone(&metrics) };
+    let lock_wait = LockWait { timeout: LOCK_TIMEOUT, tell: |text| log::warn!("{text}") };
+    let services = Services { clock: clock.clone(), metrics: Arc::clone(&metrics), lock_wait };
     let state = State::open(&settings.state_dir, &store, keys, Opening::Run, creation, services)?;
     let cache = Cache::new(config.cache, settings.threads, fastrand::u64(..));
     let gate = load(&state.store, state.keys, config.token, cache, store.max_staleness, &clock)?;
@@ -372,6 +373,9 @@ pub fn plain_service<A: ServeHttp + Send + Sync + 'static>(
 ) -> Box<dyn ServiceWithDependents> {
     Box::new(Prebound::new(name, app, vec![socket]).with_threads(1))
 }
+
+/// How long a start waits for whoever has the state folder locked.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn server_conf(threads: usize, stop: Stop) -> ServerConf {
     ServerConf {

@@ -1,10 +1,12 @@
 //! The state folder: store and keys, opened together or created together, never one without the other.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -38,6 +40,17 @@ pub struct Services {
     pub clock: Clock,
     /// Counts commits.
     pub metrics: Arc<Metrics>,
+    /// What is done while somebody else has the state folder locked.
+    pub lock_wait: LockWait,
+}
+
+/// How a start waits for another process that works on the state folder.
+#[derive(Clone, Copy, Debug)]
+pub struct LockWait {
+    /// For how long.
+    pub timeout: Duration,
+    /// Told once, before the wait, for what it waits.
+    pub tell: fn(&str),
 }
 
 /// What the folder holds, checked against each other.
@@ -64,7 +77,7 @@ impl State {
         prepare_folder(folder)?;
         become_owner(folder)?;
         // Store and keys are made in several steps: one process at a time looks at them or makes them.
-        let _lock = lock(folder)?;
+        let _lock = lock(folder, services.lock_wait)?;
         let key_folder = folder.join("keys");
         let key_files = list_keys(&key_folder)?;
         let has_keys = matches!(keys, SigningKeys::Configured(_)) || !key_files.is_empty();
@@ -91,7 +104,7 @@ fn open_store(
     creation: Creation,
     services: Services,
 ) -> Result<Store, StartError> {
-    let Services { clock, metrics } = services;
+    let Services { clock, metrics, .. } = services;
     match Store::open(path, opening, clock.clone(), Arc::clone(&metrics)) {
         Ok(store) => Ok(store),
         Err(StoreError::Missing) if has_keys && creation == Creation::IfNew => {
@@ -166,12 +179,41 @@ fn become_owner(folder: &Path) -> Result<(), StartError> {
 }
 
 /// Held until it is dropped.
-fn lock(folder: &Path) -> Result<File, StartError> {
+fn lock(folder: &Path, wait: LockWait) -> Result<File, StartError> {
     let path = folder.join("lock");
     let fault = file_error(&path);
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(&fault)?;
-    file.lock().map_err(fault)?;
-    Ok(file)
+    let deadline = Instant::now() + wait.timeout;
+    let mut is_told = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(fault(error)),
+        }
+        let holder = holder(&file).map_or_else(|| "another process".into(), |id| format!("process {id}"));
+        let text = format!("{} is locked by {holder}, which opens the store or makes keys", path.display());
+        if Instant::now() >= deadline {
+            return Err(StartError::Busy(format!("{text}: try again, or end it if it hangs or is stopped")));
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            (wait.tell)(&format!("waiting: {text}"));
+        }
+        thread::sleep(LOCK_AGAIN);
+    }
+}
+
+/// The process that has the file locked, where the system says so.
+fn holder(file: &File) -> Option<u32> {
+    let inode = file.metadata().ok()?.ino();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let of_line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_ours =
+            words.get(1) == Some(&"FLOCK") && words.get(5)?.rsplit(':').next()?.parse() == Ok(inode);
+        is_ours.then(|| words.get(4)?.parse().ok())?
+    };
+    locks.lines().find_map(of_line)
 }
 
 fn prepare_folder(folder: &Path) -> Result<(), StartError> {
@@ -273,12 +315,14 @@ pub fn generate_key(folder: &Path, now: UnixTime) -> io::Result<PathBuf> {
 
 const EXTENSION: &str = "hs256";
 
+/// How often a lock that somebody else has is tried again.
+const LOCK_AGAIN: Duration = Duration::from_millis(20);
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::Manual;
     use std::sync::atomic::Ordering;
-    use std::time::Duration;
 
     struct World {
         folder: tempfile::TempDir,
@@ -287,7 +331,8 @@ mod tests {
     fn services() -> Services {
         let time = Arc::<Manual>::default();
         time.wall.store(1_700_000_000, Ordering::Relaxed);
-        Services { clock: Clock::manual(&time, false), metrics: Arc::default() }
+        let lock_wait = LockWait { timeout: Duration::from_secs(10), tell: |_| {} };
+        Services { clock: Clock::manual(&time, false), metrics: Arc::default(), lock_wait }
     }
 
     impl World {

@@ -10,7 +10,7 @@ use once_cell::sync::Lazy;
 
 use super::output::Failure;
 use crate::app::block_on;
-use crate::app::state::{Creation, Services, State};
+use crate::app::state::{Creation, LockWait, Services, State};
 use crate::auth::cache::{Cache, CacheLimits};
 use crate::auth::gate::Gate;
 use crate::auth::keys::KeyRing;
@@ -43,7 +43,7 @@ impl ConfigArgs {
         let config = self.load()?;
         let folder = &config.server.state_dir;
         let clock = Clock::observer();
-        let services = Services { clock: clock.clone(), metrics: Arc::default() };
+        let services = Services { clock: clock.clone(), metrics: Arc::default(), lock_wait: LOCK_WAIT };
         let state = State::open(folder, &config.store, config.keys, Opening::Command, creation, services)?;
         let time = block_on(state.store.time())?;
         clock.advance(time.lived, time.floor);
@@ -110,6 +110,10 @@ pub(super) static ACCOUNT: Lazy<String> = Lazy::new(|| {
 pub(super) fn execute<C: Executable>(store: &Store, command: C) -> Result<C::Outcome, StoreError> {
     block_on(store.execute(command, Actor::new(ACCOUNT.as_str(), "command line")))
 }
+
+/// How a command waits for whoever has the state folder locked.
+pub(super) const LOCK_WAIT: LockWait =
+    LockWait { timeout: Duration::from_secs(10), tell: |text| eprintln!("ds-gateway: {text}") };
 
 pub(super) fn load(path: &Path) -> Result<Config, Failure> {
     let mut variables = Vec::new();

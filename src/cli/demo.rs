@@ -11,6 +11,7 @@ use http::Response;
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
+use super::context::LOCK_WAIT;
 use super::output::Failure;
 use crate::app::state::{Creation, Services, State};
 use crate::app::{self, Hooks, Listening, block_on};
@@ -78,7 +79,7 @@ fn configuration(folder: &Path, port: u16, platform: SocketAddr) -> Result<Confi
 fn add_user(config: &Config) -> Result<(), Failure> {
     let keys = crate::config::SigningKeys::Generated;
     let folder = &config.server.state_dir;
-    let services = Services { clock: Clock::start(), metrics: Arc::default() };
+    let services = Services { clock: Clock::start(), metrics: Arc::default(), lock_wait: LOCK_WAIT };
     let state = State::open(folder, &config.store, keys, Opening::Run, Creation::IfNew, services)?;
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).map_err(Failure::cannot_start)?;

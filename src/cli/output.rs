@@ -84,6 +84,7 @@ impl From<StartError> for Failure {
         let text = error.to_string();
         match error {
             StartError::Store(_, error) => Self { text, ..error.into() },
+            StartError::Busy(_) => Self { code: 75, text },
             _ => Self::cannot_start(text),
         }
     }

@@ -2,7 +2,7 @@ use clap::Args;
 
 use super::context::{ConfigArgs, InitArgs};
 use super::output::Failure;
-use crate::app::{self, Hooks};
+use crate::app::{self, Hooks, StartError};
 use crate::logging::Sink;
 
 /// `ds-gateway run`
@@ -20,7 +20,10 @@ impl Run {
         let sink = Sink::install(config.log);
         let outcome = app::run(config, self.init.creation(), &sink, Hooks::default());
         sink.drain();
-        // Whatever it was: it cannot start.
-        outcome.map_err(Failure::cannot_start)
+        outcome.map_err(|error| match error {
+            StartError::Busy(_) => error.into(),
+            // Whatever else it was: it cannot start.
+            _ => Failure::cannot_start(error),
+        })
     }
 }
