@@ -176,6 +176,10 @@ pub struct Facts<'f> {
     pub pending_revocations: usize,
     /// How far the wall clock is off, in seconds, where it seems wrong.
     pub clock_error: i64,
+    /// Commands that wait for a commit of the store.
+    pub store_queue_length: usize,
+    /// How long the running commit has taken so far.
+    pub store_commit_age: Duration,
     /// When the certificate of the TLS listener ends, in seconds since 1970.
     pub certificate_not_after: Option<i64>,
 }
@@ -432,6 +436,18 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
             "ds_gateway_store_stale",
             "1 while the store has not been read for store.max_staleness: nothing is admitted.",
             stale,
+            &[],
+        ),
+        gauge(
+            "ds_gateway_store_queue_length",
+            "Changes that wait for a commit of the store.",
+            facts.store_queue_length as f64,
+            &[],
+        ),
+        gauge(
+            "ds_gateway_store_commit_age_seconds",
+            "How long the running commit of the store has taken so far; 0 while none runs.",
+            facts.store_commit_age.as_secs_f64(),
             &[],
         ),
         gauge("ds_gateway_users", "Enabled users that the gate knows.", standing.users() as f64, &[]),

@@ -82,7 +82,13 @@ pub struct Listening {
 }
 
 /// Runs the gateway until it is told to stop.
-pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Result<(), StartError> {
+pub fn run(
+    config: Config,
+    opening: Opening,
+    creation: Creation,
+    sink: &Sink,
+    hooks: Hooks,
+) -> Result<(), StartError> {
     panics::install(sink);
     descriptors::provide(config.limits.connections);
     for warning in config.warnings() {
@@ -93,7 +99,7 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
     let lock_wait = LockWait { timeout: LOCK_TIMEOUT, tell: |text| log::warn!("{text}") };
     let services = Services { clock: clock.clone(), metrics: Arc::clone(&metrics), lock_wait };
-    let state = State::open(&settings.state_dir, &store, keys, Opening::Run, creation, services)?;
+    let state = State::open(&settings.state_dir, &store, keys, opening, creation, services)?;
     let cache = Cache::new(config.cache, settings.threads, fastrand::u64(..));
     let gate = load(&state.store, state.keys, config.token, cache, store.max_staleness, &clock)?;
     let shared =
@@ -140,9 +146,13 @@ pub fn run(config: Config, creation: Creation, sink: &Sink, hooks: Hooks) -> Res
     server.add_service(front(&server.configuration, gateway, &shared, sockets.traffic, pair.as_ref())?);
     let not_after = pair.as_ref().and_then(not_after);
     server.add_service(
-        Prebound::new("admin", shared.admin(choices, Arc::clone(&pending), not_after), sockets.admin)
-            .with_threads(1)
-            .until_exit(),
+        Prebound::new(
+            "admin",
+            shared.admin(choices, Arc::clone(&pending), state.store.clone(), not_after),
+            sockets.admin,
+        )
+        .with_threads(1)
+        .until_exit(),
     );
     let retry = PendingRetry { pending: Arc::clone(&pending), store: state.store.clone() };
     server.add_service(background_service("pending revocations", retry));
@@ -263,6 +273,7 @@ impl Shared {
         &self,
         choices: Vec<(&'static str, &'static str)>,
         pending: Arc<Pending>,
+        store: Store,
         certificate_not_after: Option<i64>,
     ) -> Admin {
         Admin {
@@ -272,6 +283,7 @@ impl Shared {
             sink: self.sink.clone(),
             choices,
             pending,
+            store,
             certificate_not_after,
             stopping: Arc::clone(&self.stopping),
         }

@@ -50,7 +50,7 @@ impl ConfigArgs {
         Ok(Opened {
             clock,
             heartbeat_interval: config.store.heartbeat_interval,
-            store: state.store,
+            store: state.store.with_timeout(COMMAND_TIMEOUT),
             keys: state.keys,
             key_folder: state.key_folder,
             rules: config.token,
@@ -61,6 +61,20 @@ impl ConfigArgs {
     /// Its store alone.
     pub(super) fn open_store(&self) -> Result<Store, Failure> {
         Ok(self.open()?.store)
+    }
+}
+
+/// How `run` treats the store that it finds.
+#[derive(Args, Debug)]
+pub(super) struct RestoredArgs {
+    /// The store was restored from a backup or copied: revoke every token issued so far, once
+    #[arg(long)]
+    restored: bool,
+}
+
+impl RestoredArgs {
+    pub(super) fn opening(&self) -> Opening {
+        if self.restored { Opening::Restored } else { Opening::Run }
     }
 }
 
@@ -114,6 +128,9 @@ pub(super) fn execute<C: Executable>(store: &Store, command: C) -> Result<C::Out
 /// How a command waits for whoever has the state folder locked.
 pub(super) const LOCK_WAIT: LockWait =
     LockWait { timeout: Duration::from_secs(10), tell: |text| eprintln!("ds-gateway: {text}") };
+
+/// How long it waits for a commit: somebody is watching, and a revocation should not be the one that gives up.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) fn load(path: &Path) -> Result<Config, Failure> {
     let mut variables = Vec::new();

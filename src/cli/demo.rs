@@ -50,7 +50,7 @@ impl Demo {
             announce: Some(explain),
             on_exit: Some(Box::new(move || drop(folder))),
         };
-        let outcome = app::run(config, Creation::IfNew, &sink, hooks);
+        let outcome = app::run(config, Opening::Run, Creation::IfNew, &sink, hooks);
         sink.drain();
         Ok(outcome?)
     }

@@ -1,6 +1,6 @@
 use clap::Args;
 
-use super::context::{ConfigArgs, InitArgs};
+use super::context::{ConfigArgs, InitArgs, RestoredArgs};
 use super::output::Failure;
 use crate::app::{self, Hooks, StartError};
 use crate::logging::Sink;
@@ -12,13 +12,16 @@ pub(super) struct Run {
     config: ConfigArgs,
     #[command(flatten)]
     init: InitArgs,
+    #[command(flatten)]
+    restored: RestoredArgs,
 }
 
 impl Run {
     pub(super) fn execute(self) -> Result<(), Failure> {
         let config = self.config.load()?;
         let sink = Sink::install(config.log);
-        let outcome = app::run(config, self.init.creation(), &sink, Hooks::default());
+        let (opening, creation) = (self.restored.opening(), self.init.creation());
+        let outcome = app::run(config, opening, creation, &sink, Hooks::default());
         sink.drain();
         outcome.map_err(|error| match error {
             StartError::Busy(_) => error.into(),

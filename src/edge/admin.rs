@@ -13,6 +13,7 @@ use crate::auth::gate::Gate;
 use crate::clock::{Clock, describe};
 use crate::logging::Sink;
 use crate::metrics::{Facts, Metrics};
+use crate::store::{Store, StoreError};
 
 /// What the admin listener shows.
 pub struct Admin {
@@ -28,6 +29,8 @@ pub struct Admin {
     pub choices: Vec<(&'static str, &'static str)>,
     /// Revocations that the store has not taken.
     pub pending: Arc<Pending>,
+    /// For its health.
+    pub store: Store,
     /// When the certificate of the TLS listener ends, in seconds since 1970.
     pub certificate_not_after: Option<i64>,
     /// Set once the process is asked to stop.
@@ -35,21 +38,37 @@ pub struct Admin {
 }
 
 impl Admin {
+    /// Why traffic should go elsewhere, or somebody has to come.
     fn unready(&self) -> Vec<&'static str> {
+        let log_changed = self.store.health().fault == Some(StoreError::LogChanged);
         let stale = self.gate.is_stale(self.clock.uptime());
         let stopping = self.stopping.load(Ordering::Relaxed);
         let reasons = [
             (stale, "the store has not been read for longer than store.max_staleness"),
             (!self.pending.is_empty(), "revocations wait for the store, which takes no writes"),
+            (
+                log_changed,
+                "-wal or -shm beside the store was removed, replaced or cut: put it back or restart",
+            ),
             (self.gate.signs_with().is_none(), "every signing key is revoked: no token can be minted"),
             (stopping, "the gateway is stopping"),
         ];
         reasons.into_iter().filter(|(on, _)| *on).map(|(_, reason)| reason).collect()
     }
 
-    /// What an operator should know and no balancer should act on: a wrong clock, say, must not be an outage.
+    /// What an operator should know and no balancer should act on. To turn traffic away for it would make an outage of it:
+    /// another gateway has the same disk, and the same time service.
     fn warnings(&self) -> Vec<String> {
-        self.clock.error().map(describe).into_iter().collect()
+        let health = self.store.health();
+        let hangs = health.hangs().then(|| {
+            let seconds = health.commit_age.as_secs();
+            format!(
+                "a commit of the store has not ended for {seconds} s: nothing is minted or revoked meanwhile"
+            )
+        });
+        let fault = health.fault.filter(|fault| *fault != StoreError::LogChanged);
+        let clock = self.clock.error().map(describe);
+        hangs.into_iter().chain(fault.map(|fault| fault.to_string())).chain(clock).collect()
     }
 }
 
@@ -69,6 +88,8 @@ impl ServeHttp for Admin {
                     choices: &self.choices,
                     pending_revocations: self.pending.len(),
                     clock_error: self.clock.error().unwrap_or_default(),
+                    store_queue_length: self.store.health().queue_length,
+                    store_commit_age: self.store.health().commit_age,
                     certificate_not_after: self.certificate_not_after,
                 });
                 respond(200, prometheus::TEXT_FORMAT, text)
@@ -76,8 +97,11 @@ impl ServeHttp for Admin {
             "/healthz" => respond(200, JSON, r#"{"healthy": true}"#.into()),
             "/readyz" => {
                 let reasons = self.unready();
+                let warnings = self.warnings();
                 let body = serde_json::json!({
-                    "ready": reasons.is_empty(), "reasons": reasons, "warnings": self.warnings(),
+                    "ready": reasons.is_empty(),
+                    "reasons": reasons,
+                    "warnings": warnings,
                 });
                 respond(if reasons.is_empty() { 200 } else { 503 }, JSON, body.to_string())
             }

@@ -1,4 +1,4 @@
-//! Revocations that are in force here and not yet in the store: its disk was full, or failing.
+//! Revocations that are in force here and not yet in the store: its disk was full, failing or hanging.
 //!
 //! The client was told 503, so nothing was promised; still the token is refused from that moment, and the
 //! revocation is written as soon as the store takes it, while this process lives.
@@ -57,9 +57,9 @@ impl Pending {
         self.waiting.lock().is_empty()
     }
 
-    /// Tries again, many in one commit, until none waits or one fails.
+    /// Tries again, many in one commit, until none waits or one fails. While a commit hangs, its queue is long enough.
     pub async fn retry(&self, store: &Store) {
-        loop {
+        while !store.health().hangs() {
             let next: Vec<Revocation> = self.waiting.lock().values().take(AT_ONCE).cloned().collect();
             if next.is_empty() {
                 return;

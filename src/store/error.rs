@@ -47,6 +47,29 @@ pub enum StoreError {
     /// The file at this path is not the one that was opened, or is gone: what is written would be lost.
     #[error("the file of the store was removed or replaced while it was open: put it back or restart")]
     Replaced,
+    /// The log of the store, or its index, is not the one that was open.
+    #[error(
+        "-wal or -shm beside the store was removed, replaced or cut while it was open: what is written would be lost in a \
+         crash; put it back or restart"
+    )]
+    LogChanged,
+    /// The store has forgotten what was committed once.
+    #[error(
+        "the store is older than it was (its last sequence is {found}, and was {known} or later): a backup was put in its \
+         place, or its -wal was lost, and revocations with it. Start the gateway once with `ds-gateway run --restored`, \
+         which revokes every token that was issued so far"
+    )]
+    Rewound {
+        /// The last sequence of the store.
+        found: u64,
+        /// The last sequence that was committed to a store in this place.
+        known: u64,
+    },
+    /// No answer within the time that the caller waits.
+    #[error(
+        "the store has not answered in time, its disk is slow or hangs: the change is not acknowledged, and may be made yet"
+    )]
+    TimedOut,
     /// No room is left.
     #[error("the disk under the store is full ({0}): free some space")]
     DiskFull(String),
@@ -67,12 +90,19 @@ pub enum StoreError {
 impl StoreError {
     /// May the same command succeed a little later, with nobody having done anything?
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Locked | Self::QueueFull)
+        matches!(self, Self::Locked | Self::QueueFull | Self::TimedOut)
     }
 
     /// Can only an operator mend it, by restoring the store or changing the program?
     pub const fn needs_operator(&self) -> bool {
-        matches!(self, Self::Foreign(_) | Self::Damaged(_) | Self::Newer { .. } | Self::Older { .. })
+        matches!(
+            self,
+            Self::Foreign(_)
+                | Self::Damaged(_)
+                | Self::Newer { .. }
+                | Self::Older { .. }
+                | Self::Rewound { .. }
+        )
     }
 }
 

@@ -12,6 +12,7 @@ pub mod command;
 mod conformance;
 mod decision;
 pub mod error;
+pub mod health;
 pub mod read_gap;
 pub mod records;
 pub mod replica;
@@ -24,11 +25,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
+use tokio::time::timeout;
 
 pub use self::error::StoreError;
+pub use self::health::Health;
 pub use self::sqlite::Opening;
 
 use self::command::{Actor, Command, NameConflict, NewUser};
+use self::health::COMMAND_TIMEOUT;
 use self::records::{
     Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, StoredTime, User, UserRecord,
 };
@@ -46,6 +50,7 @@ impl<C: Command + Apply> Executable for C {}
 #[derive(Clone)]
 pub struct Store {
     engine: Arc<Sqlite>,
+    timeout: Duration,
 }
 
 impl std::fmt::Debug for Store {
@@ -57,7 +62,7 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Creates a store at `path` with a cutoff on everybody: nothing minted before it is trusted.
     pub fn create(path: &Path, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
-        Ok(Self { engine: Arc::new(Sqlite::create(path, clock, metrics)?) })
+        Ok(Self::of(Sqlite::create(path, clock, metrics)?))
     }
 
     /// Opens the store at `path` and checks that it is one.
@@ -67,7 +72,22 @@ impl Store {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
-        Ok(Self { engine: Arc::new(Sqlite::open(path, opening, clock, metrics)?) })
+        Ok(Self::of(Sqlite::open(path, opening, clock, metrics)?))
+    }
+
+    fn of(engine: Sqlite) -> Self {
+        Self { engine: Arc::new(engine), timeout: COMMAND_TIMEOUT }
+    }
+
+    /// The same store, for a caller that waits this long for each of its commands.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// How its writer is doing. Waits for nothing.
+    pub fn health(&self) -> Health {
+        self.engine.health()
     }
 
     /// Carries a command out. The outcome of a change arrives once the change is durable.
@@ -75,14 +95,19 @@ impl Store {
     /// # Errors
     ///
     /// On an error nothing was acknowledged: the change may be durable all the same if the disk failed while it
-    /// was being committed, so a command may be given again.
+    /// was being committed, so a command may be given again. After [`TimedOut`](StoreError::TimedOut) it is still in
+    /// the queue: nobody hears of its outcome, so a token that it mints is handed out to nobody.
     pub async fn execute<C: Executable>(&self, command: C, actor: Actor) -> Result<C::Outcome, StoreError> {
-        self.engine.execute(command, actor).await
+        self.in_time(self.engine.execute(command, actor)).await
     }
 
     /// The user of that name, byte for byte.
     pub async fn user(&self, name: &str) -> Result<Option<UserRecord>, StoreError> {
-        self.engine.user(name).await
+        self.in_time(self.engine.user(name)).await
+    }
+
+    async fn in_time<T>(&self, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        timeout(self.timeout, answer).await.unwrap_or(Err(StoreError::TimedOut))
     }
 
     /// At most `limit` users after the one of that name, by name.

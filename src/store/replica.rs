@@ -54,7 +54,14 @@ impl Replica {
     ) -> Result<Self, StoreError> {
         // Before anybody can reach us: whoever revokes from now on waits for us too.
         let heartbeat = Heartbeat { gateway: settings.gateway.clone(), applied: gate.number() };
-        store.execute(heartbeat, Actor::gateway()).await?;
+        match store.execute(heartbeat, Actor::gateway()).await {
+            Ok(()) => {}
+            // Nobody can revoke anything there either; what is known can be served.
+            Err(error) if can_be_served(&error) => {
+                log::warn!("the first heartbeat cannot be written, it is tried again: {error}");
+            }
+            Err(error) => return Err(error),
+        }
         let ((stop, stopped), (end, ended)) = (channel(), channel());
         // What was loaded for the start counts as the first look.
         settings.gap.begin(clock.uptime());
@@ -77,6 +84,11 @@ impl Replica {
         // Nothing is ever sent: the other side goes.
         let _ = ended.await;
     }
+}
+
+/// Does serving, which only reads, work while a command fails so?
+const fn can_be_served(error: &StoreError) -> bool {
+    error.is_transient() || matches!(error, StoreError::DiskFull(_) | StoreError::DiskFailed(_))
 }
 
 fn follow(runtime: &Runtime, follower: Follower, stopped: Receiver<()>) {
@@ -120,6 +132,8 @@ impl Follower {
                     if !std::mem::replace(&mut is_failing, true) {
                         log::error!("the store cannot be read, what is known stays in force: {error}");
                     }
+                    // It runs all the same, and says up to where.
+                    heartbeats.send_if_due(&self, 0).await;
                 }
             }
         }
@@ -178,7 +192,9 @@ struct Heartbeats {
 impl Heartbeats {
     async fn send_if_due(&mut self, follower: &Follower, requested: u64) {
         self.settle().await;
-        let is_due = self.sent_at.is_none_or(|at| at.elapsed() >= follower.settings.heartbeat_interval);
+        let interval = follower.settings.heartbeat_interval;
+        let interval = if self.is_failing { interval.min(RETRY) } else { interval };
+        let is_due = self.sent_at.is_none_or(|at| at.elapsed() >= interval);
         if self.running.is_some() || !(is_due || requested > self.acknowledged) {
             return;
         }
@@ -205,6 +221,9 @@ impl Heartbeats {
         }
     }
 }
+
+/// How often a heartbeat that could not be written is tried again, at least.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Rows of one kind that are applied at once.
 const PIECE: usize = 10_000;

@@ -113,7 +113,7 @@ impl World {
         let clock = Clock::manual(&command_time, true);
         let store = Store::create(&path(&folder), clock, Arc::new(Metrics::new())).unwrap();
         let mut world = Self {
-            runtime: Builder::new_current_thread().build().unwrap(),
+            runtime: Builder::new_current_thread().enable_time().build().unwrap(),
             folder,
             clocks,
             store,

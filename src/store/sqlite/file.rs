@@ -3,25 +3,34 @@
 //! WAL with `synchronous=FULL`: a transaction that was acknowledged is on the disk. Only [`Opening::Run`]
 //! migrates; a file of something else, or of a newer schema, is never written to.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::{audit, cutoffs, sequence, time};
+use super::transaction::{Time, Transaction};
+use super::wal::{Wal, beside, identity};
+use super::{audit, cutoffs, sequence, sequence_file, time};
 use crate::auth::revocation::Subject;
 use crate::auth::time::{Lived, UnixTime};
+use crate::store::command::Actor;
 use crate::store::decision::{Stamp, cutoff};
 use crate::store::error::StoreError;
+use crate::store::records::StoredTime;
 
 /// Who opens the store, and so what may be done to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
     /// The gateway: migrates an older schema.
     Run,
+    /// The gateway, with a store that was restored from a backup or copied: revokes every token that was issued so
+    /// far, and goes on at a sequence that was never given out.
+    Restored,
     /// The command line beside it: leaves the schema alone.
     Command,
 }
@@ -41,11 +50,16 @@ impl DatabaseFile {
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
         let database = Self { path: path.to_owned(), identity: identity(&file.metadata()?) };
         drop(file);
+        let known = sequence_file::read(path)?;
         let mut connection = database.connect()?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if schema_of(&transaction)? == 0 {
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             migrate(&transaction, 0, now)?;
+            if known > 0 {
+                // Of the one that was here before.
+                sequence::skip(&transaction, known)?;
+            }
             let stamp = Stamp { sequence: sequence::next(&transaction)?, now, lived: Lived(0) };
             cutoffs::set(&transaction, &Subject::Everybody, cutoff(None, stamp, false))?;
             transaction.commit()?;
@@ -57,7 +71,7 @@ impl DatabaseFile {
         Ok(database)
     }
 
-    /// Opens an existing store and checks that it is one.
+    /// Opens an existing store and checks that it is one, and that it has forgotten nothing.
     pub(super) fn open(path: &Path, opening: Opening, now: UnixTime) -> Result<Self, StoreError> {
         // A file that was created and never filled does not count.
         if std::fs::metadata(path)?.len() == 0 {
@@ -82,10 +96,50 @@ impl DatabaseFile {
                 transaction.commit()?;
             }
         }
-        if opening == Opening::Run {
+        if opening != Opening::Command {
             quick_check(&connection)?;
         }
+        // In this order: the file is never ahead of the store, which may be written to meanwhile.
+        let known = sequence_file::read(path)?;
+        let found = sequence::current(&connection)?;
+        match opening {
+            Opening::Restored => {
+                database.sync(&mut connection)?;
+                restored(&mut connection, known, now)?;
+            }
+            _ if found < known => return Err(StoreError::Rewound { found, known }),
+            _ => {}
+        }
         Ok(database)
+    }
+
+    /// Makes durable what a reader of the store sees, and says what its log is to be compared with. Asked by whoever
+    /// is about to acknowledge something, with a connection that has never committed anything.
+    pub(super) fn sync(&self, connection: &mut Connection) -> Result<Wal, StoreError> {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let wal = Wal::sync(&self.path)?;
+        transaction.rollback()?;
+        Ok(wal)
+    }
+
+    /// May this process open the store, and what lies beside it, again? What is open stays so, whatever their modes.
+    pub(super) fn check_access(&self) -> Result<(), StoreError> {
+        let flags = AccessFlags::R_OK | AccessFlags::W_OK;
+        for path in [self.path.clone(), beside(&self.path, "-wal"), beside(&self.path, "-shm")] {
+            // By the effective user and its capabilities, without opening: to close one ends SQLite's locks on it.
+            let answer = faccessat(AT_FDCWD, &path, flags, AtFlags::AT_EACCESS);
+            // Whatever else it is shows elsewhere.
+            if let Err(nix::Error::EACCES | nix::Error::EPERM) = answer {
+                let name = path.file_name().unwrap_or_default().display();
+                return Err(StoreError::NotPermitted(format!("{name} cannot be opened again")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// A new connection with the settings that durability needs.
@@ -99,6 +153,8 @@ impl DatabaseFile {
             return Err(StoreError::Failed(format!("journal mode is {mode}, not wal")));
         }
         connection.pragma_update(None, "synchronous", "FULL")?;
+        // No file is made on a disk that may be full.
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
         Ok(connection)
     }
 
@@ -129,8 +185,20 @@ fn check_application(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn identity(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
+/// Revokes every token that was issued so far: revocations of some of them are forgotten.
+fn restored(connection: &mut Connection, known: u64, now: UnixTime) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    sequence::skip(&transaction, known)?;
+    let actor = Actor::new("ds-gateway", "run --restored");
+    let StoredTime { lived, floor, .. } = time::read(&transaction)?;
+    let time = Time { now: now.max(floor), lived, issue_time: now, wall: now };
+    let change = Transaction::new(&transaction, &actor, &time);
+    let stamp = change.stamp()?;
+    let previous = cutoffs::get(&change, &Subject::Everybody)?;
+    cutoffs::set(&change, &Subject::Everybody, cutoff(previous, stamp, false))?;
+    audit::write(&change, stamp, "restore", "everybody", None)?;
+    transaction.commit()?;
+    Ok(())
 }
 
 fn schema_of(connection: &Connection) -> Result<u32, StoreError> {

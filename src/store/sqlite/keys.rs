@@ -25,6 +25,10 @@ impl Apply for RevokeKey {
         let recorded = find(transaction, &self.kid)?;
         if let Some(outcome) = decision::revoke_key(recorded.as_ref().map(|(key, sequence)| (key, *sequence)))
         {
+            // Written again where it was revoked before, so that its acknowledgement follows a sync like every other.
+            transaction
+                .prepare_cached("UPDATE keys SET number = number WHERE kid = ?1")?
+                .execute([&self.kid])?;
             return Ok(outcome);
         }
         if let Some(kid) = record(transaction, &self.successors)? {

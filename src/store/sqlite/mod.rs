@@ -1,7 +1,9 @@
 //! The store in a SQLite file: a thread that writes, one that reads, one that watches for changes.
 
+mod activity;
 mod audit;
 mod cutoffs;
+mod ending;
 mod error;
 mod feed;
 mod file;
@@ -12,9 +14,11 @@ mod reader;
 mod retention;
 mod revocations;
 mod sequence;
+mod sequence_file;
 mod time;
 mod transaction;
 mod users;
+mod wal;
 mod writer;
 
 use std::path::Path;
@@ -33,6 +37,7 @@ use self::reader::Reader;
 use self::writer::Writer;
 use super::command::{Actor, NameConflict, NewUser};
 use super::error::StoreError;
+use super::health::Health;
 use super::records::{
     Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, StoredTime, User, UserRecord,
 };
@@ -70,6 +75,10 @@ impl Sqlite {
             feed: Reader::start("store-feed", Feed::new(file))?,
             clock,
         })
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.writer.health()
     }
 
     pub(super) async fn execute<C: Apply>(&self, command: C, actor: Actor) -> Result<C::Outcome, StoreError> {

@@ -5,6 +5,7 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::oneshot;
 
+use super::ending;
 use crate::store::error::StoreError;
 
 /// A thread that reads with what it keeps between reads, `S`. Dropping it ends the thread once the queue is empty.
@@ -47,7 +48,7 @@ impl<S> Drop for Reader<S> {
     fn drop(&mut self) {
         self.queue = None;
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+            ending::join(thread, || false);
         }
     }
 }

@@ -19,7 +19,13 @@ impl Apply for RevokeToken {
         let user = self.user.as_deref();
         let of_user = user.map(|user| count(transaction, user)).transpose()?;
         match (decision::revoke_token(self.expiry, earlier, of_user, transaction.now), user) {
-            (TokenRevocation::Already(sequence), _) => Ok(sequence),
+            (TokenRevocation::Already(sequence), _) => {
+                // Written again, so that its acknowledgement follows a sync like every other.
+                transaction
+                    .prepare_cached("UPDATE revoked_tokens SET number = number WHERE token_id = ?1")?
+                    .execute([self.id.0])?;
+                Ok(sequence)
+            }
             (TokenRevocation::Cutoff, Some(user)) => {
                 let sequence = revoke_subject(transaction, &Subject::User(user.into()))?;
                 transaction.prepare_cached("DELETE FROM revoked_tokens WHERE user = ?1")?.execute([user])?;

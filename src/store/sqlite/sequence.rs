@@ -22,8 +22,18 @@ pub(super) fn next(connection: &Connection) -> Result<u64, StoreError> {
     Ok(statement.query_row([], |row| row.get(0))?)
 }
 
+/// Goes on behind everything that any store in this place may have given out, of which `known` is the last that was noted.
+pub(super) fn skip(connection: &Connection, known: u64) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached("UPDATE sequence SET number = max(number, ?1) + ?2")?;
+    statement.execute((known, GAP))?;
+    Ok(())
+}
+
 /// Requests acknowledgements up to the current sequence.
 pub(super) fn request_acknowledgements(connection: &Connection) -> Result<(), StoreError> {
     connection.prepare_cached("UPDATE sequence SET wanted = number")?.execute([])?;
     Ok(())
 }
+
+/// More than a store commits before its sequence is noted beside it.
+const GAP: u64 = 1_000_000;

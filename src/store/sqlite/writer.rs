@@ -1,7 +1,8 @@
 //! The one writer: a thread that takes commands from a bounded queue and commits together what is waiting.
 //!
 //! A caller hears of its command only after the commit that holds it is on the disk. A command that fails is
-//! rolled back alone; a commit that fails, fails for all that were in it.
+//! rolled back alone; a commit that fails, fails for all that were in it. After a failure nothing is acknowledged
+//! until everything that can be read has been written and synced once more (see [`Wal::sync`]).
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -11,28 +12,47 @@ use std::time::Instant;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use super::activity::Activity;
+use super::ending;
 use super::file::DatabaseFile;
+use super::sequence;
+use super::sequence_file::SequenceFile;
 use super::time;
 use super::transaction::{Apply, Time, Transaction};
+use super::wal::{self, Change, Wal};
 use crate::clock::Clock;
 use crate::metrics::{Metrics, Span};
 use crate::store::command::Actor;
 use crate::store::error::StoreError;
+use crate::store::health::Health;
 
 /// Hands commands to the writer's thread. Dropping it ends the thread once the queue is empty.
 pub(super) struct Writer {
     queue: Option<SyncSender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
+    activity: Arc<Activity>,
 }
 
 impl Writer {
     /// Starts the thread; it connects when the first command comes.
     pub(super) fn start(file: DatabaseFile, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         let (queue, jobs) = sync_channel(QUEUE);
-        let thread = thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || work(&file, &jobs, &clock, &metrics))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        let activity = Arc::<Activity>::default();
+        let mut work = Work {
+            sequence_file: SequenceFile::beside(file.path()),
+            file,
+            session: None,
+            clock,
+            metrics,
+            activity: Arc::clone(&activity),
+        };
+        let thread = thread::Builder::new().name("store-writer".into()).spawn(move || work.run(&jobs))?;
+        Ok(Self { queue: Some(queue), thread: Some(thread), activity })
+    }
+
+    /// How it is doing.
+    pub(super) fn health(&self) -> Health {
+        self.activity.health()
     }
 
     /// Carries a command out; the future resolves when it is durable, or has failed. Never waits for room.
@@ -40,9 +60,13 @@ impl Writer {
         let (reply, receiver) = oneshot::channel();
         let job = Box::new(Queued { command: Some(command), actor, result: None, reply });
         let queue = self.queue.as_ref().ok_or(StoreError::Stopped)?;
-        queue.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::QueueFull,
-            TrySendError::Disconnected(_) => StoreError::Stopped,
+        self.activity.queued();
+        queue.try_send(job).map_err(|error| {
+            self.activity.taken(1);
+            match error {
+                TrySendError::Full(_) => StoreError::QueueFull,
+                TrySendError::Disconnected(_) => StoreError::Stopped,
+            }
         })?;
         receiver.await.unwrap_or(Err(StoreError::Stopped))
     }
@@ -51,9 +75,10 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.queue = None;
-        // What was accepted is committed, and the connection closed, before the caller goes on.
+        // What was accepted is committed, and the connection closed, before the caller goes on. A commit that hangs is
+        // waited for by nobody: its caller was told so.
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+            ending::join(thread, || self.activity.health().hangs());
         }
     }
 }
@@ -94,43 +119,127 @@ impl<C: Apply> Job for Queued<C> {
     }
 }
 
-fn work(file: &DatabaseFile, jobs: &Receiver<Box<dyn Job>>, clock: &Clock, metrics: &Metrics) {
-    let mut connection = None;
-    while let Ok(first) = jobs.recv() {
-        let mut batch: Vec<_> = std::iter::once(first).chain(jobs.try_iter().take(BATCH - 1)).collect();
-        let began = Instant::now();
-        let verdict = commit(file, &mut connection, &mut batch, clock);
-        metrics.span(Span::Commit, began.elapsed());
-        if let Err(error) = &verdict {
-            metrics.commit_failed();
-            log::error!("store commit failed: {error}");
-            connection = None;
+/// What the thread works with.
+struct Work {
+    file: DatabaseFile,
+    session: Option<Session>,
+    sequence_file: SequenceFile,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    activity: Arc<Activity>,
+}
+
+/// A connection whose every byte was synced, and what it has seen since.
+struct Session {
+    connection: Connection,
+    wal: Wal,
+    /// Changes when somebody else commits.
+    version: i64,
+    /// The change of the log that was noticed last.
+    change: Option<Change>,
+}
+
+impl Work {
+    fn run(&mut self, jobs: &Receiver<Box<dyn Job>>) {
+        while let Ok(first) = jobs.recv() {
+            let mut batch: Vec<_> = std::iter::once(first).chain(jobs.try_iter().take(BATCH - 1)).collect();
+            self.activity.taken(batch.len());
+            self.activity.commit_begins();
+            let began = Instant::now();
+            let committed = self.commit(&mut batch);
+            self.metrics.span(Span::Commit, began.elapsed());
+            let verdict = committed.as_ref().map(drop).map_err(Clone::clone);
+            if let Err(error) = &verdict {
+                self.metrics.commit_failed();
+                log::error!("store commit failed: {error}");
+                if !keeps_session(error) {
+                    self.session = None;
+                }
+            }
+            batch.into_iter().for_each(|job| job.settle(&verdict));
+            if let Ok(sequence) = committed {
+                self.sequence_file.record(sequence);
+            }
+            self.activity.commit_ends();
+            self.activity.is_faulty(verdict.err().or_else(|| self.file.check_access().err()));
         }
-        batch.into_iter().for_each(|job| job.settle(&verdict));
+    }
+
+    /// Commits what can be done of a batch; says up to which sequence everything is on the disk.
+    fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<u64, StoreError> {
+        self.file.check_in_place()?;
+        let session = match &mut self.session {
+            Some(session) => session,
+            None => self.session.insert(Session::begin(&self.file)?),
+        };
+        session.check_log()?;
+        let mut transaction = session.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let time = time::advance(&transaction, &self.clock)?;
+        for job in batch {
+            let mut savepoint = transaction.savepoint()?;
+            if !job.run(&savepoint, &time) {
+                savepoint.rollback()?;
+            }
+            savepoint.commit()?;
+        }
+        let sequence = sequence::current(&transaction)?;
+        transaction.commit()?;
+        // Once more: what was committed to a file without a name is not durable.
+        self.file.check_in_place()?;
+        session.check_log()?;
+        session.committed()?;
+        Ok(sequence)
     }
 }
 
-fn commit(
-    file: &DatabaseFile,
-    connection: &mut Option<Connection>,
-    batch: &mut [Box<dyn Job>],
-    clock: &Clock,
-) -> Result<(), StoreError> {
-    file.check_in_place()?;
-    let connection = match connection {
-        Some(connection) => connection,
-        None => connection.insert(file.connect()?),
-    };
-    let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let time = time::advance(&transaction, clock)?;
-    for job in batch {
-        let mut savepoint = transaction.savepoint()?;
-        if !job.run(&savepoint, &time) {
-            savepoint.rollback()?;
-        }
-        savepoint.commit()?;
+impl Session {
+    fn begin(file: &DatabaseFile) -> Result<Self, StoreError> {
+        let mut connection = file.connect()?;
+        let wal = file.sync(&mut connection)?;
+        let version = wal::version(&connection)?;
+        Ok(Self { connection, wal, version, change: None })
     }
-    Ok(transaction.commit()?)
+
+    /// Is the log still the one that was open? If it was removed, what is in it is saved to the database once, so
+    /// that not even a crash loses it.
+    fn check_log(&mut self) -> Result<(), StoreError> {
+        let change = self.wal.change(&self.connection)?;
+        let before = std::mem::replace(&mut self.change, change);
+        if change.is_none() {
+            return Ok(());
+        }
+        if change == before {
+            return Err(StoreError::LogChanged);
+        }
+        match change {
+            // If somebody else has committed since, it may have been to another log.
+            Some(Change::LogRemoved)
+                if wal::version(&self.connection)? == self.version && wal::rescue(&self.connection)? =>
+            {
+                log::error!(
+                    "-wal beside the store was removed; what was committed is safe in the database: restart"
+                );
+            }
+            Some(Change::IndexRemoved) => {
+                log::error!("-shm beside the store was removed; what was committed is safe in -wal: restart");
+            }
+            _ => log::error!(
+                "-wal beside the store was removed or cut: what was committed last may be lost; put it back, or restart"
+            ),
+        }
+        Err(StoreError::LogChanged)
+    }
+
+    fn committed(&mut self) -> Result<(), StoreError> {
+        self.version = wal::version(&self.connection)?;
+        self.wal.committed()
+    }
+}
+
+/// Does the connection stay as good as it was? The one of a log without a name is the only way to what is in it, and a store that
+/// was moved may be put back.
+const fn keeps_session(error: &StoreError) -> bool {
+    matches!(error, StoreError::Locked | StoreError::LogChanged | StoreError::Replaced)
 }
 
 /// More waiting commands than this, and the next one is told that the store is busy.
@@ -141,7 +250,6 @@ const BATCH: usize = 256;
 
 #[cfg(test)]
 mod tests {
-    use super::super::sequence;
     use super::*;
     use crate::auth::time::UnixTime;
     use crate::store::command::Command;
