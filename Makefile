@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Most tests wait for processes and not for a core.
 export RUST_TEST_THREADS ?= $(shell expr 2 \* "$$(nproc)")
 
-.PHONY: help run build build-tuned test test-long model crash check bench bench-peers bench-instructions load soak deps clean
+.PHONY: help run build build-tuned test test-long model crash faults check bench bench-peers bench-instructions load soak deps clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,8 +28,9 @@ test: deps ## every test, the longest in a short form
 	PROPTEST_RNG_SEED=1 SIMULATION_SEED=1 $(CARGO) test --locked --lib
 	$(MAKE) model
 
-test-long: deps ## every test in its long form: all orders of the model, 300 kills, gigabytes, many more random cases
+test-long: deps ## every test in its long form: all orders of the model, 300 kills, faults held for long, gigabytes, many more random cases
 	CRASH_ROUNDS=300 LARGE_MEGABYTES=1024 PROPTEST_CASES=4096 SIMULATION_RUNS=100 SIMULATION_STEPS=5000 $(CARGO) test --locked
+	$(MAKE) faults
 	$(MAKE) model PREEMPTIONS=0
 
 model: deps ## the core's threads in many orders of their steps, part of test; PREEMPTIONS=N interrupts them N times (4), 0: all orders
@@ -37,6 +38,9 @@ model: deps ## the core's threads in many orders of their steps, part of test; P
 
 crash: deps ## kill -9 at random moments, ROUNDS=1000 times; test does 16. CRASH_SEED=N repeats a run
 	CRASH_ROUNDS=$(or $(ROUNDS),1000) $(CARGO) test --locked --test it -- --nocapture killed_at_random_moments
+
+faults: deps ## the disk fails, hangs, fills up; files of the store vanish: each held for HOLD=70 seconds, longer than every bound
+	FAULT_SECONDS=$(or $(HOLD),70) $(CARGO) test --locked --test it -- --nocapture disk::
 
 check: deps ## format, lints, documentation, dependencies
 	$(CARGO) fmt --check

@@ -36,6 +36,7 @@ mod configuration;
 mod contract;
 mod crash;
 mod demo;
+mod disk;
 mod endpoint;
 mod faults;
 mod foreign;
