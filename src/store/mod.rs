@@ -5,7 +5,7 @@
 //! the store stamps the time, decides by the pure functions of `decision`, and answers once the change is durable.
 //! [`replica`] brings what any process has changed into the gate's memory.
 //!
-//! [`Store`] is asynchronous and works on threads of its own: a future of it may be awaited anywhere.
+//! [`Store`] is asynchronous and works on threads of its own: a future of it may be awaited on any Tokio runtime that has timers.
 
 pub mod command;
 #[cfg(test)]

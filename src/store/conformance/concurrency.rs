@@ -271,7 +271,8 @@ fn store_can_be_used_from_any_thread() {
             .map(|which| {
                 let store = Arc::clone(&store);
                 std::thread::spawn(move || {
-                    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                    let runtime =
+                        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
                     for round in 0..10 {
                         let command = revoke_id(which * 100 + round, START, None);
                         runtime.block_on(store.execute(command, actor())).unwrap();

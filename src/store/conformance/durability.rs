@@ -67,8 +67,10 @@ fn last_clone_to_be_dropped_waits_for_what_was_accepted() {
         let before = fixture.sequence();
         for which in 0..50 {
             // Given, and not waited for.
-            let mut given = pin!(fixture.store.execute(revoke_id(which, START, None), actor()));
-            _ = given.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            fixture.block_on(async {
+                let mut given = pin!(fixture.store.execute(revoke_id(which, START, None), actor()));
+                _ = given.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            });
         }
         let fixture = fixture.reopen();
         assert_eq!(fixture.sequence(), before + 50);
