@@ -184,6 +184,9 @@ fn apply(config: &ConfigArgs, name: &str, change: UserChange, done: &str) -> Res
 fn change_user(store: &Store, name: &str, change: UserChange, done: &str) -> Result<(), Failure> {
     match execute(store, ChangeUser { name: name.into(), change })? {
         ChangeOutcome::Changed => say(format_args!("{done} {name}")),
+        ChangeOutcome::Unchanged => {
+            say(format_args!("nothing to change: {name} is that already; no token was revoked"))
+        }
         ChangeOutcome::Unknown => Err(unknown(name)),
     }
 }

@@ -247,7 +247,7 @@ pub enum UserChange {
     Remove,
 }
 
-/// Changes a user and revokes its tokens.
+/// Changes a user and revokes its tokens; a change that changes nothing revokes nothing.
 #[derive(Clone, Debug)]
 pub struct ChangeUser {
     /// The user's name.
@@ -259,8 +259,10 @@ pub struct ChangeUser {
 /// What becomes of a [`ChangeUser`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeOutcome {
-    /// The user was changed.
+    /// The user was changed, and its tokens are revoked.
     Changed,
+    /// The user is that already: nothing was changed and no token is revoked.
+    Unchanged,
     /// There is no user of that name.
     Unknown,
 }

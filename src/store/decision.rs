@@ -6,6 +6,7 @@ use super::command::{
     ChangeUser, Expiry, Mint, MintOutcome, NameConflict, NewUser, Prune, RevokeKeyOutcome, UserChange,
 };
 use super::records::{RecordedKey, User, UserRecord};
+use crate::auth::identity::Identity;
 use crate::auth::keys::Fingerprint;
 use crate::auth::revocation::{Mark, Subject};
 use crate::auth::time::{Lived, UnixTime};
@@ -170,6 +171,20 @@ pub(super) struct ChangedUser {
     pub(super) blocked: bool,
 }
 
+/// Would the change leave the user as it is? A new password never does, even one that is the same.
+pub(super) fn is_unchanged(change: &UserChange, user: &User) -> bool {
+    match change {
+        UserChange::Claims { email, organization } => {
+            let Identity { email: old_email, organization: old_organization, .. } = &user.identity;
+            email.as_ref().is_none_or(|email| email == old_email)
+                && organization.as_ref().is_none_or(|organization| organization == old_organization)
+        }
+        UserChange::Disable => user.disabled,
+        UserChange::Enable => !user.disabled,
+        UserChange::Password(_) | UserChange::Remove => false,
+    }
+}
+
 /// What a change makes of a user's row.
 pub(super) fn change_user(command: ChangeUser, mut record: UserRecord, stamp: Stamp) -> ChangedUser {
     let user = &mut record.user;
@@ -223,6 +238,8 @@ const DAY: u64 = 24 * 3600;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::name::Name;
+    use crate::auth::password::Phc;
 
     const NOW: UnixTime = UnixTime(1_800_000_000);
 
@@ -259,6 +276,42 @@ mod tests {
             let cutoff = revoke_subject(&subject, previous, stamp);
             assert_eq!((cutoff.number, cutoff.closed), (9, blocked), "{subject:?} {previous:?}");
             assert_eq!(cutoff.second, if previous.is_some() { NOW.plus(100) } else { NOW });
+        }
+    }
+
+    #[test]
+    fn a_change_that_changes_nothing_is_recognised() {
+        let organization = |text| Name::parse(text).unwrap();
+        let user = |disabled| User {
+            identity: Identity {
+                user: Name::parse_user("anna").unwrap(),
+                email: "a@b".into(),
+                organization: organization("Main"),
+            },
+            disabled,
+            credential_version: 1,
+            created_at: UnixTime(1),
+            updated_at: UnixTime(1),
+        };
+        let claims = |email: Option<&str>, name: Option<&str>| UserChange::Claims {
+            email: email.map(Into::into),
+            organization: name.map(organization),
+        };
+        for (change, disabled, unchanged) in [
+            (UserChange::Enable, false, true),
+            (UserChange::Enable, true, false),
+            (UserChange::Disable, true, true),
+            (UserChange::Disable, false, false),
+            (claims(Some("a@b"), None), false, true),
+            (claims(None, Some("Main")), false, true),
+            (claims(Some("a@b"), Some("Main")), true, true),
+            (claims(None, None), false, true),
+            (claims(Some("A@b"), None), false, false),
+            (claims(Some("a@b"), Some("main")), false, false),
+            (UserChange::Password(Phc::decoy()), false, false),
+            (UserChange::Remove, true, false),
+        ] {
+            assert_eq!(is_unchanged(&change, &user(disabled)), unchanged, "{change:?} {disabled}");
         }
     }
 }

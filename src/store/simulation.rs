@@ -292,8 +292,10 @@ impl World {
     fn change(&mut self, change: UserChange) {
         let user = self.random.usize(0..USERS.len());
         let command = ChangeUser { name: USERS[user].0.into(), change: change.clone() };
-        if self.execute(command) == ChangeOutcome::Unknown {
-            return self.add_user(user);
+        match self.execute(command) {
+            ChangeOutcome::Unknown => return self.add_user(user),
+            ChangeOutcome::Unchanged => return,
+            ChangeOutcome::Changed => {}
         }
         if let UserChange::Claims { organization: Some(name), .. } = change {
             self.organizations.insert(user, name.to_string());

@@ -64,6 +64,7 @@ mod token;
 mod token_command;
 mod transport;
 mod unauthenticated;
+mod unchanged;
 mod upkeep;
 mod uploads;
 mod users;

@@ -45,6 +45,9 @@ impl Apply for ChangeUser {
         let Some(record) = find(transaction, &self.name)? else {
             return Ok(ChangeOutcome::Unknown);
         };
+        if decision::is_unchanged(&self.change, &record.user) {
+            return Ok(ChangeOutcome::Unchanged);
+        }
         let (name, action) = (self.name.clone(), decision::audit_of_change(&self.change));
         let stamp = transaction.stamp()?;
         let changed = decision::change_user(self, record, stamp);
