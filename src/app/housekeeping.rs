@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
+use super::presence::Presence;
 use crate::auth::gate::Gate;
 use crate::auth::revocation::Standing;
 use crate::auth::time::Lived;
@@ -23,6 +24,8 @@ use crate::store::{Store, StoreError};
 #[derive(Clone)]
 pub(super) struct Housekeeping {
     pub(super) id: String,
+    /// Says to others on this machine that the process runs.
+    pub(super) presence: Option<Arc<Presence>>,
     pub(super) gate: Arc<Gate>,
     pub(super) clock: Clock,
     pub(super) pending: Arc<Pending>,
@@ -88,8 +91,11 @@ impl Housekeeping {
         if let Some(replica) = replica {
             replica.stop().await;
         }
-        // Whoever waits for it learns so in a few seconds anyway.
-        let _ = self.store.execute(Deregister { gateway: self.id.clone() }, Actor::gateway()).await;
+        let signed_off = self.store.execute(Deregister { gateway: self.id.clone() }, Actor::gateway()).await;
+        // While the store still has it, the free lock tells that it has ended.
+        if let (Ok(()), Some(presence)) = (signed_off, &self.presence) {
+            presence.withdraw();
+        }
     }
 
     async fn prune(&self) -> Result<(), StoreError> {

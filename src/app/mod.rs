@@ -8,10 +8,12 @@ mod descriptors;
 mod error;
 mod housekeeping;
 mod panics;
+pub mod presence;
 pub mod state;
 mod stop;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -46,7 +48,7 @@ use crate::edge::token::{TokenEndpoint, mint_limiter};
 use crate::edge::upstream::Upstream;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
-use crate::store::command::Prune;
+use crate::store::command::{Actor, Deregister, Prune};
 use crate::store::read_gap::ReadGap;
 use crate::store::replica::{Reload, Replica, Settings};
 use crate::store::{Opening, Store, StoreError};
@@ -56,6 +58,7 @@ pub use self::error::StartError;
 pub use self::stop::OnExit;
 
 use self::housekeeping::{Housekeeping, PendingRetry};
+use self::presence::Presence;
 use self::state::{Creation, LockWait, Services, State, read_ring};
 use self::stop::End;
 
@@ -111,6 +114,8 @@ pub fn run(
     let listening = sockets.listening();
 
     let id = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
+    // Before the first heartbeat: whoever finds that tells by the lock whether we run.
+    let presence = announce(&settings.state_dir, &id, &state.store);
     let pending = Arc::<Pending>::default();
     let mints = Arc::new(mint_limiter(&limits));
     let failures = Arc::<FailedLogins>::default();
@@ -158,6 +163,7 @@ pub fn run(
     server.add_service(background_service("pending revocations", retry));
     let housekeeping = Housekeeping {
         id,
+        presence,
         gate: Arc::clone(&shared.gate),
         clock: shared.clock.clone(),
         pending,
@@ -193,6 +199,26 @@ pub fn run(
 
 /// Longer than a restart takes, in seconds.
 const LONG_STOP: u64 = 6 * 3600;
+
+/// Locks the file that says that this process runs, and clears away what those that ended have left.
+fn announce(state_dir: &Path, id: &str, store: &Store) -> Option<Arc<Presence>> {
+    let announced = Presence::announce(state_dir, id);
+    for gateway in presence::ended(state_dir) {
+        let deregister = Deregister { gateway: gateway.clone() };
+        if block_on(store.execute(deregister, Actor::gateway())).is_ok() {
+            presence::remove(state_dir, &gateway);
+        }
+    }
+    match announced {
+        Ok(presence) => Some(Arc::new(presence)),
+        Err(error) => {
+            log::warn!(
+                "the lock that says that this gateway runs cannot be made; it counts by its heartbeats: {error}"
+            );
+            None
+        }
+    }
+}
 
 /// What the proxy, the admin listener and the threads beside them have in common.
 struct Shared {

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::context::ConfigArgs;
-use super::output::Failure;
+use super::output::{Failure, print};
 use crate::app::block_on;
 use crate::auth::time::UnixTime;
 use crate::clock::wall;
@@ -23,7 +23,7 @@ pub(super) struct Audit {
 enum Action {
     /// List mints, changes of users and keys, and failed logins, oldest first
     List {
-        /// Only what this user did, or what was done to it
+        /// Only what this user did or was said to have done (by sudo), or what was done to it
         #[arg(long, value_name = "NAME")]
         user: Option<String>,
         /// Only the last so long: 90s, 24h, 7d
@@ -43,19 +43,17 @@ impl Audit {
         let store = config.open_store()?;
         let since = since.map_or(UnixTime(0), |span| wall().minus(span.as_secs()));
         let filter = AuditFilter { user: user.map(Into::into), since };
-        let mut out = io::stdout().lock();
         let mut last = 0;
         loop {
             let page = block_on(store.audit(filter.clone(), last, PAGE))?;
             let Some(row) = page.last() else { return Ok(()) };
             last = row.id;
+            let mut text = Vec::new();
             for row in &page {
-                let written = if json { write_json(&mut out, row) } else { write_text(&mut out, row) };
-                if written.is_err() {
-                    // A reader that went away is not an error.
-                    return Ok(());
-                }
+                if json { write_json(&mut text, row) } else { write_text(&mut text, row) }
+                    .map_err(Failure::cannot_start)?;
             }
+            print(&text)?;
         }
     }
 }
@@ -65,6 +63,7 @@ struct Line<'r> {
     number: u64,
     time: String,
     actor: &'r str,
+    claimed_actor: Option<&'r str>,
     action: &'r str,
     subject: &'r str,
     token_id: Option<&'r str>,
@@ -77,6 +76,7 @@ fn write_json(out: &mut impl io::Write, row: &AuditRow) -> io::Result<()> {
         number: row.sequence,
         time: row.at.to_string(),
         actor: &row.actor,
+        claimed_actor: row.claimed.as_deref(),
         action: &row.action,
         subject: &row.subject,
         token_id: row.token_id.as_deref(),
@@ -96,8 +96,11 @@ fn write_text(out: &mut impl io::Write, row: &AuditRow) -> io::Result<()> {
     if row.count > 1 {
         write!(out, "  {} times", row.count)?;
     }
-    if actor != subject {
+    if actor != subject || row.claimed.is_some() {
         write!(out, "  by {actor}")?;
+    }
+    if let Some(claimed) = &row.claimed {
+        write!(out, " (sudo: {claimed})")?;
     }
     writeln!(out, "  from {origin}")
 }

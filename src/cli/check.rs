@@ -1,7 +1,7 @@
 use clap::Args;
 
 use super::context::ConfigArgs;
-use super::output::{Failure, say};
+use super::output::{Failure, note, say};
 
 /// `ds-gateway check`
 #[derive(Args, Debug)]
@@ -14,7 +14,7 @@ impl Check {
     pub(super) fn execute(self) -> Result<(), Failure> {
         let config = self.config.load()?;
         for warning in config.warnings() {
-            eprintln!("warning: {warning}");
+            note(format_args!("warning: {warning}"));
         }
         say(format_args!("{} has no fault", self.config.config.display()))?;
         Ok(())

@@ -1,20 +1,25 @@
 //! What a command works with: the configuration, the state that it names, and the account that it acts for.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use nix::unistd::getuid;
+use nix::unistd::{User, getuid};
 use once_cell::sync::Lazy;
+use tokio::time::{sleep, timeout};
 
-use super::output::Failure;
+use super::output::{Failure, note};
 use crate::app::block_on;
 use crate::app::state::{Creation, LockWait, Services, State};
 use crate::auth::cache::{Cache, CacheLimits};
 use crate::auth::gate::Gate;
 use crate::auth::keys::KeyRing;
+use crate::auth::name::Name;
 use crate::auth::policy::Policy;
+use crate::auth::revocation::Standing;
 use crate::auth::token::TokenRules;
 use crate::clock::Clock;
 use crate::config::{Config, PREFIX};
@@ -39,6 +44,17 @@ impl ConfigArgs {
         self.open_with(Creation::IfNew)
     }
 
+    /// The same, for a revocation: what others hold is waited for.
+    pub(super) fn open_patiently(&self) -> Result<Opened, Failure> {
+        let mut waiting = Waiting::start();
+        loop {
+            match self.open() {
+                Err(failure) if failure.code == 75 && waiting.goes_on() => thread::sleep(ASK_AGAIN),
+                opened => return opened,
+            }
+        }
+    }
+
     pub(super) fn open_with(&self, creation: Creation) -> Result<Opened, Failure> {
         let config = self.load()?;
         let folder = &config.server.state_dir;
@@ -50,6 +66,8 @@ impl ConfigArgs {
         Ok(Opened {
             clock,
             heartbeat_interval: config.store.heartbeat_interval,
+            max_staleness: config.store.max_staleness,
+            state_dir: config.server.state_dir.clone(),
             store: state.store.with_timeout(COMMAND_TIMEOUT),
             keys: state.keys,
             key_folder: state.key_folder,
@@ -102,9 +120,20 @@ pub(super) struct Opened {
     pub(super) heartbeat_interval: Duration,
     /// As a gateway would read it.
     pub(super) clock: Clock,
+    pub(super) max_staleness: Duration,
+    pub(super) state_dir: PathBuf,
 }
 
 impl Opened {
+    /// What the store says of keys, and of nothing else.
+    pub(super) fn keys_alone(&self) -> Result<Standing, Failure> {
+        let mut standing = Standing::default();
+        for key in block_on(self.store.keys())?.iter().filter(|key| key.revoked) {
+            standing.revoke_key(key.fingerprint);
+        }
+        Ok(standing)
+    }
+
     /// A gate as a gateway that starts now would have it.
     pub(super) fn into_gate(self) -> Result<(Gate, Policy), Failure> {
         let standing = block_on(self.store.load())?;
@@ -114,15 +143,84 @@ impl Opened {
     }
 }
 
-/// Who runs this command, for the audit trail. Asked before anything else: root may become another.
-pub(super) static ACCOUNT: Lazy<String> = Lazy::new(|| {
-    let names = ["SUDO_USER", "USER", "LOGNAME"];
-    names.iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| format!("uid {}", getuid()))
+/// Who runs this command, for the audit trail.
+pub(super) struct Account {
+    /// Of the real user id: what the system says.
+    name: String,
+    /// What sudo says; anybody can set a variable, so this is only shown beside it.
+    claimed: Option<String>,
+}
+
+impl Account {
+    /// As the audit trail names it.
+    pub(super) fn actor(&self) -> Actor {
+        Actor::new(self.name.as_str(), "command line").claiming(self.claimed.as_deref().map(Into::into))
+    }
+}
+
+/// Asked before anything else: root may become another.
+pub(super) static ACCOUNT: Lazy<Account> = Lazy::new(|| {
+    let user = getuid();
+    let found = User::from_uid(user).ok().flatten();
+    let name = found.map_or_else(|| format!("uid {user}"), |found| found.name);
+    let claimed = std::env::var("SUDO_USER").ok().filter(|claimed| *claimed != name);
+    let claimed = claimed.and_then(|claimed| Some(Name::parse(&claimed).ok()?.as_str().to_owned()));
+    Account { name, claimed }
 });
 
-/// Carries out a command of the store's for the account that runs this one.
-pub(super) fn execute<C: Executable>(store: &Store, command: C) -> Result<C::Outcome, StoreError> {
-    block_on(store.execute(command, Actor::new(ACCOUNT.as_str(), "command line")))
+/// Carries out a command of the store's for the account that runs this one. A store that somebody else has locked is waited for,
+/// since a revocation must not be the one that gives up; standard error says so.
+pub(super) fn execute<C: Executable + Clone>(store: &Store, command: C) -> Result<C::Outcome, StoreError> {
+    let actor = ACCOUNT.actor();
+    block_on(async {
+        let mut waiting = Waiting::start();
+        loop {
+            let outcome = waiting.run(store.execute(command.clone(), actor.clone())).await;
+            match outcome {
+                Err(error) if error.is_transient() && waiting.goes_on() => sleep(ASK_AGAIN).await,
+                outcome => return outcome,
+            }
+        }
+    })
+}
+
+/// A wait for others that use the store, of which standard error tells once.
+struct Waiting {
+    deadline: Instant,
+    is_told: bool,
+}
+
+impl Waiting {
+    fn start() -> Self {
+        Self { deadline: Instant::now() + PATIENCE, is_told: false }
+    }
+
+    /// Runs an attempt, and tells of the wait while it still runs.
+    async fn run<T>(&mut self, attempt: impl Future<Output = T>) -> T {
+        let mut attempt = pin!(attempt);
+        if !self.is_told {
+            if let Ok(done) = timeout(TELL_AFTER, &mut attempt).await {
+                return done;
+            }
+            self.tell();
+        }
+        attempt.await
+    }
+
+    /// Is there time for another attempt?
+    fn goes_on(&mut self) -> bool {
+        self.tell();
+        Instant::now() < self.deadline
+    }
+
+    fn tell(&mut self) {
+        if !std::mem::replace(&mut self.is_told, true) {
+            note(format_args!(
+                "ds-gateway: waiting for the store, up to {} s: another process is writing to it",
+                PATIENCE.as_secs()
+            ));
+        }
+    }
 }
 
 /// How a command waits for whoever has the state folder locked.
@@ -147,3 +245,12 @@ pub(super) fn load(path: &Path) -> Result<Config, Failure> {
     }
     Config::load(path, variables.into_iter()).map_err(|faults| Failure::faults(path, &faults))
 }
+
+/// How long a command waits for others that use the store.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Commands that take longer say that they wait.
+const TELL_AFTER: Duration = Duration::from_millis(250);
+
+/// Between two attempts; each waits for the store's lock itself.
+const ASK_AGAIN: Duration = Duration::from_millis(20);

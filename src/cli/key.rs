@@ -4,7 +4,6 @@ use clap::{Args, Subcommand};
 
 use super::context::{ConfigArgs, Opened, execute};
 use super::output::{Failure, say};
-use crate::app::block_on;
 use crate::app::state::{generate_key, read_ring};
 use crate::auth::keys::KeyRing;
 use crate::clock::wall;
@@ -45,7 +44,7 @@ impl Key {
                     RecordKeysOutcome::Conflict(kid) => Err(conflict(&kid)),
                 }
             }
-            Action::List { json, config } => list(config.open()?, json),
+            Action::List { json, config } => list(&config.open()?, json),
         }
     }
 }
@@ -68,8 +67,8 @@ pub(super) fn conflict(kid: &str) -> Failure {
     Failure::cannot_start(format!("the key {kid:?} is not the one that the store knows by this name"))
 }
 
-fn list(opened: Opened, json: bool) -> Result<(), Failure> {
-    let standing = block_on(opened.store.load())?;
+fn list(opened: &Opened, json: bool) -> Result<(), Failure> {
+    let standing = opened.keys_alone()?;
     let is_revoked = |key| standing.is_key_revoked(key);
     let signing = standing.signer(&opened.keys).map(|key| key.kid().to_owned());
     for key in opened.keys.iter() {

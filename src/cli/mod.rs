@@ -5,21 +5,24 @@ mod check;
 mod completions;
 mod context;
 mod demo;
+mod gateways;
 mod key;
 mod output;
+mod revocations;
 mod revoke;
 mod run;
 mod store;
 mod token;
 mod user;
 
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use once_cell::sync::Lazy;
 
 use self::context::ACCOUNT;
-use self::output::Failure;
+use self::output::{Failure, note};
 
 /// The authentication gateway in front of the Datasentinel platform API.
 ///
@@ -85,10 +88,15 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            let printed = error.print().and_then(|()| std::io::stdout().flush());
+            if error.use_stderr() {
+                return ExitCode::from(64);
+            }
             // Help and version are answers, not errors.
-            let code = if error.use_stderr() { 64 } else { 0 };
-            let _ = error.print();
-            return ExitCode::from(code);
+            return match printed {
+                Err(lost) if lost.kind() != ErrorKind::BrokenPipe => end(&Failure::unwritable(lost)),
+                _ => ExitCode::SUCCESS,
+            };
         }
     };
     let outcome = match cli.command {
@@ -105,9 +113,13 @@ pub fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { code, text }) => {
-            eprintln!("ds-gateway: {text}");
-            ExitCode::from(code)
-        }
+        Err(failure) => end(&failure),
     }
+}
+
+fn end(failure: &Failure) -> ExitCode {
+    if !failure.text.is_empty() {
+        note(format_args!("ds-gateway: {}", failure.text));
+    }
+    ExitCode::from(failure.code)
 }

@@ -1,9 +1,14 @@
 //! What a command reads and prints, and how it ends.
+//!
+//! One rule for all of them: an answer that cannot be written is a failure, with a sentence and exit code 1; a reader that
+//! went away ends the command quietly, with 0, and at once.
 
 use std::fmt;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::unistd::write;
 use zeroize::Zeroizing;
 
 use crate::app::StartError;
@@ -24,24 +29,38 @@ pub(super) fn read_input(file: &Path, most: u64) -> Result<Zeroizing<String>, Fa
 
 /// Prints a line of the answer.
 pub(super) fn say(line: impl fmt::Display) -> Result<(), Failure> {
-    print(format_args!("{line}\n").to_string().as_bytes())
+    print(format!("{line}\n").as_bytes())
 }
 
-/// Writes to standard output. A reader that went away is no fault; an answer that is lost is one.
-pub(super) fn print(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = std::io::stdout();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::cannot_start(format!("the answer cannot be written to standard output: {error}")))
+/// Writes to standard output, a line or a page of lines at once.
+///
+/// # Errors
+///
+/// Also for a reader that went away, so that the work ends: that failure is quiet and has the exit code 0.
+pub(super) fn print(mut bytes: &[u8]) -> Result<(), Failure> {
+    // Not through the standard library's stream, which takes a descriptor that cannot be written for one that can.
+    let out = std::io::stdout();
+    while !bytes.is_empty() {
+        match write(&out, bytes) {
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EPIPE) => return Err(Failure::reader_gone()),
+            Err(error) => return Err(Failure::unwritable(error.desc())),
         }
-        _ => Ok(()),
     }
+    Ok(())
+}
+
+/// Says something beside the answer, on standard error. Where that cannot be written there is nobody to tell.
+pub(super) fn note(text: impl fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Why a command did not do what it was asked, and the exit code that says so.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) code: u8,
+    /// Empty where there is nothing to say.
     pub(super) text: String,
 }
 
@@ -56,6 +75,29 @@ impl Failure {
 
     pub(super) fn no_such(text: impl fmt::Display) -> Self {
         Self { code: 65, text: text.to_string() }
+    }
+
+    pub(super) fn try_again(text: impl fmt::Display) -> Self {
+        Self { code: 75, text: text.to_string() }
+    }
+
+    /// The answer is lost.
+    pub(super) fn unwritable(reason: impl fmt::Display) -> Self {
+        Self::cannot_start(format!("the answer cannot be written to standard output: {reason}"))
+    }
+
+    fn reader_gone() -> Self {
+        Self { code: 0, text: String::new() }
+    }
+
+    /// Does only somebody who reads no more know of it?
+    pub(super) const fn is_quiet(&self) -> bool {
+        self.code == 0
+    }
+
+    /// The same failure, after these words.
+    pub(super) fn after(self, words: &str) -> Self {
+        Self { text: format!("{words}: {}", self.text), ..self }
     }
 
     pub(super) fn faults(path: &Path, faults: &[Fault]) -> Self {

@@ -1,15 +1,14 @@
 //! `ds-gateway revoke`: ends tokens before their time, and says where that is in force.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
-use tokio::time::sleep;
 
-use super::context::{ConfigArgs, Opened, execute};
+use super::context::{ConfigArgs, Opened};
+use super::gateways::{Gateways, not_revoked};
 use super::key::{conflict, make};
-use super::output::{Failure, say};
+use super::output::{Failure, note, say};
+use super::revocations::List;
 use super::token::read_token;
 use crate::app::block_on;
 use crate::auth::denial::Denial;
@@ -17,11 +16,8 @@ use crate::auth::gate::Gate;
 use crate::auth::name::Name;
 use crate::auth::revocation::Subject;
 use crate::auth::token::{TokenId, TokenRules};
-use crate::store::command::{
-    Expiry, KeyRecord, RequestAcknowledgements, RevokeKey, RevokeKeyOutcome, RevokeSubject, RevokeToken,
-};
-use crate::store::records::{Acknowledgement, Revocation};
-use crate::store::{Executable, Store, StoreError};
+use crate::store::Store;
+use crate::store::command::{Expiry, KeyRecord, RevokeKey, RevokeKeyOutcome, RevokeSubject, RevokeToken};
 
 /// `ds-gateway revoke …`
 #[derive(Args, Debug)]
@@ -45,14 +41,14 @@ enum Action {
     },
     /// Every token of a user that was minted before now
     User {
-        /// Whether or not the store has such a user: tokens of one that it had, or of the platform's, may be about
+        /// User name; it need not exist here (tokens may come from a deleted or platform user), but then the exit code is 65
         name: String,
         #[command(flatten)]
         how: How,
     },
     /// Every token of an organization that was minted before now
     Organization {
-        /// As in the claim `database`
+        /// As in the claim `database`; if no user here has it, it is revoked all the same and the exit code is 65
         name: String,
         #[command(flatten)]
         how: How,
@@ -72,23 +68,23 @@ enum Action {
         #[command(flatten)]
         how: How,
     },
-    /// Show what is revoked
-    List {
-        /// One JSON object a line
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        config: ConfigArgs,
-    },
+    /// Show what is revoked and not yet expired, the newest first
+    List(List),
 }
 
 #[derive(Args, Debug)]
 struct How {
-    /// Say what came of it as a JSON object
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     config: ConfigArgs,
+}
+
+impl How {
+    fn open(&self) -> Result<Opened, Failure> {
+        self.config.open_patiently().map_err(not_revoked)
+    }
 }
 
 impl Revoke {
@@ -97,7 +93,7 @@ impl Revoke {
             Action::Token { token_id, token_file, how } => {
                 // Before the store is opened, as whom that may be somebody who cannot read it.
                 let token = token_file.as_deref().map(read_token).transpose()?;
-                let opened = how.config.open()?;
+                let opened = how.open()?;
                 let gateways = Gateways::of(&opened);
                 let revocation = match (token_id, token) {
                     (_, Some(token)) => by_token(&token, opened)?,
@@ -105,7 +101,7 @@ impl Revoke {
                     (None, None) => return Err(Failure::usage("give a TokenId or --token-file")),
                 };
                 let sequence = gateways.revoke(revocation)?;
-                gateways.wait_for(sequence, how.json)
+                gateways.wait_for(sequence, None, how.json)
             }
             Action::User { name, how } => {
                 let name = parsed(&name)?;
@@ -117,7 +113,7 @@ impl Revoke {
             }
             Action::Key { kid, replace, how } => key(&kid, replace, &how),
             Action::All { how } => all(&how, Subject::Everybody),
-            Action::List { json, config } => list(&config.open_store()?, json),
+            Action::List(list) => list.execute(),
         }
     }
 }
@@ -149,14 +145,40 @@ fn parsed(name: &str) -> Result<Name, Failure> {
 }
 
 fn all(how: &How, subject: Subject) -> Result<(), Failure> {
-    let gateways = Gateways::of(&how.config.open()?);
-    let sequence = gateways.revoke(RevokeSubject { subject })?;
-    gateways.wait_for(sequence, how.json)
+    let opened = how.open()?;
+    let gateways = Gateways::of(&opened);
+    let sequence = gateways.revoke(RevokeSubject { subject: subject.clone() })?;
+    // Asked when it is durable: declining to revoke what nobody here knows would fail open.
+    let unknown = find_unknown(&opened.store, &subject).unwrap_or_else(|failure| {
+        note(format_args!("ds-gateway: whether the name is known cannot be read: {}", failure.text));
+        None
+    });
+    let known = (subject != Subject::Everybody).then_some(unknown.is_none());
+    let Some(warning) = unknown else { return gateways.wait_for(sequence, known, how.json) };
+    note(format_args!("ds-gateway: warning: {warning}; its tokens are revoked all the same"));
+    match gateways.wait_for(sequence, known, how.json) {
+        Err(failure) if !failure.is_quiet() => Err(failure),
+        // The warning has said why.
+        _ => Err(Failure::no_such("")),
+    }
+}
+
+/// What the store does not know, if it does not.
+fn find_unknown(store: &Store, subject: &Subject) -> Result<Option<String>, Failure> {
+    Ok(match subject {
+        Subject::User(name) if block_on(store.user(name))?.is_none() => {
+            Some(format!("there is no user {name:?}"))
+        }
+        Subject::Organization(name) if !block_on(store.organization_exists(name))? => {
+            Some(format!("no user is of an organization {name:?}"))
+        }
+        _ => None,
+    })
 }
 
 fn key(kid: &str, replace: bool, how: &How) -> Result<(), Failure> {
-    let opened = how.config.open()?;
-    let standing = block_on(opened.store.load())?;
+    let opened = how.open()?;
+    let standing = opened.keys_alone().map_err(not_revoked)?;
     let revoked = |key| standing.is_key_revoked(key);
     let others = opened.keys.iter().any(|key| key.kid() != kid && !revoked(key.fingerprint()));
     let is_signing = standing.signer(&opened.keys).is_some_and(|key| key.kid() == kid);
@@ -180,139 +202,9 @@ fn key(kid: &str, replace: bool, how: &How) -> Result<(), Failure> {
             )));
         }
     };
-    let outcome = gateways.wait_for(sequence, how.json);
-    if let (Some((made, _)), false) = (&successor, how.json) {
-        say(format_args!("made {made}"))?;
-    }
-    outcome
-}
-
-/// What came of it.
-#[derive(Serialize)]
-struct Outcome {
-    number: u64,
-    durable: bool,
-    in_force_on: usize,
-    gateways: usize,
-}
-
-/// The store, and how long a gateway may be silent and still count as running.
-pub(super) struct Gateways {
-    store: Store,
-    silence: Duration,
-}
-
-impl Gateways {
-    pub(super) fn of(opened: &Opened) -> Self {
-        // Two heartbeats, and a little for a slow one.
-        let silence = opened.heartbeat_interval * 2 + Duration::from_secs(2);
-        Self { store: opened.store.clone(), silence }
-    }
-
-    /// The gateways that run on this store.
-    pub(super) fn running(&self) -> Result<Vec<Acknowledgement>, Failure> {
-        Ok(block_on(self.store.acknowledgements(self.silence))?)
-    }
-
-    fn revoke<C: Executable>(&self, command: C) -> Result<C::Outcome, Failure> {
-        execute(&self.store, command).map_err(|error| {
-            let failure = Failure::from(error);
-            Failure { code: 75, text: format!("not revoked: {}", failure.text) }
-        })
-    }
-
-    /// Waits until every running gateway has acknowledged that sequence, and says so.
-    fn wait_for(&self, sequence: u64, json: bool) -> Result<(), Failure> {
-        execute(&self.store, RequestAcknowledgements)?;
-        let outcome = block_on(self.acknowledged(sequence))?;
-        if json {
-            let text = serde_json::to_string(&outcome).map_err(Failure::cannot_start)?;
-            say(text)?;
-        } else {
-            let Outcome { in_force_on, gateways, .. } = outcome;
-            say(format_args!("durable; in force on {in_force_on} of {gateways} gateways"))?;
-        }
-        if outcome.in_force_on == outcome.gateways {
-            return Ok(());
-        }
-        Err(Failure {
-            code: 75,
-            text:
-                "not every gateway has said that it knows; each does within 5 s, or stops admitting anything"
-                    .into(),
-        })
-    }
-
-    async fn acknowledged(&self, sequence: u64) -> Result<Outcome, StoreError> {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let gateways = self.store.acknowledgements(self.silence).await?;
-            let outcome = Outcome {
-                number: sequence,
-                durable: true,
-                in_force_on: gateways.iter().filter(|gateway| gateway.applied >= sequence).count(),
-                gateways: gateways.len(),
-            };
-            if outcome.in_force_on == outcome.gateways || Instant::now() > deadline {
-                return Ok(outcome);
-            }
-            sleep(ASK_AGAIN).await;
-        }
+    let outcome = gateways.wait_for(sequence, None, how.json);
+    match &successor {
+        Some((made, _)) if !how.json => outcome.and(say(format_args!("made {made}"))),
+        _ => outcome,
     }
 }
-
-fn list(store: &Store, json: bool) -> Result<(), Failure> {
-    let mut last = 0;
-    loop {
-        let page = block_on(store.revocations(last, PAGE))?;
-        let Some(row) = page.last() else { return Ok(()) };
-        last = row.sequence;
-        page.iter().try_for_each(|row| show(row, json))?;
-    }
-}
-
-#[derive(Serialize)]
-struct Line<'r> {
-    kind: &'r str,
-    subject: &'r str,
-    number: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    before: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    until: Option<String>,
-    closed: bool,
-}
-
-fn show(row: &Revocation, json: bool) -> Result<(), Failure> {
-    let is_token = row.kind == "token";
-    let second = row.time.to_string();
-    if json {
-        let line = Line {
-            kind: row.kind,
-            subject: &row.subject,
-            number: row.sequence,
-            before: (!is_token).then(|| second.clone()),
-            until: is_token.then_some(second),
-            closed: row.blocked,
-        };
-        say(serde_json::to_string(&line).map_err(Failure::cannot_start)?)?;
-        return Ok(());
-    }
-    let Revocation { kind, subject, sequence, .. } = row;
-    let meaning = match (is_token, row.blocked) {
-        (true, _) => format!("remembered until {second} UTC"),
-        (false, true) => format!("nothing passes, since {second} UTC"),
-        (false, false) => format!("nothing from before {second} UTC passes"),
-    };
-    say(format_args!("{sequence:>8}  {kind:12}  {subject}  {meaning}"))?;
-    Ok(())
-}
-
-/// How long the command waits for the gateways.
-const DEADLINE: Duration = Duration::from_secs(2);
-
-/// How often it looks which of them have acknowledged.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
-
-/// Revocations that are read at once.
-const PAGE: usize = 1000;

@@ -3,8 +3,9 @@
 use clap::{Args, Subcommand};
 
 use super::context::{ConfigArgs, execute};
+use super::gateways::Gateways;
 use super::output::{Failure, say};
-use super::revoke::Gateways;
+use crate::app::block_on;
 use crate::store::command::RepairClock;
 
 /// `ds-gateway store …`
@@ -31,10 +32,10 @@ impl Store {
     pub(super) fn execute(self) -> Result<(), Failure> {
         let Action::RepairClock { config } = self.action;
         let opened = config.open()?;
-        let running = Gateways::of(&opened).running()?;
+        let running = block_on(Gateways::of(&opened).running())?;
         if !running.is_empty() {
             let text = format!("stop the gateways first: {} run on this store", running.len());
-            return Err(Failure { code: 75, text });
+            return Err(Failure::try_again(text));
         }
         let repaired = execute(&opened.store, RepairClock)?;
         say(format_args!("the time of the store was {} UTC, and is {} UTC", repaired.floor, repaired.wall))?;

@@ -88,7 +88,7 @@ impl Token {
 
 fn print_new(name: &str, opened: Opened) -> Result<(), Failure> {
     let no_such = || Failure::no_such(format!("there is no enabled user {name:?}"));
-    let standing = block_on(opened.store.load())?;
+    let standing = opened.keys_alone()?;
     let signer = standing.signer(&opened.keys);
     let signer = signer.ok_or_else(|| Failure::cannot_start("every signing key is revoked"))?;
     // If the user changes in between, once more, as the gateway does.

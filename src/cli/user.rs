@@ -144,7 +144,7 @@ impl User {
                 apply(&config, &name, UserChange::Claims { email, organization }, "changed")?;
             }
             Action::Passwd { name, password, config } => {
-                let store = config.open_store()?;
+                let store = config.open_patiently()?.store;
                 require(&store, &name)?;
                 let change = UserChange::Password(password.read()?);
                 change_user(&store, &name, change, "changed the password of")?;
@@ -178,7 +178,7 @@ fn require(store: &Store, name: &str) -> Result<records::User, Failure> {
 }
 
 fn apply(config: &ConfigArgs, name: &str, change: UserChange, done: &str) -> Result<(), Failure> {
-    change_user(&config.open_store()?, name, change, done)
+    change_user(&config.open_patiently()?.store, name, change, done)
 }
 
 fn change_user(store: &Store, name: &str, change: UserChange, done: &str) -> Result<(), Failure> {

@@ -28,12 +28,20 @@ pub struct Actor {
     pub name: Box<str>,
     /// A client's address, or the command line.
     pub origin: Box<str>,
+    /// The account that it says it acts for, where that is another one: whom sudo was started by.
+    pub claimed: Option<Box<str>>,
 }
 
 impl Actor {
     /// An actor of that name, acting from there.
     pub fn new(name: impl Into<Box<str>>, origin: impl Into<Box<str>>) -> Self {
-        Self { name: name.into(), origin: origin.into() }
+        Self { name: name.into(), origin: origin.into(), claimed: None }
+    }
+
+    /// The same actor, which says that it acts for that account.
+    #[must_use]
+    pub fn claiming(self, claimed: Option<Box<str>>) -> Self {
+        Self { claimed, ..self }
     }
 
     /// The gateway itself, in its upkeep.

@@ -34,7 +34,8 @@ pub use self::sqlite::Opening;
 use self::command::{Actor, Command, NameConflict, NewUser};
 use self::health::COMMAND_TIMEOUT;
 use self::records::{
-    Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, StoredTime, User, UserRecord,
+    Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, RevocationFilter, StoredTime,
+    User, UserRecord,
 };
 use self::sqlite::{Apply, Sqlite};
 use crate::auth::revocation::Standing;
@@ -120,9 +121,20 @@ impl Store {
         self.engine.conflicts(users).await
     }
 
-    /// At most `limit` revocations in force that came after that sequence, in order.
-    pub async fn revocations(&self, after: u64, limit: usize) -> Result<Vec<Revocation>, StoreError> {
-        self.engine.revocations(after, limit).await
+    /// Has the store a user of that organization?
+    pub async fn organization_exists(&self, name: &str) -> Result<bool, StoreError> {
+        self.engine.organization_exists(name).await
+    }
+
+    /// At most `limit` revocations in force that came before that sequence, the newest first. The cutoff that a new user begins
+    /// with is not one.
+    pub async fn revocations(
+        &self,
+        filter: RevocationFilter,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<Revocation>, StoreError> {
+        self.engine.revocations(filter, before, limit).await
     }
 
     /// At most `limit` rows of the audit trail behind the one of that id, oldest first.

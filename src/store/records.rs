@@ -126,6 +126,45 @@ pub struct Acknowledgement {
     pub applied: u64,
 }
 
+/// What a revocation revokes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevocationKind {
+    /// One token.
+    Token,
+    /// Every token of a user.
+    User,
+    /// Every token of an organization.
+    Organization,
+    /// Every token.
+    Everybody,
+    /// Every token that a key has signed.
+    Key,
+}
+
+impl RevocationKind {
+    /// As the command line names it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::User => "user",
+            Self::Organization => "organization",
+            Self::Everybody => "everybody",
+            Self::Key => "key",
+        }
+    }
+}
+
+/// Which revocations are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct RevocationFilter {
+    /// Of one kind.
+    pub kind: Option<RevocationKind>,
+    /// Those of this name, `kid` or TokenId, and of this user's tokens.
+    pub subject: Option<Box<str>>,
+    /// Those that came after all that the audit trail has from before this time.
+    pub since: UnixTime,
+}
+
 /// A revocation in force, as shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
@@ -139,6 +178,10 @@ pub struct Revocation {
     pub time: UnixTime,
     /// Every token is refused: a user that is disabled or removed, a key.
     pub blocked: bool,
+    /// For a token: whose it was, where that is known.
+    pub user: Option<String>,
+    /// For a cutoff: why it was set, as the audit trail calls it.
+    pub reason: Option<String>,
 }
 
 /// A row of the audit trail.
@@ -152,6 +195,8 @@ pub struct AuditRow {
     pub at: UnixTime,
     /// Who did it: a user of the API, or the account that ran the command line.
     pub actor: String,
+    /// The account that the actor said it acts for, where that is another one.
+    pub claimed: Option<String>,
     /// What: `mint`, `user_add`, `login_failed`, …
     pub action: String,
     /// To whom or what.
@@ -167,7 +212,7 @@ pub struct AuditRow {
 /// Which rows of the audit trail are asked for.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
-    /// Those that this user did, or that were done to it.
+    /// Those that this user did or was said to have done, or that were done to it.
     pub user: Option<Box<str>>,
     /// Those of this time or later.
     pub since: UnixTime,

@@ -11,6 +11,7 @@ use crate::wire::find;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::fs;
+use std::process::Command;
 
 /// What names a token: the first 16 bytes of SHA-256 over `header.payload`, in hexadecimal.
 pub fn token_id(token: &str) -> String {
@@ -24,6 +25,13 @@ pub fn rows(folder: &Folder, arguments: &[&str]) -> Vec<Value> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
         .collect()
+}
+
+/// The account that runs the tests.
+pub fn account() -> String {
+    let mut command = Command::new("id");
+    command.arg("-un");
+    finish(command, "").ok().trim().to_owned()
 }
 
 fn of<'r>(rows: &'r [Value], action: &str) -> Vec<&'r Value> {
@@ -57,7 +65,8 @@ fn every_change_of_a_user_or_key_is_a_row() {
     act(&["user", "import", import.to_str().expect("a path")], "");
 
     let rows = rows(&folder, &[]);
-    let members = ["action", "actor", "count", "number", "origin", "subject", "time", "token_id"];
+    let members =
+        ["action", "actor", "claimed_actor", "count", "number", "origin", "subject", "time", "token_id"];
     let mut last = 0;
     for row in &rows {
         assert_eq!(row.as_object().expect("an object").keys().collect::<Vec<_>>(), members, "{row}");
@@ -73,18 +82,22 @@ fn every_change_of_a_user_or_key_is_a_row() {
         .map(|row| ["action", "subject", "actor"].map(|member| row[member].as_str().expect("a text")))
         .map(|[action, subject, actor]| (action, subject, actor))
         .collect();
+    let me = account();
     let expected = [
         ("key_add", "k1", "ds-gateway"),
-        ("user_add", USER, "operator"),
-        ("user_set", USER, "operator"),
-        ("user_passwd", USER, "operator"),
-        ("user_disable", USER, "operator"),
-        ("user_enable", USER, "operator"),
-        ("user_remove", USER, "operator"),
-        ("user_add", "one", "operator"),
-        ("user_add", "two", "operator"),
+        ("user_add", USER, &me),
+        ("user_set", USER, &me),
+        ("user_passwd", USER, &me),
+        ("user_disable", USER, &me),
+        ("user_enable", USER, &me),
+        ("user_remove", USER, &me),
+        ("user_add", "one", &me),
+        ("user_add", "two", &me),
     ];
     assert_eq!(said, expected);
+    // Whom sudo names is a claim, and the gateway itself makes none.
+    let claims: Vec<&Value> = rows.iter().map(|row| &row["claimed_actor"]).collect();
+    assert!(claims[0].is_null() && claims[1..].iter().all(|claim| *claim == "operator"), "{claims:?}");
     assert!(of(&rows, "user_add").iter().all(|row| row["origin"] == "command line"));
     let text = folder.cli(&["audit", "list"], "").ok();
     assert_eq!(text.lines().count(), rows.len());

@@ -143,7 +143,7 @@ fn no_request_that_starts_after_the_command_has_returned_is_admitted() {
                     let done = finish(command, "");
                     (done.code != Some(75)).then_some(done)
                 });
-                assert_eq!(said.ok(), "durable; in force on 1 of 1 gateways\n");
+                assert_eq!(said.stdout, "durable; in force on 1 of 1 gateways\n");
             });
         }
         stage.gateway().still_healthy();
@@ -213,7 +213,8 @@ fn two_gateways_on_one_state_both_refuse_once_the_command_has_returned() {
         assert_eq!(done.ok(), "durable; in force on 2 of 2 gateways\n");
         let done = revoke(folder, &["user", &format!("user{serial}")]);
         assert_eq!(both(&user), [401; 2]);
-        assert_eq!(done.ok(), "durable; in force on 2 of 2 gateways\n");
+        let said = "durable; in force on 2 of 2 gateways\n";
+        assert_eq!((done.code, done.stdout.as_str()), (Some(65), said), "the store has no such user");
     }
     // By the other door: the one that answered refuses at once, its neighbour a moment later.
     let token = forge.token(USER, 9);
@@ -272,7 +273,7 @@ fn a_gateway_that_has_just_become_ready_is_waited_for_like_any_other() {
         let user = format!("user{serial}");
         let token = forge.token(&user, serial);
         assert_eq!(house.gateway.status(&token), 200);
-        let said = revoke(&house.gateway.folder, &["user", &user]).ok();
+        let said = revoke(&house.gateway.folder, &["user", &user]).stdout;
         assert_eq!(house.gateway.status(&token), 401, "{said}");
         assert_eq!(said, "durable; in force on 1 of 1 gateways\n");
     }

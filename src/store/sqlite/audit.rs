@@ -2,14 +2,14 @@
 //!
 //! A row is written in the transaction that it tells of.
 
-use rusqlite::Connection;
 use rusqlite::types::ToSql;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::sequence;
 use super::transaction::{Apply, Transaction};
 use crate::auth::time::UnixTime;
 use crate::auth::token::TokenId;
-use crate::store::command::{FailedLogins, NoteFailedLogins};
+use crate::store::command::{Actor, FailedLogins, NoteFailedLogins};
 use crate::store::decision::Stamp;
 use crate::store::error::StoreError;
 use crate::store::records::{AuditFilter, AuditRow};
@@ -20,7 +20,8 @@ impl Apply for NoteFailedLogins {
         let (now, lived) = (transaction.now, transaction.lived);
         let stamp = Stamp { sequence: sequence::current(transaction)?, now, lived };
         for FailedLogins { subject, origin, count } in &self.failures {
-            insert(transaction, stamp, subject, "login_failed", subject, None, origin, *count)?;
+            let actor = Actor::new(subject.as_str(), origin.as_str());
+            insert(transaction, stamp, &actor, "login_failed", subject, None, *count)?;
         }
         Ok(())
     }
@@ -34,28 +35,26 @@ pub(super) fn write(
     subject: &str,
     token: Option<TokenId>,
 ) -> Result<(), StoreError> {
-    let actor = transaction.actor;
-    insert(transaction, stamp, &actor.name, action, subject, token, &actor.origin, 1)
+    insert(transaction, stamp, transaction.actor, action, subject, token, 1)
 }
 
-#[allow(clippy::too_many_arguments, reason = "one for each column of the row")]
 fn insert(
     connection: &Connection,
     stamp: Stamp,
-    actor: &str,
+    actor: &Actor,
     action: &str,
     subject: &str,
     token: Option<TokenId>,
-    origin: &str,
     count: u32,
 ) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO audit (number, at, lived, actor, action, subject, token_id, origin, count)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO audit (number, at, lived, actor, action, subject, token_id, origin, count, claimed)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?;
     let token = token.map(|id| id.to_string());
+    let Actor { name, origin, claimed } = actor;
     let Stamp { sequence, now, lived } = stamp;
-    statement.execute((sequence, now.0, lived.0, actor, action, subject, token, origin, count))?;
+    statement.execute((sequence, now.0, lived.0, name, action, subject, token, origin, count, claimed))?;
     Ok(())
 }
 
@@ -66,9 +65,9 @@ pub(super) fn page(
     after: i64,
     limit: usize,
 ) -> Result<Vec<AuditRow>, StoreError> {
-    let of_user = if filter.user.is_some() { "AND (subject = ?4 OR actor = ?4)" } else { "" };
+    let of_user = if filter.user.is_some() { "AND (subject = ?4 OR actor = ?4 OR claimed = ?4)" } else { "" };
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT id, number, at, actor, action, subject, token_id, origin, count
+        "SELECT id, number, at, actor, action, subject, token_id, origin, count, claimed
          FROM audit WHERE id > ?1 AND at >= ?2 {of_user} ORDER BY id LIMIT ?3"
     ))?;
     let mut parameters: Vec<&dyn ToSql> = vec![&after, &filter.since.0, &limit];
@@ -84,9 +83,17 @@ pub(super) fn page(
             token_id: row.get(6)?,
             origin: row.get(7)?,
             count: row.get(8)?,
+            claimed: row.get(9)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The sequence of the last row that is older than that time; 0 where there is none.
+pub(super) fn sequence_before(connection: &Connection, time: UnixTime) -> Result<u64, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT number FROM audit WHERE at < ?1 ORDER BY at DESC, id DESC LIMIT 1")?;
+    Ok(statement.query_row([time.0], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
 /// The latest time in the trail: for a store that is migrated.

@@ -15,15 +15,22 @@ pub(super) fn get(connection: &Connection, subject: &Subject) -> Result<Option<M
     Ok(found.map(|cutoff| cutoff.ok_or_else(unknown_kind)).transpose()?.map(|(_, cutoff)| cutoff))
 }
 
-/// Puts a cutoff in the place of the one that is there.
-pub(super) fn set(connection: &Connection, subject: &Subject, cutoff: Mark) -> Result<(), StoreError> {
+/// Puts a cutoff in the place of the one that is there. The reason is that of the audit trail; without one it is not a
+/// revocation, and leaves one that is there what it is.
+pub(super) fn set(
+    connection: &Connection,
+    subject: &Subject,
+    cutoff: Mark,
+    reason: Option<&str>,
+) -> Result<(), StoreError> {
     let (kind, name) = key_of(subject);
     let mut statement = connection.prepare_cached(
-        "INSERT INTO marks (kind, name, number, second, lived, closed) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT (kind, name) DO UPDATE SET
-           number = excluded.number, second = excluded.second, lived = excluded.lived, closed = excluded.closed",
+        "INSERT INTO marks (kind, name, number, second, lived, closed, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (kind, name) DO UPDATE SET number = excluded.number, second = excluded.second,
+           lived = excluded.lived, closed = excluded.closed, reason = coalesce(excluded.reason, reason)",
     )?;
-    statement.execute((kind, name, cutoff.number, cutoff.second.0, cutoff.lived.0, cutoff.closed))?;
+    let Mark { number, second, lived, closed } = cutoff;
+    statement.execute((kind, name, number, second.0, lived.0, closed, reason))?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
@@ -61,7 +62,8 @@ impl DatabaseFile {
                 sequence::skip(&transaction, known)?;
             }
             let stamp = Stamp { sequence: sequence::next(&transaction)?, now, lived: Lived(0) };
-            cutoffs::set(&transaction, &Subject::Everybody, cutoff(None, stamp, false))?;
+            let everybody = cutoff(None, stamp, false);
+            cutoffs::set(&transaction, &Subject::Everybody, everybody, Some("store_created"))?;
             transaction.commit()?;
         }
         // The name of a new file is durable only once its folder is.
@@ -145,8 +147,8 @@ impl DatabaseFile {
     /// A new connection with the settings that durability needs.
     pub(super) fn connect(&self) -> Result<Connection, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.path, flags)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let mut connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_handler(Some(wait_for_lock))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         if mode != "wal" {
@@ -195,7 +197,7 @@ fn restored(connection: &mut Connection, known: u64, now: UnixTime) -> Result<()
     let change = Transaction::new(&transaction, &actor, &time);
     let stamp = change.stamp()?;
     let previous = cutoffs::get(&change, &Subject::Everybody)?;
-    cutoffs::set(&change, &Subject::Everybody, cutoff(previous, stamp, false))?;
+    cutoffs::set(&change, &Subject::Everybody, cutoff(previous, stamp, false), Some("restore"))?;
     audit::write(&change, stamp, "restore", "everybody", None)?;
     transaction.commit()?;
     Ok(())
@@ -226,8 +228,18 @@ fn quick_check(connection: &Connection) -> Result<(), StoreError> {
 /// `DSGW`, so that `file` and we can tell the store from any other SQLite file.
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"DSGW");
 
-/// How long a writer waits for another process.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Waits for another process that has the store's lock. At short intervals, so that one which takes it again and again, as
+/// an import does, cannot keep others from it for long: SQLite's own wait grows to a tenth of a second.
+fn wait_for_lock(attempts: i32) -> bool {
+    thread::sleep(LOCK_INTERVAL);
+    attempts < LOCK_ATTEMPTS
+}
+
+/// How often a connection asks again for the lock that another process has.
+const LOCK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// How many times: about two seconds in all.
+const LOCK_ATTEMPTS: i32 = 1900;
 
 /// More statements than a connection ever prepares, so that none is prepared twice.
 const STATEMENTS: usize = 64;

@@ -9,7 +9,7 @@ use crate::auth::time::UnixTime;
 use crate::store::command::{KeyRecord, RecordKeys, RecordKeysOutcome, RevokeKey, RevokeKeyOutcome};
 use crate::store::decision::{self, KeyRecording};
 use crate::store::error::StoreError;
-use crate::store::records::{RecordedKey, Revocation};
+use crate::store::records::{RecordedKey, Revocation, RevocationKind};
 
 impl Apply for RecordKeys {
     fn apply(self, transaction: &Transaction<'_>) -> Result<RecordKeysOutcome, StoreError> {
@@ -97,7 +97,8 @@ pub(super) fn revoked_after(connection: &Connection, sequence: u64) -> Result<Ve
     )?;
     let rows = statement.query_map([sequence], |row| {
         let (subject, sequence, time) = (row.get(0)?, row.get(1)?, UnixTime(row.get(2)?));
-        Ok(Revocation { kind: "key", subject, sequence, time, blocked: true })
+        let kind = RevocationKind::Key.as_str();
+        Ok(Revocation { kind, subject, sequence, time, blocked: true, user: None, reason: None })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

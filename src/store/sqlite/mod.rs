@@ -39,7 +39,8 @@ use super::command::{Actor, NameConflict, NewUser};
 use super::error::StoreError;
 use super::health::Health;
 use super::records::{
-    Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, StoredTime, User, UserRecord,
+    Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, RevocationFilter, StoredTime,
+    User, UserRecord,
 };
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -102,9 +103,19 @@ impl Sqlite {
         self.read(move |connection| users::conflicts(connection, &new)).await
     }
 
-    pub(super) async fn revocations(&self, after: u64, limit: usize) -> Result<Vec<Revocation>, StoreError> {
+    pub(super) async fn organization_exists(&self, name: &str) -> Result<bool, StoreError> {
+        let name = name.to_owned();
+        self.read(move |connection| users::organization_exists(connection, &name)).await
+    }
+
+    pub(super) async fn revocations(
+        &self,
+        filter: RevocationFilter,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<Revocation>, StoreError> {
         let limit = limit.min(MAX_ROWS);
-        self.read(move |connection| revocations::page(connection, after, limit)).await
+        self.read(move |connection| revocations::page(connection, &filter, before, limit)).await
     }
 
     pub(super) async fn audit(

@@ -1,5 +1,7 @@
 //! Revocations of tokens and subjects. There is none that takes one back.
 
+use std::cmp::Reverse;
+
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::transaction::{Apply, Transaction};
@@ -11,7 +13,7 @@ use crate::auth::token_set::{Keep, RevokedToken};
 use crate::store::command::{RevokeSubject, RevokeToken};
 use crate::store::decision::{self, TokenRevocation};
 use crate::store::error::StoreError;
-use crate::store::records::Revocation;
+use crate::store::records::{Revocation, RevocationFilter, RevocationKind};
 
 impl Apply for RevokeToken {
     fn apply(self, transaction: &Transaction<'_>) -> Result<u64, StoreError> {
@@ -68,12 +70,12 @@ fn revoke_subject(transaction: &Transaction<'_>, subject: &Subject) -> Result<u6
     let previous = cutoffs::get(transaction, subject)?;
     let stamp = transaction.stamp()?;
     let cutoff = decision::revoke_subject(subject, previous, stamp);
-    cutoffs::set(transaction, subject, cutoff)?;
     if let (Subject::User(name), true) = (subject, cutoff.closed) {
         // A blocked cutoff that comes through the feed without its account is a removed user's, and expires.
         users::touch(transaction, name, stamp.sequence)?;
     }
     let (action, name) = decision::audit_of(subject);
+    cutoffs::set(transaction, subject, cutoff, Some(action))?;
     audit::write(transaction, stamp, action, name, None)?;
     Ok(stamp.sequence)
 }
@@ -88,41 +90,109 @@ fn count(connection: &Connection, user: &str) -> Result<u64, StoreError> {
     Ok(statement.query_row([user], |row| row.get(0))?)
 }
 
-/// At most `limit` revocations in force after that sequence, in order.
-pub(super) fn page(connection: &Connection, after: u64, limit: usize) -> Result<Vec<Revocation>, StoreError> {
-    let mut page = cutoffs_after(connection, after, limit)?;
-    let mut tokens = connection.prepare_cached(
-        "SELECT token_id, keep, dated, lived, number FROM revoked_tokens WHERE number > ?1 ORDER BY number LIMIT ?2",
-    )?;
-    for row in tokens.query_map((after, limit), |row| Ok((read_token(row)?, row.get("number")?)))? {
-        let (token, sequence): (RevokedToken, u64) = row?;
-        let (Keep::Expires(time) | Keep::Until(time)) = token.keep;
-        let subject = token.id.to_string();
-        page.push(Revocation { kind: "token", subject, sequence, time, blocked: false });
-    }
-    page.extend(keys::revoked_after(connection, after)?);
-    page.sort_by_key(|revocation| revocation.sequence);
+/// At most `limit` revocations in force that came before that sequence, the newest first.
+pub(super) fn page(
+    connection: &Connection,
+    filter: &RevocationFilter,
+    before: u64,
+    limit: usize,
+) -> Result<Vec<Revocation>, StoreError> {
+    let after = audit::sequence_before(connection, filter.since)?;
+    let query = Query { filter, after, before: before.min(i64::MAX.unsigned_abs()), limit };
+    let mut page = query.cutoffs(connection)?;
+    page.extend(query.tokens(connection)?);
+    page.extend(query.keys(connection)?);
+    page.sort_by_key(|revocation| Reverse(revocation.sequence));
     page.truncate(limit);
     Ok(page)
 }
 
-fn cutoffs_after(connection: &Connection, after: u64, limit: usize) -> Result<Vec<Revocation>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT kind, name, number, second, lived, closed FROM marks WHERE number > ?1 ORDER BY number LIMIT ?2",
-    )?;
-    let rows = statement.query_map((after, limit), cutoffs::read)?;
-    rows.map(|row| {
-        let (subject, cutoff) = row?.ok_or_else(cutoffs::unknown_kind)?;
-        let (kind, name) = cutoffs::key_of(&subject);
-        Ok(Revocation {
-            kind,
-            subject: name.to_owned(),
-            sequence: cutoff.number,
-            time: cutoff.second,
-            blocked: cutoff.closed,
+/// A page that is asked for: from one sequence to another, without both.
+struct Query<'q> {
+    filter: &'q RevocationFilter,
+    after: u64,
+    before: u64,
+    limit: usize,
+}
+
+impl Query<'_> {
+    fn cutoffs(&self, connection: &Connection) -> Result<Vec<Revocation>, StoreError> {
+        let kind = match self.filter.kind {
+            Some(RevocationKind::Token | RevocationKind::Key) => return Ok(Vec::new()),
+            Some(kind) => Some(kind.as_str()),
+            None => None,
+        };
+        // A name is found by the primary key; without one, rows come by their sequence (`+` keeps the other index out).
+        let conditions = match (&self.filter.subject, kind) {
+            (Some(_), _) => {
+                "name = ?4 AND kind IN ('everybody', 'user', 'organization') AND (?5 IS NULL OR kind = ?5)
+                 AND +number"
+            }
+            (None, Some(_)) => "?4 IS NULL AND +kind = ?5 AND number",
+            (None, None) => "?4 IS NULL AND ?5 IS NULL AND number",
+        };
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT kind, name, number, second, lived, closed, reason FROM marks
+             WHERE reason IS NOT NULL AND number < ?2 AND {conditions} > ?1 ORDER BY number DESC LIMIT ?3"
+        ))?;
+        let parameters = (self.after, self.before, self.limit, &self.filter.subject, kind);
+        let rows = statement.query_map(parameters, |row| Ok((cutoffs::read(row)?, row.get("reason")?)))?;
+        rows.map(|row| {
+            let (cutoff, reason) = row?;
+            let (subject, cutoff) = cutoff.ok_or_else(cutoffs::unknown_kind)?;
+            let (kind, name) = cutoffs::key_of(&subject);
+            Ok(Revocation {
+                kind,
+                subject: name.to_owned(),
+                sequence: cutoff.number,
+                time: cutoff.second,
+                blocked: cutoff.closed,
+                user: None,
+                reason,
+            })
         })
-    })
-    .collect()
+        .collect()
+    }
+
+    fn tokens(&self, connection: &Connection) -> Result<Vec<Revocation>, StoreError> {
+        if self.filter.kind.is_some_and(|kind| kind != RevocationKind::Token) {
+            return Ok(Vec::new());
+        }
+        let subject = &self.filter.subject;
+        let conditions = match subject {
+            Some(_) => "(user = ?4 OR token_id = ?5) AND +number",
+            None => "?4 IS NULL AND ?5 IS NULL AND number",
+        };
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT token_id, keep, dated, lived, user, number FROM revoked_tokens
+             WHERE number < ?2 AND {conditions} > ?1 ORDER BY number DESC LIMIT ?3"
+        ))?;
+        let id = subject.as_deref().and_then(TokenId::parse).map(|id| id.0);
+        let rows = statement.query_map((self.after, self.before, self.limit, subject, id), |row| {
+            let RevokedToken { id, keep: Keep::Expires(time) | Keep::Until(time), .. } = read_token(row)?;
+            Ok(Revocation {
+                kind: RevocationKind::Token.as_str(),
+                subject: id.to_string(),
+                sequence: row.get("number")?,
+                time,
+                blocked: false,
+                user: row.get("user")?,
+                reason: None,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn keys(&self, connection: &Connection) -> Result<Vec<Revocation>, StoreError> {
+        if self.filter.kind.is_some_and(|kind| kind != RevocationKind::Key) {
+            return Ok(Vec::new());
+        }
+        // There are never many.
+        let mut keys = keys::revoked_after(connection, self.after)?;
+        let is_wanted = |kid: &str| self.filter.subject.as_deref().is_none_or(|subject| subject == kid);
+        keys.retain(|key| key.sequence < self.before && is_wanted(&key.subject));
+        Ok(keys)
+    }
 }
 
 /// A row that begins with `token_id, keep, dated, lived`.

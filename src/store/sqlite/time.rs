@@ -19,7 +19,8 @@ impl Apply for RepairClock {
         let cutoffs = cutoffs::bound(transaction, wall)?;
         let stamp = decision::Stamp { now: wall, ..transaction.stamp()? };
         let everybody = cutoffs::get(transaction, &Subject::Everybody)?;
-        cutoffs::set(transaction, &Subject::Everybody, decision::cutoff(everybody, stamp, false))?;
+        let cutoff = decision::cutoff(everybody, stamp, false);
+        cutoffs::set(transaction, &Subject::Everybody, cutoff, Some("repair_clock"))?;
         audit::write(transaction, stamp, "repair_clock", "everybody", None)?;
         Ok(RepairedClock { floor, wall, cutoffs })
     }

@@ -57,7 +57,7 @@ impl Apply for ChangeUser {
         }
         let subject = Subject::User(name.clone());
         let cutoff = decision::cutoff(cutoffs::get(transaction, &subject)?, stamp, changed.blocked);
-        cutoffs::set(transaction, &subject, cutoff)?;
+        cutoffs::set(transaction, &subject, cutoff, Some(action))?;
         audit::write(transaction, stamp, action, &name, None)?;
         Ok(ChangeOutcome::Changed)
     }
@@ -76,6 +76,13 @@ impl Apply for Rehash {
 pub(super) fn find(connection: &Connection, name: &str) -> Result<Option<UserRecord>, StoreError> {
     let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE name = ?1"))?;
     statement.query_row([name], read).optional()?.transpose()
+}
+
+/// Is there a user of that organization?
+pub(super) fn organization_exists(connection: &Connection, name: &str) -> Result<bool, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM users WHERE organization = ?1)")?;
+    Ok(statement.query_row([name], |row| row.get(0))?)
 }
 
 /// At most `limit` users after the one of that name, by name.
@@ -140,7 +147,7 @@ fn add(user: NewUser, transaction: &Transaction<'_>) -> Result<(), StoreError> {
         ))?;
     let subject = Subject::User(name.into());
     let cutoff = decision::cutoff(cutoffs::get(transaction, &subject)?, stamp, false);
-    cutoffs::set(transaction, &subject, cutoff)?;
+    cutoffs::set(transaction, &subject, cutoff, None)?;
     audit::write(transaction, stamp, "user_add", name, None)
 }
 

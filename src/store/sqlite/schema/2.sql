@@ -22,4 +22,23 @@ ALTER TABLE revoked_tokens ADD COLUMN lived INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX revoked_tokens_by_lived ON revoked_tokens (lived);
 DROP INDEX revoked_tokens_by_keep;
 ALTER TABLE audit ADD COLUMN lived INTEGER NOT NULL DEFAULT 0;
-DROP INDEX audit_by_time;
+
+-- Why a cutoff was set, as the audit trail calls it. NULL: for a new user, in case there was one of that name before; that
+-- is not a revocation.
+ALTER TABLE marks ADD COLUMN reason TEXT;
+UPDATE marks SET reason = coalesce(
+    (SELECT action FROM audit
+     WHERE subject = iif(kind = 'everybody', 'everybody', name) AND at = second AND audit.number = marks.number
+     LIMIT 1),
+    'unknown');
+UPDATE marks SET reason = NULL WHERE reason = 'user_add' OR (
+    reason = 'unknown' AND kind = 'user' AND EXISTS (
+        SELECT 1 FROM users WHERE users.name = marks.name AND users.number = marks.number
+          AND credential_version = marks.number AND created_at = updated_at));
+CREATE INDEX marks_by_revocation ON marks (number) WHERE reason IS NOT NULL;
+
+-- Who the actor says it is acting for: the account that ran sudo.
+ALTER TABLE audit ADD COLUMN claimed TEXT;
+
+-- Whether the store knows an organization.
+CREATE INDEX users_by_organization ON users (organization);
