@@ -3,12 +3,14 @@
 //! Everything is loaded before a listener is bound, and every listener is bound before anything runs, so
 //! that a start either works or says why it does not.
 
+pub mod backup;
 mod blocking;
 mod descriptors;
 mod error;
 mod housekeeping;
 mod panics;
 pub mod presence;
+pub mod restore;
 pub mod state;
 mod stop;
 

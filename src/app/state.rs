@@ -148,11 +148,11 @@ fn settle_keys(
     }
 }
 
-fn store_error(path: &Path, error: StoreError) -> StartError {
+pub(super) fn store_error(path: &Path, error: StoreError) -> StartError {
     StartError::Store(path.to_owned(), error)
 }
 
-fn file_error(path: &Path) -> impl Fn(io::Error) -> StartError + '_ {
+pub(super) fn file_error(path: &Path) -> impl Fn(io::Error) -> StartError + '_ {
     move |error| match error.kind() {
         io::ErrorKind::PermissionDenied => {
             StartError::Store(path.to_owned(), StoreError::NotPermitted(error.to_string()))
@@ -163,7 +163,7 @@ fn file_error(path: &Path) -> impl Fn(io::Error) -> StartError + '_ {
 
 /// Root becomes whom the folder belongs to, before anything in it is touched: what it makes there must be the gateway's to
 /// read, and a link that the gateway's account may have put there leads it nowhere that account could not go.
-fn become_owner(folder: &Path) -> Result<(), StartError> {
+pub(super) fn become_owner(folder: &Path) -> Result<(), StartError> {
     let owner = fs::metadata(folder).map_err(file_error(folder))?;
     let (user, group) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
     if !geteuid().is_root() || user.is_root() {
@@ -179,7 +179,7 @@ fn become_owner(folder: &Path) -> Result<(), StartError> {
 }
 
 /// Held until it is dropped.
-fn lock(folder: &Path, wait: LockWait) -> Result<File, StartError> {
+pub(super) fn lock(folder: &Path, wait: LockWait) -> Result<File, StartError> {
     let path = folder.join("lock");
     let fault = file_error(&path);
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(&fault)?;
@@ -216,7 +216,7 @@ fn holder(file: &File) -> Option<u32> {
     locks.lines().find_map(of_line)
 }
 
-fn prepare_folder(folder: &Path) -> Result<(), StartError> {
+pub(super) fn prepare_folder(folder: &Path) -> Result<(), StartError> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(file_error(folder))?;
     let mode = fs::metadata(folder).map_err(file_error(folder))?.mode();
     if mode & 0o077 != 0 {
@@ -230,7 +230,7 @@ fn prepare_folder(folder: &Path) -> Result<(), StartError> {
 }
 
 /// The key files, by name.
-fn list_keys(folder: &Path) -> Result<Vec<PathBuf>, StartError> {
+pub(super) fn list_keys(folder: &Path) -> Result<Vec<PathBuf>, StartError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -16,6 +16,7 @@ use crate::app::block_on;
 use crate::app::state::{Creation, LockWait, Services, State};
 use crate::auth::cache::{Cache, CacheLimits};
 use crate::auth::gate::Gate;
+use crate::auth::identity::Identity;
 use crate::auth::keys::KeyRing;
 use crate::auth::name::Name;
 use crate::auth::policy::Policy;
@@ -134,11 +135,17 @@ impl Opened {
         Ok(standing)
     }
 
-    /// A gate as a gateway that starts now would have it.
-    pub(super) fn into_gate(self) -> Result<(Gate, Policy), Failure> {
-        let standing = block_on(self.store.load())?;
+    /// A gate that decides on this one token as a gateway that starts now would.
+    pub(super) fn into_gate_for(self, token: &str) -> Result<(Gate, Policy), Failure> {
+        let standing = self.keys_alone()?;
         let cache = Cache::new(CacheLimits { entries: 0, bytes: 0 }, 1, 0);
         let gate = Gate::new(self.keys, self.rules, cache, Duration::MAX, standing, Duration::ZERO);
+        // One that is not identified is refused for that.
+        if let Ok(verified) = gate.identify(token.as_bytes()) {
+            let Identity { user, organization, .. } = &verified.identity;
+            let about = block_on(self.store.about(user.as_str(), organization.as_str(), verified.id))?;
+            gate.apply(|standing| about.apply(standing));
+        }
         Ok((gate, self.routes))
     }
 }

@@ -1,12 +1,15 @@
 //! The command line: subcommands, one file a noun, and what their ends mean to a script.
 
 mod audit;
+mod backup;
 mod check;
 mod completions;
 mod context;
 mod demo;
 mod gateways;
+mod import;
 mod key;
+mod new_user;
 mod output;
 mod revocations;
 mod revoke;
@@ -57,6 +60,10 @@ enum Command {
     Audit(audit::Audit),
     /// Repair the store, with the gateways stopped
     Store(store::Store),
+    /// Copy store, keys and certificate to a folder, while the gateway runs or not
+    Backup(backup::Backup),
+    /// Put a backup in the place of what is there; every token is revoked
+    Restore(backup::Restore),
     /// Print completions for a shell
     Completions(completions::Completions),
 }
@@ -109,6 +116,8 @@ pub fn main() -> ExitCode {
         Command::Revoke(revoke) => revoke.execute(),
         Command::Audit(audit) => audit.execute(),
         Command::Store(store) => store.execute(),
+        Command::Backup(backup) => backup.execute(),
+        Command::Restore(restore) => restore.execute(),
         Command::Completions(completions) => completions.execute(Cli::command()),
     };
     match outcome {

@@ -120,7 +120,7 @@ impl Revoke {
 
 /// Clients that hold the token know its expiry and its user.
 fn by_token(token: &str, opened: Opened) -> Result<RevokeToken, Failure> {
-    let (gate, _): (Gate, _) = opened.into_gate()?;
+    let (gate, _): (Gate, _) = opened.into_gate_for(token).map_err(not_revoked)?;
     let verified = gate.identify(token.as_bytes()).map_err(|denial: Denial| {
         Failure::no_such(format!("this is no token of the gateway's: {}", denial.as_str()))
     })?;

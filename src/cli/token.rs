@@ -115,7 +115,7 @@ fn now(clock: &Clock) -> Moment {
 
 fn inspect(token: &str, json: bool, opened: Opened) -> Result<(), Failure> {
     let moment = now(&opened.clock);
-    let (gate, _) = opened.into_gate()?;
+    let (gate, _) = opened.into_gate_for(token)?;
     let permit = gate.inspect(token.as_bytes(), moment).map_err(|denial| {
         Failure::no_such(format!(
             "the token does not hold: {}; `ds-gateway token explain` says more",
@@ -143,7 +143,7 @@ fn inspect(token: &str, json: bool, opened: Opened) -> Result<(), Failure> {
 
 fn explain(token: &str, method: &str, path: &str, opened: Opened) -> Result<(), Failure> {
     let moment = now(&opened.clock);
-    let (gate, policy) = opened.into_gate()?;
+    let (gate, policy) = opened.into_gate_for(token)?;
     let route = match policy.classify(method, path.as_bytes(), false) {
         Err(error) => format!("refused: 400, {}", error.as_str()),
         Ok(Route::Endpoint { .. }) => "the token endpoint: answered by the gateway itself".into(),

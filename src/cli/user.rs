@@ -1,24 +1,21 @@
 //! `ds-gateway user`: writes to the store beside a running gateway, which sees the change by itself.
 
-use std::collections::HashMap;
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::context::{ConfigArgs, InitArgs, execute};
-use super::output::{Failure, read_input, say};
+use super::import::import;
+use super::new_user::{email_of, explain, identity, organization_of};
+use super::output::{Failure, print, say};
 use crate::app::block_on;
-use crate::auth::identity::Identity;
-use crate::auth::name::{Name, check_email};
 use crate::auth::password::{HashMemory, Phc};
 use crate::auth::secret::Secret;
 use crate::store::Store;
-use crate::store::command::{
-    AddUser, ChangeOutcome, ChangeUser, ImportUsers, NameConflict, NewUser, UserChange,
-};
+use crate::store::command::{AddUser, ChangeOutcome, ChangeUser, NameConflict, NewUser, UserChange};
 use crate::store::records;
 
 /// `ds-gateway user …`
@@ -153,15 +150,15 @@ impl User {
             Action::Enable { name, config } => apply(&config, &name, UserChange::Enable, "enabled")?,
             Action::Remove { name, config } => apply(&config, &name, UserChange::Remove, "removed")?,
             Action::List { json, config } => {
-                let rows = list(&config.open_store()?)?;
-                if json { print_json(&rows)? } else { print_table(&rows)? }
+                let store = config.open_store()?;
+                if json { list_json(&store)? } else { list_table(&store)? }
             }
             Action::Show { name, json, config } => {
                 let row = Row::from(require(&config.open_store()?, &name)?);
                 if json { print_json(&row)? } else { print_one(&row)? }
             }
             Action::Import { file, init, config } => {
-                import(&file, || Ok(config.open_with(init.creation())?.store))?;
+                import(&file, &init, &config)?;
             }
         }
         Ok(())
@@ -191,42 +188,15 @@ fn change_user(store: &Store, name: &str, change: UserChange, done: &str) -> Res
     }
 }
 
-fn list(store: &Store) -> Result<Vec<Row>, Failure> {
-    let mut rows: Vec<Row> = Vec::new();
+/// Every user, a page at a time: nothing is locked, and no more is held, while a page is printed.
+fn pages(store: &Store, mut print: impl FnMut(Vec<Row>) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut after = String::new();
     loop {
-        let after = rows.last().map_or("", |row| &row.name);
-        let page = block_on(store.users(after, PAGE))?;
-        if page.is_empty() {
-            return Ok(rows);
-        }
-        rows.extend(page.into_iter().map(Row::from));
+        let page = block_on(store.users(&after, PAGE))?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.identity.user.to_string();
+        print(page.into_iter().map(Row::from).collect())?;
     }
-}
-
-fn explain(conflict: &NameConflict, name: &str) -> Failure {
-    match conflict {
-        NameConflict::Exists => Failure::usage(format!("there is a user {name:?} already")),
-        NameConflict::Confusable(other) => {
-            Failure::usage(format!("{name:?} could be taken for the user {other:?}: choose another name"))
-        }
-    }
-}
-
-fn identity(name: &str, email: &str, organization: &str) -> Result<Identity, Failure> {
-    Ok(Identity {
-        user: Name::parse_user(name).map_err(|error| Failure::usage(format!("the name {error}")))?,
-        email: email_of(email)?,
-        organization: organization_of(organization)?,
-    })
-}
-
-fn email_of(text: &str) -> Result<Box<str>, Failure> {
-    check_email(text).map_err(|error| Failure::usage(format!("the e-mail address {error}")))?;
-    Ok(text.into())
-}
-
-fn organization_of(text: &str) -> Result<Name, Failure> {
-    Name::parse(text).map_err(|error| Failure::usage(format!("the organization {error}")))
 }
 
 impl PasswordArgs {
@@ -305,22 +275,51 @@ fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     say(text)
 }
 
-fn print_table(rows: &[Row]) -> Result<(), Failure> {
-    let width = |title: &str, cell: fn(&Row) -> &str| {
-        rows.iter().map(|row| cell(row).chars().count()).max().unwrap_or(0).max(title.len())
+/// As one array.
+fn list_json(store: &Store) -> Result<(), Failure> {
+    let mut is_first = true;
+    pages(store, |rows| {
+        let mut text = String::new();
+        for row in rows {
+            text.push_str(if std::mem::take(&mut is_first) { "[" } else { "," });
+            let object = serde_json::to_string_pretty(&row).map_err(Failure::cannot_start)?;
+            object.lines().for_each(|line| text.extend(["\n  ", line]));
+        }
+        print(text.as_bytes())
+    })?;
+    say(if is_first { "[]" } else { "\n]" })
+}
+
+/// As a table. The columns are as wide as the first page needs; a longer cell further down moves its own line only.
+fn list_table(store: &Store) -> Result<(), Failure> {
+    let mut widths = None;
+    let line = |[name, organization, email]: [usize; 3], cells: [&str; 4]| {
+        let [of_name, of_organization, of_email, state] = cells;
+        format!("{of_name:name$}  {of_organization:organization$}  {of_email:email$}  {state}\n")
     };
-    let name = width("NAME", |row| &row.name);
-    let organization = width("ORGANIZATION", |row| &row.organization);
-    let email = width("EMAIL", |row| &row.email);
-    say(format_args!("{:name$}  {:organization$}  {:email$}  STATE", "NAME", "ORGANIZATION", "EMAIL"))?;
-    for row in rows {
-        let state = if row.disabled { "disabled" } else { "enabled" };
-        say(format_args!(
-            "{:name$}  {:organization$}  {:email$}  {state}",
-            row.name, row.organization, row.email
-        ))?;
-    }
-    Ok(())
+    let head = ["NAME", "ORGANIZATION", "EMAIL", "STATE"];
+    let title_widths = [head[0].len(), head[1].len(), head[2].len()];
+    pages(store, |rows| {
+        let mut text = String::new();
+        let widths = *widths.get_or_insert_with(|| {
+            let widths = widths_of(&rows, title_widths);
+            text.push_str(&line(widths, head));
+            widths
+        });
+        for row in &rows {
+            let state = if row.disabled { "disabled" } else { "enabled" };
+            text.push_str(&line(widths, [&row.name, &row.organization, &row.email, state]));
+        }
+        print(text.as_bytes())
+    })?;
+    if widths.is_none() { print(line(title_widths, head).as_bytes()) } else { Ok(()) }
+}
+
+fn widths_of(rows: &[Row], least: [usize; 3]) -> [usize; 3] {
+    rows.iter().fold(least, |[name, organization, email], row| {
+        let width = |cell: &str| cell.chars().count();
+        [name.max(width(&row.name)), organization.max(width(&row.organization)), email.max(width(&row.email))]
+    })
 }
 
 fn print_one(row: &Row) -> Result<(), Failure> {
@@ -333,126 +332,5 @@ fn print_one(row: &Row) -> Result<(), Failure> {
     say(format_args!("changed       {} UTC", row.updated_at))
 }
 
-/// One line of an import.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ImportLine {
-    name: String,
-    email: String,
-    organization: String,
-    password: String,
-}
-
-fn import(file: &Path, open: impl FnOnce() -> Result<Store, Failure>) -> Result<(), Failure> {
-    let text = read_input(file, u64::MAX)?;
-    // Not before: as whom the store is opened may be somebody who cannot read the file.
-    let store = &open()?;
-    let mut import = Import::parse(&text);
-    drop(text);
-    import.find_conflicts(store)?;
-    if !import.faults.is_empty() {
-        return Err(Failure::no_such(format!("nothing was imported\n{}", import.explain(file))));
-    }
-    let count = import.users.len();
-    let done = import.write(store)?;
-    if done < count {
-        // Somebody else added one of them in between.
-        let text = import.explain(file);
-        return Err(Failure::no_such(format!("only the first {done} of {count} were imported\n{text}")));
-    }
-    say(format_args!("imported {count} users"))
-}
-
-/// Users to be imported and what stands against it, each with the number of its line.
-struct Import {
-    users: Vec<(usize, NewUser)>,
-    faults: Vec<(usize, String)>,
-    progress: bool,
-}
-
-impl Import {
-    fn parse(text: &str) -> Self {
-        let (mut users, mut faults) = (Vec::new(), Vec::new());
-        let mut names: HashMap<String, String> = HashMap::new();
-        for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-            let parsed = import_line(line).and_then(|user| {
-                let name = user.identity.user.to_string();
-                match names.insert(user.identity.user.folded(), name.clone()) {
-                    None => Ok(user),
-                    Some(other) if other == name => Err(explain(&NameConflict::Exists, &name).text),
-                    Some(other) => Err(explain(&NameConflict::Confusable(other), &name).text),
-                }
-            });
-            match parsed {
-                Ok(user) => users.push((number, user)),
-                Err(text) => faults.push((number, text)),
-            }
-        }
-        let progress = io::stderr().is_terminal() && users.len() > SLICE;
-        Self { users, faults, progress }
-    }
-
-    /// Before anything is written: one fault, and nothing is imported.
-    fn find_conflicts(&mut self, store: &Store) -> Result<(), Failure> {
-        for (checked, slice) in self.users.chunks(SLICE).enumerate() {
-            let new = slice.iter().map(|(_, user)| user.clone()).collect();
-            let conflicts = block_on(store.conflicts(new))?;
-            self.faults.extend(faults(slice, &conflicts));
-            self.show_progress("checked", checked, slice.len());
-        }
-        Ok(())
-    }
-
-    /// Imports slice by slice, so that nobody else waits for long. Says how many users were imported; the faults say
-    /// why not all of them.
-    fn write(&mut self, store: &Store) -> Result<usize, Failure> {
-        for (written, slice) in self.users.chunks(SLICE).enumerate() {
-            let users = slice.iter().map(|(_, user)| user.clone()).collect();
-            if let Err(conflicts) = execute(store, ImportUsers { users })? {
-                self.faults.extend(faults(slice, &conflicts));
-                return Ok(written * SLICE);
-            }
-            self.show_progress("imported", written, slice.len());
-        }
-        Ok(self.users.len())
-    }
-
-    fn show_progress(&self, what: &str, slices: usize, last: usize) {
-        if !self.progress {
-            return;
-        }
-        let (done, all) = (slices * SLICE + last, self.users.len());
-        eprint!("\r{what} {done} of {all}{}", if done == all { "\n" } else { "" });
-        let _ = io::stderr().flush();
-    }
-
-    fn explain(&mut self, file: &Path) -> String {
-        self.faults.sort();
-        let lines: Vec<String> =
-            self.faults.iter().map(|(number, text)| format!("{}:{number}: {text}", file.display())).collect();
-        lines.join("\n")
-    }
-}
-
-/// What stands against users of a slice, with the numbers of their lines.
-fn faults(slice: &[(usize, NewUser)], conflicts: &[(usize, NameConflict)]) -> Vec<(usize, String)> {
-    let explained = conflicts.iter().filter_map(|(place, conflict)| {
-        let (number, user) = slice.get(*place)?;
-        Some((*number, explain(conflict, user.identity.user.as_str()).text))
-    });
-    explained.collect()
-}
-
-fn import_line(line: &str) -> Result<NewUser, String> {
-    // serde's messages name members and places, not the values.
-    let line: ImportLine = serde_json::from_str(line).map_err(|error| error.to_string())?;
-    let identity = identity(&line.name, &line.email, &line.organization).map_err(|fault| fault.text)?;
-    let phc = Phc::parse(&line.password).map_err(|error| format!("the password {error}"))?;
-    Ok(NewUser { identity, phc })
-}
-
 /// Users that are read at once.
 const PAGE: usize = 1000;
-
-/// Users that are imported in one transaction.
-const SLICE: usize = 500;

@@ -1,9 +1,9 @@
 //! The certificate of the TLS listener: the operator's, or one that signs itself.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use openssl::asn1::Asn1Time;
@@ -32,7 +32,7 @@ pub fn self_signed(state_dir: &Path, addresses: &[SocketAddr]) -> io::Result<Cer
         let text = format!("{}: cannot make a self-signed certificate: {error}", folder.display());
         io::Error::new(error.kind(), text)
     };
-    fs::create_dir_all(&folder).map_err(named)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(named)?;
     let pair = make(addresses).map_err(io::Error::other)?;
     let leaf = pair.chain.first().map(|leaf| leaf.to_pem()).transpose().map_err(io::Error::other)?;
     let private = pair.key.private_key_to_pem_pkcs8().map_err(io::Error::other)?;

@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_change_that_changes_nothing_is_recognised() {
-        let organization = |text| Name::parse(text).unwrap();
+        let organization = |text: &str| Name::parse(text).unwrap();
         let user = |disabled| User {
             identity: Identity {
                 user: Name::parse_user("anna").unwrap(),

@@ -7,6 +7,7 @@
 //!
 //! [`Store`] is asynchronous and works on threads of its own: a future of it may be awaited on any Tokio runtime that has timers.
 
+pub mod after_restore;
 pub mod command;
 #[cfg(test)]
 mod conformance;
@@ -39,6 +40,7 @@ use self::records::{
 };
 use self::sqlite::{Apply, Sqlite};
 use crate::auth::revocation::Standing;
+use crate::auth::token::TokenId;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -89,6 +91,11 @@ impl Store {
     /// How its writer is doing. Waits for nothing.
     pub fn health(&self) -> Health {
         self.engine.health()
+    }
+
+    /// The last sequence of any store at `path` that was noted beside it; 0 where none was.
+    pub fn noted_sequence(path: &Path) -> Result<u64, StoreError> {
+        Sqlite::noted_sequence(path)
     }
 
     /// Carries a command out. The outcome of a change arrives once the change is durable.
@@ -147,6 +154,17 @@ impl Store {
         self.engine.audit(filter, after, limit).await
     }
 
+    /// Copies the store, as of one moment, to a file that must not be there yet and that only its owner may read. Others go on
+    /// reading and writing meanwhile.
+    pub async fn back_up(&self, path: &Path) -> Result<(), StoreError> {
+        self.engine.back_up(path).await
+    }
+
+    /// Checks that a file which nobody uses is a whole store, of this program's schema or an older one. Blocks.
+    pub fn verify(path: &Path) -> Result<(), StoreError> {
+        Sqlite::verify(path)
+    }
+
     /// Every key that was ever recorded.
     pub async fn keys(&self) -> Result<Vec<RecordedKey>, StoreError> {
         self.engine.keys().await
@@ -166,6 +184,11 @@ impl Store {
     /// [`Changes::through`].
     pub async fn changes(&self, after: u64, limit: usize) -> Result<Changes, StoreError> {
         self.engine.changes(after, limit).await
+    }
+
+    /// What concerns one token, of that user and organization: all that the gate needs to decide on it.
+    pub async fn about(&self, user: &str, organization: &str, token: TokenId) -> Result<Changes, StoreError> {
+        self.engine.about(user, organization, token).await
     }
 
     /// Reads all that the gate needs, as of one moment.

@@ -26,8 +26,10 @@ mod seeds;
 mod wire;
 
 mod actors;
+mod answers;
 mod architecture;
 mod audit;
+mod backup;
 mod basic;
 mod bodies;
 mod claims;

@@ -16,7 +16,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::transaction::{Time, Transaction};
 use super::wal::{Wal, beside, identity};
-use super::{audit, cutoffs, sequence, sequence_file, time};
+use super::{after_restore, audit, cutoffs, sequence, sequence_file, time};
 use crate::auth::revocation::Subject;
 use crate::auth::time::{Lived, UnixTime};
 use crate::store::command::Actor;
@@ -172,7 +172,7 @@ impl DatabaseFile {
 }
 
 /// Looks at the file before anything is set: what is not ours stays as it is.
-fn check_application(path: &Path) -> Result<(), StoreError> {
+pub(super) fn check_application(path: &Path) -> Result<(), StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let reader = Connection::open_with_flags(path, flags)?;
     let application: i32 = reader.query_row("PRAGMA application_id", [], |row| row.get(0))?;
@@ -190,17 +190,11 @@ fn check_application(path: &Path) -> Result<(), StoreError> {
 /// Revokes every token that was issued so far: revocations of some of them are forgotten.
 fn restored(connection: &mut Connection, known: u64, now: UnixTime) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    sequence::skip(&transaction, known)?;
     let actor = Actor::new("ds-gateway", "run --restored");
     let StoredTime { lived, floor, .. } = time::read(&transaction)?;
     let time = Time { now: now.max(floor), lived, issue_time: now, wall: now };
-    let change = Transaction::new(&transaction, &actor, &time);
-    let stamp = change.stamp()?;
-    let previous = cutoffs::get(&change, &Subject::Everybody)?;
-    cutoffs::set(&change, &Subject::Everybody, cutoff(previous, stamp, false), Some("restore"))?;
-    audit::write(&change, stamp, "restore", "everybody", None)?;
-    transaction.commit()?;
-    Ok(())
+    after_restore::resume(&Transaction::new(&transaction, &actor, &time), known)?;
+    Ok(transaction.commit()?)
 }
 
 fn schema_of(connection: &Connection) -> Result<u32, StoreError> {
@@ -220,7 +214,16 @@ fn migrate(connection: &Connection, found: u32, now: UnixTime) -> Result<(), Sto
     Ok(())
 }
 
-fn quick_check(connection: &Connection) -> Result<(), StoreError> {
+/// Is the schema one that this program reads, or migrates from?
+pub(super) fn check_schema(connection: &Connection) -> Result<(), StoreError> {
+    match schema_of(connection)? {
+        found if found > SCHEMA => Err(StoreError::Newer { found, known: SCHEMA }),
+        0 => Err(StoreError::Damaged("it has no schema".into())),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn quick_check(connection: &Connection) -> Result<(), StoreError> {
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict == "ok" { Ok(()) } else { Err(StoreError::Damaged(verdict.replace('\n', "; "))) }
 }
@@ -285,6 +288,46 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
         assert!(matches!(opened(&path), Err(StoreError::Foreign(_))));
+    }
+
+    #[test]
+    fn an_older_store_is_migrated_and_its_cutoffs_get_their_reasons() {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        let old = Connection::open(&path).unwrap();
+        old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        old.execute_batch(
+            "INSERT INTO users VALUES ('new', 'new', 'e', 'O', 'p', 0, 2, 10, 10, 2),
+               ('pruned', 'pruned', 'e', 'O', 'p', 0, 3, 10, 10, 3), ('set', 'set', 'e', 'O', 'p', 0, 5, 10, 11, 5);
+             INSERT INTO marks VALUES ('everybody', '', 1, 9, 0), ('user', 'new', 2, 10, 0), ('user', 'pruned', 3, 10, 0),
+               ('user', 'set', 5, 11, 0), ('user', 'gone', 6, 12, 1), ('organization', 'O', 7, 13, 0);
+             INSERT INTO audit (number, at, actor, action, subject, origin, count) VALUES
+               (2, 10, 'a', 'user_add', 'new', 'o', 1), (4, 10, 'a', 'user_add', 'set', 'o', 1),
+               (5, 11, 'a', 'user_set', 'set', 'o', 1), (7, 13, 'a', 'revoke_organization', 'O', 'o', 1);
+             UPDATE sequence SET number = 7;",
+        )
+        .unwrap();
+        drop(old);
+        assert_eq!(
+            DatabaseFile::open(&path, Opening::Command).unwrap_err(),
+            StoreError::Older { found: 1, needed: SCHEMA }
+        );
+        let migrated = DatabaseFile::open(&path, Opening::Run).unwrap().connect().unwrap();
+        let mut statement = migrated.prepare("SELECT name, reason FROM marks ORDER BY number").unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let rows: Vec<(String, Option<String>)> = rows.map(Result::unwrap).collect();
+        let rows: Vec<_> = rows.iter().map(|(name, reason)| (name.as_str(), reason.as_deref())).collect();
+        let expected = [
+            ("", Some("unknown")),
+            ("new", None),
+            ("pruned", None),
+            ("set", Some("user_set")),
+            ("gone", Some("unknown")),
+            ("O", Some("revoke_organization")),
+        ];
+        assert_eq!(rows, expected);
     }
 
     #[test]

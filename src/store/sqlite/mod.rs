@@ -1,7 +1,10 @@
 //! The store in a SQLite file: a thread that writes, one that reads, one that watches for changes.
 
+mod about;
 mod activity;
+mod after_restore;
 mod audit;
+mod backup;
 mod cutoffs;
 mod ending;
 mod error;
@@ -42,6 +45,7 @@ use super::records::{
     Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, RevocationFilter, StoredTime,
     User, UserRecord,
 };
+use crate::auth::token::TokenId;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -67,6 +71,11 @@ impl Sqlite {
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
         Self::start(DatabaseFile::open(path, opening, clock.now())?, clock, metrics)
+    }
+
+    /// The last sequence that was noted beside the file; 0 where none was.
+    pub(super) fn noted_sequence(path: &Path) -> Result<u64, StoreError> {
+        sequence_file::read(path)
     }
 
     fn start(file: DatabaseFile, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
@@ -128,6 +137,17 @@ impl Sqlite {
         self.read(move |connection| audit::page(connection, &filter, after, limit)).await
     }
 
+    /// Copies the store to a new file.
+    pub(super) async fn back_up(&self, path: &Path) -> Result<(), StoreError> {
+        let path = path.to_owned();
+        self.read(move |connection| backup::write(connection, &path)).await
+    }
+
+    /// Is the file a whole store?
+    pub(super) fn verify(path: &Path) -> Result<(), StoreError> {
+        backup::verify(path)
+    }
+
     pub(super) async fn keys(&self) -> Result<Vec<RecordedKey>, StoreError> {
         self.read(keys::all).await
     }
@@ -147,6 +167,16 @@ impl Sqlite {
     pub(super) async fn changes(&self, after: u64, limit: usize) -> Result<Changes, StoreError> {
         let limit = limit.min(MAX_ROWS);
         self.feed.run(move |feed| feed.changes(after, limit)).await
+    }
+
+    pub(super) async fn about(
+        &self,
+        user: &str,
+        organization: &str,
+        token: TokenId,
+    ) -> Result<Changes, StoreError> {
+        let (user, organization) = (user.to_owned(), organization.to_owned());
+        self.read(move |connection| about::read(connection, &user, &organization, token)).await
     }
 
     pub(super) fn snapshot(&self) -> Receiver<Result<Changes, StoreError>> {

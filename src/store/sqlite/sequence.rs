@@ -2,6 +2,7 @@
 
 use rusqlite::Connection;
 
+use crate::store::after_restore::resume_after;
 use crate::store::error::StoreError;
 
 /// The sequence of the last transaction.
@@ -24,8 +25,8 @@ pub(super) fn next(connection: &Connection) -> Result<u64, StoreError> {
 
 /// Goes on behind everything that any store in this place may have given out, of which `known` is the last that was noted.
 pub(super) fn skip(connection: &Connection, known: u64) -> Result<(), StoreError> {
-    let mut statement = connection.prepare_cached("UPDATE sequence SET number = max(number, ?1) + ?2")?;
-    statement.execute((known, GAP))?;
+    let resumed = resume_after(current(connection)?, known);
+    connection.prepare_cached("UPDATE sequence SET number = ?1")?.execute([resumed])?;
     Ok(())
 }
 
@@ -34,6 +35,3 @@ pub(super) fn request_acknowledgements(connection: &Connection) -> Result<(), St
     connection.prepare_cached("UPDATE sequence SET wanted = number")?.execute([])?;
     Ok(())
 }
-
-/// More than a store commits before its sequence is noted beside it.
-const GAP: u64 = 1_000_000;

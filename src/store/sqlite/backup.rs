@@ -1,0 +1,29 @@
+//! Copies of the store, made while it is in use.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::file::{check_application, check_schema, quick_check};
+use crate::store::error::StoreError;
+
+/// Writes the store as of one moment to a new file, which only its owner may read.
+pub(super) fn write(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let text = path.to_str().ok_or_else(|| StoreError::Failed("the copy's path is not UTF-8".into()))?;
+    // Made before SQLite would make it, which would let others read it.
+    let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+    connection.execute("VACUUM INTO ?1", [text])?;
+    // SQLite does not wait for the disk here.
+    Ok(file.sync_all()?)
+}
+
+/// Is the file a whole store that this program can use? It is not written to.
+pub(super) fn verify(path: &Path) -> Result<(), StoreError> {
+    check_application(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    check_schema(&connection)?;
+    quick_check(&connection)
+}
