@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -175,9 +176,17 @@ pub(super) static ACCOUNT: Lazy<Account> = Lazy::new(|| {
     Account { name, claimed }
 });
 
-/// Carries out a command of the store's for the account that runs this one. A store that somebody else has locked is waited for,
-/// since a revocation must not be the one that gives up; standard error says so.
-pub(super) fn execute<C: Executable + Clone>(store: &Store, command: C) -> Result<C::Outcome, StoreError> {
+/// Carries out a command of the store's for the account that runs this one.
+pub(super) fn execute<C: Executable>(store: &Store, command: C) -> Result<C::Outcome, StoreError> {
+    block_on(store.execute(command, ACCOUNT.actor()))
+}
+
+/// The same for what revokes, which must not be what gives up: a store that somebody else has locked is waited for, and standard
+/// error says so.
+pub(super) fn execute_patiently<C: Executable + Clone>(
+    store: &Store,
+    command: C,
+) -> Result<C::Outcome, StoreError> {
     let actor = ACCOUNT.actor();
     block_on(async {
         let mut waiting = Waiting::start();
@@ -190,6 +199,9 @@ pub(super) fn execute<C: Executable + Clone>(store: &Store, command: C) -> Resul
         }
     })
 }
+
+/// Once for a command, however often it waits.
+static IS_TOLD: AtomicBool = AtomicBool::new(false);
 
 /// A wait for others that use the store, of which standard error tells once.
 struct Waiting {
@@ -221,9 +233,10 @@ impl Waiting {
     }
 
     fn tell(&mut self) {
-        if !std::mem::replace(&mut self.is_told, true) {
+        self.is_told = true;
+        if !IS_TOLD.swap(true, Ordering::Relaxed) {
             note(format_args!(
-                "ds-gateway: waiting for the store, up to {} s: another process is writing to it",
+                "ds-gateway: waiting for the store, up to {} s: another process writes to it, or its disk is slow",
                 PATIENCE.as_secs()
             ));
         }
@@ -257,7 +270,7 @@ pub(super) fn load(path: &Path) -> Result<Config, Failure> {
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Commands that take longer say that they wait.
-const TELL_AFTER: Duration = Duration::from_millis(250);
+const TELL_AFTER: Duration = Duration::from_millis(500);
 
 /// Between two attempts; each waits for the store's lock itself.
 const ASK_AGAIN: Duration = Duration::from_millis(20);

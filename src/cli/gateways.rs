@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::context::{ACCOUNT, Opened, execute};
+use super::context::{ACCOUNT, Opened, execute_patiently};
 use super::output::{Failure, say};
 use crate::app::block_on;
 use crate::app::presence::{self, Liveness};
@@ -46,7 +46,7 @@ impl Gateways {
     }
 
     pub(super) fn revoke<C: Executable + Clone>(&self, command: C) -> Result<C::Outcome, Failure> {
-        execute(&self.store, command).map_err(|error| not_revoked(error.into()))
+        execute_patiently(&self.store, command).map_err(|error| not_revoked(error.into()))
     }
 
     /// Waits until every running gateway has acknowledged that sequence, and says so.
@@ -55,7 +55,7 @@ impl Gateways {
             Failure::from(error)
                 .after("revoked and durable, but the gateways cannot be asked where it is in force")
         };
-        execute(&self.store, RequestAcknowledgements).map_err(after)?;
+        execute_patiently(&self.store, RequestAcknowledgements).map_err(after)?;
         let mut report = block_on(self.acknowledged(sequence)).map_err(after)?;
         report.known = known;
         let said = if json {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::context::{ConfigArgs, InitArgs, Opened, execute};
+use super::context::{ConfigArgs, InitArgs, Opened, execute_patiently};
 use super::new_user::{explain, identity};
 use super::output::{Failure, say};
 use crate::app::block_on;
@@ -174,6 +174,7 @@ impl Faults {
 
 /// Checks every line, against the others and against the store; returns how many users there are.
 fn check(source: &mut Source, store: &Store, faults: &mut Faults) -> Result<usize, Failure> {
+    source.rewind()?;
     let mut names = Names::default();
     let mut slice = Vec::with_capacity(SLICE);
     let (mut count, mut progress) = (0, Progress::new("checked"));
@@ -194,7 +195,6 @@ fn check(source: &mut Source, store: &Store, faults: &mut Faults) -> Result<usiz
     check_slice(&mut slice, store, faults)?;
     progress.show(count, Some(count));
     names.find_twins(source, faults)?;
-    source.rewind()?;
     Ok(count)
 }
 
@@ -252,6 +252,7 @@ impl Names {
 
 /// Imports slice by slice. Says how many users were imported; the faults say why not all of them.
 fn write(source: &mut Source, store: &Store, count: usize, faults: &mut Faults) -> Result<usize, Failure> {
+    source.rewind()?;
     let (mut done, mut progress) = (0, Progress::new("imported"));
     loop {
         let mut slice = Vec::with_capacity(SLICE);
@@ -271,7 +272,7 @@ fn write(source: &mut Source, store: &Store, count: usize, faults: &mut Faults) 
             return Ok(done);
         }
         let users = slice.iter().map(|(_, user)| user.clone()).collect();
-        if let Err(conflicts) = execute(store, ImportUsers { users })? {
+        if let Err(conflicts) = execute_patiently(store, ImportUsers { users })? {
             faults.add_conflicts(&slice, &conflicts);
             return Ok(done);
         }

@@ -83,9 +83,9 @@ const VERSION: &str = concat!(
 const EXIT_CODES: &str = "\
 Exit codes:
   0   done
-  1   cannot start
+  1   cannot start or cannot be done
   64  wrong usage, or faults in the configuration
-  65  no such thing, or faults in imported data
+  65  not found, or faults in imported data; a revocation of an unknown name is done all the same
   75  try again
   77  not permitted";
 

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::context::{ConfigArgs, InitArgs, execute};
+use super::context::{ConfigArgs, InitArgs, execute, execute_patiently};
 use super::import::import;
 use super::new_user::{email_of, explain, identity, organization_of};
 use super::output::{Failure, print, say};
@@ -179,7 +179,10 @@ fn apply(config: &ConfigArgs, name: &str, change: UserChange, done: &str) -> Res
 }
 
 fn change_user(store: &Store, name: &str, change: UserChange, done: &str) -> Result<(), Failure> {
-    match execute(store, ChangeUser { name: name.into(), change })? {
+    let revokes = !matches!(change, UserChange::Enable);
+    let command = ChangeUser { name: name.into(), change };
+    let outcome = if revokes { execute_patiently(store, command) } else { execute(store, command) };
+    match outcome? {
         ChangeOutcome::Changed => say(format_args!("{done} {name}")),
         ChangeOutcome::Unchanged => {
             say(format_args!("nothing to change: {name} is that already; no token was revoked"))

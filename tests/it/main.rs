@@ -50,6 +50,7 @@ mod inspection;
 mod large;
 mod limits;
 mod logs;
+mod memory;
 mod metrics;
 mod observability;
 mod pause;

@@ -336,7 +336,7 @@ fn a_command_that_may_not_touch_the_store_says_so_with_its_code() {
     let folder = good();
     let other = rusqlite::Connection::open(store(&folder)).expect("a store");
     other.execute_batch("BEGIN IMMEDIATE").expect("the only writer");
-    wrong.unless("another writer", folder.command(&["user", "disable", USER]), 75, &["busy"]);
+    wrong.unless("another writer", folder.command(&["user", "enable", USER]), 75, &["busy"]);
     other.execute_batch("ROLLBACK").expect("an end");
     folder.cli(&["user", "disable", USER], "").ok();
 }
