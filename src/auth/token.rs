@@ -204,7 +204,8 @@ pub fn verify(token: &[u8], keys: &KeyRing, rules: &TokenRules) -> Result<Verifi
         None if key.foreign() => Origin::Foreign,
         None => return Err(Denial::TokenForeign),
     };
-    if claims.exp <= claims.iat {
+    // Of ours the `iat` may lie past the `exp`: after a cutoff that was set by a clock ahead, see [`mint_after`].
+    if origin == Origin::Foreign && claims.exp <= claims.iat {
         return Err(Denial::TokenClaims);
     }
     let identity = claims.identity().ok_or(Denial::TokenClaims)?;
@@ -259,7 +260,7 @@ pub fn mint(
 }
 
 /// The same for a token that comes after a cutoff of that time: its `iat` is no earlier, while its life is counted from `now`, so
-/// that a cutoff that was set by a clock ahead makes no token live longer.
+/// that a cutoff that was set by a clock ahead makes no token live longer. The `exp` may then lie before the `iat`.
 pub fn mint_after(
     cutoff: UnixTime,
     identity: &Identity,

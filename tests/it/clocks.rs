@@ -169,6 +169,24 @@ fn a_command_with_a_clock_behind_revokes_for_good() {
 }
 
 #[test]
+fn a_command_with_a_clock_ahead_locks_nobody_out() {
+    let world = World::new();
+    let old = world.gateway.mint();
+    world.command_clocks.set(3 * DAY, 0);
+    // Not asked who is running: to a clock so far ahead nobody has been heard of lately.
+    world.cli(&["revoke", "user", USER]);
+    eventually("401", || (world.gateway.status(&old) == 401).then_some(()));
+    let new = world.gateway.mint();
+    assert_eq!(world.gateway.status(&new), 200);
+    assert!(jwt::read(&new).1["exp"].as_i64().expect("exp") <= jwt::now() as i64 + DAY);
+    world.command_clocks.set(0, 0);
+    is_revoked(world.cli(&["revoke", "user", USER]));
+    assert_eq!(world.gateway.status(&new), 401);
+    assert_eq!(world.gateway.status(&world.gateway.mint()), 200);
+    world.gateway.still_healthy();
+}
+
+#[test]
 fn a_glitch_forward_leaves_nothing_behind() {
     let world = World::new();
     let before = world.gateway.mint();

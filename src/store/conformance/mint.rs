@@ -154,6 +154,23 @@ fn token_is_issued_no_earlier_than_the_cutoffs_it_was_minted_after() {
 }
 
 #[test]
+fn token_that_follows_a_cutoff_of_a_clock_ahead_is_good_and_lives_no_longer() {
+    on_every_engine(|fixture| {
+        fixture.add("anna");
+        let old = fixture.mint("anna");
+        let ahead = fixture.another(START + 10 * RULES.lifetime);
+        fixture.execute_on(&ahead, RevokeSubject { subject: user_subject("anna") });
+        let token = fixture.mint("anna");
+        assert_eq!(token.expires_at, UnixTime(START + RULES.lifetime));
+        assert!(fixture.verdict(&old).is_err());
+        assert_eq!(fixture.verdict(&token), Ok(()));
+        let cutoff = fixture.load().cutoff_time(&token);
+        let at = |time| token.check_time(UnixTime(time), || cutoff, &RULES);
+        assert_eq!((at(START), at(START + RULES.lifetime)), (Ok(()), Err(Denial::TokenExpired)));
+    });
+}
+
+#[test]
 fn order_of_mint_and_revocation_decides_within_one_second() {
     on_every_engine(|fixture| {
         fixture.add("anna");
