@@ -25,10 +25,12 @@ pub struct ReadGap {
 impl ReadGap {
     /// The replica begins a look.
     pub fn begin(&self, uptime: Duration) {
-        let before = self.begun.swap(millis(uptime), Ordering::Relaxed);
+        let before = self.begun.load(Ordering::Relaxed);
         if is_long(before, uptime) {
             self.open.store(before + 1, Ordering::Relaxed);
         }
+        // Last, so that a request that no longer sees the long silence sees the open gap.
+        self.begun.store(millis(uptime), Ordering::Release);
     }
 
     /// A look has ended, well or not.
@@ -42,21 +44,31 @@ impl ReadGap {
         self.gap(uptime).is_some_and(|gap| self.given_up.load(Ordering::Relaxed) != gap)
     }
 
-    /// Waits for the next look to end. If that takes longer than [`LONGEST_WAIT`], nobody waits for this gap any more.
+    /// Waits for the end of the next look. If that takes longer than [`LONGEST_WAIT`], nobody waits for this gap any more.
     pub async fn wait(&self, uptime: Duration) {
         let Some(gap) = self.gap(uptime) else { return };
-        let looked = self.looked.notified();
-        tokio::pin!(looked);
-        // From here on no end of a look is missed.
-        looked.as_mut().enable();
-        if self.gap(uptime).is_some() && timeout(LONGEST_WAIT, looked).await.is_err() {
+        if timeout(LONGEST_WAIT, self.closed(uptime)).await.is_err() {
             self.given_up.store(gap, Ordering::Relaxed);
+        }
+    }
+
+    /// A look that the pause caught in the middle may have read before it; its end closes nothing.
+    async fn closed(&self, uptime: Duration) {
+        loop {
+            let looked = self.looked.notified();
+            tokio::pin!(looked);
+            // From here on no end of a look is missed.
+            looked.as_mut().enable();
+            if self.gap(uptime).is_none() {
+                return;
+            }
+            looked.await;
         }
     }
 
     /// The gap that there is at this moment, by when the look before it began.
     fn gap(&self, uptime: Duration) -> Option<u64> {
-        let begun = self.begun.load(Ordering::Relaxed);
+        let begun = self.begun.load(Ordering::Acquire);
         if is_long(begun, uptime) {
             return Some(begun + 1);
         }
@@ -99,6 +111,27 @@ mod tests {
         gap.begin(at(1100));
         assert!(!gap.is_open(at(1101)), "an ordinary look is no gap, however long it takes");
         assert!(!gap.is_open(at(2099)) && gap.is_open(at(2100)));
+    }
+
+    #[test]
+    fn look_that_began_before_the_pause_ends_no_wait() {
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let gap = Arc::new(ReadGap::default());
+            gap.begin(at(100));
+            let waiting = tokio::spawn({
+                let gap = Arc::clone(&gap);
+                async move { gap.wait(at(5000)).await }
+            });
+            tokio::task::yield_now().await;
+            gap.end();
+            tokio::task::yield_now().await;
+            assert!(!waiting.is_finished() && gap.is_open(at(5000)));
+            gap.begin(at(5100));
+            gap.end();
+            waiting.await.unwrap();
+            assert!(!gap.is_open(at(5101)));
+        });
     }
 
     #[test]

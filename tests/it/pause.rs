@@ -38,7 +38,7 @@ fn requests_that_waited_out_a_pause_meet_what_was_revoked_in_it() {
         }
         let done = revoke_once(&gateway.folder, &["token", &token_id(&revoked)]);
         assert_eq!(done.code, Some(75), "nobody answers for the gateway: {done:?}");
-        // Longer than any look takes, so that it cannot be in the middle of one.
+        // Long enough to be a pause.
         thread::sleep(Duration::from_millis(1200));
         gateway.signal("CONT");
         for (number, client) in clients.iter_mut().enumerate() {
