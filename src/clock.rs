@@ -67,15 +67,15 @@ struct State {
     at: Duration,
     /// The wall clock less the boot clock, as it was before any step that is not yet believed; in milliseconds.
     baseline: i128,
-    /// The boot clock when a step forward was first seen.
-    stepped_at: Option<Duration>,
+    /// The boot clock when a step was first seen, and whether it was one forward.
+    stepped: Option<(Duration, bool)>,
 }
 
 impl State {
     /// At the start of a process: what the store knows, and no step seen.
     fn start(lived: Lived, floor: UnixTime, wall: Duration, boot: Duration) -> Self {
         let (lived, floor) = (Duration::from_secs(lived.0), Duration::from_secs(floor.0));
-        Self { lived, floor, at: boot, baseline: millis(wall) - millis(boot), stepped_at: None }
+        Self { lived, floor, at: boot, baseline: millis(wall) - millis(boot), stepped: None }
     }
 
     /// Moves everything on to the time of this reading. What the store has comes from other gateways too, and two gateways
@@ -89,16 +89,23 @@ impl State {
         self.watch_for_a_step(wall, boot);
     }
 
-    /// A step forward is believed after ten minutes; one back at once, since the floor holds against it.
+    /// A step is believed after ten minutes, and one that is undone before was none. A start with a clock ahead must not hide the
+    /// next step forward, so one back is believed too.
     fn watch_for_a_step(&mut self, wall: Duration, boot: Duration) {
         let step = self.step(wall, boot);
-        let since = *self.stepped_at.get_or_insert(boot);
-        if step <= millis(SMALL_STEP) || boot.saturating_sub(since) >= BELIEVED_AFTER {
-            self.stepped_at = None;
-            // Small differences are the correction of a clock that runs too fast or too slow.
-            if step.abs() <= millis(SMALL_STEP) || step > 0 {
-                self.baseline += step;
-            }
+        if is_small(step) {
+            // The correction of a clock that runs too fast or too slow.
+            (self.stepped, self.baseline) = (None, self.baseline + step);
+            return;
+        }
+        let is_forward = step > 0;
+        let since = match self.stepped {
+            Some((since, forward)) if forward == is_forward => since,
+            _ => boot,
+        };
+        self.stepped = Some((since, is_forward));
+        if boot.saturating_sub(since) >= BELIEVED_AFTER {
+            (self.stepped, self.baseline) = (None, self.baseline + step);
         }
     }
 
@@ -153,7 +160,7 @@ impl Clock {
         let (lived, floor) = (Lived(state.lived.as_secs()), UnixTime(state.floor.as_secs()));
         self.shared.lived.store(lived.0, Ordering::Relaxed);
         self.shared.floor.store(floor.0, Ordering::Relaxed);
-        let step = state.stepped_at.map_or(0, |_| state.step(wall, boot) / 1000);
+        let step = state.stepped.map_or(0, |_| state.step(wall, boot) / 1000);
         self.shared.step.store(i64::try_from(step).unwrap_or(i64::MAX), Ordering::Relaxed);
         (lived, floor)
     }
@@ -173,10 +180,15 @@ impl Clock {
         UnixTime(self.read_wall().as_secs())
     }
 
-    /// The time to issue a token at: for ten minutes after a step forward, where the wall clock was before it.
+    /// The time to issue a token at: for ten minutes after a step forward, where the wall clock was before it. The step may have
+    /// come after the last advance.
     pub fn issue_time(&self) -> UnixTime {
-        let step = self.shared.step.load(Ordering::Relaxed);
-        let wall = self.wall().0.saturating_add_signed(step.saturating_neg());
+        let state = self.shared.state.lock();
+        let (wall, boot) = (self.read_wall(), self.read_boot());
+        let step = state.map_or(0, |state| state.step(wall, boot));
+        let ahead = if step > 0 && !is_small(step) { step.unsigned_abs() } else { 0 };
+        let ahead = Duration::from_millis(u64::try_from(ahead).unwrap_or(u64::MAX));
+        let wall = wall.saturating_sub(ahead).as_secs();
         UnixTime(wall.max(self.shared.floor.load(Ordering::Relaxed)))
     }
 
@@ -185,12 +197,13 @@ impl Clock {
         Lived(self.shared.lived.load(Ordering::Relaxed))
     }
 
-    /// How far the wall clock is off, in seconds, where it seems wrong by more than a minute: ahead after a step that is not yet
-    /// believed, behind the floor after one back.
+    /// How far the wall clock is off, in seconds, where it seems wrong by more than a minute: after a step that is not yet
+    /// believed, or behind the floor.
     pub fn error(&self) -> Option<i64> {
         let step = self.shared.step.load(Ordering::Relaxed);
         let behind = self.shared.floor.load(Ordering::Relaxed).saturating_sub(self.wall().0);
-        match (step, i64::try_from(behind).unwrap_or(i64::MAX)) {
+        let behind = i64::try_from(behind).unwrap_or(i64::MAX).max(step.saturating_neg());
+        match (step, behind) {
             (step, _) if step > 60 => Some(step),
             (_, behind) if behind > 60 => Some(-behind),
             _ => None,
@@ -229,7 +242,9 @@ pub fn describe(error: i64) -> String {
     let seconds = error.unsigned_abs();
     match error {
         0.. => format!("the wall clock was stepped {seconds} s forward: check it, and the time service"),
-        _ => format!("the wall clock is {seconds} s behind the store's time: check it, and the time service"),
+        _ => {
+            format!("the wall clock is {seconds} s behind where it should be: check it, and the time service")
+        }
     }
 }
 
@@ -251,6 +266,11 @@ fn system_boot() -> Duration {
     clock_gettime(BOOT).map(Duration::from).unwrap_or_default()
 }
 
+/// Is that step, in milliseconds, none?
+fn is_small(step: i128) -> bool {
+    step.abs() <= millis(SMALL_STEP)
+}
+
 fn millis(duration: Duration) -> i128 {
     i128::try_from(duration.as_millis()).unwrap_or(i128::MAX)
 }
@@ -258,7 +278,7 @@ fn millis(duration: Duration) -> i128 {
 /// Less than this is the ordinary correction of a clock.
 const SMALL_STEP: Duration = Duration::from_secs(60);
 
-/// How long a step forward must last to be believed.
+/// How long a step must last to be believed.
 const BELIEVED_AFTER: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
@@ -326,6 +346,38 @@ mod tests {
         world.pass(0, -7200);
         // The floor followed at twice the speed of time while the clock was ahead.
         assert_eq!(world.clock.now(), UnixTime(1_001_212));
+    }
+
+    #[test]
+    fn a_start_with_a_clock_ahead_hides_no_later_step() {
+        let time = Arc::new(Manual { wall: (1_000_000 + 3 * DAY).into(), boot: 77.into() });
+        let world = World { clock: Clock::manual(&time, false), time };
+        world.clock.advance(Lived(0), UnixTime(1_000_000));
+        world.pass(60, -(3 * DAY as i64));
+        world.pass(DAY, 0);
+        assert_eq!((world.clock.error(), world.clock.issue_time()), (None, world.clock.wall()));
+        world.pass(10, 2 * DAY as i64);
+        assert_eq!(world.clock.error(), Some(2 * DAY as i64));
+        assert_eq!(world.clock.issue_time(), UnixTime(1_000_070 + DAY));
+    }
+
+    #[test]
+    fn a_step_back_is_seen_where_the_floor_is_far_behind() {
+        // The machine was off for long.
+        let world = world(0, 1_000);
+        world.pass(100, -7200);
+        assert_eq!(world.clock.error(), Some(-7200));
+        // Undone before it was believed: no step.
+        world.pass(100, 7200);
+        assert_eq!(world.clock.error(), None);
+    }
+
+    #[test]
+    fn a_step_after_the_last_advance_issues_no_token() {
+        let world = world(0, 1_000_000);
+        world.pass(100, 0);
+        world.time.wall.fetch_add(3 * DAY, Ordering::Relaxed);
+        assert_eq!(world.clock.issue_time(), UnixTime(1_000_100));
     }
 
     #[test]

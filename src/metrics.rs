@@ -472,7 +472,7 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
         ),
         gauge(
             "ds_gateway_clock_error_seconds",
-            "Wall clock ahead after a step (positive) or behind the store's time (negative); 0 within a minute.",
+            "Wall clock ahead after a step (positive) or behind (negative); 0 within a minute.",
             facts.clock_error as f64,
             &[],
         ),

@@ -142,7 +142,12 @@ impl Follower {
     fn watch_clock(&self, is_wrong: &mut bool) {
         match (self.clock.error(), *is_wrong) {
             (Some(error), false) => log::warn!("{}", describe(error)),
-            (None, true) => log::info!("the wall clock agrees with the store's time again"),
+            (None, true) => match self.clock.ahead_of_floor() {
+                0..=60 => log::info!("the wall clock agrees with the store's time again"),
+                ahead => log::warn!(
+                    "the wall clock is no longer doubted; it is {ahead} s ahead of the store's time"
+                ),
+            },
             _ => {}
         }
         *is_wrong = self.clock.error().is_some();
