@@ -112,7 +112,7 @@ fn show(out: &mut String, row: &Revocation, json: bool) -> Result<(), Failure> {
         return Ok(());
     }
     let meaning = match (is_token, row.blocked) {
-        (true, _) => format!("remembered until {second} UTC"),
+        (true, _) => format!("refused, expires by {second} UTC"),
         (false, true) => format!("every token is rejected, since {second} UTC"),
         (false, false) => format!("tokens issued before {second} UTC are rejected"),
     };

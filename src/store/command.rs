@@ -111,7 +111,7 @@ pub enum Expiry {
 pub struct RevokeToken {
     /// Which.
     pub id: TokenId,
-    /// Until when it has to be remembered.
+    /// When it expires.
     pub expiry: Expiry,
     /// Whose it is, where that is known.
     pub user: Option<Box<str>>,

@@ -144,9 +144,13 @@ pub(super) fn refuse_user(user: &NewUser, confusable: Option<&str>) -> Option<Na
     }
 }
 
-/// Is this user there already, with nothing changed since? Then an import that was interrupted goes on behind it.
+/// Is this user there already, with nothing changed since? Then an import that was interrupted goes on behind it. A login may have
+/// replaced an imported hash by one with today's costs.
 pub(super) fn is_imported(user: &NewUser, record: &UserRecord) -> bool {
-    record.user.identity == user.identity && record.phc == user.phc && !record.user.disabled
+    let UserRecord { user: known, phc } = record;
+    let is_untouched = known.identity == user.identity && !known.disabled;
+    let is_rehashed = known.created_at == known.updated_at && phc.is_current() && !user.phc.is_current();
+    is_untouched && (*phc == user.phc || is_rehashed)
 }
 
 /// The row of a new user.

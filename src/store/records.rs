@@ -174,7 +174,7 @@ pub struct Revocation {
     pub subject: String,
     /// The sequence of the transaction that set it.
     pub sequence: u64,
-    /// For tokens: when it may be deleted. For the others: tokens issued before this are refused.
+    /// For tokens: by when it has expired. For the others: tokens issued before this are refused.
     pub time: UnixTime,
     /// Every token is refused: a user that is disabled or removed, a key.
     pub blocked: bool,

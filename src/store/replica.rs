@@ -67,9 +67,9 @@ impl Replica {
         settings.gap.begin(clock.uptime());
         settings.gap.end();
         let runtime = Builder::new_current_thread().enable_time().build()?;
-        let follower = Follower { store, gate, clock, settings };
+        let replica = ReplicaLoop { store, gate, clock, settings };
         thread::Builder::new().name("store-replica".into()).spawn(move || {
-            follow(&runtime, follower, stopped);
+            run_until(&runtime, replica, stopped);
             // A heartbeat that was not waited for goes with its runtime.
             drop(runtime);
             drop(end);
@@ -91,24 +91,24 @@ const fn can_be_served(error: &StoreError) -> bool {
     error.is_transient() || matches!(error, StoreError::DiskFull(_) | StoreError::DiskFailed(_))
 }
 
-fn follow(runtime: &Runtime, follower: Follower, stopped: Receiver<()>) {
+fn run_until(runtime: &Runtime, replica: ReplicaLoop, stopped: Receiver<()>) {
     runtime.block_on(async {
         tokio::select! {
             // The end of the other side is an end too.
             _ = stopped => {}
-            () = follower.run() => {}
+            () = replica.run() => {}
         }
     });
 }
 
-struct Follower {
+struct ReplicaLoop {
     store: Store,
     gate: Arc<Gate>,
     clock: Clock,
     settings: Settings,
 }
 
-impl Follower {
+impl ReplicaLoop {
     async fn run(self) {
         let mut heartbeats = Heartbeats::default();
         let (mut is_failing, mut is_clock_wrong) = (false, false);
@@ -195,16 +195,16 @@ struct Heartbeats {
 }
 
 impl Heartbeats {
-    async fn send_if_due(&mut self, follower: &Follower, requested: u64) {
+    async fn send_if_due(&mut self, replica: &ReplicaLoop, requested: u64) {
         self.settle().await;
-        let interval = follower.settings.heartbeat_interval;
+        let interval = replica.settings.heartbeat_interval;
         let interval = if self.is_failing { interval.min(RETRY) } else { interval };
         let is_due = self.sent_at.is_none_or(|at| at.elapsed() >= interval);
         if self.running.is_some() || !(is_due || requested > self.acknowledged) {
             return;
         }
-        let (store, applied) = (follower.store.clone(), follower.gate.number());
-        let heartbeat = Heartbeat { gateway: follower.settings.gateway.clone(), applied };
+        let (store, applied) = (replica.store.clone(), replica.gate.number());
+        let heartbeat = Heartbeat { gateway: replica.settings.gateway.clone(), applied };
         self.sent_at = Some(Instant::now());
         let task = tokio::spawn(async move { store.execute(heartbeat, Actor::gateway()).await });
         self.running = Some((task, applied));

@@ -277,7 +277,7 @@ impl World {
     }
 
     fn end(&mut self, which: impl Fn(&Token) -> bool) {
-        // Times are all that a cutoff can compare with a foreign token, so a wrong clock may spare it (docs/operations.md).
+        // Times are all that a cutoff can compare with a foreign token, so a wrong clock may spare it (docs/decisions/0013-time.md).
         let spares_foreign = self.error != 0 || self.clocks == Clocks::Wild;
         self.end_for_certain(|token| which(token) && !(token.is_foreign() && spares_foreign));
     }

@@ -85,6 +85,10 @@ impl DatabaseFile {
         drop(file);
         check_application(path)?;
         let mut connection = database.connect()?;
+        if opening != Opening::Command {
+            // Before anything is migrated.
+            quick_check(&connection)?;
+        }
         match schema_of(&connection)? {
             SCHEMA => {}
             found if found > SCHEMA => return Err(StoreError::Newer { found, known: SCHEMA }),
@@ -97,9 +101,6 @@ impl DatabaseFile {
                 migrate(&transaction, found, now)?;
                 transaction.commit()?;
             }
-        }
-        if opening != Opening::Command {
-            quick_check(&connection)?;
         }
         // In this order: the file is never ahead of the store, which may be written to meanwhile.
         let known = sequence_file::read(path)?;
