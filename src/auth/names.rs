@@ -34,20 +34,16 @@ impl<V: Clone> Names<V> {
         Some(Arc::make_mut(shard).entry(name).or_default())
     }
 
-    /// Sets the value of that name.
-    pub fn insert(&mut self, name: Box<str>, value: V) {
-        if let Some(shard) = self.shards.get_mut(place(&name)) {
-            Arc::make_mut(shard).insert(name, value);
-        }
+    /// Sets the value of that name; says which it had.
+    pub fn insert(&mut self, name: Box<str>, value: V) -> Option<V> {
+        let shard = self.shards.get_mut(place(&name))?;
+        Arc::make_mut(shard).insert(name, value)
     }
 
-    /// Forgets that name.
-    pub fn remove(&mut self, name: &str) {
-        if let Some(shard) = self.shards.get_mut(place(name))
-            && shard.contains_key(name)
-        {
-            Arc::make_mut(shard).remove(name);
-        }
+    /// Forgets that name; says which value it had.
+    pub fn remove(&mut self, name: &str) -> Option<V> {
+        let shard = self.shards.get_mut(place(name)).filter(|shard| shard.contains_key(name))?;
+        Arc::make_mut(shard).remove(name)
     }
 
     /// Forgets every name of one shard, `0..SHARDS`, whose value is not to be kept.
@@ -56,11 +52,6 @@ impl<V: Clone> Names<V> {
         if shard.iter().any(|(name, value)| !keep(name, value)) {
             Arc::make_mut(shard).retain(|name, value| keep(name, value));
         }
-    }
-
-    /// All values, in no order.
-    pub fn values(&self) -> impl Iterator<Item = &V> {
-        self.shards.iter().flat_map(|shard| shard.values())
     }
 
     /// How many names there are.
@@ -142,7 +133,9 @@ mod tests {
     #[test]
     fn names_are_spread() {
         let mut names = Names::<()>::default();
-        (0..6400).for_each(|number| names.insert(format!("{number}").into(), ()));
+        for number in 0..6400 {
+            names.insert(format!("{number}").into(), ());
+        }
         let sizes = names.shards.iter().map(|shard| shard.len());
         assert!(sizes.clone().min() > Some(40) && sizes.max() < Some(200));
     }

@@ -74,6 +74,8 @@ pub struct Standing {
     tokens: TokenSet,
     keys: HashSet<Fingerprint>,
     known: Names<Account>,
+    /// How many of them are enabled.
+    enabled: usize,
     number: u64,
     expired_below: u64,
 }
@@ -107,8 +109,8 @@ impl Standing {
             Subject::Everybody => Some(&mut self.everybody),
             Subject::Organization(name) => self.organizations.entry(name),
             Subject::User(name) => {
-                if mark.closed {
-                    self.known.remove(&name);
+                if mark.closed && self.known.remove(&name) == Some(Account::Enabled) {
+                    self.enabled -= 1;
                 }
                 self.users.entry(name)
             }
@@ -154,7 +156,9 @@ impl Standing {
 
     /// Takes in that the store has a user of that name, after the marks of the same reading.
     pub fn know(&mut self, user: Box<str>, account: Account) {
-        self.known.insert(user, account);
+        let is_enabled = |account| usize::from(account == Some(Account::Enabled));
+        self.enabled += is_enabled(Some(account));
+        self.enabled -= is_enabled(self.known.insert(user, account));
     }
 
     /// Takes in that all up to transaction `number` has been read.
@@ -205,8 +209,8 @@ impl Standing {
     }
 
     /// How many users are enabled.
-    pub fn users(&self) -> usize {
-        self.known.values().filter(|account| **account == Account::Enabled).count()
+    pub const fn users(&self) -> usize {
+        self.enabled
     }
 
     /// How much it holds.
@@ -387,6 +391,29 @@ mod tests {
             [(Origin::Ours { number: 9 }, Err(Denial::TokenExpired)), (Origin::Ours { number: 10 }, Ok(()))]
         {
             assert_eq!(standing.check(&token("anna", origin, u64::MAX / 2), &RULES), expected);
+        }
+    }
+
+    #[test]
+    fn users_counts_those_that_are_enabled_whatever_they_were() {
+        let mut standing = Standing::default();
+        let user = |number: u64| format!("user {number}").into_boxed_str();
+        for (number, change, expected) in [
+            (1, Some(Account::Enabled), 1),
+            (1, Some(Account::Enabled), 1),
+            (2, Some(Account::Disabled), 1),
+            (2, Some(Account::Enabled), 2),
+            (1, Some(Account::Disabled), 1),
+            (1, None, 1),
+            (2, None, 0),
+            (2, None, 0),
+            (2, Some(Account::Enabled), 1),
+        ] {
+            match change {
+                Some(account) => standing.know(user(number), account),
+                None => standing.raise(Subject::User(user(number)), mark(number, 0, true)),
+            }
+            assert_eq!(standing.users(), expected, "{number} {change:?}");
         }
     }
 

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::shared::ArcSwap;
 use super::time::{Lived, UnixTime};
@@ -18,8 +19,8 @@ use super::token::TokenId;
 /// Revoked tokens. Clones share what they hold: the set only grows, until [`TokenSet::expire`].
 #[derive(Clone, Debug, Default)]
 pub struct TokenSet {
-    /// By the hour of their expiry.
-    dated: BTreeMap<u64, Dated>,
+    /// By the hour of their expiry. Shared as a whole: only an hour that is new or gone makes a copy.
+    dated: Arc<BTreeMap<u64, Arc<Dated>>>,
     /// Those whose expiry nobody knew: all of them for the question, and by the hour of their revocation, in
     /// lived time, for their end.
     undated: Option<Arc<Bucket>>,
@@ -27,10 +28,10 @@ pub struct TokenSet {
 }
 
 /// The tokens that expire in one hour, and when the last of them was revoked.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Dated {
-    bucket: Arc<Bucket>,
-    newest: Lived,
+    bucket: Bucket,
+    newest: AtomicU64,
 }
 
 /// A token that was revoked by itself.
@@ -78,8 +79,11 @@ impl TokenSet {
             }
         }
         for ((hour, shard), (ids, newest)) in dated {
-            let dated = self.dated.entry(hour).or_default();
-            dated.newest = dated.newest.max(newest);
+            if !self.dated.contains_key(&hour) {
+                Arc::make_mut(&mut self.dated).insert(hour, Arc::default());
+            }
+            let Some(dated) = self.dated.get(&hour) else { continue };
+            dated.newest.fetch_max(newest.0, Ordering::Relaxed);
             dated.bucket.extend(shard, ids);
         }
         if !undated.is_empty() {
@@ -92,13 +96,15 @@ impl TokenSet {
     /// from the readers.
     pub fn expire(&mut self, before: Lived) -> Self {
         let mut gone = Self::default();
-        self.dated.retain(|hour, dated| {
-            let stays = dated.newest > before;
-            if !stays {
-                gone.dated.insert(*hour, dated.clone());
-            }
-            stays
-        });
+        let is_old = |dated: &Dated| dated.newest.load(Ordering::Relaxed) <= before.0;
+        if self.dated.values().any(|dated| is_old(dated)) {
+            let (old, kept) = self
+                .dated
+                .iter()
+                .map(|(hour, dated)| (*hour, Arc::clone(dated)))
+                .partition(|(_, dated): &(u64, Arc<Dated>)| is_old(dated));
+            (gone.dated, self.dated) = (Arc::new(old), Arc::new(kept));
+        }
         // An hour goes when its last second has passed.
         let kept = self.undated_acts.split_off(&((before.0 + 1) / 3600));
         gone.undated_acts = std::mem::replace(&mut self.undated_acts, kept);
@@ -129,11 +135,13 @@ impl TokenSet {
 #[derive(Debug)]
 struct Bucket {
     shards: Box<[ArcSwap<Vec<TokenId>>]>,
+    /// In all shards.
+    len: AtomicUsize,
 }
 
 impl Default for Bucket {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| ArcSwap::default()).collect() }
+        Self { shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(), len: AtomicUsize::new(0) }
     }
 }
 
@@ -172,11 +180,12 @@ impl Bucket {
             }
         }
         new.shrink_to_fit();
+        self.len.fetch_add(new.len() - old.len(), Ordering::Relaxed);
         shard.store(Arc::new(new));
     }
 
     fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.load().len()).sum()
+        self.len.load(Ordering::Relaxed)
     }
 }
 
