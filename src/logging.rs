@@ -1,9 +1,9 @@
 //! Log lines: one writer thread, a bounded queue in front of it, and no line with a secret.
 //!
-//! A request never waits for the reader of the log: when the queue is full the line is dropped and counted.
+//! A request never waits for the reader of the log: when the queue is full the line is dropped and counted, and so is one
+//! that cannot be written.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -70,8 +70,8 @@ impl Sink {
     pub fn install(settings: Log) -> Self {
         let (queue, entries) = sync_channel(QUEUE);
         let sink = Self { queue, queued: Arc::default(), dropped: Arc::default(), settings };
-        let queued = Arc::clone(&sink.queued);
-        thread::spawn(move || write(&entries, &queued));
+        let (queued, dropped) = (Arc::clone(&sink.queued), Arc::clone(&sink.dropped));
+        thread::spawn(move || write(&entries, &queued, &dropped));
         if log::set_boxed_logger(Box::new(sink.clone())).is_ok() {
             log::set_max_level(settings.level);
         }
@@ -90,7 +90,7 @@ impl Sink {
         self.settings.access
     }
 
-    /// Lines that were dropped.
+    /// Lines that were lost: nobody read them in time, or they could not be written.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -226,9 +226,9 @@ fn as_text<T: Serialize>(line: &Line<'_, T>) -> String {
     text
 }
 
-fn write(entries: &Receiver<Entry>, queued: &AtomicUsize) {
+fn write(entries: &Receiver<Entry>, queued: &AtomicUsize, dropped: &AtomicU64) {
     // Not locked for good: what the command line says at its end goes there too.
-    let mut out = std::io::stderr();
+    let mut out = Output { to: std::io::stderr(), is_torn: false };
     let mut pending = String::new();
     while let Ok(first) = entries.recv() {
         let mut flushed = Vec::new();
@@ -240,14 +240,42 @@ fn write(entries: &Receiver<Entry>, queued: &AtomicUsize) {
                 Entry::Flush(done) => flushed.push(done),
             }
         }
-        // A log that cannot be written is no reason to stop; there is nowhere to say so either.
-        let _ = out.write_all(pending.as_bytes()).and_then(|()| out.flush());
+        // A log that cannot be written is no reason to stop; there is nowhere but in a metric to say so.
+        dropped.fetch_add(out.write(pending.as_bytes()), Ordering::Relaxed);
         queued.fetch_sub(pending.len(), Ordering::Relaxed);
         pending.clear();
         pending.shrink_to(KEPT_BYTES);
         for done in flushed {
             let _ = done.try_send(());
         }
+    }
+}
+
+/// Where lines are written to.
+struct Output<W> {
+    to: W,
+    /// Part of a line was written last, and its rest was lost.
+    is_torn: bool,
+}
+
+impl<W: std::io::Write> Output<W> {
+    /// Writes lines; says how many of them were lost. None is written twice.
+    fn write(&mut self, lines: &[u8]) -> u64 {
+        if self.is_torn && self.to.write_all(b"\n").is_ok() {
+            self.is_torn = false;
+        }
+        let mut rest = lines;
+        while !rest.is_empty() {
+            match self.to.write(rest) {
+                Ok(0) => break,
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        let written = lines.get(..lines.len() - rest.len()).unwrap_or_default();
+        self.is_torn = written.last().map_or(self.is_torn, |last| *last != b'\n');
+        rest.iter().filter(|byte| **byte == b'\n').count() as u64
     }
 }
 
@@ -354,6 +382,47 @@ mod tests {
             ("/plain?a=b", "/plain?a=b"),
         ] {
             assert_eq!(redact_target(target.as_bytes()), shown, "{target}");
+        }
+    }
+
+    /// Takes so many bytes, and then none until there is room again.
+    struct Disk {
+        room: usize,
+        content: Vec<u8>,
+    }
+
+    impl std::io::Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            if self.room == 0 {
+                return Err(std::io::ErrorKind::StorageFull.into());
+            }
+            let taken = bytes.len().min(self.room);
+            self.content.extend(&bytes[..taken]);
+            self.room -= taken;
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_and_a_torn_one_harms_no_other() {
+        for (room, lost, content) in [
+            (0, 3, "four\n"),
+            (2, 3, "on\nfour\n"),
+            (3, 3, "one\nfour\n"),
+            (4, 2, "one\nfour\n"),
+            (9, 1, "one\ntwo\nt\nfour\n"),
+            (14, 0, "one\ntwo\nthree\nfour\n"),
+        ] {
+            let mut out = Output { to: Disk { room, content: Vec::new() }, is_torn: false };
+            assert_eq!(out.write(b"one\ntwo\nthree\n"), lost, "{room}");
+            assert_eq!(out.write(b""), 0);
+            out.to.room = 100;
+            assert_eq!(out.write(b"four\n"), 0);
+            assert_eq!(String::from_utf8_lossy(&out.to.content), content, "{room}");
         }
     }
 

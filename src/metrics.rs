@@ -499,7 +499,7 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
         ),
         counters(
             "ds_gateway_log_lines_dropped_total",
-            "Log lines dropped because their reader is slow.",
+            "Log lines lost: their reader is slow, or they cannot be written.",
             vec![labelled_counter(facts.dropped_log_lines, &[])],
         ),
     ];

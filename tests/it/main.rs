@@ -72,6 +72,7 @@ mod token_command;
 mod transport;
 mod unauthenticated;
 mod unchanged;
+mod unwritten_log;
 mod upkeep;
 mod uploads;
 mod users;
