@@ -233,6 +233,20 @@ impl KeyRing {
         Ok(ring)
     }
 
+    /// The same keys, but for those that are not to be kept.
+    pub fn filtered(&self, keep: impl Fn(&Key) -> bool) -> Result<Self, KeyError> {
+        let mut keys = self.shared().filter(|key| keep(key)).cloned();
+        let signer = keys.next().ok_or(KeyError::EmptyRing)?;
+        let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { signer, others: keys.collect(), generation })
+    }
+
+    /// Are the keys of both the same, and in the same order?
+    pub fn has_keys_of(&self, other: &Self) -> bool {
+        let of = |key: &Key| (key.fingerprint(), key.algorithm(), key.foreign());
+        self.iter().map(|key| (key.kid(), of(key))).eq(other.iter().map(|key| (key.kid(), of(key))))
+    }
+
     /// The first key, which signs unless it is revoked.
     pub fn signer(&self) -> &Key {
         &self.signer
@@ -295,6 +309,19 @@ mod tests {
         assert_eq!(ring.signer().kid(), "one");
         assert_eq!(ring.by_kid("two").map(Key::kid), Some("two"));
         assert!(ring.by_kid("three").is_none());
+    }
+
+    #[test]
+    fn filtered_keys_keep_their_order_and_are_another_ring() {
+        let key = |kid, fill: u8| key(kid, &(0..48).map(|byte| byte ^ fill).collect::<Vec<_>>()).unwrap();
+        let ring = KeyRing::new(vec![key("one", 0), key("two", 64), key("three", 128)]).unwrap();
+        let all = ring.filtered(|_| true).unwrap();
+        assert!(all.has_keys_of(&ring) && all.generation() != ring.generation());
+        let some = ring.filtered(|key| key.kid() != "one").unwrap();
+        assert_eq!(some.iter().map(Key::kid).collect::<Vec<_>>(), ["two", "three"]);
+        assert!(!some.has_keys_of(&ring));
+        assert!(!ring.has_keys_of(&KeyRing::new(vec![key("one", 1)]).unwrap()));
+        assert_eq!(ring.filtered(|_| false).err(), Some(KeyError::EmptyRing));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::Store;
 use super::command::{Actor, Heartbeat};
 use super::error::StoreError;
 use super::read_gap::ReadGap;
+use super::records::{Changes, compare_keys};
 use crate::auth::gate::Gate;
 use crate::auth::keys::KeyRing;
 use crate::clock::{Clock, describe};
@@ -111,6 +112,7 @@ struct ReplicaLoop {
 impl ReplicaLoop {
     async fn run(self) {
         let mut heartbeats = Heartbeats::default();
+        let mut keys = KeyReload::default();
         let (mut is_failing, mut is_clock_wrong) = (false, false);
         loop {
             sleep(self.settings.poll_interval).await;
@@ -118,11 +120,12 @@ impl ReplicaLoop {
             // The time before the read: what is written after it may be missing.
             let uptime = self.clock.uptime();
             self.settings.gap.begin(uptime);
-            let caught_up = self.catch_up().await;
+            let caught_up = self.catch_up(&mut keys).await;
             self.settings.gap.end();
             match caught_up {
                 Ok(requested) => {
                     self.gate.note_read(uptime);
+                    keys.load_if_due(&self).await;
                     if std::mem::take(&mut is_failing) {
                         log::info!("the store can be read again");
                     }
@@ -154,7 +157,7 @@ impl ReplicaLoop {
     }
 
     /// Applies every change that there is, a piece at a time; says up to which sequence acknowledgements are requested.
-    async fn catch_up(&self) -> Result<u64, StoreError> {
+    async fn catch_up(&self, keys: &mut KeyReload) -> Result<u64, StoreError> {
         loop {
             let known = self.gate.number();
             let changes = self.store.changes(known, PIECE).await?;
@@ -162,9 +165,9 @@ impl ReplicaLoop {
             // With every look, also where nothing is written: time passes on a full disk too.
             self.clock.advance(changes.time.lived, changes.time.floor);
             if changes.through > known || changes.time.expired_below > 0 {
-                if changes.has_new_key() {
-                    self.reload_keys();
-                }
+                // Before the revocation of a key that they replace, so that at no time there is none that signs.
+                keys.expect(&changes);
+                keys.load_if_due(self).await;
                 self.gate.apply(|standing| changes.apply(standing));
             } else if !is_last {
                 return Err(StoreError::Failed("the change feed does not move".into()));
@@ -174,12 +177,73 @@ impl ReplicaLoop {
             }
         }
     }
+}
 
-    fn reload_keys(&self) {
-        match self.settings.reload.as_ref().map(|reload| reload()) {
-            None => {}
-            Some(Ok(keys)) => self.gate.replace_keys(keys),
-            Some(Err(text)) => log::error!("the new signing key cannot be read: {text}"),
+/// Signing keys that are to be loaded, for as long as that takes: the sequence goes on without them.
+struct KeyReload {
+    is_due: bool,
+    /// Keys that were recorded and are not loaded yet, by name.
+    expected: Vec<String>,
+    /// Why they could not be loaded, as logged.
+    failure: Option<String>,
+}
+
+impl Default for KeyReload {
+    /// One may have been made since the gateway read its keys, so the first look is due.
+    fn default() -> Self {
+        Self { is_due: true, expected: Vec::new(), failure: None }
+    }
+}
+
+impl KeyReload {
+    fn expect(&mut self, changes: &Changes) {
+        for key in &changes.keys {
+            self.expected.retain(|kid| *kid != key.kid);
+            if !key.revoked {
+                self.expected.push(key.kid.clone());
+            }
+        }
+        self.is_due |= changes.has_new_key();
+    }
+
+    async fn load_if_due(&mut self, replica: &ReplicaLoop) {
+        let Some(reload) = replica.settings.reload.as_ref().filter(|_| self.is_due) else { return };
+        match self.load(reload, replica).await {
+            Ok(()) => {
+                self.is_due = false;
+                if self.failure.take().is_some() {
+                    log::info!("the signing keys are loaded");
+                }
+            }
+            Err(text) => {
+                if self.failure.as_ref() != Some(&text) {
+                    log::error!("signing keys cannot be loaded, those from before stay: {text}");
+                }
+                self.failure = Some(text);
+            }
+        }
+    }
+
+    /// Loads the keys that are recorded, and only if each is the one that the store knows by its name, as a start does.
+    async fn load(&mut self, reload: &Reload, replica: &ReplicaLoop) -> Result<(), String> {
+        let (gate, store) = (&replica.gate, &replica.store);
+        let found = reload()?;
+        let recorded = store.keys().await.map_err(|error| error.to_string())?;
+        if let Err(kid) = compare_keys(&recorded, &found) {
+            return Err(format!(
+                "the key {kid:?} is not the one that the store knows by this name: put the old file back"
+            ));
+        }
+        // One that is not recorded yet is about to be, and comes with the feed then.
+        let is_recorded = |kid: &str| recorded.iter().any(|key| key.kid == kid);
+        let keys = found.filtered(|key| is_recorded(key.kid())).map_err(|error| format!("a key {error}"))?;
+        self.expected.retain(|kid| keys.by_kid(kid).is_none());
+        if !keys.has_keys_of(&gate.keys()) {
+            gate.replace_keys(keys);
+        }
+        match self.expected.first() {
+            None => Ok(()),
+            Some(kid) => Err(format!("the file of the key {kid:?} is not there")),
         }
     }
 }

@@ -59,6 +59,7 @@ mod platform_side;
 mod platform_tls;
 mod prometheus;
 mod race;
+mod reload;
 mod revocation;
 mod revoke_list;
 mod routes;
