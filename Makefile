@@ -28,8 +28,8 @@ test: deps ## every test, the longest in a short form
 	PROPTEST_RNG_SEED=1 SIMULATION_SEED=1 $(CARGO) test --locked --lib
 	$(MAKE) model
 
-test-long: deps ## every test in its long form: all orders of the model, 300 kills, faults held for long, gigabytes, many more random cases
-	CRASH_ROUNDS=300 LARGE_MEGABYTES=1024 PROPTEST_CASES=4096 SIMULATION_RUNS=100 SIMULATION_STEPS=5000 $(CARGO) test --locked
+test-long: deps ## every test in its long form: all orders of the model, 300 kills, faults held for long, a million old rows, gigabytes, many more random cases
+	CRASH_ROUNDS=300 HOUSEKEEPING_ROWS=1000000 LARGE_MEGABYTES=1024 PROPTEST_CASES=4096 SIMULATION_RUNS=100 SIMULATION_STEPS=5000 $(CARGO) test --locked
 	$(MAKE) faults
 	$(MAKE) model PREEMPTIONS=0
 

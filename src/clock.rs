@@ -144,6 +144,11 @@ impl Clock {
         Self { began: clock.read_boot(), ..clock }
     }
 
+    /// Is it the clock of a command beside the gateways?
+    pub fn is_observer(&self) -> bool {
+        self.shared.is_observer
+    }
+
     /// Moves lived time and floor on, given what the store has of them; says what it should have now. An observer takes what
     /// the store has.
     pub fn advance(&self, lived: Lived, floor: UnixTime) -> (Lived, UnixTime) {

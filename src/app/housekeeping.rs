@@ -1,5 +1,6 @@
 //! What is done beside the requests: revocations that the store did not take are tried again every second, in a task of
-//! their own that waits for nothing else; once a minute failed logins become audit rows, and what is old goes.
+//! their own that waits for nothing else; once a minute failed logins become audit rows, and what is old goes, which may take
+//! longer and holds nothing up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::edge::pending::Pending;
 use crate::edge::token::MintLimiter;
 use crate::store::command::{Actor, Deregister, NoteFailedLogins, Prune, Purge};
 use crate::store::replica::Replica;
-use crate::store::{Store, StoreError};
+use crate::store::{Executable, Store, StoreError};
 
 #[derive(Clone)]
 pub(super) struct Housekeeping {
@@ -43,6 +44,18 @@ pub(super) struct Housekeeping {
 #[async_trait]
 impl BackgroundService for Housekeeping {
     async fn start(&self, mut shutdown: ShutdownWatch) {
+        tokio::join!(self.write(shutdown.clone()), async {
+            tokio::select! {
+                () = self.delete() => {}
+                _ = shutdown.changed() => {}
+            }
+        });
+    }
+}
+
+impl Housekeeping {
+    /// Writes what waits to be written.
+    async fn write(&self, mut shutdown: ShutdownWatch) {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(self.interval) => {}
@@ -51,38 +64,62 @@ impl BackgroundService for Housekeeping {
             };
             // What fails now is tried again next time; the writer has said why.
             let _ = self.write_failures().await;
-            let _ = self.prune().await;
-            let _ = self.forget().await;
             self.mints.retain_recent();
         }
     }
-}
 
-impl Housekeeping {
     /// Revocations that wait for the store.
     pub(super) async fn retry(&self) {
         self.pending.retry(&self.store).await;
     }
 
     pub(super) async fn write_failures(&self) -> Result<(), StoreError> {
-        let failures = self.failures.take();
-        if failures.is_empty() {
+        let taken = self.failures.take();
+        if taken.is_empty() {
             return Ok(());
         }
-        self.store.execute(NoteFailedLogins { failures }, Actor::gateway()).await
+        let note = NoteFailedLogins { failures: taken.rows() };
+        let written = self.store.execute(note, Actor::gateway()).await;
+        if written.is_err() {
+            // At worst they are counted twice, where the disk failed after it took them.
+            self.failures.put_back(taken);
+        }
+        written
     }
 
-    /// Deletes what no token can ask about any more, in the store and in memory.
-    async fn forget(&self) -> Result<(), StoreError> {
+    /// Deletes what is old, in memory and in the store.
+    async fn delete(&self) {
         let retention = self.gate.rules().retention();
-        while self.store.execute(Purge { retention }, Actor::gateway()).await? > 0 {}
+        loop {
+            tokio::time::sleep(self.interval).await;
+            self.forget(retention);
+            // A slice of each in turn, so that neither waits for the end of the other.
+            let (mut is_purging, mut is_pruning) = (true, true);
+            while is_purging || is_pruning {
+                is_purging = is_purging && self.delete_slice(Purge { retention }).await;
+                is_pruning = is_pruning && self.delete_slice(self.prune).await;
+            }
+        }
+    }
+
+    /// Deletes a slice; says whether there may be more. What fails is tried again next time; the writer has said why.
+    async fn delete_slice<C: Executable<Outcome = usize>>(&self, slice: C) -> bool {
+        let deleted = self.store.execute(slice, Actor::gateway()).await.unwrap_or(0);
+        if deleted > 0 {
+            // Another process that waits to write looks again only every so often.
+            tokio::time::sleep(PAUSE).await;
+        }
+        deleted > 0
+    }
+
+    /// Forgets what no token can ask about any more.
+    fn forget(&self, retention: u64) {
         if self.clock.lived() > Lived(retention) {
             let before = self.clock.lived().minus(retention);
             for slice in 0..Standing::SLICES {
                 drop(self.gate.apply(|standing| standing.forget(slice, before)));
             }
         }
-        Ok(())
     }
 
     /// Says that this gateway is gone.
@@ -96,11 +133,6 @@ impl Housekeeping {
         if let (Ok(()), Some(presence)) = (signed_off, &self.presence) {
             presence.withdraw();
         }
-    }
-
-    async fn prune(&self) -> Result<(), StoreError> {
-        while self.store.execute(self.prune, Actor::gateway()).await? > 0 {}
-        Ok(())
     }
 }
 
@@ -126,3 +158,6 @@ impl BackgroundService for PendingRetry {
 
 /// How often revocations that wait for the store are tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Between two slices that are deleted, about as long as one takes.
+const PAUSE: Duration = Duration::from_millis(20);

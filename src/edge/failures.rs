@@ -26,29 +26,53 @@ struct Key {
 impl FailedLogins {
     /// Counts one; `user` only if it exists.
     pub fn note(&self, user: Option<&str>, client: Option<IpAddr>) {
-        let mut key = Key { user: user.map(Into::into), block: client.map(block_of) };
-        let mut counts = self.counts.lock();
-        if counts.len() >= MAX_KEYS && !counts.contains_key(&key) {
-            key = Key { user: None, block: None };
-        }
-        let count = counts.entry(key).or_default();
-        *count = count.saturating_add(1);
+        let key = Key { user: user.map(Into::into), block: client.map(block_of) };
+        add(&mut self.counts.lock(), key, 1);
     }
 
-    /// All sums, which begin anew.
-    pub fn take(&self) -> Vec<Failures> {
-        let counts = std::mem::take(&mut *self.counts.lock());
-        let failures = counts.into_iter().map(|(key, count)| Failures {
-            subject: key.user.map_or_else(|| "unknown".into(), Into::into),
+    /// All sums, which start again at zero.
+    pub fn take(&self) -> Taken {
+        Taken(std::mem::take(&mut *self.counts.lock()))
+    }
+
+    /// Adds sums again that could not be written.
+    pub fn put_back(&self, taken: Taken) {
+        let mut counts = self.counts.lock();
+        taken.0.into_iter().for_each(|(key, count)| add(&mut counts, key, count));
+    }
+}
+
+/// Sums that are about to be written.
+#[derive(Debug)]
+pub struct Taken(HashMap<Key, u32>);
+
+impl Taken {
+    /// Is there nothing to write?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// As they are written.
+    pub fn rows(&self) -> Vec<Failures> {
+        let failures = self.0.iter().map(|(key, count)| Failures {
+            subject: key.user.as_deref().unwrap_or("unknown").to_owned(),
             origin: match key.block {
                 Some(block @ IpAddr::V4(_)) => format!("{block}/24"),
                 Some(block @ IpAddr::V6(_)) => format!("{block}/64"),
                 None => "elsewhere".into(),
             },
-            count,
+            count: *count,
         });
         failures.collect()
     }
+}
+
+fn add(counts: &mut HashMap<Key, u32>, mut key: Key, more: u32) {
+    if counts.len() >= MAX_KEYS && !counts.contains_key(&key) {
+        key = Key { user: None, block: None };
+    }
+    let count = counts.entry(key).or_default();
+    *count = count.saturating_add(more);
 }
 
 /// The addresses that one attacker most likely has.
@@ -77,7 +101,7 @@ mod tests {
         failures.note(Some("anna"), address("192.0.2.255"));
         failures.note(Some("anna"), address("::ffff:192.0.2.9"));
         failures.note(None, address("2001:db8::1:2:3:4"));
-        let mut taken = failures.take();
+        let mut taken = failures.take().rows();
         taken.sort_by_key(|sum| sum.count);
         let sum = |subject: &str, origin: &str, count| Failures {
             subject: subject.into(),
@@ -94,8 +118,27 @@ mod tests {
         for number in 0..5000u32 {
             failures.note(None, Some(Ipv4Addr::from_bits(number << 8).into()));
         }
-        let taken = failures.take();
+        let taken = failures.take().rows();
         assert_eq!(taken.len(), MAX_KEYS + 1);
         assert_eq!(taken.iter().map(|sum| sum.count).sum::<u32>(), 5000);
+    }
+
+    #[test]
+    fn what_is_put_back_is_added_to_what_came_meanwhile_and_the_table_stays_bounded() {
+        let failures = FailedLogins::default();
+        let storm = |block: u32| {
+            for number in 0..1000 {
+                failures.note(Some("anna"), Some(Ipv4Addr::from_bits((block + number) << 8).into()));
+            }
+        };
+        for round in 1..=5 {
+            storm(round * 300);
+            let taken = failures.take();
+            storm(round * 300);
+            failures.put_back(taken);
+        }
+        let taken = failures.take().rows();
+        assert!(taken.len() <= MAX_KEYS + 1, "{}", taken.len());
+        assert_eq!(taken.iter().map(|sum| sum.count).sum::<u32>(), 10_000);
     }
 }

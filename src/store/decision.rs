@@ -231,8 +231,8 @@ pub(super) fn excess_rows(command: Prune, rows: u64) -> u64 {
 /// Live single revocations that one user may have.
 pub(super) const MAX_SINGLE: u64 = 10_000;
 
-/// Rows that a purge or a pruning deletes at once.
-pub(super) const SLICE: u64 = 1000;
+/// The most rows that a purge or a pruning deletes at once. Each may lie on a page of its own, which the commit writes.
+pub(super) const SLICE: u64 = 500;
 
 /// What a row of the audit trail takes on the disk with its indexes, on average and rounded up.
 pub(super) const AUDIT_ROW_BYTES: u64 = 256;

@@ -49,7 +49,7 @@ impl Feed {
         self.file.check_in_place()?;
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            None => self.connection.insert(self.file.connect()?),
+            None => self.connection.insert(self.file.connect_to_read()?),
         };
         let version: i64 =
             connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
@@ -69,7 +69,7 @@ impl Feed {
 
     /// Everything as of one moment, in pieces; only the last says how far they reach.
     pub(super) fn snapshot(&mut self, pieces: &Sender<Result<Changes, StoreError>>) {
-        let mut connection = match self.file.connect() {
+        let mut connection = match self.file.connect_to_read() {
             Ok(connection) => connection,
             Err(error) => return drop(pieces.blocking_send(Err(error))),
         };

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::transaction::{Time, Transaction};
@@ -42,6 +43,18 @@ pub(super) struct DatabaseFile {
     path: PathBuf,
     /// Device and inode of the file that was opened.
     identity: (u64, u64),
+    checkpoints: Checkpoints,
+}
+
+/// When a connection moves what is in the log into the file: one place does, so that nobody else waits for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Checkpoints {
+    /// When it is closed and no other connection is open, in whatever process.
+    AtClose,
+    /// Then too, and after a commit that leaves so many pages in the log.
+    After(u32),
+    /// Never, not even then.
+    Never,
 }
 
 impl DatabaseFile {
@@ -49,7 +62,11 @@ impl DatabaseFile {
     /// processes do it at once.
     pub(super) fn create(path: &Path, now: UnixTime) -> Result<Self, StoreError> {
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-        let database = Self { path: path.to_owned(), identity: identity(&file.metadata()?) };
+        let database = Self {
+            path: path.to_owned(),
+            identity: identity(&file.metadata()?),
+            checkpoints: Checkpoints::AtClose,
+        };
         drop(file);
         let known = sequence_file::read(path)?;
         let mut connection = database.connect()?;
@@ -81,7 +98,11 @@ impl DatabaseFile {
         }
         // SQLite would say only that it cannot open the file; this says why.
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        let database = Self { path: path.to_owned(), identity: identity(&file.metadata()?) };
+        let database = Self {
+            path: path.to_owned(),
+            identity: identity(&file.metadata()?),
+            checkpoints: Checkpoints::AtClose,
+        };
         drop(file);
         check_application(path)?;
         let mut connection = database.connect()?;
@@ -145,6 +166,18 @@ impl DatabaseFile {
         &self.path
     }
 
+    /// The same file, whose connections will checkpoint like this.
+    pub(super) fn with(&self, checkpoints: Checkpoints) -> Self {
+        Self { checkpoints, ..self.clone() }
+    }
+
+    /// A new connection that only reads.
+    pub(super) fn connect_to_read(&self) -> Result<Connection, StoreError> {
+        let connection = self.connect()?;
+        connection.pragma_update(None, "query_only", true)?;
+        Ok(connection)
+    }
+
     /// A new connection with the settings that durability needs.
     pub(super) fn connect(&self) -> Result<Connection, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -158,6 +191,13 @@ impl DatabaseFile {
         connection.pragma_update(None, "synchronous", "FULL")?;
         // No file is made on a disk that may be full.
         connection.pragma_update(None, "temp_store", "MEMORY")?;
+        let (pages, never) = match self.checkpoints {
+            Checkpoints::AtClose => (0, false),
+            Checkpoints::After(pages) => (pages, false),
+            Checkpoints::Never => (0, true),
+        };
+        connection.pragma_update(None, "wal_autocheckpoint", pages)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, never)?;
         Ok(connection)
     }
 
@@ -352,6 +392,40 @@ mod tests {
         }
         std::fs::write(&path, bytes).unwrap();
         assert!(matches!(DatabaseFile::open(&path, Opening::Run, UnixTime(0)), Err(StoreError::Damaged(_))));
+    }
+
+    #[test]
+    fn only_who_is_told_to_checkpoints() {
+        for (checkpoints, grows, stays) in [
+            (Checkpoints::AtClose, true, false),
+            (Checkpoints::After(4), false, false),
+            (Checkpoints::Never, true, true),
+        ] {
+            let folder = folder();
+            let path = folder.path().join("s.db");
+            let log = folder.path().join("s.db-wal");
+            let length = || std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
+            let database = DatabaseFile::create(&path, UnixTime(0)).unwrap().with(checkpoints);
+            let connection = database.connect().unwrap();
+            for _ in 0..50 {
+                let transaction = connection.unchecked_transaction().unwrap();
+                sequence::next(&transaction).unwrap();
+                transaction.commit().unwrap();
+            }
+            assert_eq!(length() > 30 * 4096, grows, "{checkpoints:?}: {} bytes", length());
+            drop(connection);
+            assert_eq!(length() > 0, stays, "{checkpoints:?}");
+            assert_eq!(sequence::current(&database.connect_to_read().unwrap()), Ok(51));
+        }
+    }
+
+    #[test]
+    fn connection_that_reads_cannot_write() {
+        let folder = folder();
+        let database = DatabaseFile::create(&folder.path().join("s.db"), UnixTime(0)).unwrap();
+        let connection = database.connect_to_read().unwrap();
+        assert!(sequence::next(&connection).is_err());
+        assert_eq!(sequence::current(&connection), Ok(1));
     }
 
     #[test]

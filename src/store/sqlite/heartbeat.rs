@@ -13,10 +13,11 @@ impl Apply for Heartbeat {
     fn apply(self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
         transaction
             .prepare_cached(
-                "INSERT INTO gateways (id, applied, seen_at) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (id) DO UPDATE SET applied = excluded.applied, seen_at = excluded.seen_at",
+                "INSERT INTO gateways (id, applied, seen_at, lived) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (id) DO UPDATE SET
+                   applied = excluded.applied, seen_at = excluded.seen_at, lived = excluded.lived",
             )?
-            .execute((&self.gateway, self.applied, transaction.now.0))?;
+            .execute((&self.gateway, self.applied, transaction.now.0, transaction.lived.0))?;
         Ok(())
     }
 }

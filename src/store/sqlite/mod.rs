@@ -13,6 +13,8 @@ mod file;
 mod heartbeat;
 mod keys;
 mod mint;
+#[cfg(test)]
+mod plans;
 mod reader;
 mod retention;
 mod revocations;
@@ -35,7 +37,7 @@ pub use self::file::Opening;
 pub(super) use self::transaction::Apply;
 
 use self::feed::Feed;
-use self::file::DatabaseFile;
+use self::file::{Checkpoints, DatabaseFile};
 use self::reader::Reader;
 use self::writer::Writer;
 use super::command::{Actor, NameConflict, NewUser};
@@ -52,9 +54,10 @@ use crate::metrics::Metrics;
 /// A SQLite file and the threads that work on it.
 pub(super) struct Sqlite {
     clock: Clock,
-    writer: Writer,
     reader: Reader<Rows>,
     feed: Reader<Feed>,
+    /// Dropped last: the last connection to be closed empties the log.
+    writer: Writer,
 }
 
 impl Sqlite {
@@ -79,8 +82,14 @@ impl Sqlite {
     }
 
     fn start(file: DatabaseFile, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+        // One place checkpoints: a gateway's writer, as long as there is one.
+        let (writing, reading) = match clock.is_observer() {
+            false => (Checkpoints::After(LOG_PAGES), Checkpoints::Never),
+            true => (Checkpoints::After(LONG_LOG_PAGES), Checkpoints::AtClose),
+        };
+        let (writing, file) = (file.with(writing), file.with(reading));
         Ok(Self {
-            writer: Writer::start(file.clone(), clock.clone(), metrics)?,
+            writer: Writer::start(writing, clock.clone(), metrics)?,
             reader: Reader::start("store-reader", Rows { file: file.clone(), connection: None })?,
             feed: Reader::start("store-feed", Feed::new(file))?,
             clock,
@@ -206,7 +215,7 @@ impl Rows {
     fn read<T>(&mut self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let connection = match &self.connection {
             Some(connection) => connection,
-            None => self.connection.insert(self.file.connect()?),
+            None => self.connection.insert(self.file.connect_to_read()?),
         };
         let found = read(connection);
         if found.is_err() {
@@ -219,5 +228,97 @@ impl Rows {
 /// More rows than a store holds. SQLite counts in 63 bits, and the feed asks for one row more.
 const MAX_ROWS: usize = i32::MAX as usize;
 
+/// Pages of 4 KiB that a gateway lets gather in the log.
+const LOG_PAGES: u32 = 1000;
+
+/// The same for the command line, which leaves it to the gateway: only where none runs, or one cannot keep up with a long
+/// import, does the log become as long as this.
+const LONG_LOG_PAGES: u32 = 16 * LOG_PAGES;
+
 /// Pieces of a snapshot that are read ahead of whoever applies them.
 const PIECES: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::cache::{Cache, CacheLimits};
+    use crate::auth::gate::Gate;
+    use crate::auth::keys::{Algorithm, Key, KeyRing};
+    use crate::auth::revocation::{Standing, Subject};
+    use crate::auth::secret::Secret;
+    use crate::auth::token::TokenRules;
+    use crate::store::Store;
+    use crate::store::command::{FailedLogins, NoteFailedLogins, RevokeSubject};
+    use crate::store::replica::{Replica, Settings};
+    use std::sync::mpsc;
+
+    /// A worker applies what it has written and asks the gate while the replica waits for the disk: no lock is held meanwhile.
+    #[test]
+    fn revocation_is_written_and_applied_while_the_replica_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::start();
+        let engine = Sqlite::create(&folder.path().join("s.db"), clock.clone(), Arc::default()).unwrap();
+        let store = Store { engine: Arc::new(engine) };
+        let secret = Secret::new((0..48).collect());
+        let keys = KeyRing::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
+        let cache = Cache::new(CacheLimits { entries: 10, bytes: 1 << 20 }, 1, 0);
+        let (standing, start) = (Standing::default(), Duration::ZERO);
+        let gate = Arc::new(Gate::new(keys, TokenRules::DEFAULT, cache, Duration::MAX, standing, start));
+        let settings = Settings {
+            gateway: "one".into(),
+            poll_interval: Duration::from_millis(1),
+            heartbeat_interval: Duration::from_secs(600),
+            reload: None,
+        };
+        // Whatever the feed is asked for from here on waits, as on a disk that stands still.
+        let (go_on, waits) = mpsc::channel::<()>();
+        let (stands, is_standing) = mpsc::channel();
+        let stop = move |_: &mut Feed| {
+            stands.send(()).unwrap();
+            let _ = waits.recv();
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let test = async {
+            let replica = Replica::start(store.clone(), Arc::clone(&gate), clock, settings).await.unwrap();
+            store.engine.feed.submit(stop).unwrap();
+            is_standing.recv().unwrap();
+            // More than enough looks for one of them to wait.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let subject = Subject::User("anna".into());
+            let revoke = RevokeSubject { subject: subject.clone() };
+            let sequence = store.execute(revoke, Actor::gateway()).await.unwrap();
+            assert!(gate.number() < sequence, "the replica has not read it");
+            gate.apply(|standing| standing.reached(sequence));
+            assert_eq!(gate.number(), sequence);
+            assert!(store.user("anna").await.unwrap().is_none());
+            drop(go_on);
+            replica.stop().await;
+        };
+        runtime
+            .block_on(async { tokio::time::timeout(Duration::from_secs(60), test).await })
+            .expect("no wait");
+    }
+
+    #[test]
+    fn gateway_keeps_the_log_short_and_the_command_line_leaves_that_to_it() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let length_of_log = |clock| {
+            let folder = tempfile::tempdir().unwrap();
+            let engine = Sqlite::create(&folder.path().join("s.db"), clock, Arc::default()).unwrap();
+            for _ in 0..4 {
+                // More than a gateway lets gather.
+                let of =
+                    |number| FailedLogins { subject: "x".repeat(400), origin: format!("{number}"), count: 1 };
+                let failures = (0..5 * LOG_PAGES).map(of).collect();
+                runtime.block_on(engine.execute(NoteFailedLogins { failures }, Actor::gateway())).unwrap();
+            }
+            let length = std::fs::metadata(folder.path().join("s.db-wal")).unwrap().len();
+            drop(engine);
+            // Who closes last empties it.
+            assert!(!folder.path().join("s.db-wal").exists());
+            length
+        };
+        let (gateway, command) = (length_of_log(Clock::start()), length_of_log(Clock::observer()));
+        assert!(command > 2 * gateway, "{gateway} bytes, {command} bytes");
+    }
+}

@@ -12,6 +12,9 @@ use crate::store::error::StoreError;
 
 /// A command that SQLite can carry out.
 pub trait Apply: Command {
+    /// Whether it waits until nothing else does.
+    const IS_UPKEEP: bool = false;
+
     /// Carries it out in a transaction of its own. An error leaves nothing behind.
     fn apply(self, transaction: &Transaction<'_>) -> Result<Self::Outcome, StoreError>;
 }

@@ -1,13 +1,16 @@
 //! The one writer: a thread that takes commands from a bounded queue and commits together what is waiting.
 //!
+//! Upkeep waits until nothing else does, or has waited for long.
+//!
 //! A caller hears of its command only after the commit that holds it is on the disk. A command that fails is
 //! rolled back alone; a commit that fails, fails for all that were in it. After a failure nothing is acknowledged
 //! until everything that can be read has been written and synced once more (see [`Wal::sync`]).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
@@ -85,6 +88,8 @@ impl Drop for Writer {
 
 /// A command in the queue, whatever its type.
 trait Job: Send {
+    /// Whether it waits until nothing else does.
+    fn is_upkeep(&self) -> bool;
     /// Carries it out in a savepoint; says whether that is to be kept.
     fn run(&mut self, connection: &Connection, time: &Time) -> bool;
     /// Tells the caller what became of it, once the commit is over.
@@ -99,6 +104,10 @@ struct Queued<C: Apply> {
 }
 
 impl<C: Apply> Job for Queued<C> {
+    fn is_upkeep(&self) -> bool {
+        C::IS_UPKEEP
+    }
+
     fn run(&mut self, connection: &Connection, time: &Time) -> bool {
         if let Some(command) = self.command.take() {
             let transaction = Transaction::new(connection, &self.actor, time);
@@ -141,8 +150,8 @@ struct Session {
 
 impl Work {
     fn run(&mut self, jobs: &Receiver<Box<dyn Job>>) {
-        while let Ok(first) = jobs.recv() {
-            let mut batch: Vec<_> = std::iter::once(first).chain(jobs.try_iter().take(BATCH - 1)).collect();
+        let mut upkeep = Upkeep::default();
+        while let Some(mut batch) = next(jobs, &mut upkeep) {
             self.activity.taken(batch.len());
             self.activity.commit_begins();
             let began = Instant::now();
@@ -189,6 +198,26 @@ impl Work {
         session.check_log()?;
         session.committed()?;
         Ok(sequence)
+    }
+}
+
+/// Upkeep that was taken from the queue, and since when it waits.
+type Upkeep = VecDeque<(Instant, Box<dyn Job>)>;
+
+/// What is committed together next: what waits, or one of upkeep where nothing else does; `None` at the end.
+fn next(jobs: &Receiver<Box<dyn Job>>, upkeep: &mut Upkeep) -> Option<Vec<Box<dyn Job>>> {
+    loop {
+        let first = if upkeep.is_empty() { Some(jobs.recv().ok()?) } else { None };
+        let (waiting, more): (Vec<_>, Vec<_>) =
+            first.into_iter().chain(jobs.try_iter()).take(BATCH).partition(|job| job.is_upkeep());
+        upkeep.extend(waiting.into_iter().map(|job| (Instant::now(), job)));
+        let is_due =
+            |(since, _): &mut (Instant, _)| more.is_empty() || since.elapsed() >= LONGEST_UPKEEP_WAIT;
+        let due = upkeep.pop_front_if(is_due);
+        let batch: Vec<_> = more.into_iter().chain(due.map(|(_, job)| job)).collect();
+        if !batch.is_empty() {
+            return Some(batch);
+        }
     }
 }
 
@@ -248,6 +277,9 @@ const QUEUE: usize = 1024;
 /// The most commands in one commit.
 const BATCH: usize = 256;
 
+/// Upkeep that has waited so long joins the next commit, or a writer that is never idle would fill the disk.
+const LONGEST_UPKEEP_WAIT: Duration = Duration::from_millis(250);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,6 +298,78 @@ mod tests {
             let sequence = sequence::next(transaction)?;
             self.0.map_or(Ok(sequence), Err)
         }
+    }
+
+    /// Keeps the writer until it is told to go on.
+    struct Wait(std::sync::mpsc::Receiver<()>);
+
+    impl Command for Wait {
+        type Outcome = ();
+    }
+
+    impl Apply for Wait {
+        fn apply(self, _: &Transaction<'_>) -> Result<(), StoreError> {
+            let _ = self.0.recv();
+            Ok(())
+        }
+    }
+
+    /// Takes a sequence in the time that nobody else wants.
+    struct TidyUp;
+
+    impl Command for TidyUp {
+        type Outcome = u64;
+    }
+
+    impl Apply for TidyUp {
+        const IS_UPKEEP: bool = true;
+
+        fn apply(self, transaction: &Transaction<'_>) -> Result<u64, StoreError> {
+            sequence::next(transaction)
+        }
+    }
+
+    fn writer(folder: &tempfile::TempDir) -> Writer {
+        let file = DatabaseFile::create(&folder.path().join("s.db"), UnixTime(0)).unwrap();
+        Writer::start(file, Clock::start(), Arc::new(Metrics::new())).unwrap()
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn upkeep_waits_for_every_command_that_waits_whatever_came_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = writer(&folder);
+        let (go_on, waits) = std::sync::mpsc::channel();
+        let outcomes = block_on(async {
+            let take = || writer.execute(Take(None), Actor::gateway());
+            let tidy_up = || writer.execute(TidyUp, Actor::gateway());
+            let keep = writer.execute(Wait(waits), Actor::gateway());
+            // Polled in this order: all are in the queue before the writer goes on.
+            tokio::join!(keep, tidy_up(), tidy_up(), take(), take(), async { drop(go_on) })
+        });
+        assert_eq!(outcomes, (Ok(()), Ok(4), Ok(5), Ok(2), Ok(3), ()));
+    }
+
+    #[test]
+    fn upkeep_is_done_though_the_writer_is_never_idle() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = writer(&folder);
+        let busy = || async {
+            loop {
+                writer.execute(Take(None), Actor::gateway()).await.unwrap();
+            }
+        };
+        let upkeep = block_on(async {
+            tokio::select! {
+                done = writer.execute(TidyUp, Actor::gateway()) => done,
+                () = async { tokio::join!(busy(), busy(), busy()); } => unreachable!(),
+                () = tokio::time::sleep(Duration::from_secs(60)) => panic!("upkeep waits for ever"),
+            }
+        });
+        assert!(upkeep.is_ok());
     }
 
     #[test]

@@ -21,7 +21,6 @@ CREATE INDEX marks_by_lived ON marks (lived);
 ALTER TABLE revoked_tokens ADD COLUMN lived INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX revoked_tokens_by_lived ON revoked_tokens (lived);
 DROP INDEX revoked_tokens_by_keep;
-ALTER TABLE audit ADD COLUMN lived INTEGER NOT NULL DEFAULT 0;
 
 -- Why a cutoff was set, as the audit trail calls it. NULL: for a new user, in case there was one of that name before; that
 -- is not a revocation.
@@ -37,8 +36,29 @@ UPDATE marks SET reason = NULL WHERE reason = 'user_add' OR (
           AND credential_version = marks.number AND created_at = updated_at));
 CREATE INDEX marks_by_revocation ON marks (number) WHERE reason IS NOT NULL;
 
--- Who the actor says it is acting for: the account that ran sudo.
-ALTER TABLE audit ADD COLUMN claimed TEXT;
-
 -- Whether the store knows an organization.
 CREATE INDEX users_by_organization ON users (organization);
+
+ALTER TABLE gateways ADD COLUMN lived INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX gateways_by_lived ON gateways (lived);
+
+-- An id is never given out twice, also where every row was deleted: AUTOINCREMENT.
+ALTER TABLE audit RENAME TO older_audit;
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    number INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    lived INTEGER NOT NULL DEFAULT 0,
+    actor TEXT NOT NULL,
+    action TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    token_id TEXT,
+    origin TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    claimed TEXT                        -- who the actor says it is acting for: the account that ran sudo
+) STRICT;
+INSERT INTO audit (id, number, at, actor, action, subject, token_id, origin, count)
+    SELECT id, number, at, actor, action, subject, token_id, origin, count FROM older_audit;
+DROP TABLE older_audit;
+CREATE INDEX audit_by_time ON audit (at);
+CREATE INDEX audit_by_subject ON audit (subject, at);
