@@ -13,7 +13,6 @@ use pingora::services::background::BackgroundService;
 use super::presence::Presence;
 use crate::auth::gate::Gate;
 use crate::auth::revocation::Standing;
-use crate::auth::time::Lived;
 use crate::clock::Clock;
 use crate::edge::failures::FailedLogins;
 use crate::edge::pending::Pending;
@@ -92,7 +91,7 @@ impl Housekeeping {
         let retention = self.gate.rules().retention();
         loop {
             tokio::time::sleep(self.interval).await;
-            self.forget(retention);
+            self.forget();
             // A slice of each in turn, so that neither waits for the end of the other.
             let (mut is_purging, mut is_pruning) = (true, true);
             while is_purging || is_pruning {
@@ -112,13 +111,10 @@ impl Housekeeping {
         deleted > 0
     }
 
-    /// Forgets what no token can ask about any more.
-    fn forget(&self, retention: u64) {
-        if self.clock.lived() > Lived(retention) {
-            let before = self.clock.lived().minus(retention);
-            for slice in 0..Standing::SLICES {
-                drop(self.gate.apply(|standing| standing.forget(slice, before)));
-            }
+    /// Forgets what no token can ask about any more, as far as the store has said so.
+    fn forget(&self) {
+        for slice in 0..Standing::SLICES {
+            drop(self.gate.apply(|standing| standing.forget(slice)));
         }
     }
 

@@ -638,11 +638,12 @@ mod tests {
                         both(&|standing| standing.revoke_key(old(&bare)));
                     }
                     Step::Forget => both(&|standing| {
+                        standing.expire_below(0, Lived(now.0 - 200_000));
                         for slice in 0..Standing::SLICES {
-                            drop(standing.forget(slice, Lived(now.0 - 200_000)));
+                            drop(standing.forget(slice));
                         }
                     }),
-                    Step::ExpireBelow(below) => both(&|standing| standing.expire_below(below)),
+                    Step::ExpireBelow(below) => both(&|standing| standing.expire_below(below, Lived(0))),
                     Step::Pass(seconds) => now = now.plus(seconds),
                 }
             }

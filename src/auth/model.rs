@@ -226,7 +226,7 @@ fn no_writer_undoes_another() {
             })
         };
         // … while what has expired is thrown away.
-        drop(gate.apply(|standing| standing.forget(0, Lived(0))));
+        drop(gate.apply(|standing| standing.forget(0)));
         delete.join().unwrap();
         follower.join().unwrap();
         assert_eq!(one.admit(&gate), Err(Denial::RevokedToken));

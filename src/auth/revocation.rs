@@ -78,6 +78,7 @@ pub struct Standing {
     enabled: usize,
     number: u64,
     expired_below: u64,
+    forgettable: Lived,
 }
 
 /// What the store says of a user.
@@ -166,11 +167,11 @@ impl Standing {
         self.number = self.number.max(number);
     }
 
-    /// Forgets a slice, `0..`[`SLICES`](Self::SLICES), of what no token can ask about any more: what was revoked at
-    /// `before` or earlier, but for everybody's cutoff and those of disabled users. What is returned is to be dropped away
-    /// from the readers.
-    pub fn forget(&mut self, slice: usize, before: Lived) -> TokenSet {
-        let old = |mark: &Mark| mark.lived <= before;
+    /// Forgets a slice, `0..`[`SLICES`](Self::SLICES), of what no token can ask about any more, but for everybody's cutoff and
+    /// those of disabled users. What is returned is to be dropped away from the readers.
+    pub fn forget(&mut self, slice: usize) -> TokenSet {
+        let before = self.forgettable;
+        let old = |mark: &Mark| mark.lived < before;
         let known = &self.known;
         let disabled = |name: &str| known.get(name) == Some(&Account::Disabled);
         self.users.retain(slice, |name, mark| !old(mark) || (mark.closed && disabled(name)));
@@ -181,9 +182,11 @@ impl Standing {
     /// Into how many slices forgetting is divided, so that nobody waits for all of it.
     pub const SLICES: usize = names::SHARDS;
 
-    /// Takes in that tokens of ours below that number have expired, whatever their `exp` says.
-    pub fn expire_below(&mut self, number: u64) {
+    /// Takes in that tokens of ours below that number have expired, whatever their `exp` says, and that what was revoked before
+    /// that lived time was about such tokens only.
+    pub fn expire_below(&mut self, number: u64, forgettable: Lived) {
         self.expired_below = self.expired_below.max(number);
+        self.forgettable = self.forgettable.max(forgettable);
     }
 
     /// Has a token of ours expired by its place in the store's order? By then it has for certain, and a clock that was ahead
@@ -362,9 +365,9 @@ mod tests {
 
     #[test]
     fn what_no_token_can_ask_about_is_forgotten_and_the_rest_is_not() {
-        const BEFORE: Lived = Lived(1_000_000);
+        const BEFORE: Lived = Lived(1_000_001);
         let mut standing = Standing::default();
-        let old = BEFORE.0;
+        let old = BEFORE.0 - 1;
         standing.raise(Subject::User("removed long ago".into()), mark(1, old, true));
         standing.raise(Subject::User("removed lately".into()), mark(2, old + 1, true));
         standing.raise(Subject::User("changed long ago".into()), mark(3, old, false));
@@ -374,10 +377,11 @@ mod tests {
         standing.know("disabled long ago".into(), Account::Disabled);
         // By the time of the act, and not by that of the expiry.
         let keep = Keep::Expires(UnixTime(77));
-        standing.revoke_tokens([RevokedToken { id: TokenId([0; 16]), keep, lived: BEFORE }]);
+        standing.revoke_tokens([RevokedToken { id: TokenId([0; 16]), keep, lived: Lived(old) }]);
         let keep = Keep::Expires(UnixTime(7_777));
         standing.revoke_tokens([RevokedToken { id: TokenId([1; 16]), keep, lived: Lived(old + 1) }]);
-        let gone: usize = (0..Standing::SLICES).map(|slice| standing.forget(slice, BEFORE).len()).sum();
+        standing.expire_below(5, BEFORE);
+        let gone: usize = (0..Standing::SLICES).map(|slice| standing.forget(slice).len()).sum();
         assert_eq!(gone, 1);
         assert_eq!(standing.sizes(), Sizes { tokens: 1, users: 2, organizations: 0, keys: 0 });
     }
@@ -385,8 +389,8 @@ mod tests {
     #[test]
     fn a_token_below_the_expired_sequence_is_expired_whatever_its_exp_says() {
         let mut standing = Standing::default();
-        standing.expire_below(10);
-        standing.expire_below(5);
+        standing.expire_below(10, Lived(0));
+        standing.expire_below(5, Lived(0));
         for (origin, expected) in
             [(Origin::Ours { number: 9 }, Err(Denial::TokenExpired)), (Origin::Ours { number: 10 }, Ok(()))]
         {

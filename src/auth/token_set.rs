@@ -92,7 +92,7 @@ impl TokenSet {
         }
     }
 
-    /// Takes out what was revoked at `before` or earlier. The memory is freed by whoever drops the returned set, away
+    /// Takes out what was revoked before that. The memory is freed by whoever drops the returned set, away
     /// from the readers.
     pub fn expire(&mut self, before: Lived) -> Self {
         let mut gone = Self::default();
@@ -106,7 +106,7 @@ impl TokenSet {
             (gone.dated, self.dated) = (Arc::new(old), Arc::new(kept));
         }
         // An hour goes when its last second has passed.
-        let kept = self.undated_acts.split_off(&((before.0 + 1) / 3600));
+        let kept = self.undated_acts.split_off(&(before.0 / 3600));
         gone.undated_acts = std::mem::replace(&mut self.undated_acts, kept);
         if !gone.undated_acts.is_empty() {
             gone.undated = self.undated.take();

@@ -101,7 +101,7 @@ impl Changes {
         for (name, account) in self.users {
             standing.know(name, account);
         }
-        standing.expire_below(self.time.expired_below);
+        standing.expire_below(self.time.expired_below, self.time.forgettable);
         standing.reached(self.through);
     }
 }
@@ -115,6 +115,8 @@ pub struct StoredTime {
     pub floor: UnixTime,
     /// Tokens of ours below this sequence have expired, whatever their `exp` says.
     pub expired_below: u64,
+    /// What was revoked before this was about such tokens only.
+    pub forgettable: Lived,
 }
 
 /// How far a gateway has come.

@@ -413,11 +413,8 @@ impl World {
         let Gateway { store, .. } = &self.gateways[at];
         while self.runtime.block_on(store.execute(Purge { retention }, actor())).unwrap() > 0 {}
         for Gateway { gate, clock, .. } in &self.gateways {
-            let before = clock.lived().minus(retention);
-            if before.0 > 0 {
-                let forget = |slice| drop(gate.apply(|standing| standing.forget(slice, before)));
-                (0..Standing::SLICES).for_each(forget);
-            }
+            let forget = |slice| drop(gate.apply(|standing| standing.forget(slice)));
+            (0..Standing::SLICES).for_each(forget);
         }
     }
 

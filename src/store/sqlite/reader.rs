@@ -1,5 +1,6 @@
 //! Reads on a thread of their own, so that no worker of the gateway ever waits inside SQLite.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
@@ -55,6 +56,7 @@ impl<S> Drop for Reader<S> {
 
 fn work<S>(mut state: S, reads: &Receiver<Read<S>>) {
     while let Ok(read) = reads.recv() {
-        read(&mut state);
+        // A panic costs one read, whose caller is told by the loss of its channel; the hook has logged it.
+        let _ = catch_unwind(AssertUnwindSafe(|| read(&mut state)));
     }
 }

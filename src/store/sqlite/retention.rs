@@ -16,8 +16,7 @@ impl Apply for Purge {
     const IS_UPKEEP: bool = true;
 
     fn apply(self, transaction: &Transaction<'_>) -> Result<usize, StoreError> {
-        let Some(before) = transaction.lived.0.checked_sub(self.retention) else { return Ok(0) };
-        time::expire(transaction, Lived(before))?;
+        let Lived(before) = time::expire(transaction, self.retention)?;
         in_steps(|rows| {
             let tokens = purge_tokens(transaction, before, rows)?;
             let cutoffs = purge_cutoffs(transaction, before, rows.saturating_sub(tokens))?;
@@ -67,7 +66,7 @@ fn in_steps(mut step: impl FnMut(usize) -> Result<usize, StoreError>) -> Result<
 fn purge_tokens(transaction: &Transaction<'_>, before: u64, rows: usize) -> Result<usize, StoreError> {
     let mut old = transaction.prepare_cached(
         "DELETE FROM revoked_tokens WHERE token_id IN (
-           SELECT token_id FROM revoked_tokens WHERE lived <= ?1 ORDER BY lived LIMIT ?2)",
+           SELECT token_id FROM revoked_tokens WHERE lived < ?1 ORDER BY lived LIMIT ?2)",
     )?;
     Ok(old.execute((before, rows))?)
 }
@@ -78,7 +77,7 @@ fn purge_cutoffs(transaction: &Transaction<'_>, before: u64, rows: usize) -> Res
         .prepare_cached(
             "UPDATE marks SET lived = ?3 WHERE (kind, name) IN (
                SELECT kind, name FROM (
-                 SELECT kind, name, closed FROM marks WHERE lived <= ?1 ORDER BY lived LIMIT ?2) AS old
+                 SELECT kind, name, closed FROM marks WHERE lived < ?1 ORDER BY lived LIMIT ?2) AS old
                WHERE kind = 'everybody'
                  OR (kind = 'user' AND closed
                      AND EXISTS (SELECT 1 FROM users WHERE users.name = old.name AND disabled)))",
@@ -86,7 +85,7 @@ fn purge_cutoffs(transaction: &Transaction<'_>, before: u64, rows: usize) -> Res
         .execute((before, rows, transaction.lived.0))?;
     let mut old = transaction.prepare_cached(
         "DELETE FROM marks WHERE (kind, name) IN (
-           SELECT kind, name FROM marks WHERE lived <= ?1 ORDER BY lived LIMIT ?2)",
+           SELECT kind, name FROM marks WHERE lived < ?1 ORDER BY lived LIMIT ?2)",
     )?;
     Ok(stays + old.execute((before, rows.saturating_sub(stays)))?)
 }
@@ -94,7 +93,7 @@ fn purge_cutoffs(transaction: &Transaction<'_>, before: u64, rows: usize) -> Res
 /// Gateways that never said that they stopped: no token that they could admit has not expired.
 fn purge_gateways(transaction: &Transaction<'_>, before: u64, rows: usize) -> Result<usize, StoreError> {
     let mut old = transaction.prepare_cached(
-        "DELETE FROM gateways WHERE id IN (SELECT id FROM gateways WHERE lived <= ?1 ORDER BY lived LIMIT ?2)",
+        "DELETE FROM gateways WHERE id IN (SELECT id FROM gateways WHERE lived < ?1 ORDER BY lived LIMIT ?2)",
     )?;
     Ok(old.execute((before, rows))?)
 }

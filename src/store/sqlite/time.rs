@@ -1,6 +1,6 @@
 //! What the store keeps of time, moved on by every commit of a gateway.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::transaction::{Apply, Time, Transaction};
 use super::{audit, cutoffs, sequence};
@@ -28,9 +28,15 @@ impl Apply for RepairClock {
 
 /// What is kept.
 pub(super) fn read(connection: &Connection) -> Result<StoredTime, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT lived, floor, expired_below FROM clock")?;
+    let mut statement =
+        connection.prepare_cached("SELECT lived, floor, expired_below, forgettable FROM clock")?;
     Ok(statement.query_row([], |row| {
-        Ok(StoredTime { lived: Lived(row.get(0)?), floor: UnixTime(row.get(1)?), expired_below: row.get(2)? })
+        Ok(StoredTime {
+            lived: Lived(row.get(0)?),
+            floor: UnixTime(row.get(1)?),
+            expired_below: row.get(2)?,
+            forgettable: Lived(row.get(3)?),
+        })
     })?)
 }
 
@@ -64,19 +70,27 @@ fn note_hour(connection: &Connection, lived: Lived) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Notes that every token up to the sequence of the newest hour that began at `before` or earlier has expired, and forgets
-/// the hours before that one.
-pub(super) fn expire(connection: &Connection, before: Lived) -> Result<(), StoreError> {
-    let mut newest = connection
-        .prepare_cached("SELECT lived, number FROM hours WHERE lived <= ?1 ORDER BY lived DESC LIMIT 1")?;
-    let mut rows = newest.query([before.0])?;
-    let Some(row) = rows.next()? else { return Ok(()) };
-    let (lived, number): (u64, u64) = (row.get(0)?, row.get(1)?);
-    connection
-        .prepare_cached("UPDATE clock SET expired_below = ?1 WHERE expired_below < ?1")?
-        .execute([number + 1])?;
-    connection.prepare_cached("DELETE FROM hours WHERE lived < ?1")?.execute([lived])?;
-    Ok(())
+/// Notes which tokens have expired for certain: those up to the sequence of the newest hour that is `retention` or more ago. What
+/// was revoked before that hour was about them only, and may be forgotten; the result says before which lived time that is. Of
+/// several gateways the one that remembers longest decides.
+pub(super) fn expire(transaction: &Transaction<'_>, retention: u64) -> Result<Lived, StoreError> {
+    let retention: u64 = transaction
+        .prepare_cached("UPDATE clock SET retention = max(retention, ?1) RETURNING retention")?
+        .query_row([retention], |row| row.get(0))?;
+    let newest = transaction
+        .prepare_cached("SELECT lived, number FROM hours WHERE lived <= ?1 ORDER BY lived DESC LIMIT 1")?
+        .query_row([transaction.lived.0.checked_sub(retention)], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if let Some((lived, number)) = newest {
+        let (lived, number): (u64, u64) = (lived, number);
+        transaction
+            .prepare_cached(
+                "UPDATE clock SET expired_below = ?1, forgettable = ?2 WHERE expired_below < ?1 OR forgettable < ?2",
+            )?
+            .execute((number + 1, lived))?;
+        transaction.prepare_cached("DELETE FROM hours WHERE lived < ?1")?.execute([lived])?;
+    }
+    Ok(read(transaction)?.forgettable)
 }
 
 const HOUR: u64 = 3600;

@@ -7,6 +7,7 @@
 //! until everything that can be read has been written and synced once more (see [`Wal::sync`]).
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -111,7 +112,9 @@ impl<C: Apply> Job for Queued<C> {
     fn run(&mut self, connection: &Connection, time: &Time) -> bool {
         if let Some(command) = self.command.take() {
             let transaction = Transaction::new(connection, &self.actor, time);
-            self.result = Some(command.apply(&transaction));
+            // A panic costs one command, not the thread that all of them need; the hook has logged it.
+            let applied = catch_unwind(AssertUnwindSafe(|| command.apply(&transaction)));
+            self.result = Some(applied.unwrap_or_else(|_| Err(StoreError::Failed("a task panicked".into()))));
         }
         matches!(self.result, Some(Ok(_)))
     }

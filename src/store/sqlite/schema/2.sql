@@ -3,10 +3,12 @@ CREATE TABLE clock (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     lived INTEGER NOT NULL,             -- seconds that gateways have run on this store
     floor INTEGER NOT NULL,             -- seconds since 1970: now is never before this
-    expired_below INTEGER NOT NULL      -- tokens below this number have expired, whatever their exp says
+    expired_below INTEGER NOT NULL,     -- tokens below this number have expired, whatever their exp says
+    forgettable INTEGER NOT NULL,       -- what was revoked before this lived time was about such tokens only
+    retention INTEGER NOT NULL          -- the longest that any gateway asked for, in seconds of lived time
 ) STRICT;
 -- The floor of an older store is set by whoever migrates it, who knows the time.
-INSERT INTO clock (id, lived, floor, expired_below) VALUES (1, 0, 0, 0);
+INSERT INTO clock (id, lived, floor, expired_below, forgettable, retention) VALUES (1, 0, 0, 0, 0, 0);
 
 -- Once an hour of lived time: the number of the last transaction.
 CREATE TABLE hours (
