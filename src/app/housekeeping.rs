@@ -13,7 +13,6 @@ use pingora::services::background::BackgroundService;
 use super::presence::Presence;
 use crate::auth::gate::Gate;
 use crate::auth::revocation::Standing;
-use crate::clock::Clock;
 use crate::edge::failures::FailedLogins;
 use crate::edge::pending::Pending;
 use crate::edge::token::MintLimiter;
@@ -27,7 +26,6 @@ pub(super) struct Housekeeping {
     /// Says to others on this machine that the process runs.
     pub(super) presence: Option<Arc<Presence>>,
     pub(super) gate: Arc<Gate>,
-    pub(super) clock: Clock,
     pub(super) pending: Arc<Pending>,
     pub(super) mints: Arc<MintLimiter>,
     pub(super) failures: Arc<FailedLogins>,

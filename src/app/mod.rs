@@ -167,7 +167,6 @@ pub fn run(
         id,
         presence,
         gate: Arc::clone(&shared.gate),
-        clock: shared.clock.clone(),
         pending,
         mints,
         failures,
