@@ -14,7 +14,11 @@ pub(super) fn write(connection: &Connection, path: &Path) -> Result<(), StoreErr
     let text = path.to_str().ok_or_else(|| StoreError::Failed("the copy's path is not UTF-8".into()))?;
     // Made before SQLite would make it, which would let others read it.
     let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
-    connection.execute("VACUUM INTO ?1", [text])?;
+    // A connection that may only read may not write another file either.
+    connection.pragma_update(None, "query_only", false)?;
+    let copied = connection.execute("VACUUM INTO ?1", [text]);
+    connection.pragma_update(None, "query_only", true)?;
+    copied?;
     // SQLite does not wait for the disk here.
     Ok(file.sync_all()?)
 }
