@@ -96,7 +96,7 @@ impl TokenSet {
     /// from the readers.
     pub fn expire(&mut self, before: Lived) -> Self {
         let mut gone = Self::default();
-        let is_old = |dated: &Dated| dated.newest.load(Ordering::Relaxed) <= before.0;
+        let is_old = |dated: &Dated| dated.newest.load(Ordering::Relaxed) < before.0;
         if self.dated.values().any(|dated| is_old(dated)) {
             let (old, kept) = self
                 .dated
@@ -261,12 +261,12 @@ mod tests {
         // Expired long ago and revoked lately, and the other way round; two in one hour of expiry.
         set.extend([revoked(id(1), hour(1), 9_000), revoked(id(2), hour(99), 1_000)]);
         set.extend([revoked(id(3), hour(5), 1_000), revoked(id(4), hour(5), 9_000)]);
-        assert_eq!(set.expire(Lived(999)).len(), 0);
-        assert_eq!((set.expire(Lived(1_000)).len(), set.len()), (1, 3));
+        assert_eq!(set.expire(Lived(1_000)).len(), 0);
+        assert_eq!((set.expire(Lived(1_001)).len(), set.len()), (1, 3));
         assert!(!set.contains(id(2), UnixTime(99 * 3600)));
         // A bucket stays as long as the newest of it.
         assert!(set.contains(id(3), UnixTime(5 * 3600)) && set.contains(id(4), UnixTime(5 * 3600)));
-        assert_eq!((set.expire(Lived(9_000)).len(), set.len()), (3, 0));
+        assert_eq!((set.expire(Lived(9_001)).len(), set.len()), (3, 0));
     }
 
     #[test]
@@ -274,12 +274,12 @@ mod tests {
         let mut set = TokenSet::default();
         let until = Keep::Until(UnixTime(5));
         set.extend([revoked(id(1), until, 100), revoked(id(2), until, 3_599), revoked(id(3), until, 3_600)]);
-        set.expire(Lived(3_598));
-        assert_eq!(set.len(), 3);
         set.expire(Lived(3_599));
+        assert_eq!(set.len(), 3);
+        set.expire(Lived(3_600));
         assert!(!set.contains(id(1), UnixTime(0)) && !set.contains(id(2), UnixTime(0)));
         assert!(set.contains(id(3), UnixTime(0)));
-        set.expire(Lived(7_199));
+        set.expire(Lived(7_200));
         assert!(set.is_empty());
     }
 
