@@ -412,7 +412,7 @@ impl World {
         let retention = TokenRules::DEFAULT.retention();
         let Gateway { store, .. } = &self.gateways[at];
         while self.runtime.block_on(store.execute(Purge { retention }, actor())).unwrap() > 0 {}
-        for Gateway { gate, clock, .. } in &self.gateways {
+        for Gateway { gate, .. } in &self.gateways {
             let forget = |slice| drop(gate.apply(|standing| standing.forget(slice)));
             (0..Standing::SLICES).for_each(forget);
         }

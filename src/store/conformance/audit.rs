@@ -10,7 +10,7 @@ use crate::auth::revocation::Subject;
 use crate::auth::time::UnixTime;
 use crate::store::command::{
     Actor, AddUser, ChangeUser, Deregister, FailedLogins, Heartbeat, ImportUsers, NoteFailedLogins, Prune,
-    Purge, RecordKeys, Rehash, RequestAcknowledgements, RevokeKey, RevokeSubject, UserChange,
+    Purge, RecordKeys, Rehash, RepairClock, RequestAcknowledgements, RevokeKey, RevokeSubject, UserChange,
 };
 use crate::store::records::{AuditFilter, AuditRow};
 
@@ -54,6 +54,7 @@ fn commands() -> Vec<Case> {
             |it| _ = it.execute(RevokeKey { kid: "a".into(), successors: key_records(&[("c", 3)]) }),
             &[("key_add", "c"), ("revoke_key", "a")],
         ),
+        (|it| _ = it.execute(RepairClock), &[("repair_clock", "everybody")]),
         (|it| change(it, UserChange::Remove), &[("user_remove", "anna")]),
     ]
 }
@@ -98,7 +99,22 @@ fn row_names_the_actor_and_its_origin() {
         let actor = Actor::new("zoë", "2001:db8::7");
         fixture.wait(fixture.store.execute(RevokeSubject { subject: Subject::Everybody }, actor));
         let row = fixture.audit().pop().unwrap();
-        assert_eq!((row.actor.as_str(), row.origin.as_str()), ("zoë", "2001:db8::7"));
+        assert_eq!((row.actor.as_str(), row.origin.as_str(), row.claimed), ("zoë", "2001:db8::7", None));
+    });
+}
+
+#[test]
+fn row_names_whom_its_actor_claims_to_act_for_beside_the_actor() {
+    on_every_engine(|fixture| {
+        let claiming = actor().claiming(Some("zoë".into()));
+        fixture.wait(fixture.store.execute(RevokeSubject { subject: Subject::Everybody }, claiming));
+        let row = fixture.audit().pop().unwrap();
+        assert_eq!((row.actor.as_str(), row.claimed.as_deref()), ("operator", Some("zoë")));
+        // It is found by either name.
+        for user in ["operator", "zoë"] {
+            let found = fixture.wait(fixture.store.audit(filter(Some(user), 0), 0, 9));
+            assert_eq!(found, std::slice::from_ref(&row), "{user}");
+        }
     });
 }
 
@@ -135,6 +151,7 @@ fn failed_logins_are_written_under_their_own_account_and_origin_without_a_sequen
             sequence,
             at: UnixTime(START + 30),
             actor: subject.into(),
+            claimed: None,
             action: "login_failed".into(),
             subject: subject.into(),
             token_id: None,

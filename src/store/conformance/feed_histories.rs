@@ -1,4 +1,5 @@
-//! Random histories: whoever reads the feed piece by piece knows what a gateway that starts now loads.
+//! Random histories: whoever reads the feed piece by piece, or what is about one token, knows what a gateway that starts now
+//! loads.
 //!
 //! `CONFORMANCE_SEED` repeats a history.
 
@@ -194,9 +195,25 @@ impl History {
         }
     }
 
+    /// A command that asks about one token reads what concerns it, and decides as a gateway does.
+    fn assert_decided_alike_by_what_is_about_each_token(&self, loaded: &Standing) {
+        for probe in self.probes() {
+            let about = self.fixture.about(&probe);
+            assert_eq!(about.number(), loaded.number());
+            assert_eq!(about.has_expired(&probe), loaded.has_expired(&probe), "{probe:?}");
+            assert_eq!(about.cutoff_time(&probe), loaded.cutoff_time(&probe), "{probe:?}");
+            for rules in [&RULES, &ACCEPT] {
+                assert_eq!(about.check(&probe, rules), loaded.check(&probe, rules), "{probe:?}");
+            }
+        }
+    }
+
     fn run(mut self, steps: usize) {
-        for _ in 0..steps {
+        for step in 0..steps {
             self.step();
+            if step % 8 == 0 {
+                self.assert_decided_alike_by_what_is_about_each_token(&self.fixture.load());
+            }
             // One of them reads now; the others lag.
             let at = self.dice.usize(0..2 * self.replicas.len());
             if let Some(replica) = self.replicas.get_mut(at) {
@@ -205,6 +222,7 @@ impl History {
         }
         let loaded = self.fixture.load();
         assert_eq!(loaded.number(), self.fixture.sequence());
+        self.assert_decided_alike_by_what_is_about_each_token(&loaded);
         let mut replicas = std::mem::take(&mut self.replicas);
         for replica in &mut replicas {
             replica.catch_up(&self.fixture);
@@ -218,7 +236,7 @@ impl History {
 }
 
 #[test]
-fn feed_in_pieces_of_any_size_is_what_a_start_loads() {
+fn feed_in_pieces_of_any_size_is_what_a_start_loads_and_so_is_what_is_about_a_token() {
     let seed = std::env::var("CONFORMANCE_SEED").ok().and_then(|text| text.parse().ok());
     let seeds = seed.map_or_else(|| vec![1, 2, 3, fastrand::u64(..)], |seed| vec![seed]);
     for seed in seeds {

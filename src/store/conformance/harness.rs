@@ -1,6 +1,7 @@
 //! A store to test with a clock that the test moves, and short words for what every test does.
 
 use std::fmt::Debug;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use tokio::task::JoinSet;
 
 use super::samples::{ALL, DAY, RULES, START, actor, key_records, mint_for, minted, new_user, verified};
 use crate::auth::denial::Denial;
-use crate::auth::revocation::{Standing, Subject};
+use crate::auth::identity::Identity;
+use crate::auth::revocation::{Mark, Standing, Subject};
 use crate::auth::token::Verified;
 use crate::clock::{Clock, Manual};
 use crate::metrics::Metrics;
@@ -19,7 +21,8 @@ use crate::store::command::{
     UserChange,
 };
 use crate::store::records::{
-    Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, StoredTime, User, UserRecord,
+    Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, RevocationFilter, StoredTime,
+    User, UserRecord,
 };
 use crate::store::{Executable, Opening, Store, StoreError};
 
@@ -34,6 +37,12 @@ pub(super) trait Place {
     fn create(&self, clock: Clock) -> Result<Store, StoreError>;
     /// Opens the store, as another process would.
     fn open(&self, clock: Clock) -> Result<Store, StoreError>;
+    /// Opens the store, as a command beside the gateways would.
+    fn open_command(&self, clock: Clock) -> Result<Store, StoreError>;
+    /// Where a copy for this place is written to.
+    fn path(&self) -> PathBuf;
+    /// Another place of the same kind.
+    fn elsewhere(&self) -> Box<dyn Place>;
 }
 
 /// A temporary folder for SQLite's files.
@@ -47,11 +56,23 @@ impl Folder {
 
 impl Place for Folder {
     fn create(&self, clock: Clock) -> Result<Store, StoreError> {
-        Store::create(&self.0.path().join("s.db"), clock, Arc::new(Metrics::new()))
+        Store::create(&self.path(), clock, Arc::new(Metrics::new()))
     }
 
     fn open(&self, clock: Clock) -> Result<Store, StoreError> {
-        Store::open(&self.0.path().join("s.db"), Opening::Run, clock, Arc::new(Metrics::new()))
+        Store::open(&self.path(), Opening::Run, clock, Arc::new(Metrics::new()))
+    }
+
+    fn open_command(&self, clock: Clock) -> Result<Store, StoreError> {
+        Store::open(&self.path(), Opening::Command, clock, Arc::new(Metrics::new()))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("s.db")
+    }
+
+    fn elsewhere(&self) -> Box<dyn Place> {
+        Self::place()
     }
 }
 
@@ -85,8 +106,14 @@ pub(super) struct Dump {
     pub(super) audit: Vec<AuditRow>,
     pub(super) keys: Vec<RecordedKey>,
     acknowledgements: Vec<Acknowledgement>,
-    /// The whole feed, with the sequence and what is requested.
+    /// The whole feed, with every cutoff, the sequence and what is requested.
     feed: Changes,
+}
+
+impl Dump {
+    pub(super) fn sequence(&self) -> u64 {
+        self.feed.sequence
+    }
 }
 
 impl Fixture {
@@ -105,6 +132,26 @@ impl Fixture {
     /// Opens the same store as another process with its own clock would.
     pub(super) fn another(&self, seconds: u64) -> Store {
         self.place.open(Clock::manual(&manual(seconds), false)).unwrap()
+    }
+
+    /// Opens the same store as the command line would, whose clock moves nothing.
+    pub(super) fn command_line(&self, seconds: u64) -> Store {
+        self.place.open_command(Clock::manual(&manual(seconds), true)).unwrap()
+    }
+
+    /// Copies the store to a place of its own, and opens the copy with the same clock.
+    pub(super) fn back_up(&self) -> Self {
+        let place = self.place.elsewhere();
+        self.wait(self.store.back_up(&place.path()));
+        assert_eq!(Store::verify(&place.path()), Ok(()));
+        self.beside(place)
+    }
+
+    /// A store in another place, with the same clock.
+    pub(super) fn beside(&self, place: Box<dyn Place>) -> Self {
+        let time = Arc::clone(&self.time);
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        Self { store: place.open(Clock::manual(&time, false)).unwrap(), place, time, runtime }
     }
 
     /// Ends this process, and starts it again.
@@ -199,12 +246,31 @@ impl Fixture {
         self.wait(self.store.load())
     }
 
+    /// What is known of one token alone.
+    pub(super) fn about(&self, token: &Verified) -> Standing {
+        let Identity { user, organization, .. } = &token.identity;
+        let mut standing = Standing::default();
+        self.wait(self.store.about(user.as_str(), organization.as_str(), token.id)).apply(&mut standing);
+        standing
+    }
+
     pub(super) fn users(&self) -> Vec<User> {
         self.wait(self.store.users("", ALL))
     }
 
+    /// All that are listed, the newest first.
     pub(super) fn revocations(&self) -> Vec<Revocation> {
-        self.wait(self.store.revocations(0, ALL))
+        self.wait(self.store.revocations(RevocationFilter::default(), u64::MAX, ALL))
+    }
+
+    /// The subjects that have a cutoff, also one that is no revocation, in the order of their sequences.
+    pub(super) fn cutoffs(&self) -> Vec<(Subject, Mark)> {
+        self.changes(0, ALL).cutoffs
+    }
+
+    /// The cutoff of that subject.
+    pub(super) fn cutoff(&self, subject: &Subject) -> Option<Mark> {
+        self.cutoffs().into_iter().find(|(found, _)| found == subject).map(|(_, cutoff)| cutoff)
     }
 
     /// The revocation of that kind and subject.

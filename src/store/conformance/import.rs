@@ -1,7 +1,7 @@
 //! Imports: a slice of users, all of it or nothing.
 
 use super::harness::{Fixture, on_every_engine};
-use super::samples::{START, new_user, organization, phc};
+use super::samples::{START, new_user, organization, phc, user_subject};
 use crate::auth::name::Name;
 use crate::auth::time::UnixTime;
 use crate::store::command::{ImportUsers, NameConflict, NewUser, Rehash, UserChange};
@@ -34,8 +34,8 @@ fn imported_users_are_as_added_ones() {
             // One sequence each, in the order of the import: the feed can be cut between any two.
             assert_eq!((record.user.credential_version, record.user.disabled), (sequence, false));
             assert_eq!(record.user.created_at, UnixTime(START + 3));
-            let cutoff = fixture.revocation("user", new.identity.user.as_str()).unwrap();
-            assert_eq!((cutoff.sequence, cutoff.blocked), (sequence, false));
+            let cutoff = fixture.cutoff(&user_subject(new.identity.user.as_str())).unwrap();
+            assert_eq!((cutoff.number, cutoff.closed), (sequence, false));
         }
         assert_eq!(fixture.sequence(), before + 3);
     });

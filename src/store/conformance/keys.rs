@@ -90,8 +90,9 @@ fn key_is_revoked_once_and_for_good() {
         assert_eq!(revoke(&fixture, "a", &[]), RevokeKeyOutcome::Revoked(sequence));
         assert_eq!(keys(&fixture), [recorded("a", 1, true), recorded("b", 2, false)]);
         let time = UnixTime(START + 5);
-        let row = Revocation { kind: "key", subject: "a".into(), sequence, time, blocked: true };
-        assert_eq!(fixture.revocations().last(), Some(&row));
+        let (kind, subject) = ("key", "a".into());
+        let row = Revocation { kind, subject, sequence, time, blocked: true, user: None, reason: None };
+        assert_eq!(fixture.revocations().first(), Some(&row));
         let standing = fixture.load();
         assert!(standing.is_key_revoked(key("a", 1).fingerprint()));
         assert!(!standing.is_key_revoked(key("b", 2).fingerprint()));

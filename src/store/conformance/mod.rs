@@ -3,7 +3,10 @@
 //! A store is trusted because it passes this suite, so no test knows what is below [`Store`](super::Store): no SQL, no
 //! tables, no files. [`ENGINES`](harness::ENGINES) lists the engines, and every test runs on each of them.
 
+mod about;
+mod after_restore;
 mod audit;
+mod backup;
 mod concurrency;
 mod durability;
 mod feed;
@@ -13,7 +16,9 @@ mod heartbeat;
 mod import;
 mod keys;
 mod mint;
+mod repair_clock;
 mod retention;
+mod revocation_list;
 mod revocations;
 mod samples;
 mod user_changes;

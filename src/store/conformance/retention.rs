@@ -2,7 +2,7 @@
 
 use super::harness::{Fixture, on_every_engine};
 use super::samples::{
-    ACCEPT, DAY, RULES, START, foreign_token, organization_subject, revoke_id, token_id, user_subject,
+    ACCEPT, ALL, DAY, RULES, START, foreign_token, organization_subject, revoke_id, token_id, user_subject,
 };
 use crate::auth::denial::Denial;
 use crate::auth::revocation::{Standing, Subject};
@@ -12,19 +12,35 @@ use crate::store::command::{
     UserChange,
 };
 use crate::store::decision::{AUDIT_ROW_BYTES, SLICE};
-use crate::store::records::AuditFilter;
+use crate::store::records::{AuditFilter, Changes};
 
 /// As the gateway has it.
 const RETENTION: u64 = RULES.retention();
+
+const HOUR: u64 = 3600;
+
+/// By then what was revoked in the first hour is forgotten.
+const OVER: u64 = HOUR + RETENTION;
+
+/// Lets an hour of lived time end, which is written down by a commit: what was revoked in it goes with its tokens.
+fn end_hour(fixture: &Fixture, start: u64) {
+    fixture.set_time(start + HOUR);
+    fixture.execute(NoteFailedLogins { failures: vec![] });
+}
 
 fn purge(fixture: &Fixture) -> usize {
     fixture.execute(Purge { retention: RETENTION })
 }
 
-/// What is left that was revoked by a command: everybody's first cutoff is always there.
+/// What is left of all that a purge may delete, listed as a revocation or not: cutoffs, then tokens. Everybody's cutoff is
+/// always there.
 fn left(fixture: &Fixture) -> Vec<String> {
-    let rows = fixture.revocations().into_iter().filter(|row| row.kind != "everybody");
-    rows.map(|row| row.subject).collect()
+    let Changes { cutoffs, tokens, .. } = fixture.changes(0, ALL);
+    let names = cutoffs.into_iter().filter_map(|(subject, _)| match subject {
+        Subject::Everybody => None,
+        Subject::Organization(name) | Subject::User(name) => Some(name.into_string()),
+    });
+    names.chain(tokens.into_iter().map(|token| token.id.to_string())).collect()
 }
 
 #[test]
@@ -34,15 +50,51 @@ fn revocation_is_kept_for_its_retention_after_the_act_whatever_the_expiry() {
         fixture.execute(revoke_id(2, START + 100 * DAY, None));
         let expiry = Expiry::Within { max_lifetime: 1000 };
         fixture.execute(RevokeToken { expiry, ..revoke_id(3, 0, None) });
-        fixture.set_time(START + 1);
+        end_hour(&fixture, START);
         fixture.execute(revoke_id(4, START, None));
-        fixture.set_time(START + RETENTION - 1);
+        fixture.set_time(START + OVER - 1);
         assert_eq!(fixture.unchanged(|| purge(&fixture)), 0);
-        fixture.set_time(START + RETENTION);
+        fixture.set_time(START + OVER);
         while purge(&fixture) > 0 {}
         assert_eq!(left(&fixture), [token_id(4).to_string()]);
-        fixture.set_time(START + RETENTION + 1);
-        assert_eq!(purge(&fixture), 1);
+        fixture.set_time(START + OVER + RETENTION);
+        while purge(&fixture) > 0 {}
+        assert_eq!(left(&fixture), [""; 0]);
+    });
+}
+
+/// Tokens expire by the hour, so what was revoked in an hour that has not expired as a whole has to stay.
+#[test]
+fn revocation_is_never_purged_before_its_token_has_expired_by_sequence() {
+    on_every_engine(|fixture| {
+        fixture.add("anna");
+        for minted_at in [0, 100, HOUR - 1, HOUR + 5] {
+            fixture.set_time(START + minted_at);
+            let token = fixture.mint("anna");
+            fixture.revoke_token(&token);
+            for lived in [RETENTION + minted_at, RETENTION + minted_at + 300, OVER, OVER + HOUR, 3 * OVER] {
+                fixture.set_time(START + lived);
+                while purge(&fixture) > 0 {}
+                let mut replica = fixture.load();
+                (0..Standing::SLICES).for_each(|slice| drop(replica.forget(slice)));
+                // Whatever the wall clock says, and so whether or not `exp` has passed.
+                assert!(replica.check(&token, &RULES).is_err(), "minted at {minted_at}, at {lived}");
+            }
+        }
+    });
+}
+
+/// Each has configured how long its own tokens live.
+#[test]
+fn gateway_that_remembers_longest_decides_for_all() {
+    on_every_engine(|fixture| {
+        fixture.execute(revoke_id(1, START, None));
+        end_hour(&fixture, START);
+        fixture.execute(Purge { retention: 3 * RETENTION });
+        fixture.set_time(START + 2 * OVER);
+        assert_eq!(fixture.unchanged(|| purge(&fixture)), 0);
+        fixture.set_time(START + HOUR + 3 * RETENTION);
+        while purge(&fixture) > 0 {}
         assert_eq!(left(&fixture), [""; 0]);
     });
 }
@@ -101,7 +153,8 @@ fn number_of(token: &Verified) -> u64 {
 fn purged_token_can_be_revoked_again() {
     on_every_engine(|fixture| {
         let first = fixture.execute(revoke_id(1, START, None));
-        fixture.set_time(START + RETENTION);
+        end_hour(&fixture, START);
+        fixture.set_time(START + OVER);
         while purge(&fixture) > 0 {}
         assert_eq!(fixture.execute(revoke_id(1, START, None)), first + 1);
     });
@@ -115,20 +168,17 @@ fn cutoff_is_kept_for_its_retention() {
         fixture.revoke(user_subject("nobody"));
         fixture.revoke(organization_subject("Main Org."));
         fixture.change("removed", UserChange::Remove);
-        fixture.set_time(START + RETENTION - 1);
+        end_hour(&fixture, START);
+        fixture.set_time(START + OVER - 1);
         assert_eq!(fixture.unchanged(|| purge(&fixture)), 0);
         // What was set again is as young as its last change.
         fixture.revoke(user_subject("nobody"));
-        fixture.set_time(START + RETENTION);
+        fixture.set_time(START + OVER);
         while purge(&fixture) > 0 {}
         assert_eq!(left(&fixture), ["nobody"]);
         // The user without a cutoff gets tokens as ever.
         assert_eq!(fixture.verdict(&fixture.mint("anna")), Ok(()));
     });
-}
-
-fn left_kinds(fixture: &Fixture) -> Vec<&'static str> {
-    fixture.revocations().into_iter().map(|row| row.kind).collect()
 }
 
 #[test]
@@ -143,17 +193,24 @@ fn cutoffs_of_everybody_of_disabled_users_and_of_keys_are_never_purged() {
         fixture.change("enabled", UserChange::Enable);
         fixture.record_keys(&[("a", 1)]);
         fixture.execute(RevokeKey { kid: "a".into(), successors: vec![] });
+        end_hour(&fixture, START);
         fixture.set_time(START + 100 * DAY);
         while purge(&fixture) > 0 {}
-        let left: Vec<_> = fixture.revocations().into_iter().map(|row| (row.kind, row.subject)).collect();
-        let expected = [("everybody", ""), ("user", "disabled"), ("key", "a")];
-        assert_eq!(left, expected.map(|(kind, subject)| (kind, subject.to_owned())));
+        let subjects = || fixture.cutoffs().into_iter().map(|(subject, _)| subject).collect::<Vec<_>>();
+        assert_eq!(subjects(), [Subject::Everybody, user_subject("disabled")]);
+        // What is listed is what is left.
+        let listed: Vec<_> = fixture.revocations().into_iter().map(|row| (row.kind, row.subject)).collect();
+        let expected = [("key", "a"), ("user", "disabled"), ("everybody", "")];
+        assert_eq!(listed, expected.map(|(kind, subject)| (kind, subject.to_owned())));
         // What stays is not looked at again and again.
         assert_eq!(fixture.unchanged(|| purge(&fixture)), 0);
         fixture.change("disabled", UserChange::Remove);
+        end_hour(&fixture, START + 100 * DAY);
         fixture.set_time(START + 200 * DAY);
         while purge(&fixture) > 0 {}
-        assert_eq!(left_kinds(&fixture), ["everybody", "key"]);
+        assert_eq!(subjects(), [Subject::Everybody]);
+        let kinds: Vec<_> = fixture.revocations().into_iter().map(|row| row.kind).collect();
+        assert_eq!(kinds, ["key", "everybody"]);
     });
 }
 
@@ -167,14 +224,15 @@ fn disabled_user_stays_blocked_in_a_replica_that_expires_its_cutoffs() {
         // The disabled user's tokens are revoked once more, and the replica reads of it.
         fixture.revoke(user_subject("anna"));
         fixture.changes(replica.number(), 9).apply(&mut replica);
+        end_hour(&fixture, START);
         let later = START + 100 * DAY;
         fixture.set_time(later);
         while purge(&fixture) > 0 {}
+        fixture.changes(replica.number(), 9).apply(&mut replica);
         let foreign = foreign_token("anna", later);
         let mut fresh = fixture.load();
         for standing in [&mut replica, &mut fresh] {
-            let before = fixture.wait(fixture.store.time()).lived.minus(RETENTION);
-            (0..Standing::SLICES).for_each(|slice| drop(standing.forget(slice, before)));
+            (0..Standing::SLICES).for_each(|slice| drop(standing.forget(slice)));
             assert_eq!(standing.check(&foreign, &ACCEPT), Err(Denial::RevokedUser));
         }
     });
@@ -186,12 +244,15 @@ fn purge_changes_nothing_but_revocations() {
         fixture.add("anna");
         fixture.record_keys(&[("a", 1)]);
         fixture.execute(revoke_id(1, START, Some("anna")));
+        end_hour(&fixture, START);
         fixture.set_time(START + 100 * DAY);
         let before = fixture.dump();
         while purge(&fixture) > 0 {}
         assert_eq!(left(&fixture), [""; 0]);
         let after = fixture.dump();
         assert_eq!((after.users, after.keys, after.audit), (before.users, before.keys, before.audit));
+        // What is listed of the newest is still there: everybody's first cutoff.
+        assert_eq!(after.revocations, before.revocations[1..]);
     });
 }
 
@@ -200,9 +261,9 @@ fn purge_deletes_a_slice_at_a_time_and_says_when_it_is_done() {
     on_every_engine(|fixture| {
         let count = SLICE + SLICE / 2;
         fixture.execute_many((0..count).map(|which| revoke_id(which, START, None)));
-        fixture.set_time(START + 1);
+        end_hour(&fixture, START);
         fixture.execute(revoke_id(u64::MAX, START, None));
-        fixture.set_time(START + RETENTION);
+        fixture.set_time(START + OVER);
         // Everybody's cutoff is looked at once.
         in_slices(|| purge(&fixture), count + 1);
         assert_eq!(left(&fixture), [token_id(u64::MAX).to_string()]);
@@ -215,7 +276,8 @@ fn cutoffs_are_purged_a_slice_at_a_time_too() {
         let count = SLICE + 10;
         let subjects = (0..count).map(|which| user_subject(&format!("user {which}")));
         fixture.execute_many(subjects.map(|subject| RevokeSubject { subject }));
-        fixture.set_time(START + RETENTION);
+        end_hour(&fixture, START);
+        fixture.set_time(START + OVER);
         in_slices(|| purge(&fixture), count + 1);
         assert_eq!(left(&fixture), [""; 0]);
     });
@@ -328,10 +390,11 @@ fn gateway_that_was_killed_is_forgotten_when_no_token_is_left_that_it_could_admi
         let heartbeat = |name: &str| Heartbeat { gateway: name.into(), applied: 1 };
         fixture.execute(heartbeat("killed"));
         fixture.execute(heartbeat("running"));
-        fixture.set_time(START + RETENTION - 1);
+        end_hour(&fixture, START);
+        fixture.set_time(START + OVER - 1);
         fixture.execute(heartbeat("running"));
         assert_eq!(fixture.unchanged(|| purge(&fixture)), 0);
-        fixture.set_time(START + RETENTION);
+        fixture.set_time(START + OVER);
         while purge(&fixture) > 0 {}
         let left: Vec<_> = fixture.acknowledgements(100 * DAY).into_iter().map(|row| row.gateway).collect();
         assert_eq!(left, ["running"]);

@@ -19,11 +19,12 @@ fn move_to(name: &str) -> UserChange {
     UserChange::Claims { email: None, organization: Some(organization(name)) }
 }
 
-/// Every change that leaves the user one that can log in.
+/// Every change that leaves the user one that can log in, in an order in which each changes something.
 fn credential_changes() -> Vec<UserChange> {
-    let both = UserChange::Claims { email: Some("new@b".into()), organization: Some(organization("Other")) };
-    let neither = UserChange::Claims { email: None, organization: None };
-    vec![email("new@b"), move_to("Other"), both, neither, UserChange::Password(phc(1))]
+    let both =
+        UserChange::Claims { email: Some("newer@b".into()), organization: Some(organization("Third")) };
+    // A password that is the same counts as a new one.
+    vec![email("new@b"), move_to("Other"), both, UserChange::Password(phc(1)), UserChange::Password(phc(1))]
 }
 
 /// All of them.
@@ -44,6 +45,36 @@ fn unknown_user_cannot_be_changed() {
                 assert_eq!(outcome, ChangeOutcome::Unknown, "{name:?} {change:?}");
             }
         }
+    });
+}
+
+#[test]
+fn change_that_changes_nothing_takes_no_sequence_and_revokes_nothing() {
+    let claims = |email: Option<&str>, to: Option<&str>| UserChange::Claims {
+        email: email.map(Into::into),
+        organization: to.map(organization),
+    };
+    let same = [
+        claims(None, None),
+        claims(Some("anna@example.com"), None),
+        claims(None, Some("Main Org.")),
+        claims(Some("anna@example.com"), Some("Main Org.")),
+    ];
+    on_every_engine(|fixture| {
+        let unchanged = |change: &UserChange| {
+            let command = ChangeUser { name: "anna".into(), change: change.clone() };
+            // No sequence, no cutoff, no audit row, no other time in the user's record.
+            let outcome = fixture.unchanged(|| fixture.execute(command));
+            assert_eq!(outcome, ChangeOutcome::Unchanged, "{change:?}");
+        };
+        fixture.add("anna");
+        let token = fixture.mint("anna");
+        fixture.set_time(START + 60);
+        same.iter().chain([&UserChange::Enable]).for_each(unchanged);
+        assert_eq!(fixture.verdict(&token), Ok(()));
+        fixture.change("anna", UserChange::Disable);
+        same.iter().chain([&UserChange::Disable]).for_each(unchanged);
+        assert_blocked(&fixture, &foreign_token("anna", START + 5000));
     });
 }
 
@@ -79,8 +110,7 @@ fn disabling_and_enabling_keep_the_credential_version() {
     on_every_engine(|fixture| {
         fixture.add("anna");
         let mut expected = fixture.record("anna");
-        // Twice each: a repetition is a change like any other.
-        for (time, disabled) in (START + 1..).zip([true, true, false, false]) {
+        for (time, disabled) in (START + 1..).zip([true, false, true, false]) {
             fixture.set_time(time);
             fixture.change("anna", if disabled { UserChange::Disable } else { UserChange::Enable });
             (expected.user.disabled, expected.user.updated_at) = (disabled, UnixTime(time));
@@ -198,10 +228,10 @@ fn cutoff_of_a_change_has_its_sequence_and_time() {
         for (time, change) in (START + 1..).zip(changes()) {
             fixture.set_time(time);
             fixture.change("anna", change.clone());
-            let cutoff = fixture.revocation("user", "anna").unwrap();
-            assert_eq!((cutoff.sequence, cutoff.time), (fixture.sequence(), UnixTime(time)), "{change:?}");
+            let cutoff = fixture.cutoff(&user_subject("anna")).unwrap();
+            assert_eq!((cutoff.number, cutoff.second), (fixture.sequence(), UnixTime(time)), "{change:?}");
             let blocks = matches!(change, UserChange::Disable | UserChange::Remove);
-            assert_eq!(cutoff.blocked, blocks, "{change:?}");
+            assert_eq!(cutoff.closed, blocks, "{change:?}");
         }
     });
 }

@@ -296,8 +296,16 @@ const MIGRATIONS: [&str; SCHEMA as usize] = [include_str!("schema/1.sql"), inclu
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::types::FromSql;
+
+    use super::super::feed::Feed;
     use super::*;
-    use crate::auth::revocation::Mark;
+    use crate::auth::denial::Denial;
+    use crate::auth::identity::Identity;
+    use crate::auth::keys::Fingerprint;
+    use crate::auth::name::Name;
+    use crate::auth::revocation::{Mark, Standing};
+    use crate::auth::token::{Origin, TokenId, TokenRules, Verified};
 
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()
@@ -331,31 +339,44 @@ mod tests {
         assert!(matches!(opened(&path), Err(StoreError::Foreign(_))));
     }
 
-    #[test]
-    fn an_older_store_is_migrated_and_its_cutoffs_get_their_reasons() {
-        let folder = folder();
-        let path = folder.path().join("s.db");
-        let old = Connection::open(&path).unwrap();
+    /// A store of schema 1 with some of everything, as its last program left it.
+    fn write_schema_1(path: &Path) {
+        let old = Connection::open(path).unwrap();
         old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
         old.execute_batch(MIGRATIONS[0]).unwrap();
         old.pragma_update(None, "user_version", 1).unwrap();
         old.execute_batch(
-            "INSERT INTO users VALUES ('new', 'new', 'e', 'O', 'p', 0, 2, 10, 10, 2),
-               ('pruned', 'pruned', 'e', 'O', 'p', 0, 3, 10, 10, 3), ('set', 'set', 'e', 'O', 'p', 0, 5, 10, 11, 5);
+            "INSERT INTO users VALUES ('new', 'new', 'e', 'P', 'p', 0, 2, 10, 10, 2),
+               ('pruned', 'pruned', 'e', 'P', 'p', 0, 3, 10, 10, 3), ('set', 'set', 'e', 'P', 'p', 0, 5, 10, 11, 5),
+               ('off', 'off', 'e', 'P', 'p', 1, 3, 10, 14, 8);
              INSERT INTO marks VALUES ('everybody', '', 1, 9, 0), ('user', 'new', 2, 10, 0), ('user', 'pruned', 3, 10, 0),
-               ('user', 'set', 5, 11, 0), ('user', 'gone', 6, 12, 1), ('organization', 'O', 7, 13, 0);
-             INSERT INTO audit (number, at, actor, action, subject, origin, count) VALUES
-               (2, 10, 'a', 'user_add', 'new', 'o', 1), (4, 10, 'a', 'user_add', 'set', 'o', 1),
-               (5, 11, 'a', 'user_set', 'set', 'o', 1), (7, 13, 'a', 'revoke_organization', 'O', 'o', 1);
-             UPDATE sequence SET number = 7;",
+               ('user', 'set', 5, 11, 0), ('user', 'gone', 6, 12, 1), ('organization', 'O', 7, 13, 0),
+               ('user', 'off', 8, 14, 1);
+             INSERT INTO revoked_tokens VALUES (x'000102030405060708090a0b0c0d0e0f', 6000, 1, 'new', 9),
+               (x'ff0102030405060708090a0b0c0d0e0f', 600, 0, NULL, 10);
+             INSERT INTO keys VALUES ('k', zeroblob(32), 9, 15, 11);
+             INSERT INTO audit (number, at, actor, action, subject, token_id, origin, count) VALUES
+               (2, 10, 'a', 'user_add', 'new', NULL, 'o', 1), (4, 10, 'a', 'user_add', 'set', NULL, 'o', 1),
+               (5, 11, 'a', 'user_set', 'set', NULL, 'o', 1), (7, 13, 'a', 'revoke_organization', 'O', NULL, 'o', 1),
+               (9, 15, 'a', 'revoke_token', 'new', '000102030405060708090a0b0c0d0e0f', 'o', 1);
+             UPDATE sequence SET number = 11;",
         )
         .unwrap();
-        drop(old);
-        assert_eq!(
-            DatabaseFile::open(&path, Opening::Command).unwrap_err(),
-            StoreError::Older { found: 1, needed: SCHEMA }
-        );
-        let migrated = DatabaseFile::open(&path, Opening::Run).unwrap().connect().unwrap();
+    }
+
+    fn rows<T: FromSql>(connection: &Connection, query: &str) -> Vec<T> {
+        let mut statement = connection.prepare(query).unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn an_older_store_is_migrated_and_its_cutoffs_get_their_reasons() {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        write_schema_1(&path);
+        let database = DatabaseFile::open(&path, Opening::Run, UnixTime(100)).unwrap();
+        let migrated = database.connect().unwrap();
         let mut statement = migrated.prepare("SELECT name, reason FROM marks ORDER BY number").unwrap();
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         let rows: Vec<(String, Option<String>)> = rows.map(Result::unwrap).collect();
@@ -367,8 +388,121 @@ mod tests {
             ("set", Some("user_set")),
             ("gone", Some("unknown")),
             ("O", Some("revoke_organization")),
+            ("off", Some("unknown")),
         ];
         assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn an_older_store_is_not_migrated_by_a_command() {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        write_schema_1(&path);
+        let opened = || DatabaseFile::open(&path, Opening::Command, UnixTime(100)).map(drop);
+        // Twice, since the first leaves it alone.
+        for _ in 0..2 {
+            assert_eq!(opened(), Err(StoreError::Older { found: 1, needed: SCHEMA }));
+        }
+        let tables = rows::<String>(
+            &Connection::open(&path).unwrap(),
+            "SELECT name FROM sqlite_master WHERE name IN ('clock', 'hours')",
+        );
+        assert_eq!(tables, [""; 0]);
+        DatabaseFile::open(&path, Opening::Run, UnixTime(100)).unwrap();
+        assert_eq!(opened(), Ok(()));
+    }
+
+    #[test]
+    fn what_an_older_store_has_begins_to_age_when_it_is_migrated() {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        write_schema_1(&path);
+        let migrated = DatabaseFile::open(&path, Opening::Run, UnixTime(100)).unwrap().connect().unwrap();
+        for (table, count) in [("marks", 7), ("revoked_tokens", 2), ("audit", 5)] {
+            let lived: Vec<u64> = rows(&migrated, &format!("SELECT lived FROM {table}"));
+            assert_eq!(lived, vec![0; count], "{table}");
+        }
+        assert_eq!(rows::<u64>(&migrated, "SELECT lived FROM hours"), [0]);
+        assert_eq!(rows::<u64>(&migrated, "SELECT number FROM hours"), [11]);
+        assert_eq!(rows::<Option<String>>(&migrated, "SELECT claimed FROM audit"), vec![None; 5]);
+        let StoredTime { lived, expired_below, .. } = time::read(&migrated).unwrap();
+        assert_eq!((lived, expired_below), (Lived(0), 0));
+    }
+
+    #[test]
+    fn the_floor_of_an_older_store_is_not_after_the_last_thing_that_happened() {
+        for (now, has_trail, floor) in [(100, true, 15), (15, true, 15), (14, true, 14), (100, false, 100)] {
+            let folder = folder();
+            let path = folder.path().join("s.db");
+            write_schema_1(&path);
+            if !has_trail {
+                Connection::open(&path).unwrap().execute("DELETE FROM audit", []).unwrap();
+            }
+            let database = DatabaseFile::open(&path, Opening::Run, UnixTime(now)).unwrap();
+            let floor_of = |database: &DatabaseFile| time::read(&database.connect().unwrap()).unwrap().floor;
+            assert_eq!(floor_of(&database), UnixTime(floor), "{now} {has_trail}");
+            // Only the migration sets it.
+            let again = DatabaseFile::open(&path, Opening::Run, UnixTime(now + 1000)).unwrap();
+            assert_eq!(floor_of(&again), UnixTime(floor));
+        }
+    }
+
+    /// A token of the platform's.
+    fn foreign_token(id: TokenId, user: &str, organization: &str, issued_at: u64) -> Verified {
+        let identity = Identity {
+            user: Name::parse_user(user).unwrap(),
+            email: "e".into(),
+            organization: Name::parse(organization).unwrap(),
+        };
+        Verified {
+            id,
+            fields: identity.fields().unwrap(),
+            identity,
+            origin: Origin::Foreign,
+            issued_at: UnixTime(issued_at),
+            expires_at: UnixTime(issued_at + 1000),
+            not_before: None,
+            key: Fingerprint([1; 32]),
+            generation: 0,
+        }
+    }
+
+    #[test]
+    fn a_migrated_store_refuses_what_it_refused() {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        write_schema_1(&path);
+        let database = DatabaseFile::open(&path, Opening::Run, UnixTime(100)).unwrap();
+        let mut standing = Standing::default();
+        Feed::new(database).changes(0, 100).unwrap().apply(&mut standing);
+        assert_eq!(standing.number(), 11);
+        let other = TokenId([7; 16]);
+        let revoked = |first| TokenId([first, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        let skew = TokenRules::DEFAULT.max_skew;
+        for (id, user, organization, issued_at, verdict) in [
+            // The skew counts against a foreign token: it must be issued after the cutoff by a clock that is ahead.
+            (other, "new", "P", 10 + skew, Err(Denial::RevokedUser)),
+            (other, "new", "P", 11 + skew, Ok(())),
+            (other, "set", "P", 11 + skew, Err(Denial::RevokedUser)),
+            (other, "set", "P", 12 + skew, Ok(())),
+            (other, "gone", "P", 5000, Err(Denial::RevokedUser)),
+            (other, "off", "P", 5000, Err(Denial::RevokedUser)),
+            (other, "new", "O", 13 + skew, Err(Denial::RevokedOrganization)),
+            (other, "new", "O", 14 + skew, Ok(())),
+            (other, "new", "P", 9, Err(Denial::RevokedEverybody)),
+            (revoked(0), "new", "P", 5000, Err(Denial::RevokedToken)),
+            (revoked(0xff), "set", "P", 5000, Err(Denial::RevokedToken)),
+            (other, "unknown", "P", 5000, Err(Denial::UserUnknown)),
+        ] {
+            let token = foreign_token(id, user, organization, issued_at);
+            assert_eq!(
+                standing.check(&token, &TokenRules::DEFAULT),
+                verdict,
+                "{user} {organization} {issued_at}"
+            );
+        }
+        let signed = Verified { key: Fingerprint([0; 32]), ..foreign_token(other, "new", "P", 5000) };
+        assert_eq!(standing.check(&signed, &TokenRules::DEFAULT), Err(Denial::RevokedKey));
     }
 
     #[test]

@@ -258,7 +258,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::start();
         let engine = Sqlite::create(&folder.path().join("s.db"), clock.clone(), Arc::default()).unwrap();
-        let store = Store { engine: Arc::new(engine) };
+        let store = Store { engine: Arc::new(engine), timeout: Duration::from_secs(600) };
         let secret = Secret::new((0..48).collect());
         let keys = KeyRing::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
         let cache = Cache::new(CacheLimits { entries: 10, bytes: 1 << 20 }, 1, 0);
@@ -269,6 +269,7 @@ mod tests {
             poll_interval: Duration::from_millis(1),
             heartbeat_interval: Duration::from_secs(600),
             reload: None,
+            gap: Arc::default(),
         };
         // Whatever the feed is asked for from here on waits, as on a disk that stands still.
         let (go_on, waits) = mpsc::channel::<()>();

@@ -1,0 +1,107 @@
+//! A store that was put in the place of a newer one: sequences go on where none was given out, and no token of before is valid.
+
+use super::harness::{Fixture, on_every_engine};
+use super::samples::{
+    ACCEPT, ALL, START, foreign_token, mint_for, minted, sequence_of, user_subject, verified,
+};
+use crate::auth::denial::Denial;
+use crate::auth::revocation::Subject;
+use crate::auth::time::UnixTime;
+use crate::auth::token::Verified;
+use crate::store::after_restore::AfterRestore;
+use crate::store::command::{Heartbeat, UserChange};
+use crate::store::records::Revocation;
+
+/// More than any store gives out between two backups.
+const GAP: u64 = 1_000_000;
+
+#[test]
+fn restored_store_goes_on_behind_all_that_was_given_out_with_a_cutoff_on_everybody() {
+    on_every_engine(|fixture| {
+        fixture.add("anna");
+        for (time, ahead) in (START + 1..).zip([i64::MIN, -1, 0, 1, 77]) {
+            let token = fixture.mint("anna");
+            fixture.set_time(time);
+            fixture.execute(Heartbeat { gateway: "one".into(), applied: 1 });
+            fixture.execute(Heartbeat { gateway: "two".into(), applied: 2 });
+            let own = fixture.sequence();
+            let known = own.saturating_add_signed(ahead);
+            let (rows, before) = (fixture.audit().len(), fixture.dump());
+            let sequence = fixture.execute(AfterRestore { known });
+            assert_eq!(sequence, own.max(known) + GAP + 1, "{ahead}");
+            assert_eq!(fixture.sequence(), sequence);
+
+            let cutoff = Revocation {
+                kind: "everybody",
+                subject: String::new(),
+                sequence,
+                time: UnixTime(time),
+                blocked: false,
+                user: None,
+                reason: Some("restore".into()),
+            };
+            assert_eq!(fixture.revocations().first(), Some(&cutoff));
+            let audit = fixture.audit().split_off(rows);
+            let told: Vec<_> =
+                audit.iter().map(|row| (row.sequence, row.action.as_str(), row.subject.as_str())).collect();
+            assert_eq!(told, [(sequence, "restore", "everybody")]);
+            assert_eq!((audit[0].at, audit[0].actor.as_str()), (UnixTime(time), "operator"));
+            // No gateway has read any of it.
+            assert_eq!(fixture.acknowledgements(u64::MAX), []);
+            assert_eq!((fixture.dump().users, fixture.dump().keys), (before.users, before.keys));
+
+            assert_eq!(fixture.verdict(&token), Err(Denial::RevokedEverybody), "{ahead}");
+            let next = fixture.mint("anna");
+            assert_eq!((fixture.verdict(&next), sequence_of(&next)), (Ok(()), sequence + 1), "{ahead}");
+        }
+    });
+}
+
+#[test]
+fn cutoff_time_of_a_restored_store_never_goes_back() {
+    on_every_engine(|fixture| {
+        fixture.set_time(START + 500);
+        fixture.revoke(Subject::Everybody);
+        fixture.set_time(START + 20);
+        let sequence = fixture.execute(AfterRestore { known: 0 });
+        let cutoff = fixture.cutoff(&Subject::Everybody).unwrap();
+        assert_eq!((cutoff.number, cutoff.second), (sequence, UnixTime(START + 500)));
+    });
+}
+
+/// Two tokens: one that was revoked after the copy, one that was minted after it.
+fn tokens_since(fixture: &Fixture, revoked: Verified) -> [Verified; 2] {
+    fixture.revoke_token(&revoked);
+    [revoked, fixture.mint("anna")]
+}
+
+#[test]
+fn restored_copy_forgets_no_revocation_and_no_replica_takes_it_for_an_older_store() {
+    on_every_engine(|fixture| {
+        fixture.add("anna");
+        fixture.add("blocked");
+        fixture.change("blocked", UserChange::Disable);
+        let token = fixture.mint("anna");
+        let copy = fixture.back_up();
+        let tokens = tokens_since(&fixture, token);
+        let mut replica = fixture.load();
+        let known = fixture.sequence();
+        drop(fixture);
+
+        assert_eq!(copy.verdict(&tokens[0]), Ok(()), "the copy does not know of it yet");
+        copy.execute(AfterRestore { known });
+        copy.changes(replica.number(), ALL).apply(&mut replica);
+        for standing in [&replica, &copy.load()] {
+            for token in &tokens {
+                assert!(standing.check(token, &ACCEPT).is_err());
+            }
+            let foreign = foreign_token("blocked", START + 5000);
+            assert_eq!(standing.check(&foreign, &ACCEPT), Err(Denial::RevokedUser));
+            assert_eq!(standing.number(), copy.sequence());
+        }
+        assert!(copy.cutoff(&user_subject("blocked")).unwrap().closed);
+        let next = verified(&minted(copy.execute(mint_for(copy.user("anna")))));
+        copy.changes(replica.number(), ALL).apply(&mut replica);
+        assert_eq!((replica.check(&next, &ACCEPT), copy.verdict(&next)), (Ok(()), Ok(())));
+    });
+}

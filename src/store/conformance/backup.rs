@@ -1,0 +1,91 @@
+//! Copies of the store, made while it is in use.
+
+use super::harness::on_every_engine;
+use super::samples::{ALL, actor, new_user, organization_subject, phc, sequence_of};
+use crate::auth::denial::Denial;
+use crate::store::command::{
+    AddUser, FailedLogins, Heartbeat, NoteFailedLogins, RequestAcknowledgements, RevokeKey, UserChange,
+};
+use crate::store::{Store, StoreError};
+
+#[test]
+fn copy_is_the_store_as_it_was_and_goes_on_by_itself() {
+    on_every_engine(|fixture| {
+        ["anna", "bert", "cleo"].iter().for_each(|name| fixture.add(name));
+        fixture.change("anna", UserChange::Password(phc(1)));
+        fixture.change("bert", UserChange::Disable);
+        fixture.change("cleo", UserChange::Remove);
+        fixture.record_keys(&[("a", 1), ("b", 2)]);
+        fixture.execute(RevokeKey { kid: "a".into(), successors: vec![] });
+        let (alive, revoked) = (fixture.mint("anna"), fixture.mint("anna"));
+        fixture.revoke_token(&revoked);
+        fixture.revoke(organization_subject("Other"));
+        let failure = FailedLogins { subject: "x".into(), origin: "elsewhere".into(), count: 2 };
+        fixture.execute(NoteFailedLogins { failures: vec![failure] });
+        fixture.execute(Heartbeat { gateway: "g".into(), applied: 3 });
+        fixture.execute(RequestAcknowledgements);
+
+        let (before, time) = (fixture.dump(), fixture.wait(fixture.store.time()));
+        let copy = fixture.unchanged(|| fixture.back_up());
+        assert_eq!(copy.dump(), before);
+        assert_eq!(copy.wait(copy.store.time()), time);
+        assert_eq!(copy.verdict(&alive), Ok(()));
+        assert_eq!(copy.verdict(&revoked), Err(Denial::RevokedToken));
+
+        // What is done to one of them is not done to the other.
+        fixture.add("dora");
+        assert_eq!(copy.dump(), before);
+        assert_eq!(sequence_of(&copy.mint("anna")), before.sequence() + 1);
+        assert_eq!(fixture.sequence(), before.sequence() + 1);
+    });
+}
+
+#[test]
+fn copy_is_as_of_one_moment_while_others_write() {
+    on_every_engine(|fixture| {
+        let writing = fixture.store.clone();
+        let places: Vec<_> = (0..4).map(|_| fixture.place.elsewhere()).collect();
+        fixture.block_on(async {
+            let writer = tokio::spawn(async move {
+                for which in 0..200 {
+                    let user = new_user(&format!("user {which}"));
+                    writing.execute(AddUser { user }, actor()).await.unwrap().unwrap();
+                }
+            });
+            for place in &places {
+                fixture.store.back_up(&place.path()).await.unwrap();
+            }
+            writer.await.unwrap();
+        });
+        for place in places {
+            let copy = fixture.beside(place);
+            let (users, sequence) = (copy.users().len(), copy.sequence());
+            assert_eq!((users + 1) as u64, sequence);
+            // Each of them with its cutoff and its row.
+            assert_eq!((copy.cutoffs().len(), copy.audit().len()), (users + 1, users));
+            assert_eq!(copy.changes(0, ALL).users.len(), users);
+        }
+        assert_eq!(fixture.users().len(), 200);
+    });
+}
+
+#[test]
+fn copy_takes_the_place_of_nothing() {
+    on_every_engine(|fixture| {
+        fixture.add("anna");
+        let copy = fixture.back_up();
+        let before = copy.dump();
+        fixture.add("bert");
+        for path in [copy.place.path(), fixture.place.path()] {
+            let refused = fixture.unchanged(|| fixture.block_on(fixture.store.back_up(&path)));
+            assert!(matches!(refused, Err(StoreError::Failed(_))), "{refused:?}");
+        }
+        assert_eq!(copy.dump(), before);
+        // And none is made where there is no folder.
+        let nowhere = fixture.place.path().join("folder").join("s.db");
+        assert!(fixture.block_on(fixture.store.back_up(&nowhere)).is_err());
+        assert_eq!(Store::verify(&copy.place.path()), Ok(()));
+        // The reads go on after an error.
+        assert_eq!(fixture.users().len(), 2);
+    });
+}
