@@ -462,7 +462,7 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
         ),
         families::gauges(
             "ds_gateway_revocations",
-            "Revocations in force, by kind: marks on users and organizations, single tokens, keys.",
+            "Revocations in force, by kind: of everything of a user or an organization, of single tokens, of keys.",
             &[
                 ("kind", "token", sizes.tokens as f64),
                 ("kind", "user", sizes.users as f64),

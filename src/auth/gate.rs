@@ -502,7 +502,7 @@ mod tests {
         let gate = gate();
         let token = token(&gate);
         let field = TokenField::One(token.as_bytes());
-        let mark = Mark { number: 6, second: NOW, lived: Lived(0), closed: false };
+        let mark = Mark { number: 6, second: NOW, lived: Lived(0), closed: false, revocation: true };
         let update = gate.update(|standing| {
             standing.raise(Subject::User("anna".into()), mark);
             standing.reached(6);
@@ -536,7 +536,7 @@ mod tests {
             standing.revoke_tokens((0..1000).map(revoked));
             standing.raise(
                 Subject::User("anna".into()),
-                Mark { number: 3, second: NOW, lived: Lived(0), closed: false },
+                Mark { number: 3, second: NOW, lived: Lived(0), closed: false, revocation: true },
             );
         });
         let field = TokenField::One(token.as_bytes());
@@ -630,7 +630,7 @@ mod tests {
                     }
                     Step::Mark(subject, closed) => {
                         number += 1;
-                        let mark = Mark { number, second: now, lived: Lived(now.0), closed };
+                        let mark = Mark { number, second: now, lived: Lived(now.0), closed, revocation: true };
                         both(&|standing| standing.raise(subject.clone(), mark));
                     }
                     Step::RevokeKey => {

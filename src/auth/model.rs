@@ -179,7 +179,7 @@ fn a_token_that_enters_the_cache_while_it_is_revoked_is_refused_after_the_acknow
 #[test]
 fn so_it_is_when_a_mark_ends_it() {
     let end = |_: &Token, gate: &Gate| {
-        let mark = Mark { number: 9, second: NOW, lived: Lived(0), closed: false };
+        let mark = Mark { number: 9, second: NOW, lived: Lived(0), closed: false, revocation: true };
         gate.raise(&[(Subject::User("anna".into()), mark)]);
     };
     no_request_after_the_acknowledgement(end, Denial::RevokedUser);
@@ -215,7 +215,7 @@ fn no_writer_undoes_another() {
         let follower = {
             let (gate, other) = (Arc::clone(&gate), Arc::clone(&other));
             spawn(move || {
-                let mark = Mark { number: 9, second: NOW, lived: Lived(0), closed: false };
+                let mark = Mark { number: 9, second: NOW, lived: Lived(0), closed: false, revocation: true };
                 let read = gate.update(|standing| {
                     standing.revoke_tokens(other.revocation());
                     standing.raise(Subject::User("carl".into()), mark);

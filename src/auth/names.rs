@@ -46,11 +46,17 @@ impl<V: Clone> Names<V> {
         Arc::make_mut(shard).remove(name)
     }
 
-    /// Forgets every name of one shard, `0..SHARDS`, whose value is not to be kept.
-    pub fn retain(&mut self, shard: usize, keep: impl Fn(&str, &V) -> bool) {
+    /// Forgets every name of one shard, `0..SHARDS`, whose value is not to be kept, and shows each of those.
+    pub fn retain(&mut self, shard: usize, keep: impl Fn(&str, &V) -> bool, mut forgotten: impl FnMut(&V)) {
         let Some(shard) = self.shards.get_mut(shard) else { return };
         if shard.iter().any(|(name, value)| !keep(name, value)) {
-            Arc::make_mut(shard).retain(|name, value| keep(name, value));
+            Arc::make_mut(shard).retain(|name, value| {
+                let stays = keep(name, value);
+                if !stays {
+                    forgotten(value);
+                }
+                stays
+            });
         }
     }
 
@@ -126,7 +132,7 @@ mod tests {
         assert_eq!((one.len(), two.len()), (1000, 999));
         let shared = one.shards.iter().zip(&two.shards).filter(|(one, two)| Arc::ptr_eq(one, two));
         assert!(shared.count() >= SHARDS - 2);
-        (0..SHARDS).for_each(|shard| two.retain(shard, |_, value| value % 2 == 0));
+        (0..SHARDS).for_each(|shard| two.retain(shard, |_, value| value % 2 == 0, |_| ()));
         assert!(two.len() < 502 && one.len() == 1000);
     }
 

@@ -26,6 +26,8 @@ pub struct Mark {
     pub lived: Lived,
     /// Nothing passes, whatever its number: a user that is disabled or removed.
     pub closed: bool,
+    /// Somebody revoked something; a new user has a mark as well, which ends what another of that name left.
+    pub revocation: bool,
 }
 
 impl Mark {
@@ -46,7 +48,7 @@ impl Mark {
     fn unite(&mut self, other: Self) {
         if other.number >= self.number {
             self.number = other.number;
-            self.closed = other.closed;
+            (self.closed, self.revocation) = (other.closed, other.revocation);
         }
         self.second = self.second.max(other.second);
         self.lived = self.lived.max(other.lived);
@@ -76,6 +78,8 @@ pub struct Standing {
     known: Names<Account>,
     /// How many of them are enabled.
     enabled: usize,
+    /// How many of the marks on users are revocations.
+    revoked: usize,
     number: u64,
     expired_below: u64,
     forgettable: Lived,
@@ -95,7 +99,7 @@ pub enum Account {
 pub struct Sizes {
     /// Tokens revoked one by one.
     pub tokens: usize,
-    /// Marks on users.
+    /// Marks on users that are revocations.
     pub users: usize,
     /// Marks on organizations.
     pub organizations: usize,
@@ -106,18 +110,19 @@ pub struct Sizes {
 impl Standing {
     /// Takes a mark in. Marks unite: reading one twice, late or out of order changes nothing.
     pub fn raise(&mut self, subject: Subject, mark: Mark) {
-        let have = match subject {
-            Subject::Everybody => Some(&mut self.everybody),
-            Subject::Organization(name) => self.organizations.entry(name),
+        match subject {
+            Subject::Everybody => self.everybody.unite(mark),
+            Subject::Organization(name) => _ = self.organizations.entry(name).map(|have| have.unite(mark)),
             Subject::User(name) => {
                 if mark.closed && self.known.remove(&name) == Some(Account::Enabled) {
                     self.enabled -= 1;
                 }
-                self.users.entry(name)
+                if let Some(have) = self.users.entry(name) {
+                    self.revoked -= usize::from(have.revocation);
+                    have.unite(mark);
+                    self.revoked += usize::from(have.revocation);
+                }
             }
-        };
-        if let Some(have) = have {
-            have.unite(mark);
         }
     }
 
@@ -174,8 +179,13 @@ impl Standing {
         let old = |mark: &Mark| mark.lived < before;
         let known = &self.known;
         let disabled = |name: &str| known.get(name) == Some(&Account::Disabled);
-        self.users.retain(slice, |name, mark| !old(mark) || (mark.closed && disabled(name)));
-        self.organizations.retain(slice, |_, mark| !old(mark));
+        let revoked = &mut self.revoked;
+        self.users.retain(
+            slice,
+            |name, mark| !old(mark) || (mark.closed && disabled(name)),
+            |mark| *revoked -= usize::from(mark.revocation),
+        );
+        self.organizations.retain(slice, |_, mark| !old(mark), |_| ());
         if slice == 0 { self.tokens.expire(before) } else { TokenSet::default() }
     }
 
@@ -220,7 +230,7 @@ impl Standing {
     pub fn sizes(&self) -> Sizes {
         Sizes {
             tokens: self.tokens.len(),
-            users: self.users.len(),
+            users: self.revoked,
             organizations: self.organizations.len(),
             keys: self.keys.len(),
         }
@@ -288,7 +298,7 @@ mod tests {
     }
 
     fn mark(number: u64, second: u64, closed: bool) -> Mark {
-        Mark { number, second: UnixTime(second), lived: Lived(second), closed }
+        Mark { number, second: UnixTime(second), lived: Lived(second), closed, revocation: true }
     }
 
     #[test]
@@ -384,6 +394,28 @@ mod tests {
         let gone: usize = (0..Standing::SLICES).map(|slice| standing.forget(slice).len()).sum();
         assert_eq!(gone, 1);
         assert_eq!(standing.sizes(), Sizes { tokens: 1, users: 2, organizations: 0, keys: 0 });
+    }
+
+    #[test]
+    fn mark_of_a_new_user_is_no_revocation() {
+        let new = |number| Mark { revocation: false, ..mark(number, 1000, false) };
+        let mut standing = Standing::default();
+        for (name, mark, expected) in [
+            ("anna", new(1), 0),
+            ("bert", new(2), 0),
+            ("anna", mark(3, 1000, false), 1),
+            ("anna", new(1), 1),
+            ("anna", mark(4, 1000, true), 1),
+            ("bert", mark(5, 1000, false), 2),
+            // The rows about the one before her were deleted.
+            ("anna", new(6), 1),
+        ] {
+            standing.raise(Subject::User(name.into()), mark);
+            assert_eq!(standing.sizes().users, expected, "{name} {mark:?}");
+        }
+        standing.expire_below(9, Lived(2000));
+        (0..Standing::SLICES).for_each(|slice| drop(standing.forget(slice)));
+        assert_eq!(standing.sizes().users, 0);
     }
 
     #[test]

@@ -87,7 +87,19 @@ pub(super) fn revoke_token(
 /// The cutoff that takes the place of `previous`. Its time never goes back.
 pub(super) fn cutoff(previous: Option<Mark>, stamp: Stamp, blocked: bool) -> Mark {
     let earliest = previous.map_or(UnixTime(0), |previous| previous.second);
-    Mark { number: stamp.sequence, second: stamp.now.max(earliest), lived: stamp.lived, closed: blocked }
+    Mark {
+        number: stamp.sequence,
+        second: stamp.now.max(earliest),
+        lived: stamp.lived,
+        closed: blocked,
+        revocation: true,
+    }
+}
+
+/// The cutoff of a new user. It revokes nothing, but takes the place of one that did.
+pub(super) fn first_cutoff(previous: Option<Mark>, stamp: Stamp) -> Mark {
+    let revocation = previous.is_some_and(|previous| previous.revocation);
+    Mark { revocation, ..cutoff(previous, stamp, false) }
 }
 
 /// The cutoff that revokes every token of a subject. A disabled user stays blocked.
@@ -269,7 +281,8 @@ mod tests {
     #[test]
     fn only_the_cutoff_of_a_user_stays_blocked() {
         let stamp = Stamp { sequence: 9, now: NOW, lived: Lived(7) };
-        let previous = |closed| Mark { number: 5, second: NOW.plus(100), lived: Lived(6), closed };
+        let previous =
+            |closed| Mark { number: 5, second: NOW.plus(100), lived: Lived(6), closed, revocation: true };
         for (subject, previous, blocked) in [
             (Subject::User("anna".into()), None, false),
             (Subject::User("anna".into()), Some(previous(false)), false),

@@ -18,7 +18,7 @@ use crate::store::records::{Changes, RecordedKey, StoredTime};
 
 /// A cutoff that was set at [`START`].
 fn cutoff(number: u64, closed: bool) -> Mark {
-    Mark { number, second: UnixTime(START), lived: Lived(0), closed }
+    Mark { number, second: UnixTime(START), lived: Lived(0), closed, revocation: true }
 }
 
 #[test]
@@ -35,7 +35,8 @@ fn feed_brings_each_change_as_it_stands_now() {
         };
         let known = |account| vec![(Box::from("anna"), account)];
         let (n, cutoffs, users, ..) = after(&|it| it.add("anna"));
-        assert_eq!((cutoffs, users), (vec![(anna(), cutoff(n, false))], known(Account::Enabled)));
+        let first = Mark { revocation: false, ..cutoff(n, false) };
+        assert_eq!((cutoffs, users), (vec![(anna(), first)], known(Account::Enabled)));
         let (n, cutoffs, users, ..) = after(&|it| it.change("anna", UserChange::Disable));
         assert_eq!((cutoffs, users), (vec![(anna(), cutoff(n, true))], known(Account::Disabled)));
         let (n, cutoffs, users, ..) = after(&|it| it.change("anna", UserChange::Password(phc(1))));
@@ -47,6 +48,9 @@ fn feed_brings_each_change_as_it_stands_now() {
         let (n, cutoffs, users, tokens, keys) = after(&|it| _ = it.revoke(Subject::Everybody));
         assert_eq!(cutoffs, [(Subject::Everybody, cutoff(n, false))]);
         assert_eq!((users, tokens, keys), (vec![], vec![], vec![]));
+        // As long as that of the removed one is there, in its place.
+        let (n, cutoffs, users, ..) = after(&|it| it.add("anna"));
+        assert_eq!((cutoffs, users), (vec![(anna(), cutoff(n, false))], known(Account::Enabled)));
         let (n, cutoffs, ..) = after(&|it| _ = it.revoke(organization_subject("Other")));
         assert_eq!(cutoffs, [(organization_subject("Other"), cutoff(n, false))]);
         let (_, cutoffs, _, tokens, _) = after(&|it| _ = it.execute(revoke_id(1, START + 5, None)));

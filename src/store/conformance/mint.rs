@@ -57,7 +57,16 @@ fn mint_brings_the_cutoffs_that_concern_its_user() {
         let expected =
             [organization_subject("Main Org."), user_subject("anna"), Subject::Everybody].map(|subject| {
                 let number = fixture.revoke(subject.clone());
-                (subject, Mark { number, second: UnixTime(START), lived: Lived(0), closed: false })
+                (
+                    subject,
+                    Mark {
+                        number,
+                        second: UnixTime(START),
+                        lived: Lived(0),
+                        closed: false,
+                        revocation: true,
+                    },
+                )
             });
         let outcome = fixture.execute(mint_for(fixture.user("anna")));
         let MintOutcome::Minted(_, mut cutoffs) = outcome else { panic!("{outcome:?}") };

@@ -47,7 +47,13 @@ fn floor_and_future_cutoffs_become_the_wall_clocks_with_a_cutoff_on_everybody() 
         let mut expected: Vec<_> = bounded
             .map(|(subject, cutoff)| (subject, Mark { second: cutoff.second.min(time.floor), ..cutoff }))
             .collect();
-        let everybody = Mark { number: sequence + 1, second: UnixTime(START + 10), lived, closed: false };
+        let everybody = Mark {
+            number: sequence + 1,
+            second: UnixTime(START + 10),
+            lived,
+            closed: false,
+            revocation: true,
+        };
         expected.push((Subject::Everybody, everybody));
         assert_eq!(fixture.cutoffs(), expected);
         let row = Revocation {

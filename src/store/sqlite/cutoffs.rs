@@ -9,7 +9,7 @@ use crate::store::error::StoreError;
 /// The cutoff of a subject, if it has one.
 pub(super) fn get(connection: &Connection, subject: &Subject) -> Result<Option<Mark>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT kind, name, number, second, lived, closed FROM marks WHERE kind = ?1 AND name = ?2",
+        "SELECT kind, name, number, second, lived, closed, reason IS NOT NULL FROM marks WHERE kind = ?1 AND name = ?2",
     )?;
     let found = statement.query_row(key_of(subject), read).optional()?;
     Ok(found.map(|cutoff| cutoff.ok_or_else(unknown_kind)).transpose()?.map(|(_, cutoff)| cutoff))
@@ -29,7 +29,7 @@ pub(super) fn set(
          ON CONFLICT (kind, name) DO UPDATE SET number = excluded.number, second = excluded.second,
            lived = excluded.lived, closed = excluded.closed, reason = coalesce(excluded.reason, reason)",
     )?;
-    let Mark { number, second, lived, closed } = cutoff;
+    let Mark { number, second, lived, closed, revocation: _ } = cutoff;
     statement.execute((kind, name, number, second.0, lived.0, closed, reason))?;
     Ok(())
 }
@@ -47,14 +47,14 @@ pub(super) fn concerning(
     organization: &str,
 ) -> Result<Vec<(Subject, Mark)>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT kind, name, number, second, lived, closed FROM marks
+        "SELECT kind, name, number, second, lived, closed, reason IS NOT NULL FROM marks
          WHERE (kind, name) IN (VALUES ('everybody', ''), ('user', ?1), ('organization', ?2))",
     )?;
     let rows = statement.query_map([user, organization], read)?;
     rows.map(|row| row?.ok_or_else(unknown_kind)).collect()
 }
 
-/// A row of `kind, name, number, second, lived, closed`; `None` for a kind that this program does not know.
+/// A row of `kind, name, number, second, lived, closed` and whether there is a reason; `None` for a kind that this program does not know.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Option<(Subject, Mark)>> {
     let kind: String = row.get(0)?;
     let name: Box<str> = row.get(1)?;
@@ -69,6 +69,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Option<(Subject, Mark)>> {
         second: UnixTime(row.get(3)?),
         lived: Lived(row.get(4)?),
         closed: row.get(5)?,
+        revocation: row.get(6)?,
     };
     Ok(Some((subject, cutoff)))
 }

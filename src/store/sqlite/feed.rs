@@ -94,7 +94,7 @@ fn changes_after(connection: &mut Connection, after: u64, limit: usize) -> Resul
     let mut cut = Cut { after, limit, through: sequence };
     let cutoffs = cut.rows(
         &snapshot,
-        "SELECT kind, name, number, second, lived, closed FROM marks WHERE number > ?1 ORDER BY number LIMIT ?2",
+        "SELECT kind, name, number, second, lived, closed, reason IS NOT NULL FROM marks WHERE number > ?1 ORDER BY number LIMIT ?2",
         cutoffs::read,
     )?;
     let tokens = cut.rows(
@@ -156,7 +156,8 @@ fn send_all(
 ) -> Result<(), StoreError> {
     let snapshot = connection.transaction()?;
     // A whole table is read in its own order, which is far quicker than in another.
-    let mut statement = snapshot.prepare("SELECT kind, name, number, second, lived, closed FROM marks")?;
+    let mut statement = snapshot
+        .prepare("SELECT kind, name, number, second, lived, closed, reason IS NOT NULL FROM marks")?;
     let cutoffs = statement.query_map([], cutoffs::read)?;
     let cutoffs = cutoffs.map(|row| row?.ok_or_else(cutoffs::unknown_kind));
     send(pieces, cutoffs, |cutoffs| Changes { cutoffs, ..Changes::default() })?;

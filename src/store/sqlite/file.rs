@@ -317,7 +317,8 @@ mod tests {
         let path = folder.path().join("s.db");
         for now in [1000, 2000] {
             let database = DatabaseFile::create(&path, UnixTime(now)).unwrap();
-            let first = Mark { number: 1, second: UnixTime(1000), lived: Lived(0), closed: false };
+            let first =
+                Mark { number: 1, second: UnixTime(1000), lived: Lived(0), closed: false, revocation: true };
             let connection = database.connect().unwrap();
             assert_eq!(cutoffs::get(&connection, &Subject::Everybody), Ok(Some(first)));
             assert_eq!(sequence::current(&connection), Ok(1));

@@ -132,7 +132,7 @@ impl Query<'_> {
             (None, None) => "?4 IS NULL AND ?5 IS NULL AND number",
         };
         let mut statement = connection.prepare_cached(&format!(
-            "SELECT kind, name, number, second, lived, closed, reason FROM marks
+            "SELECT kind, name, number, second, lived, closed, reason IS NOT NULL, reason FROM marks
              WHERE reason IS NOT NULL AND number < ?2 AND {conditions} > ?1 ORDER BY number DESC LIMIT ?3"
         ))?;
         let parameters = (self.after, self.before, self.limit, &self.filter.subject, kind);

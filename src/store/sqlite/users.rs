@@ -146,7 +146,7 @@ fn add(user: NewUser, transaction: &Transaction<'_>) -> Result<(), StoreError> {
             stamp.sequence,
         ))?;
     let subject = Subject::User(name.into());
-    let cutoff = decision::cutoff(cutoffs::get(transaction, &subject)?, stamp, false);
+    let cutoff = decision::first_cutoff(cutoffs::get(transaction, &subject)?, stamp);
     cutoffs::set(transaction, &subject, cutoff, None)?;
     audit::write(transaction, stamp, "user_add", name, None)
 }
