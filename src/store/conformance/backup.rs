@@ -1,30 +1,15 @@
 //! Copies of the store, made while it is in use.
 
 use super::harness::on_every_engine;
-use super::samples::{ALL, actor, new_user, organization_subject, phc, sequence_of};
+use super::samples::{ALL, actor, new_user, sequence_of};
 use crate::auth::denial::Denial;
-use crate::store::command::{
-    AddUser, FailedLogins, Heartbeat, NoteFailedLogins, RequestAcknowledgements, RevokeKey, UserChange,
-};
+use crate::store::command::AddUser;
 use crate::store::{Store, StoreError};
 
 #[test]
 fn copy_is_the_store_as_it_was_and_goes_on_by_itself() {
     on_every_engine(|fixture| {
-        ["anna", "bert", "cleo"].iter().for_each(|name| fixture.add(name));
-        fixture.change("anna", UserChange::Password(phc(1)));
-        fixture.change("bert", UserChange::Disable);
-        fixture.change("cleo", UserChange::Remove);
-        fixture.record_keys(&[("a", 1), ("b", 2)]);
-        fixture.execute(RevokeKey { kid: "a".into(), successors: vec![] });
-        let (alive, revoked) = (fixture.mint("anna"), fixture.mint("anna"));
-        fixture.revoke_token(&revoked);
-        fixture.revoke(organization_subject("Other"));
-        let failure = FailedLogins { subject: "x".into(), origin: "elsewhere".into(), count: 2 };
-        fixture.execute(NoteFailedLogins { failures: vec![failure] });
-        fixture.execute(Heartbeat { gateway: "g".into(), applied: 3 });
-        fixture.execute(RequestAcknowledgements);
-
+        let (alive, revoked) = fixture.fill();
         let (before, time) = (fixture.dump(), fixture.wait(fixture.store.time()));
         let copy = fixture.unchanged(|| fixture.back_up());
         assert_eq!(copy.dump(), before);
@@ -33,7 +18,7 @@ fn copy_is_the_store_as_it_was_and_goes_on_by_itself() {
         assert_eq!(copy.verdict(&revoked), Err(Denial::RevokedToken));
 
         // What is done to one of them is not done to the other.
-        fixture.add("dora");
+        fixture.add("emil");
         assert_eq!(copy.dump(), before);
         assert_eq!(sequence_of(&copy.mint("anna")), before.sequence() + 1);
         assert_eq!(fixture.sequence(), before.sequence() + 1);

@@ -5,32 +5,17 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use super::harness::{on_every_engine, on_every_place};
-use super::samples::{START, actor, mint_for, new_user, organization_subject, phc, revoke_id, sequence_of};
+use super::samples::{START, actor, mint_for, new_user, revoke_id, sequence_of};
 use crate::auth::revocation::Subject;
 use crate::clock::{Clock, Manual};
 use crate::store::StoreError;
-use crate::store::command::{
-    AddUser, ChangeOutcome, ChangeUser, FailedLogins, Heartbeat, NoteFailedLogins, RequestAcknowledgements,
-    RevokeKey, UserChange,
-};
+use crate::store::command::{AddUser, ChangeOutcome, ChangeUser, UserChange};
 use crate::store::records::RevocationFilter;
 
 #[test]
 fn everything_acknowledged_is_there_after_a_restart() {
     on_every_engine(|fixture| {
-        ["anna", "bert", "cleo", "dora"].iter().for_each(|name| fixture.add(name));
-        fixture.change("anna", UserChange::Password(phc(1)));
-        fixture.change("bert", UserChange::Disable);
-        fixture.change("cleo", UserChange::Remove);
-        fixture.record_keys(&[("a", 1), ("b", 2)]);
-        fixture.execute(RevokeKey { kid: "a".into(), successors: vec![] });
-        let (alive, revoked) = (fixture.mint("dora"), fixture.mint("dora"));
-        fixture.revoke_token(&revoked);
-        fixture.revoke(organization_subject("Other"));
-        let failure = FailedLogins { subject: "x".into(), origin: "elsewhere".into(), count: 2 };
-        fixture.execute(NoteFailedLogins { failures: vec![failure] });
-        fixture.execute(Heartbeat { gateway: "g".into(), applied: 3 });
-        fixture.execute(RequestAcknowledgements);
+        let (alive, revoked) = fixture.fill();
         let before = fixture.dump();
         let fixture = fixture.reopen();
         assert_eq!(fixture.dump(), before);

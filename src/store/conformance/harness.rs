@@ -9,7 +9,10 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-use super::samples::{ALL, DAY, RULES, START, actor, key_records, mint_for, minted, new_user, verified};
+use super::samples::{
+    ALL, DAY, RULES, START, actor, key_records, mint_for, minted, new_user, organization_subject, phc,
+    verified,
+};
 use crate::auth::denial::Denial;
 use crate::auth::identity::Identity;
 use crate::auth::revocation::{Mark, Standing, Subject};
@@ -17,8 +20,8 @@ use crate::auth::token::Verified;
 use crate::clock::{Clock, Manual};
 use crate::metrics::Metrics;
 use crate::store::command::{
-    AddUser, ChangeOutcome, ChangeUser, Expiry, RecordKeys, RecordKeysOutcome, RevokeSubject, RevokeToken,
-    UserChange,
+    AddUser, ChangeOutcome, ChangeUser, Expiry, FailedLogins, Heartbeat, NoteFailedLogins, RecordKeys,
+    RecordKeysOutcome, RequestAcknowledgements, RevokeKey, RevokeSubject, RevokeToken, UserChange,
 };
 use crate::store::records::{
     Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, RevocationFilter, StoredTime,
@@ -322,6 +325,24 @@ impl Fixture {
     /// Mints a token for a user as it is now.
     pub(super) fn mint(&self, name: &str) -> Verified {
         verified(&minted(self.execute(mint_for(self.user(name)))))
+    }
+
+    /// Writes some of everything. The first token is alive, the second is revoked.
+    pub(super) fn fill(&self) -> (Verified, Verified) {
+        ["anna", "bert", "cleo", "dora"].iter().for_each(|name| self.add(name));
+        self.change("anna", UserChange::Password(phc(1)));
+        self.change("bert", UserChange::Disable);
+        self.change("cleo", UserChange::Remove);
+        self.record_keys(&[("a", 1), ("b", 2)]);
+        self.execute(RevokeKey { kid: "a".into(), successors: vec![] });
+        let (alive, revoked) = (self.mint("dora"), self.mint("dora"));
+        self.revoke_token(&revoked);
+        self.revoke(organization_subject("Other"));
+        let failure = FailedLogins { subject: "x".into(), origin: "elsewhere".into(), count: 2 };
+        self.execute(NoteFailedLogins { failures: vec![failure] });
+        self.execute(Heartbeat { gateway: "g".into(), applied: 3 });
+        self.execute(RequestAcknowledgements);
+        (alive, revoked)
     }
 
     /// What a gate that starts now says of a token.
