@@ -44,7 +44,7 @@ impl ReadGap {
         self.gap(uptime).is_some_and(|gap| self.given_up.load(Ordering::Relaxed) != gap)
     }
 
-    /// Waits for the end of the next look. If that takes longer than [`LONGEST_WAIT`], nobody waits for this gap any more.
+    /// Waits for the end of the next look. If that takes longer than 250 ms, nobody waits for this gap any more.
     pub async fn wait(&self, uptime: Duration) {
         let Some(gap) = self.gap(uptime) else { return };
         if timeout(LONGEST_WAIT, self.closed(uptime)).await.is_err() {
