@@ -26,7 +26,7 @@ fn store(folder: &Folder) -> Connection {
     store
 }
 
-/// So many rows of each kind, all as old as the store, and then four days in which gateways ran.
+/// So many rows of each kind, all as old as the store, and then four days in which gateways ran: the hour of the rows has ended.
 fn fill(folder: &Folder, rows: u64) {
     let store = store(folder);
     store
@@ -37,11 +37,12 @@ fn fill(folder: &Folder, rows: u64) {
                WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) SELECT i FROM n;
              INSERT INTO revoked_tokens (token_id, keep, dated, lived, user, number)
                SELECT randomblob(16), unixepoch() + i % 3600, 1, 0, 'user ' || i % 1000, 1 FROM n;
-             INSERT INTO marks (kind, name, number, second, lived, closed)
-               SELECT 'user', 'gone ' || i, 1, 0, 0, 1 FROM n;
+             INSERT INTO marks (kind, name, number, second, lived, closed, reason)
+               SELECT 'user', 'gone ' || i, 1, 0, 0, 1, 'user_remove' FROM n;
              INSERT INTO audit (number, at, lived, actor, action, subject, origin, count)
                SELECT 1, unixepoch(), 0, 'test', 'test', 'row ' || i, 'test', 1 FROM n;
              INSERT INTO gateways (id, applied, seen_at, lived) SELECT 'killed ' || i, 1, 0, 0 FROM n;
+             INSERT INTO hours (lived, number) VALUES (3600, 0);
              UPDATE clock SET lived = lived + 4 * 86400;
              COMMIT;"
         ))
