@@ -40,8 +40,8 @@ fn log_lines_that_cannot_be_written_are_counted_one_by_one() {
         gateway.still_healthy();
         let mut settled = lost();
         eventually(&format!("{name}: the lines of a start"), || {
+            std::thread::sleep(std::time::Duration::from_millis(300));
             let before = std::mem::replace(&mut settled, lost());
-            std::thread::sleep(std::time::Duration::from_millis(100));
             (settled > 0.0 && settled == before).then_some(())
         });
         let mut client = gateway.client();

@@ -1,7 +1,7 @@
 //! Starts beside a command that is stopped, on a disk that is full, and stores that could not be opened again.
 
 use super::{Faulty, longer_than, revoke, said};
-use crate::command::{eventually, held_to_modes};
+use crate::command::{eventually, held_to_modes, within};
 use crate::gateway::{Gateway, PASSWORD, USER};
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -25,7 +25,8 @@ fn beside_a_lock(lock: &File, mut command: Command, release: bool) -> (String, O
         lock.unlock().expect("a lock");
     }
     let mut rest = String::new();
-    let code = eventually("an end", || child.try_wait().expect("a child")).code();
+    // What revokes is patient for half a minute.
+    let code = within(60, || child.try_wait().expect("a child")).expect("an end").code();
     stderr.read_to_string(&mut rest).expect("text");
     lock.unlock().expect("a lock");
     (first, code, rest)
