@@ -48,7 +48,7 @@ impl ConfigArgs {
 
     /// The same, for a revocation: what others hold is waited for.
     pub(super) fn open_patiently(&self) -> Result<Opened, Failure> {
-        let mut waiting = Waiting::start();
+        let waiting = Waiting::start();
         loop {
             match self.open() {
                 Err(failure) if failure.code == 75 && waiting.goes_on() => thread::sleep(ASK_AGAIN),
@@ -189,7 +189,7 @@ pub(super) fn execute_patiently<C: Executable + Clone>(
 ) -> Result<C::Outcome, StoreError> {
     let actor = ACCOUNT.actor();
     block_on(async {
-        let mut waiting = Waiting::start();
+        let waiting = Waiting::start();
         loop {
             let outcome = waiting.run(store.execute(command.clone(), actor.clone())).await;
             match outcome {
@@ -206,34 +206,30 @@ static IS_TOLD: AtomicBool = AtomicBool::new(false);
 /// A wait for others that use the store, of which standard error tells once.
 struct Waiting {
     deadline: Instant,
-    is_told: bool,
 }
 
 impl Waiting {
     fn start() -> Self {
-        Self { deadline: Instant::now() + PATIENCE, is_told: false }
+        Self { deadline: Instant::now() + PATIENCE }
     }
 
     /// Runs an attempt, and tells of the wait while it still runs.
-    async fn run<T>(&mut self, attempt: impl Future<Output = T>) -> T {
+    async fn run<T>(&self, attempt: impl Future<Output = T>) -> T {
         let mut attempt = pin!(attempt);
-        if !self.is_told {
-            if let Ok(done) = timeout(TELL_AFTER, &mut attempt).await {
-                return done;
-            }
-            self.tell();
+        if let Ok(done) = timeout(TELL_AFTER, &mut attempt).await {
+            return done;
         }
+        Self::tell();
         attempt.await
     }
 
     /// Is there time for another attempt?
-    fn goes_on(&mut self) -> bool {
-        self.tell();
+    fn goes_on(&self) -> bool {
+        Self::tell();
         Instant::now() < self.deadline
     }
 
-    fn tell(&mut self) {
-        self.is_told = true;
+    fn tell() {
         if !IS_TOLD.swap(true, Ordering::Relaxed) {
             note(format_args!(
                 "ds-gateway: waiting for the store, up to {} s: another process writes to it, or its disk is slow",
