@@ -35,7 +35,7 @@ use crate::auth::keys::KeyRing;
 use crate::auth::policy::Policy;
 use crate::auth::token::TokenRules;
 use crate::clock::{Clock, wall};
-use crate::config::{self, CertifiedKey, Config, Limits, Stop};
+use crate::config::{self, CertifiedKey, Config, Limits, Stop, StoreSettings};
 use crate::edge::admin::Admin;
 use crate::edge::certificate::{not_after, self_signed};
 use crate::edge::connection::Guarded;
@@ -61,7 +61,7 @@ pub use self::stop::OnExit;
 
 use self::housekeeping::{Housekeeping, PendingRetry};
 use self::presence::Presence;
-use self::state::{Creation, LockWait, Services, State, read_ring};
+use self::state::{Creation, LockWait, Services, State, read_ring, store_error};
 use self::stop::End;
 
 /// What a caller adds to a run.
@@ -106,7 +106,7 @@ pub fn run(
     let services = Services { clock: clock.clone(), metrics: Arc::clone(&metrics), lock_wait };
     let state = State::open(&settings.state_dir, &store, keys, opening, creation, services)?;
     let cache = Cache::new(config.cache, settings.threads, fastrand::u64(..));
-    let gate = load(&state.store, state.keys, config.token, cache, store.max_staleness, &clock)?;
+    let gate = load(&state.store, &store, state.keys, config.token, cache, &clock)?;
     let shared =
         Shared { gate: Arc::new(gate), metrics, clock, sink: sink.clone(), stopping: Arc::default() };
     let rewrite = Rewrite::new(&config.platform);
@@ -233,10 +233,10 @@ struct Shared {
 /// Reads everything that the gate needs, before anybody can ask for it.
 fn load(
     store: &Store,
+    settings: &StoreSettings,
     keys: KeyRing,
     rules: TokenRules,
     cache: Cache,
-    max_staleness: Duration,
     clock: &Clock,
 ) -> Result<Gate, StartError> {
     let read = block_on(async {
@@ -246,7 +246,7 @@ fn load(
         let uptime = clock.uptime();
         Ok::<_, StoreError>((uptime, store.load().await?))
     });
-    let (uptime, standing) = read.map_err(StartError::refused)?;
+    let (uptime, standing) = read.map_err(|error| store_error(&settings.path, error))?;
     let ahead = clock.ahead_of_floor();
     if ahead > LONG_STOP {
         log::warn!(
@@ -268,7 +268,7 @@ fn load(
                 .into(),
         ));
     }
-    Ok(Gate::new(keys, rules, cache, max_staleness, standing, uptime))
+    Ok(Gate::new(keys, rules, cache, settings.max_staleness, standing, uptime))
 }
 
 impl Shared {

@@ -140,6 +140,7 @@ fn settle_keys(
         Ok(false) => {}
         Err(kid) => return conflict(kid),
     }
+    block_on(store.checked()).map_err(|error| store_error(path, error))?;
     let record = RecordKeys { keys: KeyRecord::all(keys) };
     let outcome = block_on(store.execute(record, Actor::new("ds-gateway", "start")));
     match outcome.map_err(|error| store_error(path, error))? {

