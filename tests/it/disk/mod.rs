@@ -8,7 +8,7 @@ mod starting;
 mod synced;
 
 use crate::client::Answer;
-use crate::command::{Done, Folder, eventually, finish};
+use crate::command::{Done, Folder, NEVER, eventually, finish};
 use crate::gateway::Gateway;
 use crate::house::House;
 use crate::revocation::{Forge, delete, house_with};
@@ -78,12 +78,20 @@ pub struct Faulty {
 
 impl Faulty {
     pub fn start() -> Self {
-        let often = |options: crate::options::Options| {
-            let options = options.set("store", "heartbeat_interval", "\"500ms\"");
-            // Freshness is what was read: no fault of writes may end admission.
-            options.set("store", "max_staleness", "\"10s\"").set("log", "access", "false")
-        };
-        let house = house_with(often);
+        // Freshness is what was read: no fault of writes may end admission.
+        Self::with("\"500ms\"", "\"10s\"")
+    }
+
+    /// One that commits nothing but what a test asks for: after a commit that failed, the next writes nothing new.
+    pub fn silent() -> Self {
+        Self::with(NEVER, "\"1h\"")
+    }
+
+    fn with(heartbeat_interval: &str, max_staleness: &str) -> Self {
+        let house = house_with(|options| {
+            let options = options.set("store", "heartbeat_interval", heartbeat_interval);
+            options.set("store", "max_staleness", max_staleness).set("log", "access", "false")
+        });
         let (disk, forge) = (Disk::new(), Forge::of(&house));
         let House { platform, gateway, .. } = house;
         let gateway = disk.run(gateway.stop(), &[]);

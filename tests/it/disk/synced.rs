@@ -55,7 +55,7 @@ fn nothing_is_acknowledged_while_no_sync_succeeds_and_all_of_it_holds_after_a_po
 #[test]
 fn a_revocation_found_after_a_restart_is_synced_before_it_is_acknowledged() {
     for by_command in [false, true] {
-        let Faulty { disk, forge, gateway, _platform } = Faulty::start();
+        let Faulty { disk, forge, gateway, _platform } = Faulty::silent();
         let [first, token, neighbour] = [1, 2, 3].map(|serial| forge.token(USER, serial));
         assert_eq!(revoke(&gateway, &first).status, 204);
         disk.is("fail");
