@@ -15,6 +15,7 @@ use ds_gateway::auth::gate::{Gate, Moment, TokenField};
 use ds_gateway::auth::identity::Identity;
 use ds_gateway::auth::keys::{Algorithm, Key, KeyRing};
 use ds_gateway::auth::name::Name;
+use ds_gateway::auth::policy::Policy;
 use ds_gateway::auth::revocation::Standing;
 use ds_gateway::auth::secret::Secret;
 use ds_gateway::auth::time::UnixTime;
@@ -30,13 +31,16 @@ use crate::process::{self, Running};
 const REQUESTS: usize = 2_000;
 const CLIENTS: usize = 8;
 
+/// A path without anything to decode in it; the others are as long.
+const PLAIN: &str = "plain path";
+
 /// The first argument that turns this binary into a loop of decisions or mints, to be counted.
 const MODE: &str = "count";
 
 /// Counts, prints each beside what was kept, and keeps the new ones if `UPDATE=1`.
 pub async fn count(folder: &Path) -> Result<()> {
     let mut counts = BTreeMap::new();
-    for case in ["admit, cache hit", "admit, no cache", "mint"] {
+    for case in ["admit, cache hit", "admit, no cache", "mint", PLAIN, "path with escapes", "hostile path"] {
         counts.insert(case.to_owned(), in_process(folder, case)?);
         eprintln!("{case}: counted");
     }
@@ -90,14 +94,40 @@ fn repeat(case: &str, steps: u64) -> Result<()> {
     let gate = Gate::new(ring, rules, cache, Duration::MAX, Standing::default(), Duration::ZERO);
     let token = mint(&identity, 1, [7; 16], now, &rules, &signer).context("a token")?.token;
     let moment = Moment { now, uptime: Duration::ZERO };
+    let (policy, paths) = (Policy::default(), paths(case));
+    let mut paths = paths.iter().cycle();
     for step in 0..steps {
         let is_right = match case {
             "mint" => mint(&identity, step, [7; 16], now, &rules, &signer).is_some(),
+            PLAIN | "path with escapes" | "hostile path" => {
+                let path = std::hint::black_box(paths.next().context("a path")?);
+                policy.classify("GET", path.as_bytes(), false).is_ok()
+            }
             _ => gate.admit(TokenField::One(std::hint::black_box(token.as_bytes())), moment).is_ok(),
         };
         ensure!(is_right, "{case}, step {step}");
     }
     Ok(())
+}
+
+/// Paths of 4,000 bytes: of names, of names with escapes, and of what costs most to read.
+fn paths(case: &str) -> Vec<String> {
+    let parts: &[&str] = match case {
+        PLAIN => &["/servers/production-1", "/ds-api/reports/2026-11-25/query.json", "/a.b-c_d~e"],
+        "path with escapes" => {
+            &["/Main%20Org.", "/CORP%5Canna", "/Zo%C3%AB", "/100%25", "/Loading%E2%80%A6", "/%2520", "/a%2Fb"]
+        }
+        _ => &[
+            "%EF%B7%BA",
+            "%25EF%25B7%25BA",
+            "%E2%80%8B",
+            "/%2520",
+            "\u{fdfa}",
+            ";%253b",
+            "%25F0%2590%258D%2588",
+        ],
+    };
+    parts.iter().map(|part| format!("/ds-api{}", part.repeat(4_000 / part.len()))).collect()
 }
 
 /// Of one step: what a long loop takes beyond a short one.

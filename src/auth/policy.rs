@@ -1,17 +1,19 @@
 //! Which way a request goes, decided from its method and its raw target alone. Doubt is [`Route::Protected`].
 //!
 //! The path is never normalised and then matched. A route is public, or the gateway's own, only where the
-//! raw bytes have a single meaning (a *canonical* path); and what any server could take for the gateway's
-//! subtree never goes on.
+//! raw bytes have a single meaning (a *canonical* path). What is ambiguous in a way that servers are known to
+//! differ about is refused, and what any server could take for the endpoint never goes on.
 
+mod escapes;
+mod fold;
 mod path;
+mod scan;
+mod target;
 
 use std::borrow::Cow;
 
-pub use path::is_canonical;
-
-/// The token endpoint's path, as published.
-pub const ENDPOINT: &str = "/ds-api/user-token";
+pub use self::path::is_canonical;
+pub use self::target::{ENDPOINT, TargetError};
 
 /// Proof that the configuration makes a request public; made here alone.
 #[derive(Debug)]
@@ -31,31 +33,6 @@ pub enum Route<'r> {
     Public(PublicPass),
     /// Forwarded with a valid token.
     Protected,
-}
-
-/// A target that has no single meaning: 400.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TargetError {
-    /// Not in origin-form (RFC 9112 §3.2.1), nor `OPTIONS *`.
-    NotOriginForm,
-    /// An encoded NUL, where many servers end the path.
-    EncodedNul,
-    /// Not canonical, with `routes.strict_paths` on.
-    NotCanonical,
-    /// So long, and so full of escapes, that to find out what it means would cost more than it is worth.
-    TooInvolved,
-}
-
-impl TargetError {
-    /// What is wrong with the target, as the client is told.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NotOriginForm => "the request target must be a path that begins with /",
-            Self::EncodedNul => "the path must not contain %00",
-            Self::NotCanonical => "the path must be in its canonical form",
-            Self::TooInvolved => "the path is too long for one with escapes",
-        }
-    }
 }
 
 /// One entry of `routes.public`.
@@ -99,18 +76,33 @@ impl PublicRoute {
     }
 }
 
+/// One entry of `routes.lenient`: below it names are taken as they come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LenientPrefix(Box<str>);
+
+impl LenientPrefix {
+    /// `/prefix/*`. `None` if it is not canonical, or if the endpoint lies below it.
+    pub fn new(pattern: &str) -> Option<Self> {
+        let path = pattern.strip_suffix('*').filter(|path| path.ends_with('/') && !path.contains('*'))?;
+        let is_sound = is_canonical(path.as_bytes()) && !ENDPOINT.starts_with(&path.to_ascii_lowercase());
+        is_sound.then(|| Self(path.into()))
+    }
+}
+
 /// The configured routes.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// `routes.public`.
     pub public: Vec<PublicRoute>,
+    /// `routes.lenient`.
+    pub lenient: Vec<LenientPrefix>,
     /// `routes.strict_paths`: refuse what is not canonical instead of protecting it.
     pub strict_paths: bool,
 }
 
 impl Policy {
     /// Classifies a request by `method`, by `target` (path and query as received) and by whether it has a
-    /// body: a request with one is never public.
+    /// body: a request with one is never public. Allocates only for an organization with escapes.
     pub fn classify<'r>(
         &self,
         method: &str,
@@ -125,9 +117,6 @@ impl Policy {
                 Err(TargetError::NotOriginForm)
             };
         }
-        if path.windows(3).any(|window| window == b"%00") {
-            return Err(TargetError::EncodedNul);
-        }
         if let Some(rest) = path.strip_prefix(ENDPOINT.as_bytes()) {
             if rest.is_empty() {
                 return Ok(Route::Endpoint { organization: None });
@@ -136,19 +125,16 @@ impl Policy {
                 return Ok(Route::Endpoint { organization: Some(organization) });
             }
         }
-        if path::is_too_involved(path) {
-            return Err(TargetError::TooInvolved);
-        }
-        if path::may_be_under(path, ENDPOINT) {
+        let is_lenient = self.lenient.iter().any(|LenientPrefix(prefix)| path.starts_with(prefix.as_bytes()));
+        if scan::scan(path, is_lenient)? {
             return Ok(Route::Subtree);
         }
-        if !is_canonical(path) {
-            return if self.strict_paths { Err(TargetError::NotCanonical) } else { Ok(Route::Protected) };
+        if self.strict_paths && !is_canonical(path) {
+            return Err(TargetError::NotCanonical);
         }
-        if !has_body && self.public.iter().any(|route| route.matches(method, path)) {
-            return Ok(Route::Public(PublicPass(())));
-        }
-        Ok(Route::Protected)
+        let is_public =
+            !has_body && self.public.iter().any(|route| route.matches(method, path)) && is_canonical(path);
+        Ok(if is_public { Route::Public(PublicPass(())) } else { Route::Protected })
     }
 }
 
@@ -163,5 +149,7 @@ pub fn split_target(target: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
+#[cfg(test)]
+mod readers;
 #[cfg(test)]
 mod tests;

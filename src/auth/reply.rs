@@ -240,10 +240,6 @@ mod tests {
     fn every_error_is_json_with_one_member() {
         let refusals = [Refusal::Method, Refusal::Credentials, Refusal::TokenParameter];
         let malformed = [
-            Malformed::Target(TargetError::NotOriginForm),
-            Malformed::Target(TargetError::EncodedNul),
-            Malformed::Target(TargetError::NotCanonical),
-            Malformed::Target(TargetError::TooInvolved),
             Malformed::Host,
             Malformed::Connection,
             Malformed::Upgrade,
@@ -262,6 +258,7 @@ mod tests {
             .map(Reply::denied)
             .chain(refusals.into_iter().map(Reply::refused))
             .chain(malformed.into_iter().map(Reply::malformed))
+            .chain(TargetError::ALL.into_iter().map(Malformed::Target).map(Reply::malformed))
             .chain(faults.into_iter().map(Reply::platform))
             .chain([
                 Reply::token_refused(),

@@ -12,7 +12,7 @@ use super::settings::{Audit, Limits, Log, LogFormat, Server, Stop, StoreSettings
 use super::source::Section;
 use crate::auth::cache::CacheLimits;
 use crate::auth::endpoint::InspectAuth;
-use crate::auth::policy::{ENDPOINT, Policy, PublicRoute};
+use crate::auth::policy::{ENDPOINT, LenientPrefix, Policy, PublicRoute};
 use crate::auth::token::TokenRules;
 
 pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> Option<Server> {
@@ -111,8 +111,20 @@ struct PublicMethods {
 pub(super) fn read_routes(mut section: Section<'_>) -> Policy {
     let cure = "write a list of \"/path\", \"/folder/*\" or { path = \"…\", methods = [\"OPTIONS\"] }";
     let entries: Vec<PublicEntry> = section.or("public", Vec::new(), cure);
-    let mut policy =
-        Policy { public: Vec::new(), strict_paths: section.or("strict_paths", false, "write true or false") };
+    let lenient: Vec<String> = section.or("lenient", Vec::new(), "write a list of \"/folder/*\"");
+    let mut policy = Policy {
+        strict_paths: section.or("strict_paths", false, "write true or false"),
+        ..Policy::default()
+    };
+    for pattern in lenient {
+        match LenientPrefix::new(&pattern) {
+            Some(prefix) => policy.lenient.push(prefix),
+            None => section.fault(
+                "lenient",
+                format!("{pattern:?} is not a canonical \"/folder/*\", or {ENDPOINT} lies below it"),
+            ),
+        }
+    }
     for entry in entries {
         let (path, methods) = match entry {
             PublicEntry::Path(path) => (path, Vec::new()),

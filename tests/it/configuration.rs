@@ -116,6 +116,8 @@ fn each_fault_is_found() {
         ("routes", "public", "[{ methods = [\"GET\"] }]"),
         ("routes", "public", "[{ path = \"/x\", verbs = [] }]"),
         ("routes", "strict_paths", "\"\""),
+        ("routes", "lenient", "[\"/a\"]"),
+        ("routes", "lenient", "[\"/ds-api/*\"]"),
         ("store", "url", "\"mysql://x\""),
         ("store", "max_staleness", "\"x\""),
         ("limits", "header_fields", "-1"),

@@ -92,12 +92,15 @@ fn everything_else_of_a_request_and_of_an_answer_goes_through() {
         ("Cookie", "c=1"),
         ("Content-Type", "text/x"),
     ];
-    let target = "/ds-api/a%20b;c/%2e/?q=%2F&token=x#cut";
+    let target = "/ds-api/a%20b;c/%2E%C3%A9/?q=%2F&token=x#cut";
     let answer = gateway.exchange(request_with("PUT", target, &fields, b"body"));
     assert_eq!((answer.status, answer.values("set-cookie")), (418, vec!["a=1", "b=2"]));
     assert_eq!((answer.value("server"), answer.text().as_str()), ("platform", "ok"));
     let seen = &platform.requests()[0];
-    assert_eq!((seen.method.as_str(), seen.target.as_str()), ("PUT", "/ds-api/a%20b;c/%2e/?q=%2F&token=x"));
+    assert_eq!(
+        (seen.method.as_str(), seen.target.as_str()),
+        ("PUT", "/ds-api/a%20b;c/%2E%C3%A9/?q=%2F&token=x")
+    );
     assert_eq!(seen.values("x-twice"), ["1", "2"]);
     for (name, value) in [
         ("accept", "a"),
