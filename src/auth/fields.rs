@@ -1,7 +1,7 @@
 //! Which header fields belong to the gateway, in every spelling that a server behind it could accept.
 //!
-//! CGI-like servers turn `-` into `_` and some turn `.` too, so that `X_DS_User` and `X.DS.User` arrive as
-//! `X-DS-User`. A client's field that any of them could take for ours never goes on.
+//! CGI turns `-` into `_`, some servers turn `.` too, and one turns every byte that is no letter or digit: there `X~DS~User`
+//! arrives as `X-DS-User`. A client's field that any of them could take for ours never goes on.
 
 /// What a client's field is to the gateway, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,50 +14,55 @@ pub enum Field {
     TokenAlias,
     /// Set by the gateway or by nobody: dropped.
     Managed,
+    /// Another spelling of a field that frames the message or belongs to the connection: refused.
+    FramingAlias,
+    /// Asks for another method than the request has: refused, since without it a DELETE would be a POST.
+    MethodOverride,
 }
 
 /// The names that the gateway manages.
 #[derive(Clone, Debug)]
 pub struct ManagedFields {
     names: Vec<Box<[u8]>>,
-    /// By first byte: does any managed name begin so? Most fields of a request are settled here.
-    initials: [bool; 256],
+    shortcut: Shortcut,
 }
 
 impl ManagedFields {
-    /// The fixed names and the configured names of the identity fields.
-    pub fn new<'n>(identity: impl IntoIterator<Item = &'n str>) -> Self {
+    /// The fixed names and the configured ones: those of the identity fields, and those to be dropped.
+    pub fn new<'n>(configured: impl IntoIterator<Item = &'n str>) -> Self {
         let names: Vec<Box<[u8]>> = FIXED
             .into_iter()
-            .chain(identity)
+            .chain(configured)
             .map(|name| name.to_ascii_lowercase().into_bytes().into())
             .collect();
-        let mut initials = [false; 256];
-        let first_bytes = names.iter().filter_map(|name| name.first()).chain([&b'u']);
-        for &byte in first_bytes {
-            if let Some(initial) = initials.get_mut(usize::from(byte)) {
-                *initial = true;
-            }
-        }
-        Self { names, initials }
+        let mut shortcut = Shortcut::NONE;
+        names.iter().for_each(|name| shortcut.add(name));
+        FRAMING.iter().chain([&TOKEN, &METHOD_OVERRIDE]).for_each(|name| shortcut.add(name));
+        [FORWARDED, HTTP_METHOD].iter().for_each(|prefix| shortcut.add_prefix(prefix));
+        Self { names, shortcut }
     }
 
     /// What the field of that name, in lower case, is.
     pub fn classify(&self, name: &[u8]) -> Field {
-        let initial = name.first().and_then(|&byte| self.initials.get(usize::from(byte)));
-        if initial != Some(&true) {
+        if !self.shortcut.may_hold(name) {
             return Field::Free;
         }
+        let begins = |prefix: &[u8]| {
+            name.split_at_checked(prefix.len()).is_some_and(|(head, _)| reads_as(head, prefix))
+        };
         if name == TOKEN {
-            return Field::Token;
+            Field::Token
+        } else if reads_as(name, TOKEN) {
+            Field::TokenAlias
+        } else if begins(HTTP_METHOD) || reads_as(name, METHOD_OVERRIDE) {
+            Field::MethodOverride
+        } else if begins(FORWARDED) || self.names.iter().any(|managed| reads_as(name, managed)) {
+            Field::Managed
+        } else if FRAMING.iter().any(|framing| name != *framing && reads_as(name, framing)) {
+            Field::FramingAlias
+        } else {
+            Field::Free
         }
-        if reads_as(name, TOKEN) {
-            return Field::TokenAlias;
-        }
-        let forwarded = name.split_at_checked(FORWARDED.len());
-        let managed = forwarded.is_some_and(|(prefix, _)| reads_as(prefix, FORWARDED))
-            || self.names.iter().any(|managed| reads_as(name, managed));
-        if managed { Field::Managed } else { Field::Free }
     }
 
     /// Does a value of `Connection` nominate a field that must not disappear on the way?
@@ -69,9 +74,42 @@ impl ManagedFields {
     }
 }
 
-/// Equal, with `_` and `.` of `name` read as `-`.
+/// Which lengths the names have that begin with each byte: most fields of a request are settled here.
+#[derive(Clone, Debug)]
+struct Shortcut([u64; 256]);
+
+impl Shortcut {
+    const NONE: Self = Self([0; 256]);
+
+    fn add(&mut self, name: &[u8]) {
+        self.set(name, Self::bit(name.len()));
+    }
+
+    /// That name, and all that begin with it.
+    fn add_prefix(&mut self, name: &[u8]) {
+        self.set(name, Self::bit(name.len()).wrapping_neg());
+    }
+
+    fn set(&mut self, name: &[u8], lengths: u64) {
+        if let Some(have) = name.first().and_then(|&byte| self.0.get_mut(usize::from(byte))) {
+            *have |= lengths;
+        }
+    }
+
+    fn may_hold(&self, name: &[u8]) -> bool {
+        let lengths = name.first().and_then(|&byte| self.0.get(usize::from(byte)));
+        lengths.is_some_and(|lengths| lengths & Self::bit(name.len()) != 0)
+    }
+
+    /// The last stands for all that are longer.
+    fn bit(length: usize) -> u64 {
+        1 << length.min(63)
+    }
+}
+
+/// Equal, with every byte of `name` that is no letter or digit read as `-`.
 fn reads_as(name: &[u8], managed: &[u8]) -> bool {
-    let reads = |(&have, &want): (&u8, &u8)| have == want || (want == b'-' && (have == b'_' || have == b'.'));
+    let reads = |(&have, &want): (&u8, &u8)| have == want || (want == b'-' && !have.is_ascii_alphanumeric());
     name.len() == managed.len() && name.iter().zip(managed).all(reads)
 }
 
@@ -81,10 +119,32 @@ pub const TOKEN: &[u8] = b"user-token";
 /// All of `X-Forwarded-*`.
 const FORWARDED: &[u8] = b"x-forwarded-";
 
-const FIXED: [&str; 7] = [
+/// All of `X-HTTP-Method*`.
+const HTTP_METHOD: &[u8] = b"x-http-method";
+
+const METHOD_OVERRIDE: &[u8] = b"x-method-override";
+
+/// Names that say where a message ends, or belong to one connection (RFC 9110 §7.6.1), as far as they can be spelt otherwise.
+const FRAMING: [&[u8]; 7] = [
+    b"content-length",
+    b"transfer-encoding",
+    b"keep-alive",
+    b"proxy-connection",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+    b"http2-settings",
+];
+
+const FIXED: [&str; 12] = [
     "authorization",
+    "client-ip",
     "forwarded",
-    "x-http-method-override",
+    // CGI makes of it HTTP_PROXY, which clients on that machine obey.
+    "proxy",
+    "remote-user",
+    "true-client-ip",
+    "x-forwarded",
+    "x-original-uri",
     "x-original-url",
     "x-real-ip",
     "x-request-id",
@@ -97,7 +157,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn managed() -> ManagedFields {
-        ManagedFields::new(["X-DS-User", "X-DS-Email", "X-DS-Organization"])
+        ManagedFields::new(["X-DS-User", "X-DS-Email", "X-DS-Organization", "X-Dropped"])
     }
 
     #[test]
@@ -116,7 +176,35 @@ mod tests {
             ("x-ds-users", Field::Free),
             ("x-forwarded-for", Field::Managed),
             ("x_forwarded_anything", Field::Managed),
-            ("x-forwarded", Field::Free),
+            ("x-forwarded", Field::Managed),
+            ("x-forwardedfor", Field::Free),
+            ("x~ds~user", Field::Managed),
+            ("x!ds*user", Field::Managed),
+            ("user~token", Field::TokenAlias),
+            ("user'token", Field::TokenAlias),
+            ("proxy", Field::Managed),
+            ("remote_user", Field::Managed),
+            ("client-ip", Field::Managed),
+            ("true|client^ip", Field::Managed),
+            ("x-original-uri", Field::Managed),
+            ("content-length", Field::Free),
+            ("content_length", Field::FramingAlias),
+            ("transfer.encoding", Field::FramingAlias),
+            ("transfer-encoding", Field::Free),
+            ("keep~alive", Field::FramingAlias),
+            ("keep-alive", Field::Free),
+            ("http2_settings", Field::FramingAlias),
+            ("x-http-method", Field::MethodOverride),
+            ("x-http-method-override", Field::MethodOverride),
+            ("x_http_method_override", Field::MethodOverride),
+            ("x~method~override", Field::MethodOverride),
+            (
+                "x-http-methods-of-a-very-long-name-that-is-longer-than-sixty-three-bytes",
+                Field::MethodOverride,
+            ),
+            ("x-dropped", Field::Managed),
+            ("x_dropped", Field::Managed),
+            ("content-type", Field::Free),
             ("forwarded", Field::Managed),
             ("x-request-id", Field::Managed),
             ("x.real.ip", Field::Managed),
@@ -144,11 +232,13 @@ mod tests {
     }
 
     proptest! {
-        /// The shortcut by first byte changes no answer.
+        /// The shortcut changes no answer.
         #[test]
-        fn the_shortcut_is_only_a_shortcut(name in "[a-z._-]{0,24}|x[._-]ds[._-]user|user[._-]token") {
+        fn the_shortcut_is_only_a_shortcut(
+            name in "[a-z._-]{0,24}|x[._-]ds[._-]user|user[._-]token|x[._-]forwarded[._-][a-z]{0,60}|content[._-]length"
+        ) {
             let mut slow = managed();
-            slow.initials = [true; 256];
+            slow.shortcut = Shortcut([u64::MAX; 256]);
             prop_assert_eq!(managed().classify(name.as_bytes()), slow.classify(name.as_bytes()));
         }
     }

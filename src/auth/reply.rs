@@ -31,6 +31,10 @@ pub enum Malformed {
     Host,
     /// `Connection` nominates a field that the gateway manages.
     Connection,
+    /// A field that some servers take for one that frames the message.
+    FieldName,
+    /// A field that asks for another method than the request has.
+    MethodOverride,
     /// `Upgrade`: nothing may be forwarded that cannot be cut.
     Upgrade,
     /// Framing that two servers could read differently (RFC 9112 §6).
@@ -148,6 +152,14 @@ impl Reply {
             Malformed::Connection => {
                 Self::error(400, "Connection must not name a field that the gateway manages")
             }
+            Malformed::FieldName => Self::error(
+                400,
+                "a field has a name that some servers read as Content-Length, Transfer-Encoding or the like",
+            ),
+            Malformed::MethodOverride => Self::error(
+                400,
+                "the method cannot be overridden by a field: send the request with that method",
+            ),
             Malformed::Upgrade => Self::error(400, "upgrades are not supported"),
             Malformed::Framing => Self::error(
                 400,
@@ -242,6 +254,8 @@ mod tests {
         let malformed = [
             Malformed::Host,
             Malformed::Connection,
+            Malformed::FieldName,
+            Malformed::MethodOverride,
             Malformed::Upgrade,
             Malformed::Framing,
             Malformed::Expect,

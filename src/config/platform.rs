@@ -63,6 +63,7 @@ pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> Option<Pla
     if lower.first() == lower.get(1) || lower.get(1) == lower.get(2) || lower.first() == lower.get(2) {
         section.fault("user_header", "the three identity headers need three names");
     }
+    let drop_fields = read_dropped(&mut section);
     Some(Platform {
         servers,
         tls,
@@ -74,6 +75,7 @@ pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> Option<Pla
         idle_timeout: section.duration("idle_timeout", 50),
         resolve_interval: section.interval("resolve_interval", Duration::from_secs(30)),
         identity_fields,
+        drop_fields,
     })
 }
 
@@ -154,6 +156,22 @@ fn parse_server(url: &str) -> Result<(Scheme, String), &'static str> {
 
 fn read_field_name(section: &mut Section<'_>, key: &str, default: &str) -> String {
     let name: String = section.or(key, default.to_owned(), "write a header name such as \"X-DS-User\"");
+    check_field_name(section, key, &name);
+    name
+}
+
+fn read_dropped(section: &mut Section<'_>) -> Vec<String> {
+    let key = "drop_headers";
+    let names: Vec<String> =
+        section.or(key, Vec::new(), "write a list of header names such as [\"X-Internal-User\"]");
+    let always = ManagedFields::new([]);
+    let is_dropped = |name: &&String| always.classify(name.to_ascii_lowercase().as_bytes()) == Field::Managed;
+    names.iter().filter(|name| !is_dropped(name)).for_each(|name| check_field_name(section, key, name));
+    names
+}
+
+/// A name that the gateway may take for itself.
+fn check_field_name(section: &mut Section<'_>, key: &str, name: &str) {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     let reserved = [
         "host",
@@ -174,9 +192,8 @@ fn read_field_name(section: &mut Section<'_>, key: &str, default: &str) -> Strin
     // What the gateway manages anyway.
     let taken = ManagedFields::new([]);
     if name.is_empty() || !name.bytes().all(token) {
-        section.fault(key, "must be letters, digits and hyphens");
+        section.fault(key, format!("{name:?} must be letters, digits and hyphens"));
     } else if reserved.contains(&lower.as_str()) || taken.classify(lower.as_bytes()) != Field::Free {
-        section.fault(key, "is a header with another meaning: choose another name");
+        section.fault(key, format!("{name:?} is a header with another meaning: choose another name"));
     }
-    name
 }

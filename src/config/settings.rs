@@ -58,6 +58,8 @@ pub struct Platform {
     pub resolve_interval: Duration,
     /// Field names for user, e-mail and organization, in this order.
     pub identity_fields: [String; 3],
+    /// Names of fields that a client's request loses, beside those that always are.
+    pub drop_fields: Vec<String>,
 }
 
 /// How an https platform is checked.

@@ -98,6 +98,8 @@ pub fn screen<'r>(
                 screened.has_managed = true;
             }
             Field::Managed => screened.has_managed = true,
+            Field::FramingAlias => return Err(Malformed::FieldName),
+            Field::MethodOverride => return Err(Malformed::MethodOverride),
         }
     }
     if alias {
@@ -198,6 +200,8 @@ mod tests {
             (&[("host", "")], Err(Malformed::Host)),
             (&[host, host], Err(Malformed::Host)),
             (&[host, ("connection", "close, X-DS-User")], Err(Malformed::Connection)),
+            (&[host, ("content_length", "7")], Err(Malformed::FieldName)),
+            (&[host, ("x-http-method-override", "DELETE")], Err(Malformed::MethodOverride)),
             (&[host, ("upgrade", "websocket")], Err(Malformed::Upgrade)),
             (&[host, ("upgrade", "h2c, websocket")], Err(Malformed::Upgrade)),
             (&[host, ("upgrade", "h2c")], Ok(Body::Absent)),

@@ -36,7 +36,9 @@ impl Rewrite {
         let forever = |name: String| HeaderName::from_static(name.to_ascii_lowercase().leak());
         Self {
             identity_fields: platform.identity_fields.clone().map(forever),
-            managed: ManagedFields::new(platform.identity_fields.iter().map(String::as_str)),
+            managed: ManagedFields::new(
+                platform.identity_fields.iter().chain(&platform.drop_fields).map(String::as_str),
+            ),
             forward_token: platform.forward_token,
             forward_authorization: platform.forward_authorization,
         }
@@ -99,7 +101,8 @@ fn managed_names(
     let dropped = |name: &&HeaderName| match managed.classify(name.as_str().as_bytes()) {
         Field::Free => false,
         Field::Token => !keep_token,
-        Field::TokenAlias => true,
+        // The last two were refused.
+        Field::TokenAlias | Field::FramingAlias | Field::MethodOverride => true,
         Field::Managed => !(keep_authorization && **name == AUTHORIZATION),
     };
     headers.keys().filter(dropped).cloned().collect()

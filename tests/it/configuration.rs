@@ -102,6 +102,8 @@ fn each_fault_is_found() {
         ("platform", "user_header", "\"not a name\""),
         ("platform", "email_header", "\"\""),
         ("platform", "forward_token", "1"),
+        ("platform", "drop_headers", "[\"a b\"]"),
+        ("platform", "drop_headers", "[\"Host\"]"),
         ("token", "lifetime", "\"0s\""),
         ("token", "max_lifetime", "\"-1h\""),
         ("token", "max_bytes", "\"8k\""),

@@ -8,7 +8,7 @@ use crate::platform::{Behaviour, Platform, Seen};
 pub const IDENTITY: [&str; 3] = ["X-DS-User", "X-DS-Email", "X-DS-Organization"];
 
 /// The names that only the gateway may set, `user-token` aside.
-const MANAGED: [&str; 16] = [
+const MANAGED: [&str; 22] = [
     "authorization",
     "x-ds-user",
     "x-ds-email",
@@ -24,7 +24,14 @@ const MANAGED: [&str; 16] = [
     "x-real-ip",
     "x-original-url",
     "x-rewrite-url",
-    "x-http-method-override",
+    "x-forwarded",
+    "x-original-uri",
+    "client-ip",
+    "true-client-ip",
+    "proxy",
+    "remote-user",
+    // By configuration.
+    "x-internal",
 ];
 
 /// Ways to write a name that one reader or another takes for the same.
@@ -35,6 +42,7 @@ fn spellings(name: &str) -> Vec<String> {
     all.extend([name.replace('-', "_"), name.replace('-', "."), name.to_uppercase().replace('-', "_")]);
     all.push(name.replacen('-', "_", 1));
     all.push(name.replacen('-', ".", 1));
+    all.extend(['~', '!', '\''].map(|other| name.replace('-', &other.to_string())));
     all.sort();
     all.dedup();
     all
@@ -42,7 +50,7 @@ fn spellings(name: &str) -> Vec<String> {
 
 /// All values of a name as a reader that folds aliases together would see them.
 pub fn folded<'a>(seen: &'a Seen, name: &str) -> Vec<&'a str> {
-    let fold = |name: &str| name.to_lowercase().replace(['_', '.'], "-");
+    let fold = |name: &str| name.to_lowercase().replace(|byte: char| !byte.is_ascii_alphanumeric(), "-");
     seen.head
         .fields
         .iter()
@@ -58,7 +66,10 @@ pub fn get(gateway: &Gateway, target: &str, fields: &[(&str, &str)]) -> Answer {
 #[test]
 fn managed_names_of_a_client_are_dropped_in_every_spelling() {
     let platform = Platform::echo();
-    let gateway = Options::new(&platform).public("[\"/public/*\"]").start();
+    let gateway = Options::new(&platform)
+        .public("[\"/public/*\"]")
+        .set("platform", "drop_headers", "[\"X-Internal\"]")
+        .start();
     let token = gateway.mint();
     let names: Vec<String> = MANAGED.iter().flat_map(|name| spellings(name)).collect();
     for (number, name) in names.iter().enumerate() {
@@ -115,9 +126,36 @@ fn everything_else_of_a_request_and_of_an_answer_goes_through() {
 }
 
 #[test]
-fn connection_may_not_nominate_a_managed_name() {
+fn fields_that_change_what_a_request_is_are_refused() {
     let platform = Platform::echo();
     let gateway = Options::new(&platform).public("[\"/public/*\"]").start();
+    let token = gateway.mint();
+    let overrides =
+        ["X-HTTP-Method-Override", "X-HTTP-Method", "X_HTTP_Method_Override", "X~Method~Override"];
+    let framing = ["Content_Length", "content~length", "Transfer_Encoding", "Keep.Alive", "Proxy_Connection"];
+    for name in [&overrides[..], &framing].concat() {
+        for (method, target) in
+            [("POST", "/ds-api/canary"), ("GET", "/public/canary"), ("POST", "/ds-api/user-token")]
+        {
+            let fields = [("user-token", token.as_str()), (name, "7")];
+            gateway.exchange(request(method, target, &fields)).is_error(400);
+        }
+    }
+    for name in ["User~Token", "user_token", "USER.TOKEN"] {
+        get(&gateway, "/ds-api/canary", &[("user-token", &token), (name, &token)]).is_error(401);
+        get(&gateway, "/public/canary", &[(name, &token)]).is_error(401);
+    }
+    assert_eq!(platform.bytes(), 0, "{:?}", platform.requests());
+    gateway.still_healthy();
+}
+
+#[test]
+fn connection_may_not_nominate_a_managed_name() {
+    let platform = Platform::echo();
+    let gateway = Options::new(&platform)
+        .public("[\"/public/*\"]")
+        .set("platform", "drop_headers", "[\"X-Internal\"]")
+        .start();
     let token = gateway.mint();
     for name in [&["user-token", "User-Token"][..], &MANAGED].concat() {
         for options in
