@@ -155,7 +155,13 @@ pub fn run(
     server.add_service(
         Prebound::new(
             "admin",
-            shared.admin(choices, Arc::clone(&pending), state.store.clone(), not_after),
+            shared.admin(
+                choices,
+                Arc::clone(&pending),
+                state.store.clone(),
+                not_after,
+                admin.ip().is_loopback(),
+            ),
             sockets.admin,
         )
         .with_threads(1)
@@ -302,6 +308,7 @@ impl Shared {
         pending: Arc<Pending>,
         store: Store,
         certificate_not_after: Option<i64>,
+        is_loopback: bool,
     ) -> Admin {
         Admin {
             gate: Arc::clone(&self.gate),
@@ -312,6 +319,7 @@ impl Shared {
             pending,
             store,
             certificate_not_after,
+            is_loopback,
             stopping: Arc::clone(&self.stopping),
         }
     }

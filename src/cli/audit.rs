@@ -53,7 +53,7 @@ impl Audit {
                 if json { write_json(&mut text, row) } else { write_text(&mut text, row) }
                     .map_err(Failure::cannot_start)?;
             }
-            print(&text)?;
+            print(&String::from_utf8_lossy(&text))?;
         }
     }
 }

@@ -15,6 +15,6 @@ impl Completions {
         // Written to memory first: the generator panics where its reader went away.
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut command, "ds-gateway", &mut script);
-        print(&script)
+        print(&String::from_utf8_lossy(&script))
     }
 }

@@ -41,7 +41,7 @@ impl Demo {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let platform = Bound::bind("platform", any).map_err(Failure::cannot_start)?;
         let config = configuration(folder.path(), self.port, platform.address())?;
-        let sink = Sink::install(config.log);
+        let sink = Sink::install(config.log.clone());
         add_user(&config)?;
         // Read again: opening the state took the keys.
         let config = configuration(folder.path(), self.port, platform.address())?;

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::app::StartError;
 use crate::config::Fault;
+use crate::logging::visible;
 use crate::store::StoreError;
 
 /// The text of a file, `-` for standard input, up to so many bytes. It may hold a secret.
@@ -29,7 +30,7 @@ pub(super) fn read_input(file: &Path, most: u64) -> Result<Zeroizing<String>, Fa
 
 /// Prints a line of the answer.
 pub(super) fn say(line: impl fmt::Display) -> Result<(), Failure> {
-    print(format!("{line}\n").as_bytes())
+    print(&format!("{line}\n"))
 }
 
 /// Writes to standard output, a line or a page of lines at once.
@@ -37,7 +38,10 @@ pub(super) fn say(line: impl fmt::Display) -> Result<(), Failure> {
 /// # Errors
 ///
 /// Also for a reader that went away, so that the work ends: that failure is quiet and has the exit code 0.
-pub(super) fn print(mut bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    // Names may come from clients, and this may be a terminal.
+    let text = visible(text);
+    let mut bytes = text.as_bytes();
     // Not through the standard library's stream, which takes a descriptor that cannot be written for one that can.
     let out = std::io::stdout();
     while !bytes.is_empty() {
@@ -53,7 +57,7 @@ pub(super) fn print(mut bytes: &[u8]) -> Result<(), Failure> {
 
 /// Says something beside the answer, on standard error. Where that cannot be written there is nobody to tell.
 pub(super) fn note(text: impl fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", visible(&text.to_string()));
 }
 
 /// Why a command did not do what it was asked, and the exit code that says so.

@@ -59,7 +59,7 @@ impl List {
             (before, left) = (last.sequence, left.saturating_sub(page.len()));
             let mut text = String::new();
             page.iter().try_for_each(|row| show(&mut text, row, self.json))?;
-            print(text.as_bytes())?;
+            print(&text)?;
         }
         Ok(())
     }

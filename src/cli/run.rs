@@ -19,7 +19,7 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn execute(self) -> Result<(), Failure> {
         let config = self.config.load()?;
-        let sink = Sink::install(config.log);
+        let sink = Sink::install(config.log.clone());
         let (opening, creation) = (self.restored.opening(), self.init.creation());
         let outcome = app::run(config, opening, creation, &sink, Hooks::default());
         sink.drain();

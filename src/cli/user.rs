@@ -288,7 +288,7 @@ fn list_json(store: &Store) -> Result<(), Failure> {
             let object = serde_json::to_string_pretty(&row).map_err(Failure::cannot_start)?;
             object.lines().for_each(|line| text.extend(["\n  ", line]));
         }
-        print(text.as_bytes())
+        print(&text)
     })?;
     say(if is_first { "[]" } else { "\n]" })
 }
@@ -313,9 +313,9 @@ fn list_table(store: &Store) -> Result<(), Failure> {
             let state = if row.disabled { "disabled" } else { "enabled" };
             text.push_str(&line(widths, [&row.name, &row.organization, &row.email, state]));
         }
-        print(text.as_bytes())
+        print(&text)
     })?;
-    if widths.is_none() { print(line(title_widths, head).as_bytes()) } else { Ok(()) }
+    if widths.is_none() { print(&line(title_widths, head)) } else { Ok(()) }
 }
 
 fn widths_of(rows: &[Row], least: [usize; 3]) -> [usize; 3] {

@@ -244,5 +244,6 @@ pub(super) fn read_log(mut section: Section<'_>) -> Log {
         format: section.or("format", LogFormat::Json, "write \"json\" or \"text\""),
         level,
         access: section.or("access", true, "write true or false"),
+        redact: section.or("redact", Vec::new(), "write a list of names of query parameters"),
     }
 }

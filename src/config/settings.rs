@@ -127,7 +127,7 @@ pub struct Limits {
 }
 
 /// `[log]`
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Log {
     /// One line an event, as JSON or for people.
     pub format: LogFormat,
@@ -135,6 +135,8 @@ pub struct Log {
     pub level: log::LevelFilter,
     /// One line a request?
     pub access: bool,
+    /// Names of query parameters whose values are not shown, beside those that never are.
+    pub redact: Vec<String>,
 }
 
 /// The two forms of a log line.

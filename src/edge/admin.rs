@@ -1,10 +1,13 @@
 //! The admin listener: metrics, health and readiness, apart from the traffic.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use http::Response;
+use http::header::HOST;
+use http::uri::Authority;
+use http::{HeaderMap, Response};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
@@ -33,6 +36,8 @@ pub struct Admin {
     pub store: Store,
     /// When the certificate of the TLS listener ends, in seconds since 1970.
     pub certificate_not_after: Option<i64>,
+    /// Whether it listens on a loopback address: then only this machine asks.
+    pub is_loopback: bool,
     /// Set once the process is asked to stop.
     pub stopping: Arc<AtomicBool>,
 }
@@ -76,6 +81,10 @@ impl Admin {
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let request = session.req_header();
+        if self.is_loopback && !names_this_machine(&request.headers) {
+            let text = r#"{"error": "ask this listener by an address or as localhost"}"#;
+            return respond(421, JSON, text.into());
+        }
         if !matches!(request.method, http::Method::GET | http::Method::HEAD) {
             return respond(405, JSON, r#"{"error": "only GET is served here"}"#.into());
         }
@@ -113,6 +122,20 @@ impl ServeHttp for Admin {
     }
 }
 
+/// Was the host asked for by an address, as `localhost`, or not named? A page in a browser on this machine may have a name that
+/// leads here (DNS rebinding), and must not read what it finds.
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    headers.get_all(HOST).iter().all(|host| {
+        let host = host.as_bytes();
+        let Some(host) = std::str::from_utf8(host).ok().and_then(|host| host.parse::<Authority>().ok())
+        else {
+            return host.is_empty();
+        };
+        let name = host.host();
+        name.eq_ignore_ascii_case("localhost") || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+    })
+}
+
 fn respond(status: u16, kind: &str, body: String) -> Response<Vec<u8>> {
     let built = Response::builder()
         .status(status)
@@ -125,3 +148,32 @@ fn respond(status: u16, kind: &str, body: String) -> Response<Vec<u8>> {
 }
 
 const JSON: &str = "application/json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_host_that_names_this_machine_is_answered() {
+        for (host, expected) in [
+            ("127.0.0.1", true),
+            ("127.0.0.1:9464", true),
+            ("10.1.2.3:9464", true),
+            ("[::1]", true),
+            ("[::1]:9464", true),
+            ("localhost", true),
+            ("LocalHost:9464", true),
+            ("", true),
+            ("rebound.example", false),
+            ("rebound.example:9464", false),
+            ("localhost.rebound.example", false),
+            ("127.0.0.1.rebound.example", false),
+            ("127.0.0.1 rebound.example", false),
+            ("user@127.0.0.1@rebound.example", false),
+        ] {
+            let headers = HeaderMap::from_iter([(HOST, host.parse().unwrap())]);
+            assert_eq!(names_this_machine(&headers), expected, "{host}");
+        }
+        assert!(names_this_machine(&HeaderMap::new()));
+    }
+}

@@ -38,7 +38,7 @@ use crate::auth::reply::{Malformed, PlatformFault, Reply};
 use crate::auth::token::TokenId;
 use crate::clock::Clock;
 use crate::config::Limits;
-use crate::logging::{AccessLine, Sink, redact_target, redact_text};
+use crate::logging::{AccessLine, Sink, redact_text};
 use crate::metrics::{Decision, InFlight, Metrics, RouteLabel, Span};
 use crate::store::read_gap::ReadGap;
 
@@ -303,7 +303,8 @@ impl ProxyHttp for Gateway {
     /// pingora's own would show the query.
     fn request_summary(&self, session: &Session, ctx: &Ctx) -> String {
         let request = session.req_header();
-        let (method, target) = (redact_text(request.method.as_str()), redact_target(request.raw_path()));
+        let (method, target) =
+            (redact_text(request.method.as_str()), self.sink.redact_target(request.raw_path()));
         format!("{method} {target} {}", ctx.request_id.as_str())
     }
 }
@@ -421,7 +422,7 @@ impl Gateway {
             request_id: ctx.request_id.as_str().to_owned(),
             client: client_of(session).map(ToString::to_string),
             method: redact_text(method.get(..METHOD_BYTES).unwrap_or(method)),
-            path: redact_target(request.raw_path()),
+            path: self.sink.redact_target(request.raw_path()),
             status,
             route: ctx.route.as_str(),
             decision: ctx.decision,

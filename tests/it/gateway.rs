@@ -135,7 +135,7 @@ impl Gateway {
     /// As [`Self::admin`], of a gateway that may be about to close that listener.
     pub fn try_admin(&self, path: &str) -> Option<Answer> {
         let mut client = Client::try_connect(self.admin).ok()?;
-        client.try_send(request("GET", path, &[])).ok()?;
+        client.try_send(admin_request("GET", path)).ok()?;
         client.answer().ok()
     }
 
@@ -240,7 +240,12 @@ impl Drop for Gateway {
 }
 
 fn admin_at(address: SocketAddr, path: &str) -> Answer {
-    Client::connect(address).exchange(request("GET", path, &[]))
+    Client::connect(address).exchange(admin_request("GET", path))
+}
+
+/// As a scraper asks, which has no more than an address.
+fn admin_request(method: &str, path: &str) -> Vec<u8> {
+    format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:9464\r\n\r\n").into_bytes()
 }
 
 /// As [`Gateway::metric`], for threads that have no gateway but its admin listener's address.

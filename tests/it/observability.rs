@@ -1,6 +1,6 @@
 //! What an operator sees: the admin listener, the series, and a line for every request.
 
-use crate::client::{Answer, basic, request};
+use crate::client::{Answer, Client, basic, request};
 use crate::command::eventually;
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
 use crate::options::Options;
@@ -27,6 +27,15 @@ fn the_admin_listener_answers_its_three_paths_and_no_other_listener_does() {
     }
     for path in ["/", "/ds-api/user-token", "/healthz/x"] {
         assert_eq!(gateway.admin(path).status, 404, "{path}");
+    }
+    // A page whose name leads here is not shown what only this machine may see.
+    for path in ["/metrics", "/readyz"] {
+        let ask = |host: &str| {
+            Client::connect(gateway.admin_address())
+                .exchange(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+        };
+        assert_eq!(ask("rebound.example:9464").status, 421);
+        assert_eq!(ask("localhost").status, 200);
     }
     assert_eq!(platform.bytes(), 0);
 }
@@ -215,10 +224,16 @@ fn lines_are_json_or_text_as_configured() {
             assert!(json[member].is_string(), "{line}");
         }
     }
+    for hidden in ["\u{85}", "\u{9b}2J", "\u{202e}", "\u{2028}", "\u{feff}", "%2565yJhbGciOi.canary"] {
+        gateway.exchange(request("GET", &format!("/hidden-{hidden}?sig=canary&auth=canary"), &[]));
+    }
     let nasty = request("GET", "/a\"b%0d%0a{\"level\":\"error\"}?x=\\u0000\u{e9}", &[("user-token", "x")]);
     let answer = gateway.exchange(nasty);
     assert!((400..500).contains(&answer.status));
+    eventually("the lines", || (gateway.log.lines().iter().any(|line| line.contains("feff"))).then_some(()));
     for line in gateway.log.lines() {
+        let is_seen = |c: char| c.is_ascii() && !c.is_control() || c.is_alphabetic();
+        assert!(line.chars().all(is_seen) && !line.contains("canary"), "{line:?}");
         serde_json::from_str::<Value>(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
     }
 }
