@@ -5,6 +5,7 @@
 
 pub mod backup;
 mod blocking;
+pub mod core_dumps;
 mod descriptors;
 mod error;
 mod housekeeping;

@@ -18,7 +18,7 @@ use super::error::StartError;
 use crate::auth::keys::{Algorithm, Key, KeyRing};
 use crate::auth::time::UnixTime;
 use crate::clock::Clock;
-use crate::config::{SigningKeys, StoreSettings, read_secret};
+use crate::config::{Links, SigningKeys, StoreSettings, read_secret};
 use crate::metrics::Metrics;
 use crate::store::command::{Actor, KeyRecord, RecordKeys, RecordKeysOutcome};
 use crate::store::records::{RecordedKey, compare_keys};
@@ -280,7 +280,7 @@ fn ring_of(files: &[PathBuf]) -> Result<KeyRing, StartError> {
     for path in files {
         let kid = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let faulty = |text: String| StartError::Refused(format!("the key {kid:?} {text}"));
-        let secret = read_secret(path).map_err(faulty)?;
+        let secret = read_secret(path, Links::Refused).map_err(faulty)?;
         let key = Key::new(kid, Algorithm::Hs256, &secret, false);
         keys.push(key.map_err(|error| faulty(error.to_string()))?);
     }

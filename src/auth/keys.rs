@@ -125,7 +125,7 @@ pub struct Key {
     algorithm: Algorithm,
     foreign: bool,
     fingerprint: Fingerprint,
-    encoding: EncodingKey,
+    /// The one copy of the secret; zeroed when dropped.
     decoding: DecodingKey,
 }
 
@@ -157,7 +157,6 @@ impl Key {
             algorithm,
             foreign,
             fingerprint: Fingerprint::of(secret),
-            encoding: EncodingKey::from_secret(bytes),
             decoding: DecodingKey::from_secret(bytes),
         })
     }
@@ -194,7 +193,9 @@ impl Key {
         hmac::install();
         let mut header = jsonwebtoken::Header::new(self.algorithm.library());
         header.kid = Some(self.kid.to_string());
-        jsonwebtoken::encode(&header, claims, &self.encoding).ok()
+        // Zeroed at the end of this.
+        let encoding = EncodingKey::from_secret(self.decoding.try_get_as_bytes().ok()?);
+        jsonwebtoken::encode(&header, claims, &encoding).ok()
     }
 }
 

@@ -26,6 +26,7 @@ use once_cell::sync::Lazy;
 
 use self::context::ACCOUNT;
 use self::output::{Failure, note};
+use crate::app::core_dumps;
 
 /// The authentication gateway in front of the Datasentinel platform API.
 ///
@@ -106,6 +107,10 @@ pub fn main() -> ExitCode {
             };
         }
     };
+    let allow_core = matches!(&cli.command, Command::Run(run) if run.allow_core);
+    if !allow_core && let Err(error) = core_dumps::forbid() {
+        return end(&Failure::cannot_start(format!("core dumps cannot be switched off: {error}")));
+    }
     let outcome = match cli.command {
         Command::Run(run) => run.execute(),
         Command::Check(check) => check.execute(),

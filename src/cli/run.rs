@@ -14,6 +14,9 @@ pub(super) struct Run {
     init: InitArgs,
     #[command(flatten)]
     restored: RestoredArgs,
+    /// Let the kernel write a core file after a crash, and a debugger attach: both show keys, tokens and passwords
+    #[arg(long)]
+    pub(super) allow_core: bool,
 }
 
 impl Run {

@@ -2,9 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
 use serde::Deserialize;
@@ -53,15 +54,24 @@ pub(super) fn read_keys(entries: &[KeyEntry], base: &Path) -> Result<KeyRing, Ve
 fn read_key(entry: &KeyEntry, base: &Path) -> Result<Key, String> {
     let algorithm =
         Algorithm::parse(&entry.algorithm).ok_or("has an unknown algorithm: use HS256, HS384 or HS512")?;
-    let secret = read_secret(&base.join(&entry.file))?;
+    let secret = read_secret(&base.join(&entry.file), Links::Followed)?;
     Key::new(&entry.kid, algorithm, &secret, entry.foreign).map_err(|error| error.to_string())
 }
 
+/// Whether a file may be named by a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// As Kubernetes mounts the secrets that a configuration names.
+    Followed,
+    /// In a folder of ours, where a link was made by somebody else.
+    Refused,
+}
+
 /// A secret from a file that nobody else may read; a final newline is not part of it.
-pub fn read_secret(path: &Path) -> Result<Secret, String> {
+pub fn read_secret(path: &Path, links: Links) -> Result<Secret, String> {
     let shown = path.display();
     let fault = |error: std::io::Error| format!("is in {shown}, which cannot be read: {error}");
-    let mut file = open_regular(path).map_err(fault)?;
+    let mut file = open_regular(path, links).map_err(fault)?;
     let mode = file.metadata().map_err(fault)?.mode();
     if mode & 0o077 != 0 {
         return Err(format!(
@@ -77,16 +87,23 @@ pub fn read_secret(path: &Path) -> Result<Secret, String> {
 }
 
 /// Opens a file, and nothing that a reader could wait for: a pipe, a device.
-fn open_regular(path: &Path) -> io::Result<File> {
-    if !fs::metadata(path)?.is_file() {
+fn open_regular(path: &Path, links: Links) -> io::Result<File> {
+    let (metadata, no_follow) = match links {
+        Links::Followed => (fs::metadata(path)?, OFlag::empty()),
+        Links::Refused => (fs::symlink_metadata(path)?, OFlag::O_NOFOLLOW),
+    };
+    if metadata.is_symlink() {
+        return Err(io::Error::other("it is a link: put the file itself there"));
+    }
+    if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    File::open(path)
+    File::options().read(true).custom_flags(no_follow.bits()).open(path)
 }
 
 fn read_regular(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
-    open_regular(path)?.read_to_end(&mut bytes)?;
+    open_regular(path, Links::Followed)?.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -11,7 +11,7 @@ mod source;
 use std::net::SocketAddr;
 use std::path::Path;
 
-pub use files::{CertifiedKey, PairFile, SigningKeys, read_secret};
+pub use files::{CertifiedKey, Links, PairFile, SigningKeys, read_secret};
 pub use settings::{Audit, Limits, Log, LogFormat, Platform, PlatformTls, Server, Stop, StoreSettings};
 pub use source::{Fault, PREFIX};
 

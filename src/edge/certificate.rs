@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use openssl::asn1::Asn1Time;
@@ -33,6 +33,7 @@ pub fn self_signed(state_dir: &Path, addresses: &[SocketAddr]) -> io::Result<Cer
         io::Error::new(error.kind(), text)
     };
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(named)?;
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).map_err(named)?;
     let pair = make(addresses).map_err(io::Error::other)?;
     let leaf = pair.chain.first().map(|leaf| leaf.to_pem()).transpose().map_err(io::Error::other)?;
     let private = pair.key.private_key_to_pem_pkcs8().map_err(io::Error::other)?;

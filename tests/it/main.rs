@@ -52,6 +52,7 @@ mod large;
 mod limits;
 mod logs;
 mod memory;
+mod memory_of_secrets;
 mod metrics;
 mod observability;
 mod pause;

@@ -177,6 +177,24 @@ fn a_state_folder_that_cannot_be_used_ends_the_start() {
     wrong.unless("no room for the certificate", command, 1, &["tls"]);
 }
 
+/// Whoever may write to the folder could have the gateway read, as a key, what only the gateway may read.
+#[test]
+fn a_link_is_no_key_of_ours_and_may_be_one_that_is_configured() {
+    let link = |path: &Path| {
+        let target = path.with_extension("elsewhere");
+        fs::rename(path, &target).expect("a key");
+        std::os::unix::fs::symlink(&target, path).expect("a link");
+    };
+    let mut wrong = Wrong::default();
+    let folder = good();
+    let kid = key(&folder).file_stem().and_then(|stem| stem.to_str()).expect("a kid").to_owned();
+    link(&key(&folder));
+    wrong.unless("a link", folder.command(&["run"]), 1, &[&kid, "link"]);
+    let folder = options().key(Key::ours("k1")).folder().run(&["--init"]).stop();
+    link(&folder.dir.path().join("k1.key"));
+    assert_eq!(folder.run(&[]).admin("/healthz").status, 200);
+}
+
 #[test]
 fn a_key_that_cannot_be_used_ends_the_start() {
     let mut wrong = Wrong::default();
