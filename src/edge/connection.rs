@@ -227,6 +227,17 @@ impl GuardedStream {
         self.refusal = Some(Refusal { answer: raw(&reply, id), linger: None });
     }
 
+    /// Is what the engine writes its own refusal of a header?
+    fn is_refused_by_engine(&self, bytes: &[u8]) -> bool {
+        match self.connection.phase.load(Ordering::Relaxed) {
+            _ if self.is_http2 => false,
+            HEADER => true,
+            // Of a header that came behind another request: this never saw it. What an answer ends with is no status line.
+            IDLE => bytes.starts_with(b"HTTP/"),
+            _ => false,
+        }
+    }
+
     /// Writes what is left of the refusal.
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(refusal) = &mut self.refusal else {
@@ -343,10 +354,10 @@ impl AsyncRead for GuardedStream {
 impl AsyncWrite for GuardedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
-        if me.is_http2 || me.connection.phase.load(Ordering::Relaxed) != HEADER {
+        if !me.is_refused_by_engine(bytes) {
             return Pin::new(&mut me.inner).poll_write(cx, bytes);
         }
-        // The header is not complete, so this is the engine's own refusal: ours goes out in its place.
+        // Ours goes out in its place.
         if me.refusal.is_none() {
             let too_many = me.header.lines > me.limits.header_fields;
             me.refuse(if too_many { Malformed::HeaderFields } else { Malformed::Unreadable });
@@ -374,7 +385,8 @@ impl AsyncWrite for GuardedStream {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.is_http2 || self.connection.phase.load(Ordering::Relaxed) != HEADER {
+        let first = parts.iter().find(|part| !part.is_empty());
+        if !self.is_refused_by_engine(first.map_or(&[], |part| part)) {
             return Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, parts);
         }
         let all: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();

@@ -132,6 +132,9 @@ impl ProxyHttp for Gateway {
         if self.stopping.load(Ordering::Relaxed) {
             session.set_keepalive(None);
         }
+        // What comes behind a request waits until that one is answered (RFC 9112 §9.3.2). Without this the engine would give up
+        // a request that the platform works on, for a line end behind it.
+        session.set_pipelining_enabled(true);
         // A client may close its half once it has asked, and still wants its answer.
         session.set_abort_on_close(false);
         session.set_read_timeout(Some(self.limits.body_timeout));
@@ -497,6 +500,8 @@ fn body_after(fault: Malformed, request: &RequestHeader, wire: Wire<'_>) -> Body
     let endless = Body::Sized(u64::MAX);
     match fault {
         Malformed::Framing | Malformed::Body | Malformed::HeaderBytes | Malformed::HeaderFields => endless,
+        // What follows may be of the protocol that was asked for.
+        Malformed::Upgrade => endless,
         _ => read_framing(&request.headers, wire).unwrap_or(endless),
     }
 }

@@ -21,6 +21,7 @@ mod house;
 mod jwt;
 mod options;
 mod paths;
+mod pipelining;
 mod platform;
 mod seeds;
 mod wire;
