@@ -27,8 +27,12 @@ pub struct Reply {
 pub enum Malformed {
     /// The target has no single meaning.
     Target(TargetError),
-    /// No `Host`, an empty one, or several (RFC 9112 §3.2).
+    /// No `Host`, several, or one that is no name or address (RFC 9112 §3.2).
     Host,
+    /// A line of the header that ends in a line feed alone (RFC 9112 §2.2).
+    LineEnd,
+    /// A request line with other than two blanks (RFC 9112 §3).
+    RequestLine,
     /// `Connection` nominates a field that the gateway manages.
     Connection,
     /// A field that some servers take for one that frames the message.
@@ -148,7 +152,14 @@ impl Reply {
     pub fn malformed(fault: Malformed) -> Self {
         match fault {
             Malformed::Target(error) => Self::error(400, error.as_str()),
-            Malformed::Host => Self::error(400, "exactly one Host field is needed"),
+            Malformed::Host => Self::error(
+                400,
+                "exactly one Host field is needed, with a name or an address and at most a port",
+            ),
+            Malformed::LineEnd => Self::error(400, "each line of the header must end in CRLF"),
+            Malformed::RequestLine => {
+                Self::error(400, "method, target and version must be separated by one blank each")
+            }
             Malformed::Connection => {
                 Self::error(400, "Connection must not name a field that the gateway manages")
             }
@@ -253,6 +264,8 @@ mod tests {
         let refusals = [Refusal::Method, Refusal::Credentials, Refusal::TokenParameter];
         let malformed = [
             Malformed::Host,
+            Malformed::LineEnd,
+            Malformed::RequestLine,
             Malformed::Connection,
             Malformed::FieldName,
             Malformed::MethodOverride,

@@ -197,6 +197,27 @@ struct HeaderProgress {
     lines: usize,
     /// Has anything come but line ends, which some clients send behind a body (RFC 9112 §2.2)?
     has_begun: bool,
+    line: RequestLine,
+}
+
+/// The request line as it comes in, before the engine mends it: it takes a blank too many for a part of the target.
+#[derive(Default)]
+struct RequestLine {
+    blanks: usize,
+    is_complete: bool,
+}
+
+impl RequestLine {
+    /// Notes more of the header, from the first byte of the line on. RFC 9112 §3: its three parts are separated by one blank each.
+    fn read(&mut self, new: &[u8]) -> Result<(), Malformed> {
+        if !self.is_complete {
+            let end = new.iter().position(|&byte| byte == b'\n');
+            let line = new.iter().take(end.unwrap_or(new.len()));
+            self.blanks += line.filter(|&&byte| byte == b' ').count();
+            self.is_complete = end.is_some();
+        }
+        if self.blanks > 2 { Err(Malformed::RequestLine) } else { Ok(()) }
+    }
 }
 
 struct GuardedStream {
@@ -290,13 +311,15 @@ impl GuardedStream {
             self.header = HeaderProgress::default();
         }
         self.header.bytes += new.len();
-        self.header.has_begun |= new.iter().any(|byte| !b"\r\n".contains(byte));
+        let begin = new.iter().position(|byte| self.header.has_begun || !b"\r\n".contains(byte));
+        self.header.has_begun |= begin.is_some();
         if self.is_http2 {
             if self.header.bytes >= HTTP2_PREFACE {
                 self.connection.phase.store(REQUEST, Ordering::Relaxed);
             }
             return Ok(());
         }
+        self.header.line.read(begin.and_then(|begin| new.get(begin..)).unwrap_or_default())?;
         // A small header cannot have many fields: most requests are never looked through.
         if self.header.bytes > MANY_FIELDS {
             let end = new.windows(3).position(|window| window == b"\n\r\n").unwrap_or(new.len());
@@ -493,6 +516,22 @@ mod tests {
     use super::*;
     use std::future::poll_fn;
     use tokio::runtime::Builder;
+
+    #[test]
+    fn a_request_line_has_two_blanks_however_it_comes() {
+        for (text, expected) in [
+            ("GET / HTTP/1.1\r\nHost: a b c\r\n\r\n", Ok(())),
+            ("GET /  HTTP/1.1\r\n", Err(Malformed::RequestLine)),
+            ("GET  / HTTP/1.1\r\n", Err(Malformed::RequestLine)),
+            ("GET / HTTP/1.1 \r\n", Err(Malformed::RequestLine)),
+        ] {
+            for size in [1, 3, 100] {
+                let mut line = RequestLine::default();
+                let read = text.as_bytes().chunks(size).try_for_each(|new| line.read(new));
+                assert_eq!(read, expected, "{text:?} in pieces of {size}");
+            }
+        }
+    }
 
     /// A timer that goes off too early, once in some hundreds, would never wake its task again.
     #[test]

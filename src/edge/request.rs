@@ -1,5 +1,7 @@
 //! A request as the rules see it: read once, refused where its form has more than one meaning.
 
+use std::net::Ipv6Addr;
+
 use http::Version;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE,
@@ -63,6 +65,9 @@ pub fn screen<'r>(
     if headers.len() > limits.header_fields {
         return Err(Malformed::HeaderFields);
     }
+    if let Some(raw) = wire.raw {
+        check_lines(raw)?;
+    }
     let mut screened = Screened {
         token: TokenField::Absent,
         has_managed: false,
@@ -74,7 +79,7 @@ pub fn screen<'r>(
     for (name, value) in headers {
         match managed.classify(name.as_str().as_bytes()) {
             Field::Free => match *name {
-                HOST => hosts += if value.is_empty() { 2 } else { 1 },
+                HOST => hosts += if is_host(value.as_bytes()) { 1 } else { 2 },
                 CONNECTION if managed.is_nominated(value.as_bytes()) => {
                     return Err(Malformed::Connection);
                 }
@@ -121,6 +126,45 @@ pub fn screen<'r>(
 /// `Upgrade: h2c` may be ignored (RFC 9110 §7.8), and many clients send it on every request in the clear.
 fn is_plain_upgrade(value: &HeaderValue) -> bool {
     value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"h2c")
+}
+
+/// RFC 9112 §2.2 lets a server take a line feed alone for the end of a line; another one in front of us may not have.
+fn check_lines(raw: &[u8]) -> Result<(), Malformed> {
+    // Empty lines may come before a request (§2.2).
+    let begin = raw.iter().position(|byte| !b"\r\n".contains(byte)).unwrap_or(raw.len());
+    let raw = raw.get(begin..).unwrap_or_default();
+    // Without an early end, so that the compiler looks at many bytes at once.
+    let pairs = raw.iter().zip(raw.iter().skip(1));
+    if pairs.fold(false, |is_bare, (one, next)| is_bare | ((*next == b'\n') & (*one != b'\r'))) {
+        return Err(Malformed::LineEnd);
+    }
+    Ok(())
+}
+
+/// A name or an address, and at most a port (RFC 9110 §7.2). Of what RFC 3986 allows besides, no name on a network has any,
+/// and servers differ about it.
+fn is_host(value: &[u8]) -> bool {
+    let (is_name, port) = match value.strip_prefix(b"[") {
+        Some(rest) => {
+            let (address, after) =
+                rest.split_at(rest.iter().position(|&byte| byte == b']').unwrap_or(rest.len()));
+            let is_address = std::str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok());
+            (is_address && !after.is_empty(), after.get(1..).unwrap_or_default())
+        }
+        None => {
+            let (name, port) =
+                value.split_at(value.iter().position(|&byte| byte == b':').unwrap_or(value.len()));
+            let is_part =
+                |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+            (!name.is_empty() && name.iter().all(is_part), port)
+        }
+    };
+    let is_port = match port.split_first() {
+        None => true,
+        Some((b':', digits)) => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        Some(_) => false,
+    };
+    is_name && is_port
 }
 
 /// RFC 9112 §6.3, without its leniency: one length, or one `chunked`, and never both.
@@ -186,7 +230,11 @@ mod tests {
             headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         let managed = ManagedFields::new(["x-ds-user"]);
-        let wire = Wire { version: Version::HTTP_11, raw: Some(b""), has_unannounced_body: false };
+        let wire = Wire {
+            version: Version::HTTP_11,
+            raw: Some(b"GET / HTTP/1.1\r\n\r\n"),
+            has_unannounced_body: false,
+        };
         let screened = screen(&headers, wire, &managed, &LIMITS)?;
         Ok((format!("{:?}", screened.token), screened.body))
     }
@@ -223,6 +271,56 @@ mod tests {
             (&[host, ("transfer-encoding", "chunked"), ("content-length", "7")], Err(Malformed::Framing)),
         ] {
             assert_eq!(read(fields).map(|(_, body)| body), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address() {
+        for (host, expected) in [
+            ("gateway", true),
+            ("gateway.example:8443", true),
+            ("my_service-1.example.", true),
+            ("xn--bcher-kva.example", true),
+            ("10.0.0.1:80", true),
+            ("[::1]", true),
+            ("[2001:db8::1]:8443", true),
+            ("gateway:", true),
+            ("", false),
+            (":80", false),
+            ("a b", false),
+            ("a/b", false),
+            ("a\\b", false),
+            ("\"a\"", false),
+            ("a, b", false),
+            ("a;b", false),
+            ("a@b", false),
+            ("a?b", false),
+            ("a#b", false),
+            ("<a>", false),
+            ("a%20b", false),
+            ("\u{e9}", false),
+            ("a:b", false),
+            ("a:80:80", false),
+            ("a:123456", false),
+            ("[::1", false),
+            ("[]", false),
+            ("[::1]x", false),
+            ("[a]", false),
+        ] {
+            assert_eq!(is_host(host.as_bytes()), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_line_ends_in_crlf() {
+        for (raw, expected) in [
+            ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", Ok(())),
+            ("\r\n\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", Ok(())),
+            ("GET / HTTP/1.1\nHost: x\r\n\r\n", Err(Malformed::LineEnd)),
+            ("GET / HTTP/1.1\r\nHost: x\nA: b\r\n\r\n", Err(Malformed::LineEnd)),
+            ("GET / HTTP/1.1\r\nHost: x\r\n\n", Err(Malformed::LineEnd)),
+        ] {
+            assert_eq!(check_lines(raw.as_bytes()), expected, "{raw:?}");
         }
     }
 

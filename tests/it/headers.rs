@@ -150,6 +150,35 @@ fn fields_that_change_what_a_request_is_are_refused() {
 }
 
 #[test]
+fn a_header_has_one_form() {
+    let platform = Platform::echo();
+    let gateway = Options::new(&platform).public("[\"/public/*\"]").start();
+    let token = gateway.mint();
+    let after = format!("\r\nuser-token: {token}\r\n\r\n");
+    for begin in [
+        "GET /canary HTTP/1.1\nHost: x",
+        "GET /canary HTTP/1.1\r\nX: y\nHost: x",
+        "GET  /canary HTTP/1.1\r\nHost: x",
+        "GET /canary  HTTP/1.1\r\nHost: x",
+        "GET /canary\tHTTP/1.1\r\nHost: x",
+        "GET /canary\rx HTTP/1.1\r\nHost: x",
+        "GET /public/canary HTTP/1.1\nHost: x",
+    ] {
+        gateway.exchange(format!("{begin}{after}")).is_error(400);
+    }
+    gateway.exchange(format!("GET /canary HTTP/1.1\r\nHost: x\r\nuser-token: {token}\r\n\n")).is_error(400);
+    for host in ["a b", "a/b", "\"a\"", "a, b", "a;b", "a@b", "a?b", "a#b", "a\\b", "<a>", "a%20b", "a:b", ""]
+    {
+        gateway.exchange(format!("GET /canary HTTP/1.1\r\nHost: {host}{after}")).is_error(400);
+    }
+    assert_eq!(platform.bytes(), 0);
+    for host in ["a", "a.example:8443", "[::1]:80", "my_service."] {
+        assert_eq!(gateway.exchange(format!("GET /x HTTP/1.1\r\nHost: {host}{after}")).status, 200, "{host}");
+    }
+    gateway.still_healthy();
+}
+
+#[test]
 fn connection_may_not_nominate_a_managed_name() {
     let platform = Platform::echo();
     let gateway = Options::new(&platform)
