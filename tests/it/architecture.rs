@@ -241,3 +241,24 @@ fn names(line: &str, word: &str) -> bool {
         !before && !after
     })
 }
+
+/// The page on security names tests; each of them is there.
+#[test]
+fn every_test_that_the_page_on_security_names_is_there() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(top.join("docs/security.md")).expect("a page");
+    let named = page.split('`').skip(1).step_by(2).filter_map(|word| word.split_once("::"));
+    let mut missing = Vec::new();
+    let mut count = 0;
+    for (file, test) in named {
+        let path =
+            if file.ends_with(".rs") { top.join(file) } else { top.join(format!("tests/it/{file}.rs")) };
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let is_there = text.contains(&format!("fn {test}("));
+        count += 1;
+        if !is_there {
+            missing.push(format!("{file}::{test}"));
+        }
+    }
+    assert!(missing.is_empty() && count > 20, "{count} {missing:?}");
+}
