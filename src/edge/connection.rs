@@ -87,6 +87,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
             patience: Patience::new(self.limits.header_timeout),
             timed: Some(HEADER),
             header: HeaderProgress::default(),
+            ends_header: true,
             refusal: None,
         };
         CONNECTION.scope(connection, self.inner.process_new(Box::new(guarded), shutdown)).await
@@ -230,6 +231,9 @@ struct GuardedStream {
     /// The phase that the patience counts for; a clock is read only once there is something to wait for.
     timed: Option<u8>,
     header: HeaderProgress,
+    /// What was read last ended a header, so that the next one begins with what is read next. Else the engine may have its
+    /// beginning already.
+    ends_header: bool,
     refusal: Option<Refusal>,
 }
 
@@ -308,9 +312,11 @@ impl GuardedStream {
         if phase == IDLE {
             self.connection.phase.store(HEADER, Ordering::Relaxed);
             self.timed = None;
-            self.header = HeaderProgress::default();
+            let line = RequestLine { blanks: 0, is_complete: !self.ends_header };
+            self.header = HeaderProgress { line, ..HeaderProgress::default() };
         }
         self.header.bytes += new.len();
+        self.ends_header = new.ends_with(b"\n\r\n");
         let begin = new.iter().position(|byte| self.header.has_begun || !b"\r\n".contains(byte));
         self.header.has_begun |= begin.is_some();
         if self.is_http2 {
@@ -338,7 +344,10 @@ impl AsyncRead for GuardedStream {
         let me = self.get_mut();
         let phase = me.connection.phase.load(Ordering::Relaxed);
         if phase == REQUEST {
-            return Pin::new(&mut me.inner).poll_read(cx, buf);
+            let before = buf.filled().len();
+            let read = Pin::new(&mut me.inner).poll_read(cx, buf);
+            me.ends_header &= buf.filled().len() == before;
+            return read;
         }
         if me.refusal.is_some() {
             return me.poll_farewell(cx);

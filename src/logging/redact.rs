@@ -29,22 +29,44 @@ impl Redaction {
 
     fn whole(&self, target: &[u8]) -> String {
         let (path, query) = crate::auth::policy::split_target(target);
+        let (path, parameters) = split_at(path, path.iter().position(|&byte| byte == b';'));
         let mut shown = redact_escaped(path);
-        let Some(query) = query else {
-            return shown;
-        };
-        for (at, pair) in query.split(|&byte| byte == b'&').enumerate() {
-            shown.push(if at == 0 { '?' } else { '&' });
-            let text = String::from_utf8_lossy(pair);
-            match text.split_once('=') {
-                Some((name, _)) if self.is_secret(name) => {
-                    shown.push_str(name);
-                    shown.push_str("=REDACTED");
-                }
-                _ => shown.push_str(&redact_escaped(pair)),
-            }
+        shown.push_str(&self.pairs(parameters, b";/"));
+        if let Some(query) = query {
+            shown.push('?');
+            shown.push_str(&self.pairs(query, b"&;"));
         }
         shown
+    }
+
+    /// Names and values, with what stands between them.
+    fn pairs(&self, text: &[u8], between: &[u8]) -> String {
+        let mut shown = String::with_capacity(text.len());
+        let mut rest = text;
+        loop {
+            let (pair, after) = split_at(rest, rest.iter().position(|byte| between.contains(byte)));
+            shown.push_str(&self.pair(pair));
+            let Some((&separator, next)) = after.split_first() else { return shown };
+            shown.push(char::from(separator));
+            rest = next;
+        }
+    }
+
+    fn pair(&self, pair: &[u8]) -> String {
+        let text = String::from_utf8_lossy(pair);
+        let (name, value) = text.split_once('=').map_or((None, &*text), |(name, value)| (Some(name), value));
+        // A query in a value, as redirections have one, or a whole pair in escapes.
+        let hides_secret = || {
+            layers(value.as_bytes()).iter().skip(1).any(|layer| {
+                let layer = String::from_utf8_lossy(layer);
+                let mut pairs = layer.split(['?', '&', ';', '#', '/']);
+                pairs.any(|pair| pair.split_once('=').is_some_and(|(name, _)| self.is_secret(name)))
+            })
+        };
+        if !name.is_some_and(|name| self.is_secret(name)) && !hides_secret() {
+            return redact_escaped(pair);
+        }
+        name.map_or(REDACTED.into(), |name| format!("{}={REDACTED}", redact_escaped(name.as_bytes())))
     }
 
     /// Does a parameter of that name, as it stands in the query, hold a secret?
@@ -63,6 +85,11 @@ impl Redaction {
                 })
         })
     }
+}
+
+/// What comes before that place, and what begins there.
+fn split_at(bytes: &[u8], place: Option<usize>) -> (&[u8], &[u8]) {
+    bytes.split_at(place.unwrap_or(bytes.len()))
 }
 
 /// For bytes that may be percent-encoded, once or several times: where a token may be among escapes, none of it is shown.
@@ -113,7 +140,7 @@ const ANYWHERE: [&str; 9] =
 const WORDS: [&str; 5] = ["key", "code", "auth", "jwt", "otp"];
 
 /// One whose name has a word that begins so: `session_id`, `Signature`.
-const BEGINNINGS: [&str; 2] = ["session", "sig"];
+const BEGINNINGS: [&str; 4] = ["session", "jsession", "phpsess", "sig"];
 
 /// Every JSON object in base64 begins so.
 const JWT: &str = "eyJ";
@@ -157,6 +184,12 @@ mod tests {
                 "/x?keyword=a&monkey=b&decode=c&author=d&colours=e",
                 "/x?keyword=a&monkey=b&decode=c&author=d&colours=e",
             ),
+            ("/x?a=1;token=b", "/x?a=1;token=REDACTED"),
+            ("/x;jsessionid=a/y;b=c?d", "/x;jsessionid=REDACTED/y;b=c?d"),
+            ("/x?token%3Da", "/x?REDACTED"),
+            ("/x?a=1%26token=b", "/x?a=REDACTED"),
+            ("/x?next=%2Fy%3Ftoken%3Db&c=d", "/x?next=REDACTED&c=d"),
+            ("/x?next=%2Fy%3Fz%3Db", "/x?next=%2Fy%3Fz%3Db"),
             ("/plain?a=b", "/plain?a=b"),
         ] {
             assert_eq!(redaction.target(target.as_bytes()), shown, "{target}");

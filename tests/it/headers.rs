@@ -59,6 +59,14 @@ pub fn folded<'a>(seen: &'a Seen, name: &str) -> Vec<&'a str> {
         .collect()
 }
 
+/// A gateway that drops a field by configuration, too.
+fn dropping_more(platform: &Platform) -> Gateway {
+    Options::new(platform)
+        .public("[\"/public/*\"]")
+        .set("platform", "drop_headers", "[\"X-Internal\"]")
+        .start()
+}
+
 pub fn get(gateway: &Gateway, target: &str, fields: &[(&str, &str)]) -> Answer {
     gateway.exchange(request("GET", target, fields))
 }
@@ -66,10 +74,7 @@ pub fn get(gateway: &Gateway, target: &str, fields: &[(&str, &str)]) -> Answer {
 #[test]
 fn managed_names_of_a_client_are_dropped_in_every_spelling() {
     let platform = Platform::echo();
-    let gateway = Options::new(&platform)
-        .public("[\"/public/*\"]")
-        .set("platform", "drop_headers", "[\"X-Internal\"]")
-        .start();
+    let gateway = dropping_more(&platform);
     let token = gateway.mint();
     let names: Vec<String> = MANAGED.iter().flat_map(|name| spellings(name)).collect();
     for (number, name) in names.iter().enumerate() {
@@ -181,10 +186,7 @@ fn a_header_has_one_form() {
 #[test]
 fn connection_may_not_nominate_a_managed_name() {
     let platform = Platform::echo();
-    let gateway = Options::new(&platform)
-        .public("[\"/public/*\"]")
-        .set("platform", "drop_headers", "[\"X-Internal\"]")
-        .start();
+    let gateway = dropping_more(&platform);
     let token = gateway.mint();
     for name in [&["user-token", "User-Token"][..], &MANAGED].concat() {
         for options in

@@ -89,6 +89,16 @@ fn requests_that_come_together_are_answered_one_after_the_other() {
             );
         }
     }
+    // A header that begins behind one request and ends much later, wherever it is cut.
+    let second = request("GET", "/two", &[fields[0], ("User-Agent", "a b c d e f g")]);
+    for cut in [1, 10, second.len() - 12, second.len() - 2] {
+        let mut client = gateway.client();
+        client.send([&firsts[0].0, &second[..cut]].concat());
+        thread::sleep(Duration::from_millis(100));
+        client.send(&second[cut..]);
+        let answers = [client.answer(), client.answer()].map(|answer| answer.map(|answer| answer.status));
+        assert_eq!(answers, [Ok(200), Ok(200)], "{cut}");
+    }
     // Each needs a token of its own, whatever came before it on the connection.
     let before = platform.requests().len();
     for later in LATER {

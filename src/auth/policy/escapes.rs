@@ -80,6 +80,13 @@ fn long_char(first: u8, bytes: &mut (impl Iterator<Item = u8> + Clone)) -> Resul
         _ => return Err(NotUtf8::UNKNOWN),
     };
     let mut ahead = bytes.clone();
+    if matches!(first, 0xc0 | 0xc1)
+        && let Some(second) = ahead.next()
+    {
+        // Never UTF-8, and a character of ASCII to who looks at no bit too many.
+        *bytes = ahead;
+        return Err(NotUtf8(char::from((first & 1) << 6 | second & 0x3f)));
+    }
     let mut code = u32::from(bits);
     for _ in 0..more {
         match ahead.next() {

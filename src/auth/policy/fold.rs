@@ -4,7 +4,7 @@
 //! Servers fold by Unicode's compatibility forms (NFKC), and those on Windows by the *best fit* of an old code page, where
 //! several slashes, dots and dashes become those of ASCII.
 
-use unicode_normalization::char::decompose_compatible;
+use unicode_normalization::char::{decompose_compatible, is_combining_mark};
 
 /// What a character is to the structure of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,8 @@ pub(super) const fn role(character: char) -> Role {
     match character {
         '/' | '\\' => Role::Separator,
         '.' => Role::Dot,
-        ' ' => Role::Blank,
+        // `+` is a blank to those who decode a path as they do a form.
+        ' ' | '+' => Role::Blank,
         ';' | '?' | '#' => Role::Cut,
         '\0'..='\x1f' | '\x7f'..='\u{9f}' => Role::Control,
         '\x21'..='\x7e' => Role::Name,
@@ -57,6 +58,11 @@ const fn role_beyond_ascii(character: char) -> Role {
         | '\u{ff0e}'
         | '\u{ff61}' => Role::Dot,
         '\u{a0}'
+        | '\u{207a}'
+        | '\u{208a}'
+        | '\u{fb29}'
+        | '\u{fe62}'
+        | '\u{ff0b}'
         | '\u{1680}'
         | '\u{2000}'..='\u{200a}'
         | '\u{2028}'
@@ -90,8 +96,8 @@ const fn role_beyond_ascii(character: char) -> Role {
     }
 }
 
-/// Shows each character that `character` folds to, until `take` has seen enough: compatibility forms, without case, dashes
-/// as `-`.
+/// Shows each character that `character` folds to, until `take` has seen enough: compatibility forms, without case and marks,
+/// dashes as `-`, letters of other scripts as code page 1252 has them.
 pub(super) fn fold(character: char, mut take: impl FnMut(char) -> bool) {
     if character.is_ascii() {
         take(character.to_ascii_lowercase());
@@ -99,17 +105,32 @@ pub(super) fn fold(character: char, mut take: impl FnMut(char) -> bool) {
     }
     let mut goes_on = true;
     decompose_compatible(character, |part| {
+        // What is left of a letter for who drops marks, as best fit does and, for the dot of `İ`, lower case.
+        if is_combining_mark(part) {
+            return;
+        }
         // Upper, then lower: `ſ` and the dotless `ı` are lower case already.
         let lower = part.to_uppercase().flat_map(char::to_lowercase);
-        for folded in lower.map(without_dash) {
+        for folded in lower.filter(|part| !is_combining_mark(*part)).map(best_fit) {
             goes_on = goes_on && take(folded);
         }
     });
 }
 
-const fn without_dash(character: char) -> char {
+/// Dashes, and letters that the endpoint's path has.
+const fn best_fit(character: char) -> char {
     match character {
         '\u{2d7}' | '\u{2010}'..='\u{2015}' | '\u{2043}' | '\u{2212}' => '-',
+        'α' => 'a',
+        'δ' | 'đ' | 'ð' | '∂' => 'd',
+        'ε' | '℮' => 'e',
+        'ĸ' => 'k',
+        'ƞ' | 'η' | '∩' => 'n',
+        'ø' | 'ω' | 'ο' => 'o',
+        'π' | '∏' => 'p',
+        'σ' | 'ς' | '∑' => 's',
+        'τ' | 'ŧ' | 'θ' => 't',
+        'ʉ' => 'u',
         other => other,
     }
 }
@@ -136,7 +157,10 @@ mod tests {
             ('\u{2011}', "-"),
             ('\u{ff0d}', "-"),
             ('\u{2026}', "..."),
-            ('\u{e9}', "e\u{301}"),
+            ('\u{e9}', "e"),
+            ('\u{130}', "i"),
+            ('\u{16d}', "u"),
+            ('\u{394}', "d"),
         ] {
             assert_eq!(folded(character), expected, "{character:?}");
         }
@@ -146,6 +170,12 @@ mod tests {
     #[test]
     fn every_character_has_the_role_of_what_it_folds_to() {
         for character in '\0'..=char::MAX {
+            let mut has_mark = false;
+            decompose_compatible(character, |part| has_mark |= is_combining_mark(part));
+            if has_mark {
+                // A blank with a mark on it is none.
+                continue;
+            }
             let parts = folded(character);
             let mut roles = parts.chars().map(role);
             let first = roles.next().unwrap();

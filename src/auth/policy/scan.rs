@@ -100,6 +100,8 @@ impl Scan {
             }
             let character = match char_of(byte, &mut bytes) {
                 Ok(character) => character,
+                // In a name that nobody can read, what can be read is what counts.
+                Err(NotUtf8(char::REPLACEMENT_CHARACTER)) if self.is_lenient => continue,
                 Err(NotUtf8(character)) if self.is_lenient => character,
                 Err(_) => return Err(TargetError::NotUtf8),
             };
@@ -142,97 +144,91 @@ impl Scan {
             (Role::SoftHyphen, _) => return Err(TargetError::SoftHyphen),
             (Role::Control, _) if character == '\0' => return Err(TargetError::Control),
             (Role::Control, _) if !self.is_lenient => return Err(TargetError::Control),
-            (Role::Control, _) => self.segment = Segment::Name,
-            (Role::Dot | Role::Blank | Role::Invisible, _) => {}
+            // Some servers drop controls, so that they hide no dots.
+            (Role::Dot | Role::Blank | Role::Invisible | Role::Control, _) => {}
         }
         Ok(())
     }
 }
 
-/// How far a path, folded, is the endpoint's.
+/// How far a path, folded, is the endpoint's, in each way in which it can be read: sets of lengths of [`ENDPOINT`], one bit each.
 #[derive(Clone, Copy)]
-enum Comparison {
-    Equal(Equal),
-    /// It is the endpoint's, whatever follows.
-    Reserved,
-    /// It never will be.
-    Different,
-}
-
-#[derive(Clone, Copy)]
-struct Equal {
-    /// How many bytes of [`ENDPOINT`] were read.
-    length: usize,
-    /// Dots or blanks, which count for nothing at the end of a segment.
-    is_trailing: bool,
-    /// `;` and what follows it, up to the next separator.
-    is_parameter: bool,
+struct Comparison {
+    /// So much of it was read.
+    equal: u32,
+    /// The same, and then dots or blanks, which count for nothing at the end of a segment.
+    trailing: u32,
+    /// The same, and then something that some servers drop up to a separator, and others up to a later one: a path parameter,
+    /// where the separator may have been escaped; a segment in brackets; the stream of a file.
+    dropped: u32,
+    is_reserved: bool,
 }
 
 impl Comparison {
     /// Behind the first `/`.
-    const START: Self = Self::Equal(Equal { length: 1, is_trailing: false, is_parameter: false });
-
-    fn take(&mut self, character: char, role: Role) {
-        if let Self::Equal(mut equal) = *self {
-            if equal.is_parameter && role != Role::Separator {
-                return;
-            }
-            let mut next = *self;
-            fold(character, |folded| {
-                next = equal.take(folded);
-                if let Self::Equal(more) = next {
-                    equal = more;
-                    return true;
-                }
-                false
-            });
-            *self = next;
-        }
-    }
+    const START: Self = Self { equal: 1 << 1, trailing: 0, dropped: 0, is_reserved: false };
+    /// All of it.
+    const WHOLE: u32 = 1 << ENDPOINT.len();
 
     const fn is_over(self) -> bool {
-        !matches!(self, Self::Equal(_))
+        self.is_reserved || self.equal | self.trailing | self.dropped == 0
     }
 
-    fn is_reserved(self) -> bool {
-        match self {
-            Self::Equal(equal) => equal.is_complete(),
-            Self::Reserved => true,
-            Self::Different => false,
+    fn take(&mut self, character: char, role: Role) {
+        if self.equal | self.trailing == 0 && role != Role::Separator {
+            return;
         }
+        fold(character, |folded| {
+            self.take_folded(folded);
+            !self.is_over()
+        });
+    }
+
+    fn take_folded(&mut self, folded: char) {
+        let role = role(folded);
+        let read = self.equal | self.trailing;
+        let is_word = role == Role::Name && (folded.is_alphanumeric() || folded == '-' || folded == '_');
+        if read & Self::WHOLE != 0 && !is_word {
+            self.is_reserved = true;
+        }
+        match role {
+            Role::Invisible | Role::Control => {}
+            Role::Dot | Role::Blank => (self.equal, self.trailing) = (0, read),
+            Role::Separator => {
+                let all = read | self.dropped;
+                (self.equal, self.trailing) = ((all & lengths_before('/')) << 1 | all & SEGMENTS, 0);
+            }
+            _ => {
+                match folded {
+                    ';' | ':' => self.dropped |= read,
+                    '(' => self.dropped |= self.equal & SEGMENTS,
+                    _ => {}
+                }
+                (self.equal, self.trailing) = ((self.equal & lengths_before(folded)) << 1, 0);
+            }
+        }
+    }
+
+    const fn is_reserved(self) -> bool {
+        self.is_reserved || (self.equal | self.trailing) & Self::WHOLE != 0
     }
 }
 
-impl Equal {
-    fn is_complete(self) -> bool {
-        self.length == ENDPOINT.len()
-    }
+/// The lengths behind which [`ENDPOINT`] goes on with that character.
+fn lengths_before(character: char) -> u32 {
+    let bits = ENDPOINT.bytes().enumerate().filter(|(_, byte)| char::from(*byte) == character);
+    bits.fold(0, |lengths, (at, _)| lengths | 1 << at)
+}
 
-    fn take(mut self, folded: char) -> Comparison {
-        let role = role(folded);
-        if self.is_complete() {
-            let is_word = role == Role::Name && (folded.is_alphanumeric() || folded == '-' || folded == '_');
-            return if is_word { Comparison::Different } else { Comparison::Reserved };
-        }
-        let wanted = ENDPOINT.as_bytes().get(self.length).copied().map(char::from);
-        match role {
-            Role::Separator => {
-                if wanted == Some('/') {
-                    self.length += 1;
-                } else if !ENDPOINT.get(..self.length).is_some_and(|read| read.ends_with('/')) {
-                    return Comparison::Different;
-                }
-                (self.is_trailing, self.is_parameter) = (false, false);
-            }
-            // Of a character that folds to several.
-            _ if self.is_parameter => {}
-            Role::Cut if folded == ';' => self.is_parameter = true,
-            Role::Dot | Role::Blank => self.is_trailing = true,
-            Role::Name if !self.is_trailing && wanted == Some(folded) => self.length += 1,
-            Role::Invisible | Role::Control => {}
-            _ => return Comparison::Different,
-        }
-        Comparison::Equal(self)
+/// The lengths behind which a segment of [`ENDPOINT`] begins.
+const SEGMENTS: u32 = 1 << 1 | 1 << 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_begin_behind_each_separator() {
+        assert_eq!(SEGMENTS, lengths_before('/') << 1);
     }
 }
