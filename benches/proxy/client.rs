@@ -97,7 +97,7 @@ pub async fn exchange(address: SocketAddr, request: &[u8]) -> Result<(u16, Vec<u
 }
 
 pub async fn get(address: SocketAddr, path: &str) -> Result<(u16, Vec<u8>)> {
-    exchange(address, format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").as_bytes()).await
+    exchange(address, format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await
 }
 
 /// Whether somebody there answers `request` as it should be; for servers that come up.
