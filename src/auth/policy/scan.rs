@@ -216,8 +216,20 @@ impl Comparison {
 
 /// The lengths behind which [`ENDPOINT`] goes on with that character.
 fn lengths_before(character: char) -> u32 {
-    let bits = ENDPOINT.bytes().enumerate().filter(|(_, byte)| char::from(*byte) == character);
-    bits.fold(0, |lengths, (at, _)| lengths | 1 << at)
+    /// By character; looked up, since it is asked for each that may be the endpoint's.
+    const LENGTHS: [u32; 128] = {
+        let mut lengths = [0; 128];
+        let mut at = 0;
+        while at < ENDPOINT.len() {
+            #[expect(clippy::indexing_slicing, reason = "a constant is made when it is compiled")]
+            {
+                lengths[ENDPOINT.as_bytes()[at] as usize] |= 1 << at;
+            }
+            at += 1;
+        }
+        lengths
+    };
+    usize::try_from(u32::from(character)).ok().and_then(|code| LENGTHS.get(code)).copied().unwrap_or_default()
 }
 
 /// The lengths behind which a segment of [`ENDPOINT`] begins.
