@@ -177,7 +177,7 @@ fn a_state_folder_that_cannot_be_used_ends_the_start() {
     wrong.unless("no room for the certificate", command, 1, &["tls"]);
 }
 
-/// Whoever may write to the folder could have the gateway read, as a key, what only the gateway may read.
+/// An account that may write to the folder could have the gateway read, as a key, what only the gateway may read.
 #[test]
 fn a_link_is_no_key_of_ours_and_may_be_one_that_is_configured() {
     let link = |path: &Path| {

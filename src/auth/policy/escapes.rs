@@ -22,7 +22,7 @@ impl<I: Iterator<Item = u8> + Clone> Iterator for Unescaped<I> {
 
 /// What the two digits behind a `%` stand for, and what follows them.
 #[inline(always)]
-fn escape<I: Iterator<Item = u8>>(mut after: I) -> Option<(u8, I)> {
+pub(super) fn escape<I: Iterator<Item = u8>>(mut after: I) -> Option<(u8, I)> {
     let (high, low) = (digit(after.next()?)?, digit(after.next()?)?);
     Some((high << 4 | low, after))
 }

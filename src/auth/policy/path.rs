@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::escapes::escape;
+
 /// Has this raw path one meaning only, whatever server reads it?
 ///
 /// It starts with one `/`; it has no empty, `.` or `..` segment, no segment that ends in a dot or a blank,
@@ -62,9 +64,8 @@ pub(super) fn decode_segment(segment: &[u8]) -> Option<Cow<'_, str>> {
 fn decode_strictly(text: &[u8], allowed: impl Fn(u8) -> bool) -> Option<Cow<'_, [u8]>> {
     let mut rest = text;
     while let Some(at) = rest.iter().position(|&byte| byte == b'%') {
-        let (high, low) = (rest.get(at + 1)?, rest.get(at + 2)?);
-        let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        if !allowed(digit(high)? << 4 | digit(low)?) {
+        let (value, _) = escape(rest.get(at + 1..)?.iter().copied())?;
+        if !allowed(value) {
             return None;
         }
         rest = rest.get(at + 3..)?;
