@@ -146,6 +146,47 @@ impl TokenOutcome {
     }
 }
 
+/// Why a client connection was not served, or not for longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionEnd {
+    /// `limits.connections` were open, and none that could yield was idle.
+    Refused,
+    /// Its address had `limits.connections_per_address`.
+    RefusedAddress,
+    /// The process has no descriptor left.
+    NoDescriptor,
+    /// It was idle, and its block of addresses had the most where another needed a place.
+    Yielded,
+    /// Its TLS handshake failed.
+    Handshake,
+    /// Its TLS handshake did not end in time.
+    HandshakeTimeout,
+}
+
+impl ConnectionEnd {
+    /// Every reason.
+    pub const ALL: [Self; 6] = [
+        Self::Refused,
+        Self::RefusedAddress,
+        Self::NoDescriptor,
+        Self::Yielded,
+        Self::Handshake,
+        Self::HandshakeTimeout,
+    ];
+
+    /// The reason as log and metrics name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "connections",
+            Self::RefusedAddress => "connections_per_address",
+            Self::NoDescriptor => "descriptors",
+            Self::Yielded => "yielded",
+            Self::Handshake => "handshake",
+            Self::HandshakeTimeout => "handshake_timeout",
+        }
+    }
+}
+
 /// What took how long, beside the requests themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
@@ -239,6 +280,11 @@ impl Metrics {
     /// A client connection begins (`1`) or ends (`-1`).
     pub fn connection(&self, change: i64) {
         self.cells.add(CONNECTIONS, change.cast_unsigned());
+    }
+
+    /// A client connection was not served, or not for longer.
+    pub fn connection_ended(&self, reason: ConnectionEnd) {
+        self.cells.add(CONNECTION_ENDS + reason as usize, 1);
     }
 
     /// A login enters the queue (`1`) or leaves it for a worker (`-1`).
@@ -349,6 +395,17 @@ impl Metrics {
                     .map(|fault| {
                         let cell = PLATFORM_FAULTS + fault as usize;
                         labelled_counter(sum(cell), &[("fault", fault.as_str())])
+                    })
+                    .collect(),
+            ),
+            counters(
+                "ds_gateway_connections_ended_total",
+                "Client connections that were refused, or ended to make room for another, by reason.",
+                ConnectionEnd::ALL
+                    .into_iter()
+                    .map(|reason| {
+                        let cell = CONNECTION_ENDS + reason as usize;
+                        labelled_counter(sum(cell), &[("reason", reason.as_str())])
                     })
                     .collect(),
             ),
@@ -539,7 +596,8 @@ const PLATFORM_FAULTS: usize = COMMIT_ERRORS + 1;
 const IN_FLIGHT: usize = PLATFORM_FAULTS + PlatformFault::ALL.len();
 const CONNECTIONS: usize = IN_FLIGHT + 1;
 const LOGIN_QUEUE: usize = CONNECTIONS + 1;
-const DURATIONS: usize = LOGIN_QUEUE + 1;
+const CONNECTION_ENDS: usize = LOGIN_QUEUE + 1;
+const DURATIONS: usize = CONNECTION_ENDS + ConnectionEnd::ALL.len();
 const SPANS: usize = DURATIONS + RouteLabel::ALL.len() * HISTOGRAM;
 const CELLS: usize = SPANS + Span::ALL.len() * HISTOGRAM;
 

@@ -24,7 +24,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::ServeHttp;
-use pingora::proxy::{HttpProxy, http_proxy};
+use pingora::proxy::http_proxy;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server};
 use pingora::services::ServiceWithDependents;
@@ -39,14 +39,14 @@ use crate::clock::{Clock, wall};
 use crate::config::{self, CertifiedKey, Config, Limits, Stop, StoreSettings};
 use crate::edge::admin::Admin;
 use crate::edge::certificate::{not_after, self_signed};
-use crate::edge::connection::Guarded;
 use crate::edge::failures::FailedLogins;
-use crate::edge::listener::{Bound, Prebound};
+use crate::edge::listener::{Bound, Listeners};
+use crate::edge::local::Local;
 use crate::edge::login::LoginPool;
 use crate::edge::pending::Pending;
 use crate::edge::proxy::{Gateway, MAX_TRIES};
 use crate::edge::rewrite::Rewrite;
-use crate::edge::stalled::Watched;
+use crate::edge::tls::TlsAcceptor;
 use crate::edge::token::{TokenEndpoint, mint_limiter};
 use crate::edge::upstream::Upstream;
 use crate::logging::Sink;
@@ -125,7 +125,7 @@ pub fn run(
     let logins = LoginPool::start(&limits, Arc::clone(&shared.metrics), Arc::clone(&failures));
     let tokens = TokenEndpoint {
         gate: Arc::clone(&shared.gate),
-        logins: logins.map_err(StartError::refused)?,
+        logins: Arc::new(logins.map_err(StartError::refused)?),
         store: state.store.clone(),
         pending: Arc::clone(&pending),
         mints: Arc::clone(&mints),
@@ -147,27 +147,15 @@ pub fn run(
     let replica = block_on(Replica::start(state.store.clone(), gate, clock, replica));
     let replica = replica.map_err(StartError::refused)?;
 
-    let conf = server_conf(settings.threads, settings.stop);
-    let mut server = Server::new_with_opt_and_conf(Some(Opt::default()), conf);
+    let mut server = Server::new_with_opt_and_conf(Some(Opt::default()), server_conf(settings.stop));
     server.bootstrap();
     let gateway = shared.gateway(tokens, upstream, rewrite, config.routes, limits, gap);
-    server.add_service(front(&server.configuration, gateway, &shared, sockets.traffic, pair.as_ref())?);
+    let (conf, threads) = (&server.configuration, settings.threads);
+    server.add_service(front(conf, &gateway, threads, sockets.traffic, pair.as_ref())?);
     let not_after = pair.as_ref().and_then(not_after);
-    server.add_service(
-        Prebound::new(
-            "admin",
-            shared.admin(
-                choices,
-                Arc::clone(&pending),
-                state.store.clone(),
-                not_after,
-                admin.ip().is_loopback(),
-            ),
-            sockets.admin,
-        )
-        .with_threads(1)
-        .until_exit(),
-    );
+    let admin =
+        shared.admin(choices, Arc::clone(&pending), state.store.clone(), not_after, admin.ip().is_loopback());
+    server.add_service(local_service("admin", admin, admin_limits(limits), sockets.admin)?.until_exit());
     let retry = PendingRetry { pending: Arc::clone(&pending), store: state.store.clone() };
     server.add_service(background_service("pending revocations", retry));
     let housekeeping = Housekeeping {
@@ -326,27 +314,30 @@ impl Shared {
     }
 }
 
-/// The listeners for clients: connections, guarded, to the proxy.
+/// The listeners for clients, with a proxy for each worker.
 fn front(
     conf: &Arc<ServerConf>,
-    gateway: Gateway,
-    shared: &Shared,
+    gateway: &Gateway,
+    threads: usize,
     sockets: Traffic,
     pair: Option<&CertifiedKey>,
-) -> Result<Prebound<Guarded<Watched<HttpProxy<Gateway>>>>, StartError> {
+) -> Result<Listeners, StartError> {
     let limits = gateway.limits;
-    let mut proxy = http_proxy(conf, gateway);
-    // A fresh set would lose the engine's bounds on HTTP/2, so only what differs is set.
-    let mut options = HttpServerOptions::default();
-    options.h2_idle_timeout = Some(limits.keepalive_timeout);
-    proxy.server_options = Some(options);
-    let watched = Watched::new(proxy, limits.body_timeout);
-    let guarded = Guarded::new(watched, limits, Arc::clone(&shared.metrics));
-    let front = Prebound::new("gateway", guarded, sockets.http);
-    match pair {
-        Some(pair) => front.with_tls(sockets.https, pair).map_err(StartError::refused),
-        None => Ok(front),
-    }
+    let proxies = (0..threads).map(|_| {
+        let mut proxy = http_proxy(conf, gateway.clone());
+        // A fresh set would lose the engine's bounds on HTTP/2, so only what differs is set.
+        let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(limits.keepalive_timeout);
+        proxy.server_options = Some(options);
+        proxy
+    });
+    let front = Listeners::new("gateway", proxies.collect(), limits, Arc::clone(&gateway.metrics));
+    let front = front.map_err(StartError::refused)?.listen(sockets.http, None);
+    let Some(pair) = pair else {
+        return Ok(front);
+    };
+    let tls = TlsAcceptor::new(pair).map_err(StartError::refused)?;
+    Ok(front.listen(sockets.https, Some(&Arc::new(tls))))
 }
 
 /// The operator's certificate, or one that signs itself where a TLS listener needs one.
@@ -413,22 +404,35 @@ impl Listening {
     }
 }
 
-/// A small HTTP application of a caller's own, on a socket bound before: for the demo's platform.
-pub fn plain_service<A: ServeHttp + Send + Sync + 'static>(
-    name: &str,
+/// A small HTTP application, on sockets bound before. It has bounds and a thread of its own, so that nothing that clients do takes
+/// them away.
+pub fn local_service<A>(
+    name: &'static str,
     app: A,
-    socket: Bound,
-) -> Box<dyn ServiceWithDependents> {
-    Box::new(Prebound::new(name, app, vec![socket]).with_threads(1))
+    limits: Limits,
+    sockets: Vec<Bound>,
+) -> Result<Listeners, StartError>
+where
+    A: ServeHttp + Send + Sync + 'static,
+{
+    // Its connections are no clients', and are not counted with them.
+    let listeners =
+        Listeners::new(name, vec![Local::new(app, limits.header_bytes)], limits, Arc::new(Metrics::new()));
+    Ok(listeners.map_err(StartError::refused)?.listen(sockets, None))
+}
+
+/// The admin listener has small bounds of its own: a scraper or two, a balancer's checks, and people.
+const fn admin_limits(limits: Limits) -> Limits {
+    Limits { connections: 64, connections_per_address: None, ..limits }
 }
 
 /// How long a start waits for whoever has the state folder locked.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-fn server_conf(threads: usize, stop: Stop) -> ServerConf {
+fn server_conf(stop: Stop) -> ServerConf {
     ServerConf {
-        threads,
-        // A request stays on the core that accepted it.
+        // Of the services beside the workers, which have their own.
+        threads: 1,
         work_stealing: false,
         upstream_keepalive_pool_size: 1024,
         // The engine means tries by this: 0 would never contact the platform.

@@ -46,7 +46,7 @@ impl Demo {
         // Read again: opening the state took the keys.
         let config = configuration(folder.path(), self.port, platform.address())?;
         let hooks = Hooks {
-            services: vec![app::plain_service("platform", Echo, platform)],
+            services: vec![Box::new(app::local_service("platform", Echo, config.limits, vec![platform])?)],
             announce: Some(explain),
             on_exit: Some(Box::new(move || drop(folder))),
         };

@@ -191,6 +191,7 @@ pub(super) fn read_limits(mut section: Section<'_>) -> Limits {
     let body_bytes: u64 = section.or("body_bytes", 0, "write a number of bytes, 0 for no limit");
     // One core is left to the requests, where there are several.
     let login_workers = section.or("login_workers", cores.saturating_sub(1).max(1), number);
+    let per_address: usize = section.or("connections_per_address", 0, "write a number, 0 for no limit");
     let limits = Limits {
         header_bytes: section.or("header_bytes", 32 * 1024, "write a number of bytes"),
         header_fields: section.or("header_fields", 100, number),
@@ -198,7 +199,10 @@ pub(super) fn read_limits(mut section: Section<'_>) -> Limits {
         header_timeout: section.duration("header_timeout", 10),
         keepalive_timeout: section.duration("keepalive_timeout", 60),
         body_timeout: section.duration("body_timeout", 30),
+        handshake_timeout: section.duration("handshake_timeout", 10),
+        write_timeout: section.duration("write_timeout", 30),
         connections: section.or("connections", 10_000, number),
+        connections_per_address: (per_address > 0).then_some(per_address),
         login_workers,
         mint_rate: section.or("mint_rate", NonZeroU32::MIN, "write a number of tokens, at least 1"),
         mint_burst: section.or("mint_burst", BURST, "write a number of tokens, at least 1"),

@@ -114,8 +114,14 @@ pub struct Limits {
     pub keepalive_timeout: Duration,
     /// Between two reads of a body.
     pub body_timeout: Duration,
+    /// Until a client has made its TLS handshake.
+    pub handshake_timeout: Duration,
+    /// A client that takes no byte of what waits for it.
+    pub write_timeout: Duration,
     /// Client connections at once.
     pub connections: usize,
+    /// Client connections at once from one address, or one IPv6 /64; `None`: any number.
+    pub connections_per_address: Option<usize>,
     /// Threads that hash passwords.
     pub login_workers: usize,
     /// Logins that may wait for one.

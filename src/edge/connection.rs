@@ -1,5 +1,5 @@
-//! The guard around each client connection: how many there are, how long one may be idle and a header may take, how
-//! large it may grow, and that even the engine's own refusals are JSON.
+//! The limits of a client connection: how long it may be idle and a header may take, how large one may grow, and that even the
+//! engine's own refusals are JSON.
 //!
 //! pingora reads a header of up to 1 MiB, gives each read 60 s, and answers what it cannot parse with an
 //! empty page before any filter is asked. It has a time for idle connections, and a new timer for each request with
@@ -7,27 +7,27 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
 use http::HeaderValue;
-use pingora::apps::ServerApp;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::{SslDigest, TlsRef};
 use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
     TimingDigest, UniqueID, UniqueIDType,
 };
-use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
 
+use super::admission::Activity;
+use super::deadline::Deadline;
 use super::request_id::{REQUEST_ID, RequestId};
 use crate::auth::reply::{Malformed, Reply};
 use crate::config::Limits;
@@ -35,112 +35,68 @@ use crate::metrics::{Metrics, RouteLabel};
 
 /// Told by the proxy: the header of this connection's request is complete.
 pub(super) fn header_read() {
-    // Streams of HTTP/2 run in tasks of their own and have no such connection.
-    let _ = CONNECTION.try_with(|connection| connection.phase.store(REQUEST, Ordering::Relaxed));
+    let _ = CONNECTION.try_with(|connection| {
+        if !connection.is_http2 {
+            connection.phase.store(REQUEST, Ordering::Relaxed);
+            connection.activity.begin();
+        }
+    });
 }
 
-/// Told by the proxy: the request is over.
-pub(super) fn request_done() {
-    let _ = CONNECTION.try_with(|connection| connection.phase.store(IDLE, Ordering::Relaxed));
+/// Told by the proxy: the request was over at `now`.
+pub(super) fn request_done(now: Instant) {
+    let _ = CONNECTION.try_with(|connection| {
+        if !connection.is_http2 && connection.phase.load(Ordering::Relaxed) == REQUEST {
+            connection.phase.store(IDLE, Ordering::Relaxed);
+            connection.activity.end(now);
+        }
+    });
 }
 
-/// The client's address as the value of a field; `None` on a stream of HTTP/2.
+/// The client's address as the value of a field.
 pub(super) fn client() -> Option<HeaderValue> {
     CONNECTION.try_with(|connection| connection.client.clone()).ok().flatten()
-}
-
-/// An application behind the guard.
-pub struct Guarded<A> {
-    inner: Arc<A>,
-    limits: Limits,
-    metrics: Arc<Metrics>,
-    live: AtomicUsize,
-}
-
-impl<A> Guarded<A> {
-    /// Guards `inner`.
-    pub fn new(inner: A, limits: Limits, metrics: Arc<Metrics>) -> Self {
-        Self { inner: Arc::new(inner), limits, metrics, live: AtomicUsize::new(0) }
-    }
-}
-
-#[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
-    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let live = Live::new(self);
-        if live.number > self.limits.connections {
-            let reply = raw(&Reply::crowded(), RequestId::new());
-            let _ = timeout(LINGER, stream.write_all(&reply)).await;
-            let _ = timeout(LINGER, stream.flush()).await;
-            self.metrics.request(RouteLabel::Refused, 503, Duration::ZERO);
-            return None;
-        }
-        let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
-        // On HTTP/2 the header is the preface; after it the engine has limits of its own.
-        let connection = Arc::new(Connection { phase: AtomicU8::new(HEADER), client: address_of(&stream) });
-        let guarded = GuardedStream {
-            inner: stream,
-            connection: Arc::clone(&connection),
-            is_http2,
-            limits: self.limits,
-            metrics: Arc::clone(&self.metrics),
-            patience: Patience::new(self.limits.header_timeout),
-            timed: Some(HEADER),
-            header: HeaderProgress::default(),
-            ends_header: true,
-            refusal: None,
-        };
-        CONNECTION.scope(connection, self.inner.process_new(Box::new(guarded), shutdown)).await
-    }
-
-    async fn cleanup(&self) {
-        // The listeners are closed, and the engine now ends every connection without a request. One that was just
-        // accepted has its request on the way.
-        if self.live.load(Ordering::Relaxed) > 0 {
-            sleep(SETTLE).await;
-        }
-        self.inner.cleanup().await;
-    }
-}
-
-/// Counts a connection while it lives.
-struct Live<'g, A> {
-    guard: &'g Guarded<A>,
-    number: usize,
-}
-
-impl<'g, A> Live<'g, A> {
-    fn new(guard: &'g Guarded<A>) -> Self {
-        guard.metrics.connection(1);
-        Self { guard, number: guard.live.fetch_add(1, Ordering::Relaxed) + 1 }
-    }
-}
-
-impl<A> Drop for Live<'_, A> {
-    fn drop(&mut self) {
-        self.guard.metrics.connection(-1);
-        self.guard.live.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn address_of(stream: &Stream) -> Option<HeaderValue> {
-    let digest = stream.get_socket_digest()?;
-    field_value(digest.peer_addr()?.as_inet()?)
-}
-
-/// An address, without its port, as the value of a field.
-pub(super) fn field_value(address: &SocketAddr) -> Option<HeaderValue> {
-    HeaderValue::from_str(&address.ip().to_string()).ok()
 }
 
 tokio::task_local! {
     static CONNECTION: Arc<Connection>;
 }
 
-/// What the proxy and the guard tell each other.
-struct Connection {
+/// What the proxy and the limits tell each other about one connection.
+pub(super) struct Connection {
     phase: AtomicU8,
+    is_http2: bool,
     client: Option<HeaderValue>,
+    activity: Arc<Activity>,
+}
+
+impl Connection {
+    /// A connection that nothing has come from yet.
+    pub(super) fn new(client: IpAddr, is_http2: bool, activity: Arc<Activity>) -> Arc<Self> {
+        let client = HeaderValue::from_str(&client.to_string()).ok();
+        // On HTTP/2 the header is the preface; after it the engine has limits of its own.
+        Arc::new(Self { phase: AtomicU8::new(HEADER), is_http2, client, activity })
+    }
+
+    /// Has `work` find this connection.
+    pub(super) async fn scope<F: Future>(self: &Arc<Self>, work: F) -> F::Output {
+        CONNECTION.scope(Arc::clone(self), work).await
+    }
+
+    /// Counts a stream of HTTP/2 until it is over.
+    pub(super) fn stream(&self) -> StreamActivity<'_> {
+        self.activity.begin();
+        StreamActivity(&self.activity)
+    }
+}
+
+/// A stream of HTTP/2 is a request, until this is dropped.
+pub(super) struct StreamActivity<'c>(&'c Activity);
+
+impl Drop for StreamActivity<'_> {
+    fn drop(&mut self) {
+        self.0.end(Instant::now());
+    }
 }
 
 /// Between two requests.
@@ -149,47 +105,6 @@ const IDLE: u8 = 0;
 const HEADER: u8 = 1;
 /// Inside a request, or HTTP/2.
 const REQUEST: u8 = 2;
-
-/// How long the client may take for what it does now. A connection has one timer, which is set anew only where it goes
-/// off too early or would too late: most requests come and go without a word to it.
-struct Patience {
-    deadline: Instant,
-    timer: Option<Timer>,
-}
-
-struct Timer {
-    due: Instant,
-    sleep: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
-    /// Whom it wakes.
-    waker: Waker,
-}
-
-impl Patience {
-    fn new(limit: Duration) -> Self {
-        Self { deadline: Instant::now() + limit, timer: None }
-    }
-
-    /// Is the time over at `now`? Wakes the task when it will be.
-    fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        if now >= self.deadline {
-            return Poll::Ready(());
-        }
-        if let Some(timer) = &self.timer
-            && timer.due > now
-            && timer.due <= self.deadline
-            && timer.waker.will_wake(cx.waker())
-        {
-            return Poll::Pending;
-        }
-        let due = self.deadline;
-        // The engine's timers count in whole milliseconds, rounded down: without one more they may go off before `due`,
-        // which would be taken for a wake-up of somebody else's.
-        let wait = due.saturating_duration_since(now) + Duration::from_millis(1);
-        let sleep = Box::pin(pingora::time::sleep(wait));
-        let timer = self.timer.insert(Timer { due, sleep, waker: cx.waker().clone() });
-        timer.sleep.as_mut().poll(cx)
-    }
-}
 
 /// How far a header has come.
 #[derive(Default)]
@@ -221,14 +136,14 @@ impl RequestLine {
     }
 }
 
-struct GuardedStream {
+/// A client's stream within its limits.
+pub(super) struct LimitedStream {
     inner: Stream,
     connection: Arc<Connection>,
-    is_http2: bool,
     limits: Limits,
     metrics: Arc<Metrics>,
-    patience: Patience,
-    /// The phase that the patience counts for; a clock is read only once there is something to wait for.
+    deadline: Deadline,
+    /// The phase that the deadline counts for; a clock is read only once there is something to wait for.
     timed: Option<u8>,
     header: HeaderProgress,
     /// What was read last ended a header, so that the next one begins with what is read next. Else the engine may have its
@@ -243,7 +158,27 @@ struct Refusal {
     linger: Option<Pin<Box<Sleep>>>,
 }
 
-impl GuardedStream {
+impl LimitedStream {
+    /// Limits `inner`, which is this connection's.
+    pub(super) fn new(
+        inner: Stream,
+        connection: Arc<Connection>,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            inner,
+            connection,
+            limits,
+            metrics,
+            deadline: Deadline::after(limits.header_timeout),
+            timed: Some(HEADER),
+            header: HeaderProgress::default(),
+            ends_header: true,
+            refusal: None,
+        }
+    }
+
     fn refuse(&mut self, fault: Malformed) {
         let reply = Reply::malformed(fault);
         self.metrics.request(RouteLabel::Refused, reply.status, Duration::ZERO);
@@ -255,7 +190,7 @@ impl GuardedStream {
     /// Is what the engine writes its own refusal of a header?
     fn is_refused_by_engine(&self, bytes: &[u8]) -> bool {
         match self.connection.phase.load(Ordering::Relaxed) {
-            _ if self.is_http2 => false,
+            _ if self.connection.is_http2 => false,
             HEADER => true,
             // Of a header that came behind another request: this never saw it. What an answer ends with is no status line.
             IDLE => bytes.starts_with(b"HTTP/"),
@@ -279,7 +214,7 @@ impl GuardedStream {
     }
 
     /// Sends the refusal, then reads on for a moment so that the client sees it, then ends the stream.
-    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_refusal(cx))?;
         let Some(refusal) = &mut self.refusal else {
             return Poll::Ready(Ok(()));
@@ -299,12 +234,12 @@ impl GuardedStream {
     }
 
     /// Has the client taken longer than `limit` for this phase?
-    fn poll_patience(&mut self, phase: u8, limit: Duration, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_deadline(&mut self, phase: u8, limit: Duration, cx: &mut Context<'_>) -> Poll<()> {
         let now = Instant::now();
         if self.timed.replace(phase) != Some(phase) {
-            self.patience.deadline = now + limit;
+            self.deadline.set(now + limit);
         }
-        self.patience.poll(now, cx)
+        self.deadline.poll(now, cx)
     }
 
     /// Notes bytes of a header; a fault where it grows beyond all use.
@@ -319,7 +254,7 @@ impl GuardedStream {
         self.ends_header = new.ends_with(b"\n\r\n");
         let begin = new.iter().position(|byte| self.header.has_begun || !b"\r\n".contains(byte));
         self.header.has_begun |= begin.is_some();
-        if self.is_http2 {
+        if self.connection.is_http2 {
             if self.header.bytes >= HTTP2_PREFACE {
                 self.connection.phase.store(REQUEST, Ordering::Relaxed);
             }
@@ -339,7 +274,7 @@ impl GuardedStream {
     }
 }
 
-impl AsyncRead for GuardedStream {
+impl AsyncRead for LimitedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
         let phase = me.connection.phase.load(Ordering::Relaxed);
@@ -350,7 +285,7 @@ impl AsyncRead for GuardedStream {
             return read;
         }
         if me.refusal.is_some() {
-            return me.poll_farewell(cx);
+            return me.poll_linger(cx);
         }
         let before = buf.filled().len();
         match Pin::new(&mut me.inner).poll_read(cx, buf) {
@@ -361,29 +296,29 @@ impl AsyncRead for GuardedStream {
                 {
                     buf.set_filled(before);
                     me.refuse(fault);
-                    return me.poll_farewell(cx);
+                    return me.poll_linger(cx);
                 }
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending if phase == HEADER => {
-                ready!(me.poll_patience(HEADER, me.limits.header_timeout, cx));
+                ready!(me.poll_deadline(HEADER, me.limits.header_timeout, cx));
                 // A connection that never said a word gets none either, nor does one that speaks in frames.
-                if !me.header.has_begun || me.is_http2 {
+                if !me.header.has_begun || me.connection.is_http2 {
                     return Poll::Ready(Ok(()));
                 }
                 me.refuse(Malformed::HeaderTimeout);
-                me.poll_farewell(cx)
+                me.poll_linger(cx)
             }
             Poll::Pending => {
                 // To the engine it looks like the client's own end.
-                me.poll_patience(IDLE, me.limits.keepalive_timeout, cx).map(Ok)
+                me.poll_deadline(IDLE, me.limits.keepalive_timeout, cx).map(Ok)
             }
         }
     }
 }
 
-impl AsyncWrite for GuardedStream {
+impl AsyncWrite for LimitedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
         if !me.is_refused_by_engine(bytes) {
@@ -406,8 +341,8 @@ impl AsyncWrite for GuardedStream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
         if me.refusal.is_some() {
-            // An error here means that there is nobody left to say farewell to.
-            let _ = ready!(me.poll_farewell(cx));
+            // An error here means that the client is gone.
+            let _ = ready!(me.poll_linger(cx));
         }
         Pin::new(&mut me.inner).poll_shutdown(cx)
     }
@@ -431,26 +366,26 @@ impl AsyncWrite for GuardedStream {
 }
 
 #[async_trait]
-impl Shutdown for GuardedStream {
+impl Shutdown for LimitedStream {
     async fn shutdown(&mut self) {
         Shutdown::shutdown(self.inner.as_mut()).await;
     }
 }
 
 #[async_trait]
-impl Peek for GuardedStream {
+impl Peek for LimitedStream {
     async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         self.inner.try_peek(buffer).await
     }
 }
 
-impl UniqueID for GuardedStream {
+impl UniqueID for LimitedStream {
     fn id(&self) -> UniqueIDType {
         self.inner.id()
     }
 }
 
-impl Ssl for GuardedStream {
+impl Ssl for LimitedStream {
     fn get_ssl(&self) -> Option<&TlsRef> {
         self.inner.get_ssl()
     }
@@ -464,28 +399,36 @@ impl Ssl for GuardedStream {
     }
 }
 
-impl GetTimingDigest for GuardedStream {
+impl GetTimingDigest for LimitedStream {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         self.inner.get_timing_digest()
     }
 }
 
-impl GetProxyDigest for GuardedStream {
+impl GetProxyDigest for LimitedStream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         self.inner.get_proxy_digest()
     }
 }
 
-impl GetSocketDigest for GuardedStream {
+impl GetSocketDigest for LimitedStream {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         self.inner.get_socket_digest()
     }
 }
 
-impl std::fmt::Debug for GuardedStream {
+impl std::fmt::Debug for LimitedStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GuardedStream").finish_non_exhaustive()
+        f.debug_struct("LimitedStream").finish_non_exhaustive()
     }
+}
+
+/// Tells a client that its connection is not served.
+pub(super) async fn refuse(mut stream: Stream, reply: &Reply, metrics: &Metrics) {
+    let reply = raw(reply, RequestId::new());
+    let _ = timeout(LINGER, stream.write_all(&reply)).await;
+    let _ = timeout(LINGER, stream.flush()).await;
+    metrics.request(RouteLabel::Refused, 503, Duration::ZERO);
 }
 
 /// An answer as bytes, for where there is no session to write it with.
@@ -523,8 +466,6 @@ const LINGER: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::poll_fn;
-    use tokio::runtime::Builder;
 
     #[test]
     fn a_request_line_has_two_blanks_however_it_comes() {
@@ -540,26 +481,5 @@ mod tests {
                 assert_eq!(read, expected, "{text:?} in pieces of {size}");
             }
         }
-    }
-
-    /// A timer that goes off too early, once in some hundreds, would never wake its task again.
-    #[test]
-    fn every_patience_ends() {
-        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let all_end = async {
-            let waiting = (0..4_000u64).map(|number| {
-                tokio::spawn(async move {
-                    // At all phases of a millisecond and of the engine's ticks.
-                    sleep(Duration::from_micros(number * 7 % 23_000)).await;
-                    let mut patience = Patience::new(Duration::from_micros(10_000 + number * 13 % 31_000));
-                    poll_fn(|cx| patience.poll(Instant::now(), cx)).await;
-                    assert!(Instant::now() >= patience.deadline);
-                })
-            });
-            for task in waiting.collect::<Vec<_>>() {
-                task.await.unwrap();
-            }
-        };
-        runtime.block_on(async { timeout(Duration::from_secs(30), all_end).await }).unwrap();
     }
 }

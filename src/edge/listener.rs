@@ -1,22 +1,31 @@
-//! Listeners that are bound by us, before anything runs, so that a port that is taken is an error at the
-//! start and not a process without a listener.
+//! Listeners: bound before anything runs, so that a port that is taken is an error at the start and not a process without a
+//! listener; then one thread that accepts, counts, and hands each connection to the worker with the fewest.
+//!
+//! The engine's own listeners poll a socket on one thread and serve it on another, count a TLS connection only after its
+//! handshake, and give that 60 s. See decision 0006.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::IntoRawFd;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use openssl::ssl::{SslAcceptor, SslMethod};
-use parking_lot::Mutex;
-use pingora::apps::ServerApp;
-use pingora::listeners::tls::TlsSettings;
-use pingora::server::{Fds, ListenFds, ShutdownWatch};
-use pingora::services::listening::Service;
-use pingora::services::{Service as PlainService, ServiceReadyNotifier, ServiceWithDependents};
-use tokio::sync::watch::Sender;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pingora::apps::HttpServerApp;
+use pingora::server::{ListenFds, ShutdownWatch};
+use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
+use tokio::sync::oneshot;
 
-use crate::config::CertifiedKey;
+use super::admission::{Admission, Bounds, Refusal};
+use super::connection_log::ConnectionLog;
+use super::tls::TlsAcceptor;
+use super::worker::{self, Accepted, Inbox};
+use crate::config::Limits;
+use crate::metrics::{ConnectionEnd, Metrics};
 
 /// A socket that accepts already; connections wait in its backlog until a service takes it.
 pub struct Bound {
@@ -42,95 +51,194 @@ impl Bound {
     }
 }
 
-/// A service on sockets that were bound before.
-pub struct Prebound<A> {
-    service: Service<A>,
-    sockets: Vec<Bound>,
-    until_exit: Option<Sender<bool>>,
+/// A service that accepts connections and has them served by its workers.
+pub struct Listeners {
+    name: &'static str,
+    endpoints: Vec<Endpoint>,
+    acceptor: Option<Arc<Acceptor>>,
+    serves_until_exit: bool,
 }
 
-impl<A: ServerApp + Send + Sync + 'static> Prebound<A> {
-    /// An application on these sockets, without TLS.
-    pub fn new(name: &str, app: A, sockets: Vec<Bound>) -> Self {
-        let mut service = Service::new(name.to_owned(), app);
-        for socket in &sockets {
-            service.add_tcp(&socket.address.to_string());
-        }
-        Self { service, sockets, until_exit: None }
+/// Where connections come in.
+struct Endpoint {
+    bound: Bound,
+    tls: Option<Arc<TlsAcceptor>>,
+}
+
+/// Where they go.
+struct Acceptor {
+    inboxes: Vec<Inbox>,
+    admission: Arc<Admission>,
+    log: Arc<ConnectionLog>,
+}
+
+impl Listeners {
+    /// Starts a worker for each application.
+    pub fn new<A>(name: &'static str, apps: Vec<A>, limits: Limits, metrics: Arc<Metrics>) -> io::Result<Self>
+    where
+        A: HttpServerApp + Send + Sync + 'static,
+    {
+        let bounds = Bounds { connections: limits.connections, per_address: limits.connections_per_address };
+        let admission = Admission::new(bounds, apps.len(), Arc::clone(&metrics));
+        let log = Arc::new(ConnectionLog::new(Arc::clone(&metrics)));
+        let shared = worker::Shared { limits, metrics, log: Arc::clone(&log) };
+        let start = |(number, app)| worker::start(format!("{name} {number}"), app, shared.clone());
+        let inboxes = (0..).zip(apps).map(start).collect::<io::Result<_>>()?;
+        let acceptor = Some(Arc::new(Acceptor { inboxes, admission, log }));
+        Ok(Self { name, endpoints: Vec::new(), acceptor, serves_until_exit: false })
+    }
+
+    /// Accepts on these sockets, with TLS if so.
+    pub fn listen(mut self, sockets: Vec<Bound>, tls: Option<&Arc<TlsAcceptor>>) -> Self {
+        self.endpoints.extend(sockets.into_iter().map(|bound| Endpoint { bound, tls: tls.cloned() }));
+        self
     }
 
     /// Serves on while the rest stops, until the process is gone.
-    pub fn until_exit(mut self) -> Self {
-        self.until_exit = Some(Sender::new(false));
+    pub const fn until_exit(mut self) -> Self {
+        self.serves_until_exit = true;
         self
-    }
-
-    /// The number of worker threads, where it is not the server's.
-    pub fn with_threads(mut self, threads: usize) -> Self {
-        self.service.threads = Some(threads);
-        self
-    }
-
-    /// Adds sockets with TLS 1.2 and 1.3.
-    pub fn with_tls(mut self, sockets: Vec<Bound>, pair: &CertifiedKey) -> io::Result<Self> {
-        for socket in &sockets {
-            let settings = tls(pair).map_err(io::Error::other)?;
-            self.service.add_tls_with_settings(&socket.address.to_string(), None, settings);
-        }
-        self.sockets.extend(sockets);
-        Ok(self)
     }
 }
 
-fn tls(pair: &CertifiedKey) -> Result<TlsSettings, openssl::error::ErrorStack> {
-    // Mozilla's intermediate profile, version 5.
-    let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls())?;
-    let mut chain = pair.chain.iter();
-    if let Some(leaf) = chain.next() {
-        builder.set_certificate(leaf)?;
+impl Acceptor {
+    /// Accepts on every endpoint until `stop` is closed.
+    fn run(&self, endpoints: &[Endpoint], stop: &UnixStream) -> io::Result<()> {
+        let polled = |socket| PollFd::new(socket, PollFlags::POLLIN);
+        loop {
+            let listeners = endpoints.iter().map(|endpoint| polled(endpoint.bound.listener.as_fd()));
+            let mut ready: Vec<PollFd<'_>> = [polled(stop.as_fd())].into_iter().chain(listeners).collect();
+            match poll(&mut ready, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            // First what is in the backlogs: to close a listener resets it.
+            let is_full = endpoints.iter().fold(false, |is_full, endpoint| self.accept(endpoint) | is_full);
+            let is_stopping = ready.first().and_then(PollFd::any) == Some(true);
+            if is_stopping && !is_full {
+                return Ok(());
+            }
+        }
     }
-    for intermediate in chain {
-        builder.add_extra_chain_cert(intermediate.clone())?;
+
+    /// Accepts what has come to one socket; whether there may be more.
+    fn accept(&self, endpoint: &Endpoint) -> bool {
+        for _ in 0..AT_ONCE {
+            match endpoint.bound.listener.accept() {
+                Ok((socket, client)) => self.take(socket, client, endpoint),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if is_of_process(&error) => {
+                    self.log.count(ConnectionEnd::NoDescriptor);
+                    thread::sleep(PAUSE);
+                    return false;
+                }
+                // Of the connection, which was gone before it was accepted.
+                Err(_) => {}
+            }
+        }
+        true
     }
-    builder.set_private_key(&pair.key)?;
-    builder.check_private_key()?;
-    let mut settings = TlsSettings::from(builder);
-    settings.enable_h2();
-    Ok(settings)
+
+    /// Finds a place for a connection and hands it over.
+    fn take(&self, socket: TcpStream, client: SocketAddr, endpoint: &Endpoint) {
+        // IPv4 over an IPv6 socket is IPv4 to everybody who reads of it.
+        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+        if socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true)).is_err() {
+            return;
+        }
+        let admitted = self.admission.admit(client.ip(), socket.as_raw_fd(), Instant::now());
+        let (slot, worker) = match admitted {
+            Ok((slot, has_ended_another)) => {
+                if has_ended_another {
+                    self.log.count(ConnectionEnd::Yielded);
+                }
+                let worker = slot.worker();
+                (Ok(slot), worker)
+            }
+            Err(refusal) => {
+                self.log.count(match refusal {
+                    Refusal::Connections => ConnectionEnd::Refused,
+                    Refusal::Address => ConnectionEnd::RefusedAddress,
+                });
+                // Where many are being told already, this one just ends.
+                let Some(slot) = self.admission.refuse() else {
+                    return;
+                };
+                (Err(slot), usize::from(client.port()) % self.inboxes.len().max(1))
+            }
+        };
+        if let Some(inbox) = self.inboxes.get(worker) {
+            inbox.send(Accepted { socket, client, slot, tls: endpoint.tls.clone() });
+        }
+    }
 }
 
 #[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServiceWithDependents for Prebound<A> {
+impl ServiceWithDependents for Listeners {
     async fn start_service(
         &mut self,
-        fds: Option<ListenFds>,
+        _fds: Option<ListenFds>,
         shutdown: ShutdownWatch,
-        listeners_per_fd: usize,
+        _listeners_per_fd: usize,
         ready: ServiceReadyNotifier,
     ) {
-        let table = fds.unwrap_or_else(|| Arc::new(Mutex::new(Fds::new())));
-        for socket in self.sockets.drain(..) {
-            let address = socket.address.to_string();
-            let mut table = table.lock();
-            // After an upgrade the old process's socket is there already.
-            if table.get(&address).is_none() {
-                table.add(address, socket.listener.into_raw_fd());
-            }
-        }
-        let shutdown = self.until_exit.as_ref().map_or(shutdown, Sender::subscribe);
         ready.notify_ready();
-        PlainService::start_service(&mut self.service, Some(table), shutdown, listeners_per_fd).await;
+        let Some(acceptor) = self.acceptor.take() else {
+            return;
+        };
+        let endpoints = std::mem::take(&mut self.endpoints);
+        let accepting = UnixStream::pair().and_then(|(stop, stopped)| {
+            let (done, is_done) = oneshot::channel();
+            thread::Builder::new().name(format!("{} accept", self.name)).spawn(move || {
+                if let Err(error) = acceptor.run(&endpoints, &stopped) {
+                    log::error!("no more connections are accepted: {error}");
+                }
+                // By the end of the acceptor its workers see that there will be no more.
+                drop(acceptor);
+                // Nobody waits where the process is gone.
+                let _ = done.send(());
+            })?;
+            Ok((stop, is_done))
+        });
+        match accepting {
+            Ok((stop, is_done)) => {
+                stopped((!self.serves_until_exit).then_some(shutdown)).await;
+                drop(stop);
+                let _ = is_done.await;
+            }
+            Err(error) => log::error!("connections cannot be accepted: {error}"),
+        }
     }
 
     fn name(&self) -> &str {
-        PlainService::name(&self.service)
+        self.name
     }
 
     fn threads(&self) -> Option<usize> {
-        self.service.threads
-    }
-
-    fn listen_addresses(&self) -> Option<Vec<String>> {
-        PlainService::listen_addresses(&self.service)
+        Some(1)
     }
 }
+
+/// Resolves once the process stops; never without a watch.
+async fn stopped(shutdown: Option<ShutdownWatch>) {
+    let Some(mut shutdown) = shutdown else {
+        return std::future::pending().await;
+    };
+    while !*shutdown.borrow() {
+        if shutdown.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Is this an error that the next connection would meet as well?
+fn is_of_process(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM))
+}
+
+/// Connections that are accepted before other listeners have their turn.
+const AT_ONCE: usize = 64;
+
+/// How long a process without descriptors waits before it accepts again.
+const PAUSE: Duration = Duration::from_millis(100);

@@ -1,22 +1,29 @@
 //! The room that touches and does not think: a thin shell around pingora that asks `auth` and carries out
 //! its answers.
 //!
-//! A connection comes in through [`listener`] and is guarded by [`connection`]; each of its requests goes
-//! through the phases of [`proxy`], which reads it ([`request`]), answers it itself ([`answer`],
-//! [`token`] with [`login`]) or forwards it ([`rewrite`], [`upstream`]).
+//! A connection comes in through [`listener`], which asks [`admission`] for a place and hands it to a [`worker`]; there
+//! [`connection`] bounds it, and each of its requests goes through the phases of [`proxy`], which reads it ([`request`]),
+//! answers it itself ([`answer`], [`token`] with [`login`]) or forwards it ([`rewrite`], [`upstream`]).
 
 pub mod admin;
+pub mod admission;
 pub mod answer;
 pub mod certificate;
 pub mod connection;
+mod connection_log;
+mod deadline;
 pub mod failures;
 pub mod listener;
+pub mod local;
 pub mod login;
 pub mod pending;
 pub mod proxy;
 pub mod request;
 mod request_id;
 pub mod rewrite;
+mod socket;
 pub mod stalled;
+pub mod tls;
 pub mod token;
 pub mod upstream;
+mod worker;

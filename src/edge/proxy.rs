@@ -42,7 +42,8 @@ use crate::logging::{AccessLine, Sink, redact_text};
 use crate::metrics::{Decision, InFlight, Metrics, RouteLabel, Span};
 use crate::store::read_gap::ReadGap;
 
-/// The gateway as pingora sees it.
+/// The gateway as pingora sees it. Each worker has one of its own.
+#[derive(Clone)]
 pub struct Gateway {
     /// Keys, rules and standing.
     pub gate: Arc<Gate>,
@@ -138,7 +139,7 @@ impl ProxyHttp for Gateway {
         // A client may close its half once it has asked, and still wants its answer.
         session.set_abort_on_close(false);
         session.set_read_timeout(Some(self.limits.body_timeout));
-        session.set_write_timeout(Some(WRITE_TIMEOUT));
+        session.set_write_timeout(Some(self.limits.write_timeout));
         Ok(())
     }
 
@@ -185,7 +186,7 @@ impl ProxyHttp for Gateway {
             pass,
             has_managed: ctx.has_managed,
             request_id: ctx.request_id.as_str(),
-            client: connection::client().or_else(|| connection::field_value(client_of(session)?)),
+            client: connection::client(),
             is_tls: session.digest().is_some_and(|digest| digest.ssl_digest.is_some()),
         };
         change_fields(request, |headers| {
@@ -271,8 +272,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
-        connection::request_done();
-        let elapsed = ctx.started.elapsed();
+        let now = Instant::now();
+        connection::request_done(now);
+        let elapsed = now - ctx.started;
         let status = match session.response_written() {
             Some(header) => header.status.as_u16(),
             None => CLIENT_CLOSED,
@@ -517,9 +519,6 @@ fn client_of(session: &Session) -> Option<&std::net::SocketAddr> {
 
 /// The body filter's own error, told apart from anything that the engine says.
 const TOO_LARGE: ErrorType = ErrorType::HTTPStatus(413);
-
-/// A client that does not read for so long is given up.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes of a method that the log shows; the longest one registered has 16.
 const METHOD_BYTES: usize = 32;

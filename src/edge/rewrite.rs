@@ -8,6 +8,7 @@ use crate::auth::gate::Pass;
 use crate::config::Platform;
 
 /// The rules for what the platform sees.
+#[derive(Clone)]
 pub struct Rewrite {
     identity_fields: [HeaderName; 3],
     managed: ManagedFields,

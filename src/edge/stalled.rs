@@ -18,6 +18,8 @@ use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
 use tokio::time::{Instant, sleep_until};
 
+use super::connection::Connection;
+
 /// Told by the proxy: the body of this request is being forwarded. `on_cut` is called if it stands still: a cut
 /// stream is not logged by anybody else.
 pub(super) fn watch(on_cut: impl FnOnce() + Send + 'static) {
@@ -52,21 +54,23 @@ struct Stream {
 
 const DONE: u64 = u64::MAX;
 
-/// An application whose HTTP/2 streams are watched.
-pub struct Watched<A> {
+/// The application of one connection: its HTTP/2 streams, which run in tasks of their own, find the connection by it, and are
+/// watched.
+pub(super) struct ConnectionApp<A> {
     inner: Arc<A>,
-    patience: Duration,
+    connection: Arc<Connection>,
+    body_timeout: Duration,
 }
 
-impl<A> Watched<A> {
-    /// `patience` is how long a body may stand still.
-    pub fn new(inner: A, patience: Duration) -> Self {
-        Self { inner: Arc::new(inner), patience }
+impl<A> ConnectionApp<A> {
+    /// `body_timeout` is how long a body may stand still.
+    pub(super) fn new(inner: Arc<A>, connection: Arc<Connection>, body_timeout: Duration) -> Arc<Self> {
+        Arc::new(Self { inner, connection, body_timeout })
     }
 }
 
 #[async_trait]
-impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Watched<A> {
+impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for ConnectionApp<A> {
     // Written as `async_trait` would, for HTTP/1 is only passed on: a future around the other would be one more
     // allocation, and the session copied twice more.
     fn process_new_http<'a, 's, 'f>(
@@ -98,14 +102,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Watched<A> {
     }
 }
 
-impl<A: HttpServerApp + Send + Sync + 'static> Watched<A> {
+impl<A: HttpServerApp + Send + Sync + 'static> ConnectionApp<A> {
     async fn watched(&self, session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
         let stream = Arc::<Stream>::default();
+        let _activity = self.connection.stream();
         let request = STREAM.scope(Arc::clone(&stream), self.inner.process_new_http(session, shutdown));
         tokio::select! {
             biased;
-            reused = request => reused,
-            () = stands_still(&stream.moves, self.patience) => {
+            reused = self.connection.scope(request) => reused,
+            () = stands_still(&stream.moves, self.body_timeout) => {
                 let on_cut = stream.on_cut.lock().take();
                 on_cut.into_iter().for_each(|on_cut| on_cut());
                 None
@@ -115,10 +120,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> Watched<A> {
 }
 
 /// Resolves when a body that is watched has not moved for so long.
-async fn stands_still(moves: &AtomicU64, patience: Duration) {
+async fn stands_still(moves: &AtomicU64, limit: Duration) {
     let mut seen = moves.load(Ordering::Relaxed);
     loop {
-        sleep_until(Instant::now() + patience).await;
+        sleep_until(Instant::now() + limit).await;
         let now = moves.load(Ordering::Relaxed);
         if now == DONE {
             return std::future::pending().await;

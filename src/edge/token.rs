@@ -23,11 +23,12 @@ use crate::store::records::User;
 use crate::store::{Store, StoreError};
 
 /// All that the endpoint needs.
+#[derive(Clone)]
 pub struct TokenEndpoint {
     /// Keys, rules and standing.
     pub gate: Arc<Gate>,
     /// Checks passwords.
-    pub logins: LoginPool,
+    pub logins: Arc<LoginPool>,
     /// Users, and where mints and revocations become durable.
     pub store: Store,
     /// Revocations that the store has not taken yet.

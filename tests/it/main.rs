@@ -37,6 +37,7 @@ mod claims;
 mod clocks;
 mod commands;
 mod configuration;
+mod connections;
 mod contract;
 mod crash;
 mod demo;

@@ -1,0 +1,600 @@
+//! Which connections are served: at most so many, spread over the workers; and where there is no place left, the block of
+//! addresses that has the most gives up one that is idle.
+//!
+//! Balancers and NAT bring many clients from one address, so that a fixed bound for each would hurt the wrong ones; what bounds
+//! an attacker from one block is that everybody else comes first. Opening and closing a connection takes a short lock here; a
+//! request takes none.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use nix::sys::socket::{Shutdown, shutdown};
+use parking_lot::Mutex;
+
+use crate::metrics::Metrics;
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// In all.
+    pub connections: usize,
+    /// From one address, or one IPv6 /64; none: any number.
+    pub per_address: Option<usize>,
+}
+
+/// Why a connection is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Every place is taken, and no connection that could yield is idle.
+    Connections,
+    /// Its address has as many as one may have.
+    Address,
+}
+
+/// Every connection that is served.
+pub struct Admission {
+    started: Instant,
+    table: Mutex<Table>,
+    refusing: AtomicUsize,
+    metrics: Arc<Metrics>,
+}
+
+/// The place of one connection, given back when it is dropped. That must be before its socket is closed.
+pub(super) struct Slot {
+    admission: Arc<Admission>,
+    id: usize,
+    activity: Arc<Activity>,
+    worker: usize,
+}
+
+/// Leave to tell a client that it is refused, which takes a moment and a descriptor.
+pub(super) struct RefusalSlot(Arc<Admission>);
+
+/// What a connection is doing, as far as it matters to others.
+#[derive(Debug)]
+pub(super) struct Activity {
+    started: Instant,
+    /// Requests at once.
+    requests: AtomicU32,
+    /// Since when there is none, in milliseconds from `started`.
+    idle_since: AtomicU64,
+}
+
+impl Activity {
+    fn new(started: Instant, now: Instant) -> Self {
+        let idle_since = AtomicU64::new(millis(now.duration_since(started)));
+        Self { started, requests: AtomicU32::new(0), idle_since }
+    }
+
+    /// A request begins.
+    pub(super) fn begin(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request ended at `now`.
+    pub(super) fn end(&self, now: Instant) {
+        self.idle_since.store(millis(now.duration_since(self.started)), Ordering::Relaxed);
+        self.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn idle_since(&self) -> Option<u64> {
+        let is_idle = self.requests.load(Ordering::Relaxed) == 0;
+        is_idle.then(|| self.idle_since.load(Ordering::Relaxed))
+    }
+}
+
+impl Admission {
+    /// Nobody is there yet.
+    pub fn new(bounds: Bounds, workers: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        let table = Mutex::new(Table::new(bounds, workers));
+        Arc::new(Self { started: Instant::now(), table, refusing: AtomicUsize::new(0), metrics })
+    }
+
+    /// A place for a connection of `address` on the worker that has the fewest; says whether another connection was ended for it.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        address: IpAddr,
+        socket: RawFd,
+        now: Instant,
+    ) -> Result<(Slot, bool), Refusal> {
+        let activity = Arc::new(Activity::new(self.started, now));
+        let mut table = self.table.lock();
+        let yields = table.make_place(address)?;
+        if let Some(socket) = yields {
+            // Only this half: a request that is on its way is answered, and then the worker sees the end. The lock is held, so that
+            // the number still is this socket's.
+            let _ = shutdown(socket, Shutdown::Read);
+        }
+        let (id, worker) = table.insert(address, socket, Arc::clone(&activity));
+        drop(table);
+        self.metrics.connection(1);
+        Ok((Slot { admission: Arc::clone(self), id, activity, worker }, yields.is_some()))
+    }
+
+    /// Leave to tell a refused client; none while many are being told.
+    pub(super) fn refuse(self: &Arc<Self>) -> Option<RefusalSlot> {
+        let slot = RefusalSlot(Arc::clone(self));
+        // One too many is given back at once.
+        (self.refusing.fetch_add(1, Ordering::Relaxed) < REFUSALS).then_some(slot)
+    }
+}
+
+impl Slot {
+    /// The worker that serves it.
+    pub(super) const fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// What the connection is doing.
+    pub(super) const fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
+    /// The connection turned out to come from another address: a proxy told so.
+    pub(super) fn readdress(&self, address: IpAddr) -> Result<(), Refusal> {
+        self.admission.table.lock().readdress(self.id, address)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.admission.table.lock().remove(self.id);
+        self.admission.metrics.connection(-1);
+    }
+}
+
+impl Drop for RefusalSlot {
+    fn drop(&mut self) {
+        self.0.refusing.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The connections by block, and the blocks by size.
+struct Table {
+    bounds: Bounds,
+    entries: Vec<Option<Entry>>,
+    free: Vec<usize>,
+    /// Those that were not told to end.
+    live: usize,
+    workers: Vec<usize>,
+    networks: Sizes<Network>,
+    blocks: HashMap<Network, Sizes<Block>>,
+    members: HashMap<Block, Vec<usize>>,
+    /// Where the search among many members goes on.
+    cursor: usize,
+}
+
+struct Entry {
+    address: IpAddr,
+    socket: RawFd,
+    activity: Arc<Activity>,
+    worker: usize,
+    /// Its index among the members of its block.
+    member: usize,
+    was_ended: bool,
+}
+
+/// What one provider or customer has: an IPv4 /24, an IPv6 /48.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Network(u64);
+
+/// What one host or household has: an IPv4 address, an IPv6 /64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Block(u64);
+
+impl Block {
+    fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            // Among the addresses of ::/16, which nobody has.
+            IpAddr::V4(address) => u64::from(u32::from(address)),
+            IpAddr::V6(address) => (u128::from(address) >> 64) as u64,
+        })
+    }
+
+    const fn network(self) -> Network {
+        let Self(bits) = self;
+        Network(if bits >> 48 == 0 { bits >> 8 } else { bits >> 16 | 1 << 63 })
+    }
+}
+
+impl Table {
+    fn new(bounds: Bounds, workers: usize) -> Self {
+        Self {
+            bounds,
+            entries: Vec::new(),
+            free: Vec::new(),
+            live: 0,
+            workers: vec![0; workers.max(1)],
+            networks: Sizes::default(),
+            blocks: HashMap::new(),
+            members: HashMap::new(),
+            cursor: 0,
+        }
+    }
+
+    /// Sees to it that there is a place for one more; the socket that must be ended for it, if there was none.
+    fn make_place(&mut self, address: IpAddr) -> Result<Option<RawFd>, Refusal> {
+        self.check_address(address)?;
+        if self.live < self.bounds.connections {
+            return Ok(None);
+        }
+        let id = self.idlest(Block::of(address)).ok_or(Refusal::Connections)?;
+        let entry = self.entries.get_mut(id).and_then(Option::as_mut).ok_or(Refusal::Connections)?;
+        entry.was_ended = true;
+        let socket = entry.socket;
+        self.uncount(id);
+        Ok(Some(socket))
+    }
+
+    fn check_address(&self, address: IpAddr) -> Result<(), Refusal> {
+        let have = self.members.get(&Block::of(address)).map_or(0, Vec::len);
+        match self.bounds.per_address {
+            Some(most) if have >= most => Err(Refusal::Address),
+            _ => Ok(()),
+        }
+    }
+
+    /// An idle connection of the heaviest block of the heaviest network; of no network that would be left with fewer than the
+    /// newcomer's.
+    fn idlest(&mut self, newcomer: Block) -> Option<usize> {
+        let least = self.networks.size(newcomer.network()).max(1);
+        let networks = self.networks.heaviest().take_while(|(size, _)| *size >= least);
+        let networks: Vec<Network> = networks.map(|(_, network)| network).take(SEARCHED_GROUPS).collect();
+        for network in networks {
+            let blocks = self.blocks.get(&network).into_iter().flat_map(Sizes::heaviest);
+            let blocks: Vec<Block> = blocks.map(|(_, block)| block).take(SEARCHED_GROUPS).collect();
+            for block in blocks {
+                if let Some(id) = self.idlest_member(block) {
+                    return Some(id);
+                }
+            }
+        }
+        None
+    }
+
+    /// The one among some of the block's that has been idle for longest.
+    fn idlest_member(&mut self, block: Block) -> Option<usize> {
+        let members = self.members.get(&block)?;
+        let searched = members.len().min(SEARCHED_MEMBERS);
+        let first = self.cursor % members.len().max(1);
+        self.cursor = self.cursor.wrapping_add(searched);
+        let some = members.iter().cycle().skip(first).take(searched);
+        let idle = some.filter_map(|&id| {
+            let entry = self.entries.get(id)?.as_ref()?;
+            entry.activity.idle_since().map(|since| (since, id))
+        });
+        idle.min().map(|(_, id)| id)
+    }
+
+    fn insert(&mut self, address: IpAddr, socket: RawFd, activity: Arc<Activity>) -> (usize, usize) {
+        let worker =
+            (0..).zip(&self.workers).min_by_key(|(_, count)| **count).map_or(0, |(worker, _)| worker);
+        if let Some(count) = self.workers.get_mut(worker) {
+            *count += 1;
+        }
+        let entry = Entry { address, socket, activity, worker, member: 0, was_ended: false };
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            self.entries.len() - 1
+        });
+        if let Some(place) = self.entries.get_mut(id) {
+            *place = Some(entry);
+        }
+        self.count(id);
+        (id, worker)
+    }
+
+    fn remove(&mut self, id: usize) {
+        let was_ended = self.entries.get(id).and_then(Option::as_ref).is_none_or(|entry| entry.was_ended);
+        if !was_ended {
+            self.uncount(id);
+        }
+        if let Some(entry) = self.entries.get_mut(id).and_then(Option::take) {
+            if let Some(count) = self.workers.get_mut(entry.worker) {
+                *count -= 1;
+            }
+            self.free.push(id);
+        }
+    }
+
+    fn readdress(&mut self, id: usize, address: IpAddr) -> Result<(), Refusal> {
+        self.check_address(address)?;
+        let is_counted = self.entries.get(id).and_then(Option::as_ref).is_some_and(|entry| !entry.was_ended);
+        if is_counted {
+            self.uncount(id);
+        }
+        if let Some(entry) = self.entries.get_mut(id).and_then(Option::as_mut) {
+            entry.address = address;
+        }
+        if is_counted {
+            self.count(id);
+        }
+        Ok(())
+    }
+
+    /// Counts an entry with its block.
+    fn count(&mut self, id: usize) {
+        let Some(entry) = self.entries.get_mut(id).and_then(Option::as_mut) else {
+            return;
+        };
+        let block = Block::of(entry.address);
+        let members = self.members.entry(block).or_default();
+        entry.member = members.len();
+        members.push(id);
+        self.live += 1;
+        self.networks.add(block.network());
+        self.blocks.entry(block.network()).or_default().add(block);
+    }
+
+    /// Takes back what [`Self::count`] did.
+    fn uncount(&mut self, id: usize) {
+        let Some(entry) = self.entries.get(id).and_then(Option::as_ref) else {
+            return;
+        };
+        let (block, member) = (Block::of(entry.address), entry.member);
+        if let Some(members) = self.members.get_mut(&block) {
+            members.swap_remove(member);
+            if let Some(&moved) = members.get(member)
+                && let Some(moved) = self.entries.get_mut(moved).and_then(Option::as_mut)
+            {
+                moved.member = member;
+            }
+            if members.is_empty() {
+                self.members.remove(&block);
+            }
+        }
+        self.live -= 1;
+        self.networks.subtract(block.network());
+        if let Some(blocks) = self.blocks.get_mut(&block.network()) {
+            blocks.subtract(block);
+            if blocks.is_empty() {
+                self.blocks.remove(&block.network());
+            }
+        }
+    }
+}
+
+/// How many there are of each, and which have most.
+struct Sizes<K> {
+    sizes: HashMap<K, usize>,
+    order: BTreeSet<(usize, K)>,
+}
+
+impl<K> Default for Sizes<K> {
+    fn default() -> Self {
+        Self { sizes: HashMap::new(), order: BTreeSet::new() }
+    }
+}
+
+impl<K: Copy + Eq + Hash + Ord> Sizes<K> {
+    fn size(&self, key: K) -> usize {
+        self.sizes.get(&key).copied().unwrap_or(0)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.sizes.is_empty()
+    }
+
+    fn heaviest(&self) -> impl Iterator<Item = (usize, K)> {
+        self.order.iter().rev().copied()
+    }
+
+    fn add(&mut self, key: K) {
+        let size = self.sizes.entry(key).or_default();
+        self.order.remove(&(*size, key));
+        *size += 1;
+        self.order.insert((*size, key));
+    }
+
+    fn subtract(&mut self, key: K) {
+        let size = self.size(key);
+        self.order.remove(&(size, key));
+        if size <= 1 {
+            self.sizes.remove(&key);
+        } else {
+            self.sizes.insert(key, size - 1);
+            self.order.insert((size - 1, key));
+        }
+    }
+}
+
+fn millis(elapsed: std::time::Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Clients that are told at once that they are refused.
+pub const REFUSALS: usize = 64;
+
+/// Networks, and blocks of each, in which an idle connection is looked for.
+const SEARCHED_GROUPS: usize = 8;
+
+/// Connections of a block among which the idlest is looked for. The next search goes on behind them.
+const SEARCHED_MEMBERS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::{Strategy, any, prop_oneof};
+    use proptest::{prop_assert, prop_assert_eq, proptest};
+    use std::time::Duration;
+
+    fn table(connections: usize, per_address: Option<usize>, workers: usize) -> Table {
+        Table::new(Bounds { connections, per_address }, workers)
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn activity(seconds: u64) -> Arc<Activity> {
+        let started = Instant::now();
+        Arc::new(Activity::new(started, started + Duration::from_secs(seconds)))
+    }
+
+    /// Opens a connection, which ends the returned one.
+    fn open(table: &mut Table, from: &str, socket: RawFd, at: u64) -> Result<Option<RawFd>, Refusal> {
+        let yields = table.make_place(address(from))?;
+        table.insert(address(from), socket, activity(at));
+        Ok(yields)
+    }
+
+    #[test]
+    fn a_network_is_a_24_or_a_48_and_a_block_an_address_or_a_64() {
+        for (one, other, same_network, same_block) in [
+            ("10.1.2.3", "10.1.2.3", true, true),
+            ("10.1.2.3", "10.1.2.4", true, false),
+            ("10.1.2.3", "10.1.3.3", false, false),
+            ("10.1.2.3", "::ffff:10.1.2.3", true, true),
+            ("2001:db8:1:2::1", "2001:db8:1:2:3::9", true, true),
+            ("2001:db8:1:2::1", "2001:db8:1:3::1", true, false),
+            ("2001:db8:1:2::1", "2001:db8:2:2::1", false, false),
+            ("2001:db8::1", "10.1.2.3", false, false),
+        ] {
+            let (one, other) = (Block::of(address(one)), Block::of(address(other)));
+            assert_eq!(one == other, same_block, "{one:?} {other:?}");
+            assert_eq!(one.network() == other.network(), same_network, "{one:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn the_heaviest_block_yields_its_idlest() {
+        let mut table = table(5, None, 1);
+        for (from, socket, at) in [
+            ("10.0.0.1", 1, 1),
+            ("10.0.1.1", 2, 9),
+            ("10.0.1.1", 3, 4),
+            ("10.0.1.2", 4, 2),
+            ("10.0.2.1", 5, 0),
+        ] {
+            assert_eq!(open(&mut table, from, socket, at), Ok(None));
+        }
+        assert_eq!(
+            open(&mut table, "10.0.9.1", 6, 9),
+            Ok(Some(3)),
+            "of 10.0.1.1, which has two of the three"
+        );
+        assert_eq!(
+            open(&mut table, "10.0.1.7", 7, 9),
+            Ok(Some(4)),
+            "the newcomer's own network is the heaviest"
+        );
+        assert_eq!(table.live, 5);
+    }
+
+    #[test]
+    fn what_works_does_not_yield() {
+        let mut table = table(2, None, 1);
+        for socket in [1, 2] {
+            let busy = activity(0);
+            busy.begin();
+            table.insert(address("10.0.0.1"), socket, busy);
+        }
+        assert_eq!(open(&mut table, "10.0.9.1", 3, 0), Err(Refusal::Connections));
+        let entry = table.entries[1].as_ref().unwrap();
+        entry.activity.end(Instant::now());
+        assert_eq!(open(&mut table, "10.0.9.1", 3, 0), Ok(Some(2)));
+    }
+
+    #[test]
+    fn a_lighter_network_never_yields_to_a_heavier_one() {
+        let mut table = table(3, None, 1);
+        for (from, socket) in [("10.0.0.1", 1), ("10.0.1.1", 2), ("10.0.1.2", 3)] {
+            open(&mut table, from, socket, 0).unwrap();
+        }
+        for id in [1, 2] {
+            table.entries[id].as_ref().unwrap().activity.begin();
+        }
+        assert_eq!(open(&mut table, "10.0.1.3", 4, 0), Err(Refusal::Connections));
+    }
+
+    #[test]
+    fn an_address_has_its_own_bound() {
+        let mut table = table(100, Some(2), 1);
+        assert_eq!(open(&mut table, "10.0.0.1", 1, 0), Ok(None));
+        assert_eq!(open(&mut table, "::ffff:10.0.0.1", 2, 0), Ok(None));
+        assert_eq!(open(&mut table, "10.0.0.1", 3, 0), Err(Refusal::Address));
+        assert_eq!(open(&mut table, "10.0.0.2", 3, 0), Ok(None));
+        assert_eq!(table.readdress(2, address("10.0.0.1")), Err(Refusal::Address));
+        table.remove(0);
+        assert_eq!(open(&mut table, "10.0.0.1", 3, 0), Ok(None));
+    }
+
+    #[test]
+    fn each_worker_has_its_share() {
+        let mut table = table(1_000, None, 3);
+        for socket in 0..1_000 {
+            open(&mut table, "10.0.0.1", socket, 0).unwrap();
+        }
+        assert_eq!(table.workers, [334, 333, 333]);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Open(u8),
+        Close(usize),
+        Work(usize),
+        Readdress(usize, u8),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => any::<u8>().prop_map(Step::Open),
+            1 => any::<usize>().prop_map(Step::Close),
+            1 => any::<usize>().prop_map(Step::Work),
+            1 => (any::<usize>(), any::<u8>()).prop_map(|(at, from)| Step::Readdress(at, from)),
+        ];
+        vec(step, 0..200)
+    }
+
+    /// Two bits of network, two of block.
+    fn from(number: u8) -> IpAddr {
+        IpAddr::from([10, 0, number >> 2 & 3, number & 3])
+    }
+
+    proptest! {
+        /// Whatever comes and goes, the sums agree with the entries, and there are never more than there may be.
+        #[test]
+        fn the_sums_agree(steps in steps()) {
+            let mut table = table(8, None, 2);
+            let mut ids = Vec::new();
+            for (socket, step) in (0..).zip(steps) {
+                match step {
+                    Step::Open(number) => {
+                        if table.make_place(from(number)).is_ok() {
+                            ids.push(table.insert(from(number), socket, activity(0)).0);
+                        }
+                    }
+                    Step::Close(at) if !ids.is_empty() => table.remove(ids.swap_remove(at % ids.len())),
+                    Step::Work(at) if !ids.is_empty() => {
+                        table.entries[ids[at % ids.len()]].as_ref().unwrap().activity.begin();
+                    }
+                    Step::Readdress(at, number) if !ids.is_empty() => {
+                        table.readdress(ids[at % ids.len()], from(number)).unwrap();
+                    }
+                    _ => {}
+                }
+                let live: Vec<&Entry> = table.entries.iter().flatten().filter(|entry| !entry.was_ended).collect();
+                prop_assert_eq!(table.live, live.len());
+                prop_assert!(table.live <= 8);
+                prop_assert_eq!(table.workers.iter().sum::<usize>(), ids.len());
+                prop_assert_eq!(table.members.values().map(Vec::len).sum::<usize>(), live.len());
+                for entry in live {
+                    let block = Block::of(entry.address);
+                    let same = |other: &&Entry| !other.was_ended && Block::of(other.address) == block;
+                    let size = table.entries.iter().flatten().filter(same).count();
+                    prop_assert_eq!(table.members[&block].len(), size);
+                    prop_assert_eq!(table.blocks[&block.network()].size(block), size);
+                    let member = table.members[&block][entry.member];
+                    prop_assert_eq!(table.entries[member].as_ref().unwrap().socket, entry.socket);
+                }
+                prop_assert_eq!(table.networks.sizes.values().sum::<usize>(), table.live);
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! A worker: a thread with a runtime and an application of its own, so that a connection, its requests and their connections
+//! to the platform stay on one core.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream as StdStream};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use pingora::apps::{HttpServerApp, ServerApp};
+use pingora::protocols::{ALPN, Ssl as _, Stream};
+use pingora::server::ShutdownWatch;
+use tokio::net::TcpStream;
+use tokio::runtime::Builder;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::admission::{RefusalSlot, Slot};
+use super::connection::{Connection, LimitedStream, SETTLE, refuse};
+use super::connection_log::ConnectionLog;
+use super::socket::Socket;
+use super::stalled::ConnectionApp;
+use super::tls::{HandshakeError, Offer, TlsAcceptor};
+use crate::auth::lane;
+use crate::auth::reply::Reply;
+use crate::config::Limits;
+use crate::metrics::{ConnectionEnd, Metrics};
+
+/// A connection that was accepted, not yet known to any runtime.
+pub(super) struct Accepted {
+    pub(super) socket: StdStream,
+    pub(super) client: SocketAddr,
+    /// Its place, or leave to say that there is none.
+    pub(super) slot: Result<Slot, RefusalSlot>,
+    /// With TLS, if any.
+    pub(super) tls: Option<Arc<TlsAcceptor>>,
+}
+
+/// What the connections of all workers have in common.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) limits: Limits,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) log: Arc<ConnectionLog>,
+}
+
+/// Where a worker is given its connections. Dropped, it tells the worker that there will be no more.
+pub(super) struct Inbox(UnboundedSender<Accepted>);
+
+impl Inbox {
+    /// Hands over a connection; the worker is woken once.
+    pub(super) fn send(&self, accepted: Accepted) {
+        // A worker takes them until this is dropped. One that panicked lets its connections go.
+        let _ = self.0.send(accepted);
+    }
+}
+
+/// Starts a worker, which runs until the process ends.
+pub(super) fn start<A>(name: String, app: A, shared: Shared) -> io::Result<Inbox>
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let (sender, inbox) = unbounded_channel();
+    let (started, has_started) = sync_channel(1);
+    thread::Builder::new().name(name).spawn(move || {
+        // Workers ask one after the other, so that each has a lane of the cache to itself.
+        lane::of_this_thread();
+        let _ = started.send(());
+        runtime.block_on(Worker { app: Arc::new(app), shared }.run(inbox));
+    })?;
+    has_started.recv().map_err(io::Error::other)?;
+    Ok(Inbox(sender))
+}
+
+struct Worker<A> {
+    app: Arc<A>,
+    shared: Shared,
+}
+
+impl<A: HttpServerApp + Send + Sync + 'static> Worker<A> {
+    async fn run(self, mut inbox: UnboundedReceiver<Accepted>) {
+        // One for each worker: what all connections look at would else be one word for all cores.
+        let (stop, stopping) = watch::channel(false);
+        while let Some(accepted) = inbox.recv().await {
+            let (app, shared) = (Arc::clone(&self.app), self.shared.clone());
+            let stopping = stopping.clone();
+            tokio::spawn(async move { serve(accepted, app, &shared, &stopping).await });
+        }
+        stop.send_replace(true);
+        // What was accepted last has its request on the way.
+        sleep(SETTLE).await;
+        // The engine now ends every connection without a request.
+        self.app.http_cleanup().await;
+        std::future::pending().await
+    }
+}
+
+/// Serves a connection until it ends.
+async fn serve<A>(accepted: Accepted, app: Arc<A>, shared: &Shared, stopping: &ShutdownWatch)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let Accepted { socket, client, slot, tls } = accepted;
+    let limits = shared.limits;
+    let Ok(socket) = TcpStream::from_std(socket) else {
+        return;
+    };
+    let (slot, refusal) = match slot {
+        Ok(slot) => (Some(slot), None),
+        Err(refusal) => (None, Some(refusal)),
+    };
+    let activity = slot.as_ref().map(|slot| Arc::clone(slot.activity()));
+    let socket = Socket::new(socket, client, slot, limits.write_timeout);
+    let offer = if refusal.is_some() { Offer::Http1 } else { Offer::Any };
+    let mut is_http2 = false;
+    let stream: Stream = match tls {
+        None => Box::new(socket),
+        Some(tls) => match tls.accept(socket, offer, limits.handshake_timeout).await {
+            Ok(stream) => {
+                is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+                Box::new(stream)
+            }
+            Err(error) => {
+                return shared.log.count(match error {
+                    HandshakeError::Failed => ConnectionEnd::Handshake,
+                    HandshakeError::TimedOut => ConnectionEnd::HandshakeTimeout,
+                });
+            }
+        },
+    };
+    let Some(activity) = activity else {
+        refuse(stream, &Reply::crowded(), &shared.metrics).await;
+        return drop(refusal);
+    };
+    let connection = Connection::new(client.ip(), is_http2, activity);
+    let stream = LimitedStream::new(stream, Arc::clone(&connection), limits, Arc::clone(&shared.metrics));
+    let app = ConnectionApp::new(app, Arc::clone(&connection), limits.body_timeout);
+    connection.scope(app.process_new(Box::new(stream), stopping)).await;
+}
