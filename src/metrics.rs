@@ -16,7 +16,7 @@ use self::cells::Cells;
 use self::families::{counters, gauge, histograms, labelled_counter};
 use crate::auth::denial::Denial;
 use crate::auth::gate::Gate;
-use crate::auth::reply::PlatformFault;
+use crate::auth::reply::{Overload, PlatformFault};
 
 /// Which way a request went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,6 +297,11 @@ impl Metrics {
         self.cells.add(PLATFORM_FAULTS + fault as usize, 1);
     }
 
+    /// A request was refused because a limit of all together was reached.
+    pub fn overloaded(&self, overload: Overload) {
+        self.cells.add(OVERLOADS + overload as usize, 1);
+    }
+
     /// A commit of the store failed.
     pub fn commit_failed(&self) {
         self.cells.add(COMMIT_ERRORS, 1);
@@ -395,6 +400,17 @@ impl Metrics {
                     .map(|fault| {
                         let cell = PLATFORM_FAULTS + fault as usize;
                         labelled_counter(sum(cell), &[("fault", fault.as_str())])
+                    })
+                    .collect(),
+            ),
+            counters(
+                "ds_gateway_requests_refused_total",
+                "Requests answered with 503 because a limit of all requests together was reached, by limit.",
+                Overload::ALL
+                    .into_iter()
+                    .map(|overload| {
+                        let cell = OVERLOADS + overload as usize;
+                        labelled_counter(sum(cell), &[("limit", overload.as_str())])
                     })
                     .collect(),
             ),
@@ -597,7 +613,8 @@ const IN_FLIGHT: usize = PLATFORM_FAULTS + PlatformFault::ALL.len();
 const CONNECTIONS: usize = IN_FLIGHT + 1;
 const LOGIN_QUEUE: usize = CONNECTIONS + 1;
 const CONNECTION_ENDS: usize = LOGIN_QUEUE + 1;
-const DURATIONS: usize = CONNECTION_ENDS + ConnectionEnd::ALL.len();
+const OVERLOADS: usize = CONNECTION_ENDS + ConnectionEnd::ALL.len();
+const DURATIONS: usize = OVERLOADS + Overload::ALL.len();
 const SPANS: usize = DURATIONS + RouteLabel::ALL.len() * HISTOGRAM;
 const CELLS: usize = SPANS + Span::ALL.len() * HISTOGRAM;
 

@@ -1,26 +1,49 @@
-//! File descriptors: a connection takes up to two, and a process is often given few.
+//! File descriptors: a process is often given few, and one that has none left can neither accept nor log nor commit.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Raises this process's limit as far as it may, and says so if `connections` do not fit all the same.
-pub(super) fn provide(connections: usize) {
+use super::error::StartError;
+use crate::config::Limits;
+
+/// Raises this process's limit as far as it may. Where the configured connections do not fit all the same, lowers them and says
+/// so; refuses where hardly any would be left.
+pub(super) fn provide(limits: &mut Limits) -> Result<(), StartError> {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return;
+        return Ok(());
     };
     let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
-    let needed =
-        OTHERS.saturating_add(PER_CONNECTION.saturating_mul(u64::try_from(connections).unwrap_or(u64::MAX)));
-    if raised < needed {
-        log::warn!(
-            "limits.connections = {connections} may need {needed} file descriptors and the system gives {raised}: raise \
-             LimitNOFILE (or `ulimit -n`), or lower limits.connections to {}",
-            raised.saturating_sub(OTHERS) / PER_CONNECTION
-        );
+    let have = usize::try_from(raised).unwrap_or(usize::MAX);
+    let needed = needed(limits);
+    if have >= needed {
+        return Ok(());
     }
+    let left = have.saturating_sub(RESERVED);
+    if left < LEAST {
+        return Err(StartError::Refused(format!(
+            "the system gives {have} file descriptors, and the gateway needs at least {}: raise LimitNOFILE (or `ulimit -n`)",
+            RESERVED + LEAST
+        )));
+    }
+    // Half for each side, unless one of them needs less.
+    limits.connections = limits.connections.min(left - limits.platform_connections.min(left / 2));
+    limits.platform_connections = limits.platform_connections.min(left - limits.connections);
+    log::warn!(
+        "the limits need {needed} file descriptors and the system gives {have}: raise LimitNOFILE (or `ulimit -n`). Until then \
+         limits.connections is {} and limits.platform_connections {}",
+        limits.connections,
+        limits.platform_connections
+    );
+    Ok(())
 }
 
-/// The client's and the platform's.
-const PER_CONNECTION: u64 = 2;
+/// Descriptors that the process has at most within these limits.
+pub fn needed(limits: &Limits) -> usize {
+    RESERVED.saturating_add(limits.connections).saturating_add(limits.platform_connections)
+}
 
-/// Listeners, the store, the runtimes' own.
-const OTHERS: u64 = 100;
+/// Kept for the store, the log, the runtimes, the listeners, the admin listener's 64 connections and 64 clients that are told that
+/// they are refused.
+const RESERVED: usize = 228;
+
+/// With fewer for clients and platform, hardly anybody would be served.
+const LEAST: usize = 32;

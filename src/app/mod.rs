@@ -6,7 +6,7 @@
 pub mod backup;
 mod blocking;
 pub mod core_dumps;
-mod descriptors;
+pub mod descriptors;
 mod error;
 mod housekeeping;
 mod panics;
@@ -24,6 +24,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server};
@@ -45,6 +46,7 @@ use crate::edge::local::Local;
 use crate::edge::login::LoginPool;
 use crate::edge::pending::Pending;
 use crate::edge::proxy::{Gateway, MAX_TRIES};
+use crate::edge::quota::{Quotas, kept_connections};
 use crate::edge::rewrite::Rewrite;
 use crate::edge::tls::TlsAcceptor;
 use crate::edge::token::{TokenEndpoint, mint_limiter};
@@ -96,7 +98,9 @@ pub fn run(
     hooks: Hooks,
 ) -> Result<(), StartError> {
     panics::install(sink);
-    descriptors::provide(config.limits.connections);
+    let mut config = config;
+    descriptors::provide(&mut config.limits)?;
+    fit_memory(&mut config.limits);
     for warning in config.warnings() {
         log::warn!("{warning}");
     }
@@ -147,11 +151,15 @@ pub fn run(
     let replica = block_on(Replica::start(state.store.clone(), gate, clock, replica));
     let replica = replica.map_err(StartError::refused)?;
 
-    let mut server = Server::new_with_opt_and_conf(Some(Opt::default()), server_conf(settings.stop));
+    let mut server = Server::new_with_opt_and_conf(
+        Some(Opt::default()),
+        server_conf(settings.stop, kept_connections(&limits, settings.threads)),
+    );
     server.bootstrap();
+    let quotas = Quotas::new(&limits, settings.threads);
     let gateway = shared.gateway(tokens, upstream, rewrite, config.routes, limits, gap);
     let (conf, threads) = (&server.configuration, settings.threads);
-    server.add_service(front(conf, &gateway, threads, sockets.traffic, pair.as_ref())?);
+    server.add_service(front(conf, &gateway, &quotas, threads, sockets.traffic, pair.as_ref())?);
     let not_after = pair.as_ref().and_then(not_after);
     let admin =
         shared.admin(choices, Arc::clone(&pending), state.store.clone(), not_after, admin.ip().is_loopback());
@@ -314,10 +322,24 @@ impl Shared {
     }
 }
 
+/// Lowers `limits.connections` to what `limits.memory` can hold.
+fn fit_memory(limits: &mut Limits) {
+    let most = Limits::connections_within(limits.memory);
+    if limits.connections > most {
+        log::warn!(
+            "limits.memory is enough for {most} connections: limits.connections is lowered to that; for {} it must be {}",
+            limits.connections,
+            limits.memory / most.max(1) as u64 * limits.connections as u64
+        );
+        limits.connections = most;
+    }
+}
+
 /// The listeners for clients, with a proxy for each worker.
 fn front(
     conf: &Arc<ServerConf>,
     gateway: &Gateway,
+    quotas: &Quotas,
     threads: usize,
     sockets: Traffic,
     pair: Option<&CertifiedKey>,
@@ -329,9 +351,14 @@ fn front(
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(limits.keepalive_timeout);
         proxy.server_options = Some(options);
-        proxy
+        let mut http2 = default_h2_options();
+        http2.max_concurrent_streams(limits.requests_per_connection);
+        http2.max_send_buffer_size(STREAM_BUFFER);
+        proxy.h2_options = Some(http2);
+        (proxy, quotas.budget())
     });
-    let front = Listeners::new("gateway", proxies.collect(), limits, Arc::clone(&gateway.metrics));
+    let metrics = Arc::clone(&gateway.metrics);
+    let front = Listeners::new("gateway", proxies.collect(), limits, metrics);
     let front = front.map_err(StartError::refused)?.listen(sockets.http, None);
     let Some(pair) = pair else {
         return Ok(front);
@@ -415,26 +442,31 @@ pub fn local_service<A>(
 where
     A: ServeHttp + Send + Sync + 'static,
 {
+    let budget = Quotas::new(&limits, 1).budget();
+    let apps = vec![(Local::new(app, limits.header_bytes), budget)];
     // Its connections are no clients', and are not counted with them.
-    let listeners =
-        Listeners::new(name, vec![Local::new(app, limits.header_bytes)], limits, Arc::new(Metrics::new()));
+    let listeners = Listeners::new(name, apps, limits, Arc::new(Metrics::new()));
     Ok(listeners.map_err(StartError::refused)?.listen(sockets, None))
 }
 
+/// What HTTP/2 holds of one stream's answer, in bytes; the engine's default is six times as much.
+const STREAM_BUFFER: usize = 64 * 1024;
+
 /// The admin listener has small bounds of its own: a scraper or two, a balancer's checks, and people.
 const fn admin_limits(limits: Limits) -> Limits {
-    Limits { connections: 64, connections_per_address: None, ..limits }
+    Limits { connections: 64, connections_per_address: None, memory: 16 * 1024 * 1024, ..limits }
 }
 
 /// How long a start waits for whoever has the state folder locked.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-fn server_conf(stop: Stop) -> ServerConf {
+fn server_conf(stop: Stop, kept_connections: usize) -> ServerConf {
     ServerConf {
         // Of the services beside the workers, which have their own.
         threads: 1,
         work_stealing: false,
-        upstream_keepalive_pool_size: 1024,
+        // Of each worker's proxy.
+        upstream_keepalive_pool_size: kept_connections,
         // The engine means tries by this: 0 would never contact the platform.
         max_retries: MAX_TRIES,
         // Ours ends first (see `stop`).

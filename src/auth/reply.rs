@@ -81,6 +81,31 @@ impl PlatformFault {
     }
 }
 
+/// What the gateway has too much of to serve a request now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overload {
+    /// `limits.requests` are in flight.
+    Requests,
+    /// `limits.platform_connections` are in use.
+    PlatformConnections,
+    /// `limits.memory` is taken.
+    Memory,
+}
+
+impl Overload {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Requests, Self::PlatformConnections, Self::Memory];
+
+    /// The limit as log and metrics name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::PlatformConnections => "platform_connections",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 impl Reply {
     /// What every answer of the gateway carries: it concerns a token, and it is JSON.
     pub const COMMON_FIELDS: [(&'static str, &'static str); 3] = [
@@ -206,6 +231,16 @@ impl Reply {
         Self::error(503, "too many connections, try again").with("Retry-After", "1")
     }
 
+    /// One of the limits of all requests together is reached.
+    pub fn overloaded(overload: Overload) -> Self {
+        let text = match overload {
+            Overload::Requests => "too many requests at once, try again",
+            Overload::PlatformConnections => "too many requests wait for the platform, try again",
+            Overload::Memory => "the gateway has no memory for this request, try again",
+        };
+        Self::error(503, text).with("Retry-After", "1")
+    }
+
     /// The store cannot be asked, or has not been heard of for too long.
     pub fn store_unavailable() -> Self {
         Self::error(503, "the gateway cannot reach its store, try again").with("Retry-After", "5")
@@ -287,6 +322,7 @@ mod tests {
             .chain(malformed.into_iter().map(Reply::malformed))
             .chain(TargetError::ALL.into_iter().map(Malformed::Target).map(Reply::malformed))
             .chain(faults.into_iter().map(Reply::platform))
+            .chain(Overload::ALL.into_iter().map(Reply::overloaded))
             .chain([
                 Reply::token_refused(),
                 Reply::not_found(),

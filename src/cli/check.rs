@@ -2,6 +2,7 @@ use clap::Args;
 
 use super::context::ConfigArgs;
 use super::output::{Failure, note, say};
+use crate::app::descriptors::needed;
 
 /// `ds-gateway check`
 #[derive(Args, Debug)]
@@ -17,6 +18,28 @@ impl Check {
             note(format_args!("warning: {warning}"));
         }
         say(format_args!("{} has no fault", self.config.config.display()))?;
+        let limits = &config.limits;
+        let logins = HASH_BYTES * (limits.login_workers as u64 + 1);
+        say(format_args!(
+            "at these limits: {} of memory at most (connections and requests {}, verified tokens {}, logins {}) beside users and \
+             revocations, and {} file descriptors",
+            size(limits.memory + config.cache.bytes as u64 + logins),
+            size(limits.memory),
+            size(config.cache.bytes as u64),
+            size(logins),
+            needed(limits)
+        ))?;
         Ok(())
     }
 }
+
+/// In whole megabytes, or in gigabytes.
+fn size(bytes: u64) -> String {
+    match bytes.div_ceil(1_000_000) {
+        megabytes if megabytes < 1_000 => format!("{megabytes} MB"),
+        megabytes => format!("{:.1} GB", megabytes as f64 / 1e3),
+    }
+}
+
+/// What a thread that hashes passwords takes, in bytes.
+const HASH_BYTES: u64 = 19 * 1024 * 1024;

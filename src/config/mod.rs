@@ -3,6 +3,7 @@
 //! `docs/configuration.md` describes each key; a test holds the two together.
 
 mod files;
+mod machine;
 mod platform;
 mod sections;
 mod settings;
@@ -85,7 +86,8 @@ impl Config {
         let state_dir = server.as_ref().map(|server| server.state_dir.as_path());
         let store = read_store(source.section("store"), state_dir.unwrap_or(base));
         let audit = read_audit(source.section("audit"));
-        let limits = read_limits(source.section("limits"));
+        let threads = server.as_ref().map_or(1, |server| server.threads);
+        let limits = read_limits(source.section("limits"), threads);
         let log = read_log(source.section("log"));
         let (faults, asked) = source.finish();
         let config = match (server, platform) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::files::{self, SigningKeys};
+use super::machine;
 use super::settings::{Audit, Limits, Log, LogFormat, Server, Stop, StoreSettings};
 use super::source::Section;
 use crate::auth::cache::CacheLimits;
@@ -185,13 +186,18 @@ pub(super) fn read_audit(mut section: Section<'_>) -> Audit {
     audit
 }
 
-pub(super) fn read_limits(mut section: Section<'_>) -> Limits {
+pub(super) fn read_limits(mut section: Section<'_>, threads: usize) -> Limits {
     let number = "write a number";
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let body_bytes: u64 = section.or("body_bytes", 0, "write a number of bytes, 0 for no limit");
     // One core is left to the requests, where there are several.
     let login_workers = section.or("login_workers", cores.saturating_sub(1).max(1), number);
     let per_address: usize = section.or("connections_per_address", 0, "write a number, 0 for no limit");
+    let memory = section.or("memory", machine::memory() / 4, "write a number of bytes");
+    let connections: usize =
+        section.or("connections", Limits::connections_within(memory).min(10_000), number);
+    // A quarter may be idle, and the rest is enough for a request of each client.
+    let platform_connections = connections.saturating_add(connections.div_ceil(3)).saturating_add(2 * threads);
     let limits = Limits {
         header_bytes: section.or("header_bytes", 32 * 1024, "write a number of bytes"),
         header_fields: section.or("header_fields", 100, number),
@@ -201,8 +207,12 @@ pub(super) fn read_limits(mut section: Section<'_>) -> Limits {
         body_timeout: section.duration("body_timeout", 30),
         handshake_timeout: section.duration("handshake_timeout", 10),
         write_timeout: section.duration("write_timeout", 30),
-        connections: section.or("connections", 10_000, number),
+        connections,
         connections_per_address: (per_address > 0).then_some(per_address),
+        requests: section.or("requests", 10_000, number),
+        requests_per_connection: section.or("requests_per_connection", 100, number),
+        platform_connections: section.or("platform_connections", platform_connections, number),
+        memory,
         login_workers,
         mint_rate: section.or("mint_rate", NonZeroU32::MIN, "write a number of tokens, at least 1"),
         mint_burst: section.or("mint_burst", BURST, "write a number of tokens, at least 1"),
@@ -217,6 +227,22 @@ pub(super) fn read_limits(mut section: Section<'_>) -> Limits {
     if !(1..=1_000_000).contains(&limits.connections) {
         section.fault("connections", "must be between 1 and 1000000");
     }
+    if limits.requests == 0 {
+        section.fault("requests", "must be at least 1");
+    }
+    if !(1..=10_000).contains(&limits.requests_per_connection) {
+        section.fault("requests_per_connection", "must be between 1 and 10000");
+    }
+    if !(2 * threads..=2_000_000).contains(&limits.platform_connections) {
+        let least = 2 * threads;
+        section.fault(
+            "platform_connections",
+            format!("must be between {least}, two for each of server.threads, and 2000000"),
+        );
+    }
+    if limits.memory < LEAST_MEMORY {
+        section.fault("memory", "must be at least 16777216: a few connections and requests need it");
+    }
     if !(1..=10_000).contains(&limits.login_queue) {
         section.fault(
             "login_queue",
@@ -228,6 +254,9 @@ pub(super) fn read_limits(mut section: Section<'_>) -> Limits {
     }
     limits
 }
+
+/// 16 MiB.
+const LEAST_MEMORY: u64 = 16 * 1024 * 1024;
 
 /// Tokens that one user may have at once.
 const BURST: NonZeroU32 = NonZeroU32::new(100).unwrap();

@@ -122,6 +122,14 @@ pub struct Limits {
     pub connections: usize,
     /// Client connections at once from one address, or one IPv6 /64; `None`: any number.
     pub connections_per_address: Option<usize>,
+    /// Requests at once.
+    pub requests: u64,
+    /// Requests at once on one connection of HTTP/2.
+    pub requests_per_connection: u32,
+    /// Connections to the platform at once, those included that are kept for later.
+    pub platform_connections: usize,
+    /// What connections and requests may take together, in bytes, estimated.
+    pub memory: u64,
     /// Threads that hash passwords.
     pub login_workers: usize,
     /// Logins that may wait for one.
@@ -130,6 +138,16 @@ pub struct Limits {
     pub mint_rate: NonZeroU32,
     /// Tokens minted for one user at once.
     pub mint_burst: NonZeroU32,
+}
+
+impl Limits {
+    /// What a connection takes, in bytes: its socket, buffers, TLS and task, at rest and with a small header.
+    pub const CONNECTION_BYTES: u64 = 32 * 1024;
+
+    /// Half of `memory` at most is for connections: so many there can be.
+    pub fn connections_within(memory: u64) -> usize {
+        usize::try_from(memory / 2 / Self::CONNECTION_BYTES).unwrap_or(usize::MAX)
+    }
 }
 
 /// `[log]`

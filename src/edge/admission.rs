@@ -181,7 +181,14 @@ struct Entry {
 
 /// What one provider or customer has: an IPv4 /24, an IPv6 /48.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Network(u64);
+pub(super) struct Network(u64);
+
+impl Network {
+    /// The network of an address.
+    pub(super) fn of(address: IpAddr) -> Self {
+        Block::of(address).network()
+    }
+}
 
 /// What one host or household has: an IPv4 address, an IPv6 /64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -223,12 +230,17 @@ impl Table {
         if self.live < self.bounds.connections {
             return Ok(None);
         }
-        let id = self.idlest(Block::of(address)).ok_or(Refusal::Connections)?;
-        let entry = self.entries.get_mut(id).and_then(Option::as_mut).ok_or(Refusal::Connections)?;
+        self.end_idlest(address).map(Some).ok_or(Refusal::Connections)
+    }
+
+    /// The socket of an idle connection that makes room for a newcomer, and is counted no longer.
+    fn end_idlest(&mut self, newcomer: IpAddr) -> Option<RawFd> {
+        let id = self.idlest(Block::of(newcomer))?;
+        let entry = self.entries.get_mut(id)?.as_mut()?;
         entry.was_ended = true;
         let socket = entry.socket;
         self.uncount(id);
-        Ok(Some(socket))
+        Some(socket)
     }
 
     fn check_address(&self, address: IpAddr) -> Result<(), Refusal> {

@@ -26,10 +26,11 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
 
-use super::admission::Activity;
+use super::admission::{Activity, Network};
 use super::deadline::Deadline;
+use super::quota::{Budget, Reserved, Usage};
 use super::request_id::{REQUEST_ID, RequestId};
-use crate::auth::reply::{Malformed, Reply};
+use crate::auth::reply::{Malformed, Overload, Reply};
 use crate::config::Limits;
 use crate::metrics::{Metrics, RouteLabel};
 
@@ -58,6 +59,11 @@ pub(super) fn client() -> Option<HeaderValue> {
     CONNECTION.try_with(|connection| connection.client.clone()).ok().flatten()
 }
 
+/// For what a request takes of the limits of all together.
+pub(super) fn reserved() -> Option<Reserved> {
+    CONNECTION.try_with(|connection| connection.reserved()).ok()
+}
+
 tokio::task_local! {
     static CONNECTION: Arc<Connection>;
 }
@@ -68,19 +74,32 @@ pub(super) struct Connection {
     is_http2: bool,
     client: Option<HeaderValue>,
     activity: Arc<Activity>,
+    budget: Arc<Budget>,
+    usage: Arc<Usage>,
 }
 
 impl Connection {
     /// A connection that nothing has come from yet.
-    pub(super) fn new(client: IpAddr, is_http2: bool, activity: Arc<Activity>) -> Arc<Self> {
+    pub(super) fn new(
+        client: IpAddr,
+        is_http2: bool,
+        activity: Arc<Activity>,
+        budget: Arc<Budget>,
+    ) -> Arc<Self> {
+        let usage = budget.usage(Network::of(client));
         let client = HeaderValue::from_str(&client.to_string()).ok();
         // On HTTP/2 the header is the preface; after it the engine has limits of its own.
-        Arc::new(Self { phase: AtomicU8::new(HEADER), is_http2, client, activity })
+        Arc::new(Self { phase: AtomicU8::new(HEADER), is_http2, client, activity, budget, usage })
     }
 
     /// Has `work` find this connection.
     pub(super) async fn scope<F: Future>(self: &Arc<Self>, work: F) -> F::Output {
         CONNECTION.scope(Arc::clone(self), work).await
+    }
+
+    /// Of the limits of all together, nothing yet, on this client's behalf.
+    fn reserved(&self) -> Reserved {
+        Reserved::new(Arc::clone(&self.budget), Arc::clone(&self.usage))
     }
 
     /// Counts a stream of HTTP/2 until it is over.
@@ -114,6 +133,8 @@ struct HeaderProgress {
     /// Has anything come but line ends, which some clients send behind a body (RFC 9112 §2.2)?
     has_begun: bool,
     line: RequestLine,
+    /// What it takes beyond what every connection has.
+    memory: Option<Reserved>,
 }
 
 /// The request line as it comes in, before the engine mends it: it takes a blank too many for a part of the target.
@@ -179,12 +200,11 @@ impl LimitedStream {
         }
     }
 
-    fn refuse(&mut self, fault: Malformed) {
-        let reply = Reply::malformed(fault);
+    fn refuse(&mut self, reply: &Reply) {
         self.metrics.request(RouteLabel::Refused, reply.status, Duration::ZERO);
         let id = RequestId::new();
         log::info!(request_id = id.as_str(), status = reply.status; "refused unread");
-        self.refusal = Some(Refusal { answer: raw(&reply, id), linger: None });
+        self.refusal = Some(Refusal { answer: raw(reply, id), linger: None });
     }
 
     /// Is what the engine writes its own refusal of a header?
@@ -243,7 +263,22 @@ impl LimitedStream {
     }
 
     /// Notes bytes of a header; a fault where it grows beyond all use.
-    fn note_header(&mut self, new: &[u8], phase: u8) -> Result<(), Malformed> {
+    fn note_header(&mut self, new: &[u8], phase: u8) -> Result<(), Reply> {
+        self.check_header(new, phase).map_err(Reply::malformed)?;
+        if self.header.bytes > SMALL_HEADER && !self.take_memory(new.len()) {
+            self.metrics.overloaded(Overload::Memory);
+            return Err(Reply::overloaded(Overload::Memory));
+        }
+        Ok(())
+    }
+
+    /// Takes what so many more bytes of a header need; whether there was so much.
+    fn take_memory(&mut self, bytes: usize) -> bool {
+        let memory = self.header.memory.get_or_insert_with(|| self.connection.reserved());
+        memory.take(Overload::Memory, (bytes * HEADER_COPIES) as u64).is_ok()
+    }
+
+    fn check_header(&mut self, new: &[u8], phase: u8) -> Result<(), Malformed> {
         if phase == IDLE {
             self.connection.phase.store(HEADER, Ordering::Relaxed);
             self.timed = None;
@@ -292,10 +327,10 @@ impl AsyncRead for LimitedStream {
             Poll::Ready(Ok(())) => {
                 let new = buf.filled().get(before..).unwrap_or_default();
                 if !new.is_empty()
-                    && let Err(fault) = me.note_header(new, phase)
+                    && let Err(reply) = me.note_header(new, phase)
                 {
                     buf.set_filled(before);
-                    me.refuse(fault);
+                    me.refuse(&reply);
                     return me.poll_linger(cx);
                 }
                 Poll::Ready(Ok(()))
@@ -307,10 +342,11 @@ impl AsyncRead for LimitedStream {
                 if !me.header.has_begun || me.connection.is_http2 {
                     return Poll::Ready(Ok(()));
                 }
-                me.refuse(Malformed::HeaderTimeout);
+                me.refuse(&Reply::malformed(Malformed::HeaderTimeout));
                 me.poll_linger(cx)
             }
             Poll::Pending => {
+                me.header.memory = None;
                 // To the engine it looks like the client's own end.
                 me.poll_deadline(IDLE, me.limits.keepalive_timeout, cx).map(Ok)
             }
@@ -327,7 +363,8 @@ impl AsyncWrite for LimitedStream {
         // Ours goes out in its place.
         if me.refusal.is_none() {
             let too_many = me.header.lines > me.limits.header_fields;
-            me.refuse(if too_many { Malformed::HeaderFields } else { Malformed::Unreadable });
+            let fault = if too_many { Malformed::HeaderFields } else { Malformed::Unreadable };
+            me.refuse(&Reply::malformed(fault));
         }
         Poll::Ready(Ok(bytes.len()))
     }
@@ -450,6 +487,12 @@ fn raw(reply: &Reply, id: RequestId) -> Bytes {
 
 /// A header with more fields than any limit has at least this many bytes.
 const MANY_FIELDS: usize = 1024;
+
+/// A header of this size needs no more than every connection has.
+const SMALL_HEADER: usize = 4096;
+
+/// A byte of a header is in the engine's buffer, which doubles as it grows, and again in the table of its fields.
+const HEADER_COPIES: usize = 3;
 
 /// The engine reads so much at first, whatever the header's size.
 const FIRST_READS: usize = 16 * 1024;

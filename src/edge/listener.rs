@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 
 use super::admission::{Admission, Bounds, Refusal};
 use super::connection_log::ConnectionLog;
+use super::quota::Budget;
 use super::tls::TlsAcceptor;
 use super::worker::{self, Accepted, Inbox};
 use crate::config::Limits;
@@ -73,8 +74,13 @@ struct Acceptor {
 }
 
 impl Listeners {
-    /// Starts a worker for each application.
-    pub fn new<A>(name: &'static str, apps: Vec<A>, limits: Limits, metrics: Arc<Metrics>) -> io::Result<Self>
+    /// Starts a worker for each application, with what it may take.
+    pub fn new<A>(
+        name: &'static str,
+        apps: Vec<(A, Arc<Budget>)>,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self>
     where
         A: HttpServerApp + Send + Sync + 'static,
     {
@@ -82,7 +88,8 @@ impl Listeners {
         let admission = Admission::new(bounds, apps.len(), Arc::clone(&metrics));
         let log = Arc::new(ConnectionLog::new(Arc::clone(&metrics)));
         let shared = worker::Shared { limits, metrics, log: Arc::clone(&log) };
-        let start = |(number, app)| worker::start(format!("{name} {number}"), app, shared.clone());
+        let start =
+            |(number, (app, budget))| worker::start(format!("{name} {number}"), app, budget, shared.clone());
         let inboxes = (0..).zip(apps).map(start).collect::<io::Result<_>>()?;
         let acceptor = Some(Arc::new(Acceptor { inboxes, admission, log }));
         Ok(Self { name, endpoints: Vec::new(), acceptor, serves_until_exit: false })

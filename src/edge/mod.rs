@@ -18,6 +18,7 @@ pub mod local;
 pub mod login;
 pub mod pending;
 pub mod proxy;
+pub mod quota;
 pub mod request;
 mod request_id;
 pub mod rewrite;

@@ -26,6 +26,7 @@ use pingora::{Error, ErrorSource, ErrorType, OrErr, Result};
 
 use super::answer;
 use super::connection;
+use super::quota::Reserved;
 use super::request::{Body, Wire, read_framing, screen};
 use super::request_id::{REQUEST_ID, RequestId};
 use super::rewrite::{Forwarded, Rewrite};
@@ -34,7 +35,7 @@ use super::token::{Call, TokenEndpoint};
 use super::upstream::Upstream;
 use crate::auth::gate::{Gate, Moment, Pass, Permit};
 use crate::auth::policy::{Policy, Route, split_target};
-use crate::auth::reply::{Malformed, PlatformFault, Reply};
+use crate::auth::reply::{Malformed, Overload, PlatformFault, Reply};
 use crate::auth::token::TokenId;
 use crate::clock::Clock;
 use crate::config::Limits;
@@ -88,6 +89,8 @@ pub struct Ctx {
     forwarded: Option<Instant>,
     platform_time: Option<Duration>,
     fault: Option<&'static str>,
+    /// What it takes of the limits of all requests together.
+    reserved: Option<Reserved>,
     _in_flight: InFlight,
 }
 
@@ -120,6 +123,7 @@ impl ProxyHttp for Gateway {
             forwarded: None,
             platform_time: None,
             fault: None,
+            reserved: connection::reserved(),
             _in_flight: self.metrics.begin(),
         }
     }
@@ -241,6 +245,14 @@ impl ProxyHttp for Gateway {
         if self.stopping.load(Ordering::Relaxed) {
             session.set_keepalive(None);
         }
+        let is_bare = session.req_header().method == http::Method::HEAD;
+        let held = if is_bare { 0 } else { held_of(content_length(response)) };
+        if held > SMALL_BODY
+            && let Err(overload) = take(ctx, Overload::Memory, held)
+        {
+            self.metrics.overloaded(overload);
+            return Error::e_explain(OVERLOADED, "no memory for the response");
+        }
         response.insert_header(REQUEST_ID, ctx.request_id.as_str())
     }
 
@@ -338,6 +350,10 @@ impl Gateway {
             raw: raw.as_deref(),
             has_unannounced_body: ctx.has_unannounced_body,
         };
+        if let Err(overload) = take(ctx, Overload::Requests, 1) {
+            ctx.body = read_framing(&request.headers, wire).unwrap_or(ENDLESS);
+            return self.overloaded(ctx, overload);
+        }
         let screened = match screen(&request.headers, wire, self.rewrite.managed(), &self.limits) {
             Ok(screened) => screened,
             Err(fault) => {
@@ -384,6 +400,9 @@ impl Gateway {
             }
             Ok(Route::Public(pass)) if screened.token != crate::auth::gate::TokenField::Alias => {
                 ctx.route = RouteLabel::Public;
+                if let Err(overload) = reserve(ctx) {
+                    return self.overloaded(ctx, overload);
+                }
                 self.decided(ctx, Decision::Public);
                 Verdict::Forward(Pass::Public(pass))
             }
@@ -392,6 +411,9 @@ impl Gateway {
                 let moment = self.moment().await;
                 match self.gate.admit(screened.token, moment) {
                     Ok(permit) => {
+                        if let Err(overload) = reserve(ctx) {
+                            return self.overloaded(ctx, overload);
+                        }
                         self.decided(ctx, Decision::Admitted);
                         Verdict::Forward(Pass::Permit(permit))
                     }
@@ -402,6 +424,13 @@ impl Gateway {
                 }
             }
         }
+    }
+
+    /// The answer where a limit of all requests together is reached.
+    fn overloaded(&self, ctx: &mut Ctx, overload: Overload) -> Verdict {
+        ctx.decision = overload.as_str();
+        self.metrics.overloaded(overload);
+        Verdict::Answer(Reply::overloaded(overload))
     }
 
     /// Both clocks, now. After a pause of the process this waits for what was revoked meanwhile.
@@ -489,6 +518,7 @@ fn reply_to(error: &Error) -> Option<Reply> {
     );
     match (error.esource(), error.etype()) {
         (_, kind) if *kind == TOO_LARGE => Some(Reply::malformed(Malformed::Body)),
+        (_, kind) if *kind == OVERLOADED => Some(Reply::overloaded(Overload::Memory)),
         (ErrorSource::Upstream, _) => platform_fault(error).map(Reply::platform),
         (ErrorSource::Downstream, _) if downstream_gone => None,
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(Reply::malformed(Malformed::BodyTimeout)),
@@ -499,13 +529,38 @@ fn reply_to(error: &Error) -> Option<Reply> {
 
 /// The body that a refused header announces. Where its length is in doubt, or too much, the connection ends.
 fn body_after(fault: Malformed, request: &RequestHeader, wire: Wire<'_>) -> Body {
-    let endless = Body::Sized(u64::MAX);
     match fault {
-        Malformed::Framing | Malformed::Body | Malformed::HeaderBytes | Malformed::HeaderFields => endless,
+        Malformed::Framing | Malformed::Body | Malformed::HeaderBytes | Malformed::HeaderFields => ENDLESS,
         // What follows may be of the protocol that was asked for.
-        Malformed::Upgrade => endless,
-        _ => read_framing(&request.headers, wire).unwrap_or(endless),
+        Malformed::Upgrade => ENDLESS,
+        _ => read_framing(&request.headers, wire).unwrap_or(ENDLESS),
     }
+}
+
+/// Takes what a request needs that is forwarded.
+fn reserve(ctx: &mut Ctx) -> Result<(), Overload> {
+    let length = match ctx.body {
+        Body::Absent => Some(0),
+        Body::Sized(length) => Some(length),
+        Body::Unsized => None,
+    };
+    take(ctx, Overload::PlatformConnections, 1)?;
+    take(ctx, Overload::Memory, REQUEST_BYTES + held_of(length))
+}
+
+/// Takes more of one of the limits of all requests together.
+fn take(ctx: &mut Ctx, resource: Overload, amount: u64) -> Result<(), Overload> {
+    // Every request comes by a connection.
+    ctx.reserved.as_mut().ok_or(resource)?.take(resource, amount)
+}
+
+/// How many bytes of a body of that length, if it is known, the gateway holds at once.
+fn held_of(length: Option<u64>) -> u64 {
+    length.map_or(BODY_BYTES, |length| length.min(BODY_BYTES))
+}
+
+fn content_length(response: &ResponseHeader) -> Option<u64> {
+    response.headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// With three digits behind the point.
@@ -519,6 +574,21 @@ fn client_of(session: &Session) -> Option<&std::net::SocketAddr> {
 
 /// The body filter's own error, told apart from anything that the engine says.
 const TOO_LARGE: ErrorType = ErrorType::HTTPStatus(413);
+
+/// The response filter's own error.
+const OVERLOADED: ErrorType = ErrorType::HTTPStatus(503);
+
+/// A body that is not worth reading to its end.
+const ENDLESS: Body = Body::Sized(u64::MAX);
+
+/// What the engine takes for a request with small bodies, in bytes: a buffer of 64 KiB to read with, sessions, channels.
+pub const REQUEST_BYTES: u64 = 128 * 1024;
+
+/// What it holds of a body at most, in one direction: four pieces of 64 KiB in a channel, and as many on their way.
+pub const BODY_BYTES: u64 = 512 * 1024;
+
+/// A body of which nothing is left in a channel; it is in the buffer that was counted.
+const SMALL_BODY: u64 = 64 * 1024;
 
 /// Bytes of a method that the log shows; the longest one registered has 16.
 const METHOD_BYTES: usize = 32;

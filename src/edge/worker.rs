@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use super::admission::{RefusalSlot, Slot};
 use super::connection::{Connection, LimitedStream, SETTLE, refuse};
 use super::connection_log::ConnectionLog;
+use super::quota::Budget;
 use super::socket::Socket;
 use super::stalled::ConnectionApp;
 use super::tls::{HandshakeError, Offer, TlsAcceptor};
@@ -57,7 +58,7 @@ impl Inbox {
 }
 
 /// Starts a worker, which runs until the process ends.
-pub(super) fn start<A>(name: String, app: A, shared: Shared) -> io::Result<Inbox>
+pub(super) fn start<A>(name: String, app: A, budget: Arc<Budget>, shared: Shared) -> io::Result<Inbox>
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
@@ -68,7 +69,7 @@ where
         // Workers ask one after the other, so that each has a lane of the cache to itself.
         lane::of_this_thread();
         let _ = started.send(());
-        runtime.block_on(Worker { app: Arc::new(app), shared }.run(inbox));
+        runtime.block_on(Worker { app: Arc::new(app), budget, shared }.run(inbox));
     })?;
     has_started.recv().map_err(io::Error::other)?;
     Ok(Inbox(sender))
@@ -76,6 +77,7 @@ where
 
 struct Worker<A> {
     app: Arc<A>,
+    budget: Arc<Budget>,
     shared: Shared,
 }
 
@@ -85,8 +87,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Worker<A> {
         let (stop, stopping) = watch::channel(false);
         while let Some(accepted) = inbox.recv().await {
             let (app, shared) = (Arc::clone(&self.app), self.shared.clone());
-            let stopping = stopping.clone();
-            tokio::spawn(async move { serve(accepted, app, &shared, &stopping).await });
+            let (budget, stopping) = (Arc::clone(&self.budget), stopping.clone());
+            tokio::spawn(async move { serve(accepted, app, budget, &shared, &stopping).await });
         }
         stop.send_replace(true);
         // What was accepted last has its request on the way.
@@ -98,8 +100,13 @@ impl<A: HttpServerApp + Send + Sync + 'static> Worker<A> {
 }
 
 /// Serves a connection until it ends.
-async fn serve<A>(accepted: Accepted, app: Arc<A>, shared: &Shared, stopping: &ShutdownWatch)
-where
+async fn serve<A>(
+    accepted: Accepted,
+    app: Arc<A>,
+    budget: Arc<Budget>,
+    shared: &Shared,
+    stopping: &ShutdownWatch,
+) where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let Accepted { socket, client, slot, tls } = accepted;
@@ -134,7 +141,7 @@ where
         refuse(stream, &Reply::crowded(), &shared.metrics).await;
         return drop(refusal);
     };
-    let connection = Connection::new(client.ip(), is_http2, activity);
+    let connection = Connection::new(client.ip(), is_http2, activity, budget);
     let stream = LimitedStream::new(stream, Arc::clone(&connection), limits, Arc::clone(&shared.metrics));
     let app = ConnectionApp::new(app, Arc::clone(&connection), limits.body_timeout);
     connection.scope(app.process_new(Box::new(stream), stopping)).await;

@@ -13,26 +13,26 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
 /// Two blocks of addresses that are not 127.0.0.0/24, where the tests themselves ask.
-const ATTACKER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 1, 1));
-const HONEST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 2, 1));
+pub const ATTACKER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 1, 1));
+pub const HONEST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 2, 1));
 
 fn ended(gateway: &Gateway, reason: &str) -> f64 {
     gateway.metric("ds_gateway_connections_ended_total", &[&format!("reason=\"{reason}\"")])
 }
 
 /// A platform that answers once it is told to, or for good once the sender is gone.
-fn held() -> (Platform, Sender<()>) {
+pub fn held() -> (Platform, Sender<()>) {
     let (release, held) = channel();
     let held = Mutex::new(held);
     let platform = Platform::start(Behaviour::Custom(Arc::new(move |_, stream| {
         // An error means that everything is let go.
-        drop(held.lock().expect("a lock").recv());
+        let _ = held.lock().expect("a lock").recv();
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     })));
     (platform, release)
 }
 
-fn public(source: IpAddr, address: SocketAddr) -> Client {
+pub fn public(source: IpAddr, address: SocketAddr) -> Client {
     let mut client = Client::connect_from(source, address);
     client.send(request("GET", "/public/x", &[]));
     client

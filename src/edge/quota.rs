@@ -1,0 +1,308 @@
+//! What all requests together may have: so many at once, so many connections to the platform, so much memory. All workers share
+//! it without a word that all of them write, each drawing from it in batches; and no network of clients takes all of it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::admission::Network;
+use crate::auth::reply::Overload;
+use crate::config::Limits;
+
+/// What there is of each.
+pub struct Quotas {
+    all: [Arc<Quota>; Overload::ALL.len()],
+    workers: usize,
+}
+
+impl Quotas {
+    /// As configured, for so many workers.
+    pub fn new(limits: &Limits, workers: usize) -> Self {
+        let kept = kept_connections(limits, workers) * workers;
+        let busy = limits.platform_connections.saturating_sub(kept).max(1);
+        let memory = limits.memory.saturating_sub(limits.connections as u64 * Limits::CONNECTION_BYTES);
+        let quota = |resource| match resource {
+            Overload::Requests => limits.requests,
+            Overload::PlatformConnections => busy as u64,
+            Overload::Memory => memory,
+        };
+        Self { all: Overload::ALL.map(|resource| Quota::new(quota(resource), workers)), workers }
+    }
+
+    /// What one worker draws from.
+    pub fn budget(&self) -> Arc<Budget> {
+        let shares = self.all.each_ref().map(|quota| Share::of(quota));
+        Arc::new(Budget { shares, workers: self.workers.max(1) as u64, networks: Mutex::default() })
+    }
+}
+
+/// Idle connections to the platform that each worker keeps: all together a quarter of those that there may be.
+pub fn kept_connections(limits: &Limits, workers: usize) -> usize {
+    (limits.platform_connections / 4 / workers.max(1)).clamp(1, MOST_KEPT)
+}
+
+/// One kind of thing, bounded in all.
+#[derive(Debug)]
+struct Quota {
+    left: AtomicU64,
+    batch: u64,
+}
+
+impl Quota {
+    /// What a worker has drawn and does not use is missing to the others: less than an eighth of the limit, in all.
+    fn new(limit: u64, workers: usize) -> Arc<Self> {
+        let batch = limit / (16 * workers.max(1) as u64);
+        Arc::new(Self { left: AtomicU64::new(limit), batch })
+    }
+
+    /// Draws at least `least`, and `most` if there is so much.
+    fn draw(&self, least: u64, most: u64) -> Option<u64> {
+        let drawn = |left: u64| (left >= least).then(|| left.min(most));
+        let subtract = |left: u64| Some(left - drawn(left)?);
+        let before = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract).ok()?;
+        drawn(before)
+    }
+}
+
+/// A worker's part of a quota.
+#[derive(Debug)]
+struct Share {
+    quota: Arc<Quota>,
+    /// Drawn and not taken. Of this worker alone, so that its cache line stays on one core.
+    spare: AtomicU64,
+}
+
+impl Share {
+    fn of(quota: &Arc<Quota>) -> Self {
+        Self { quota: Arc::clone(quota), spare: AtomicU64::new(0) }
+    }
+
+    /// What could be taken at most.
+    fn free(&self) -> u64 {
+        self.quota.left.load(Ordering::Relaxed) + self.spare.load(Ordering::Relaxed)
+    }
+
+    /// Takes so much; whether there was so much left.
+    fn take(&self, amount: u64) -> bool {
+        let spare = |spare: u64| spare.checked_sub(amount);
+        while self.spare.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spare).is_err() {
+            let missing = amount.saturating_sub(self.spare.load(Ordering::Relaxed));
+            let Some(drawn) = self.quota.draw(missing, missing.saturating_add(self.quota.batch)) else {
+                return false;
+            };
+            self.spare.fetch_add(drawn, Ordering::Relaxed);
+        }
+        true
+    }
+
+    fn give_back(&self, amount: u64) {
+        let spare = self.spare.fetch_add(amount, Ordering::Relaxed) + amount;
+        let kept = self.quota.batch;
+        // Between nothing and twice a batch the spare goes up and down without the others.
+        if spare > 2 * kept {
+            let surplus = spare - kept;
+            let subtract = |spare: u64| spare.checked_sub(surplus);
+            if self.spare.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract).is_ok() {
+                self.quota.left.fetch_add(surplus, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.quota.left.fetch_add(*self.spare.get_mut(), Ordering::Relaxed);
+    }
+}
+
+/// A worker's part of everything.
+pub struct Budget {
+    shares: [Share; Overload::ALL.len()],
+    workers: u64,
+    networks: Mutex<HashMap<Network, Weak<Usage>>>,
+}
+
+/// What one network of clients has of one worker's budget.
+#[derive(Debug, Default)]
+pub(super) struct Usage([AtomicU64; Overload::ALL.len()]);
+
+impl Budget {
+    /// The usage of a network; a new one where nobody of it is here.
+    pub(super) fn usage(&self, network: Network) -> Arc<Usage> {
+        let mut networks = self.networks.lock();
+        if let Some(usage) = networks.get(&network).and_then(Weak::upgrade) {
+            return usage;
+        }
+        // Whoever left long ago goes when the table would grow.
+        if networks.len() == networks.capacity() {
+            networks.retain(|_, usage| usage.strong_count() > 0);
+        }
+        let usage = Arc::<Usage>::default();
+        networks.insert(network, Arc::downgrade(&usage));
+        usage
+    }
+
+    /// May a network that has `used` take so much more? It may have four times of what is left to all, so that the last fifth is
+    /// left to others, however much one wants; two have four ninths each.
+    fn is_fair(&self, share: &Share, used: u64, amount: u64) -> bool {
+        used.saturating_add(amount) <= FAIR_PART.saturating_mul(share.free()) / self.workers
+    }
+}
+
+/// What a request has of everything, given back when it is dropped.
+pub(super) struct Reserved {
+    budget: Arc<Budget>,
+    usage: Arc<Usage>,
+    amounts: [u64; Overload::ALL.len()],
+}
+
+impl Reserved {
+    /// Nothing yet, on behalf of a network.
+    pub(super) const fn new(budget: Arc<Budget>, usage: Arc<Usage>) -> Self {
+        Self { budget, usage, amounts: [0; Overload::ALL.len()] }
+    }
+
+    /// Takes more of one kind.
+    pub(super) fn take(&mut self, resource: Overload, amount: u64) -> Result<(), Overload> {
+        let at = resource as usize;
+        let Usage(used) = &*self.usage;
+        let (Some(share), Some(used), Some(taken)) =
+            (self.budget.shares.get(at), used.get(at), self.amounts.get_mut(at))
+        else {
+            return Err(resource);
+        };
+        let is_fair = self.budget.is_fair(share, used.load(Ordering::Relaxed), amount);
+        if !is_fair || !share.take(amount) {
+            return Err(resource);
+        }
+        used.fetch_add(amount, Ordering::Relaxed);
+        *taken += amount;
+        Ok(())
+    }
+
+    /// Gives everything back.
+    pub(super) fn release(&mut self) {
+        let Usage(used) = &*self.usage;
+        for ((share, used), amount) in self.budget.shares.iter().zip(used).zip(&mut self.amounts) {
+            if *amount > 0 {
+                used.fetch_sub(*amount, Ordering::Relaxed);
+                share.give_back(std::mem::take(amount));
+            }
+        }
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// A network may have so many times of what is left.
+const FAIR_PART: u64 = 4;
+
+/// Idle connections to the platform that a worker keeps at most.
+const MOST_KEPT: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::any;
+    use proptest::{prop_assert, prop_assert_eq, proptest};
+
+    fn quotas(limit: u64, workers: usize) -> Quotas {
+        Quotas { all: Overload::ALL.map(|_| Quota::new(limit, workers)), workers }
+    }
+
+    fn left(quotas: &Quotas) -> u64 {
+        quotas.all[0].left.load(Ordering::SeqCst)
+    }
+
+    #[test]
+    fn a_small_quota_is_exact() {
+        let quota = Quota::new(3, 2);
+        let (one, other) = (Share::of(&quota), Share::of(&quota));
+        assert!(one.take(1) && one.take(1) && other.take(1));
+        assert!(!one.take(1) && !other.take(1));
+        one.give_back(2);
+        other.give_back(1);
+        assert!(other.take(3));
+    }
+
+    #[test]
+    fn a_network_leaves_the_last_fifth_to_others() {
+        let quotas = quotas(1_000, 1);
+        let budget = quotas.budget();
+        let request = |network| Reserved::new(Arc::clone(&budget), budget.usage(network));
+        let mut greedy = request(Network::of("10.0.0.1".parse().unwrap()));
+        while greedy.take(Overload::Requests, 1).is_ok() {}
+        assert!((795..=805).contains(&greedy.amounts[0]), "{:?}", greedy.amounts);
+        assert!(request(Network::of("10.0.0.9".parse().unwrap())).take(Overload::Requests, 10).is_err());
+        let mut other = request(Network::of("10.0.1.1".parse().unwrap()));
+        for _ in 0..150 {
+            assert_eq!(other.take(Overload::Requests, 1), Ok(()));
+        }
+        drop((greedy, other));
+        assert!(budget.networks.lock().values().all(|usage| usage.strong_count() == 0));
+        drop(budget);
+        assert_eq!(left(&quotas), 1_000);
+    }
+
+    #[test]
+    fn networks_that_left_are_forgotten() {
+        let quotas = quotas(1_000, 1);
+        let budget = quotas.budget();
+        for number in 0..10_000u32 {
+            budget.usage(Network::of(std::net::IpAddr::from((number << 8).to_be_bytes())));
+        }
+        assert!(budget.networks.lock().len() < 100);
+    }
+
+    #[test]
+    fn threads_never_have_more_than_there_is() {
+        let (quota, used) = (Quota::new(100, 4), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let share = Share::of(&quota);
+                    for amount in (1..=40).cycle().take(10_000) {
+                        if share.take(amount) {
+                            assert!(used.fetch_add(amount, Ordering::SeqCst) + amount <= 100);
+                            used.fetch_sub(amount, Ordering::SeqCst);
+                            share.give_back(amount);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(quota.left.load(Ordering::SeqCst), 100);
+    }
+
+    proptest! {
+        /// What is taken, spare and left is all there is; a refusal means that most of it is taken.
+        #[test]
+        fn nothing_is_lost(steps in vec((any::<bool>(), any::<bool>(), 0u64..300), 0..200)) {
+            let quota = Quota::new(1_000, 2);
+            let shares = [Share::of(&quota), Share::of(&quota)];
+            let mut taken: Vec<(bool, u64)> = Vec::new();
+            for (takes, which, amount) in steps {
+                let used: u64 = taken.iter().map(|(_, amount)| amount).sum();
+                if !takes {
+                    if let Some((which, amount)) = taken.pop() {
+                        shares[usize::from(which)].give_back(amount);
+                    }
+                } else if shares[usize::from(which)].take(amount) {
+                    taken.push((which, amount));
+                } else {
+                    prop_assert!(used + amount > 1_000 - 1_000 / 8, "{used} {amount}");
+                }
+                let used: u64 = taken.iter().map(|(_, amount)| amount).sum();
+                let spare: u64 = shares.iter().map(|share| share.spare.load(Ordering::Relaxed)).sum();
+                prop_assert_eq!(used + spare + quota.left.load(Ordering::Relaxed), 1_000);
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! An HTTP/2 client that can do what no honest one does: ask for much and take nothing.
+
+use bytes::Bytes;
+use h2::client::{Builder, ResponseFuture, SendRequest};
+use http::Request;
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::mpsc::channel;
+use std::thread;
+use tokio::net::TcpSocket;
+use tokio::runtime::Builder as Runtime;
+use tokio_openssl::SslStream;
+
+pub struct H2Client {
+    sender: SendRequest<Bytes>,
+    authority: String,
+}
+
+impl H2Client {
+    /// Connects from an address of this machine's own; each stream may be sent `window` bytes that nobody has read.
+    pub fn connect(source: IpAddr, address: SocketAddr, window: u32) -> Self {
+        let (sender, receiver) = channel();
+        thread::spawn(move || {
+            let runtime = Runtime::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let socket = TcpSocket::new_v4().expect("a socket");
+                socket.bind(SocketAddr::new(source, 0)).expect("an address");
+                let stream = socket.connect(address).await.expect("the gateway listens");
+                let mut tls = SslConnector::builder(SslMethod::tls()).expect("TLS");
+                tls.set_verify(SslVerifyMode::NONE);
+                tls.set_alpn_protos(b"\x02h2").expect("ALPN");
+                let mut tls = tls.build().configure().expect("TLS");
+                tls.set_verify_hostname(false);
+                let ssl = tls.into_ssl("localhost").expect("TLS");
+                let mut stream = SslStream::new(ssl, stream).expect("TLS");
+                Pin::new(&mut stream).connect().await.expect("a handshake");
+                let mut builder = Builder::new();
+                builder.initial_window_size(window).initial_max_send_streams(1_000);
+                let (client, connection) = builder.handshake::<_, Bytes>(stream).await.expect("HTTP/2");
+                drop(sender.send(client));
+                // An error is for the test to notice, by its streams.
+                drop(connection.await);
+            });
+        });
+        let sender = receiver.recv().expect("a connection");
+        Self { sender, authority: address.to_string() }
+    }
+
+    /// Asks, and leaves the answer for later.
+    pub fn get(&mut self, target: &str) -> ResponseFuture {
+        let uri = format!("https://{}{target}", self.authority);
+        let request = Request::get(uri).body(()).expect("a request");
+        self.sender.send_request(request, true).expect("a stream").0
+    }
+}
+
+/// The statuses of answers that come; 0 for a stream that was reset.
+pub fn statuses(answers: Vec<ResponseFuture>) -> Vec<u16> {
+    let runtime = Runtime::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut statuses = Vec::new();
+        for answer in answers {
+            statuses.push(answer.await.map_or(0, |answer| answer.status().as_u16()));
+        }
+        statuses
+    })
+}
