@@ -113,12 +113,14 @@ pub enum TokenOutcome {
     StoreUnavailable,
     /// The user has had too many tokens minted.
     RateLimited,
+    /// Too many of the user's tokens are revoked and kept.
+    RevocationLimit,
     /// Every signing key is revoked.
     NoKey,
 }
 
 impl TokenOutcome {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Ok,
         Self::BadCredentials,
         Self::BadToken,
@@ -127,6 +129,7 @@ impl TokenOutcome {
         Self::Busy,
         Self::StoreUnavailable,
         Self::RateLimited,
+        Self::RevocationLimit,
         Self::NoKey,
     ];
 
@@ -141,6 +144,7 @@ impl TokenOutcome {
             Self::Busy => "busy",
             Self::StoreUnavailable => "store_unavailable",
             Self::RateLimited => "rate_limited",
+            Self::RevocationLimit => "revocation_limit",
             Self::NoKey => "no_key",
         }
     }

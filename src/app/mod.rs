@@ -135,6 +135,7 @@ pub fn run(
         mints: Arc::clone(&mints),
         clock: shared.clock.clone(),
         inspect_auth: config.inspect_auth,
+        max_revocations: limits.revocations_per_user,
     };
     let gap = Arc::<ReadGap>::default();
     let reload = state

@@ -221,6 +221,12 @@ impl Reply {
         Self::error(429, "too many tokens for this user, try again").with("Retry-After", "1")
     }
 
+    /// Too many of this user's tokens were revoked, and revocations are forgotten an hour at a time (RFC 6585 §4).
+    pub fn too_many_revocations() -> Self {
+        Self::error(429, "too many tokens of this user are revoked, try again later")
+            .with("Retry-After", "3600")
+    }
+
     /// Every password worker is busy and the queue is full.
     pub fn busy() -> Self {
         Self::error(503, "too many logins at once, try again").with("Retry-After", "1")
@@ -329,6 +335,7 @@ mod tests {
                 Reply::busy(),
                 Reply::crowded(),
                 Reply::too_many_tokens(),
+                Reply::too_many_revocations(),
             ])
             .chain([Reply::store_unavailable(), Reply::internal()]);
         for reply in replies {

@@ -74,6 +74,7 @@ impl ConfigArgs {
             keys: state.keys,
             key_folder: state.key_folder,
             rules: config.token,
+            max_revocations: config.limits.revocations_per_user,
             routes: config.routes,
         })
     }
@@ -118,6 +119,8 @@ pub(super) struct Opened {
     pub(super) keys: KeyRing,
     pub(super) key_folder: Option<PathBuf>,
     pub(super) rules: TokenRules,
+    /// `limits.revocations_per_user`
+    pub(super) max_revocations: u64,
     pub(super) routes: Policy,
     pub(super) heartbeat_interval: Duration,
     /// As a gateway would read it.

@@ -96,10 +96,21 @@ fn print_new(name: &str, opened: Opened) -> Result<(), Failure> {
         let record = block_on(opened.store.user(name))?.ok_or_else(no_such)?;
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(Failure::cannot_start)?;
-        let mint = Mint { user: record.user, random, rules: opened.rules, signer: Arc::clone(signer) };
+        let mint = Mint {
+            user: record.user,
+            random,
+            rules: opened.rules,
+            signer: Arc::clone(signer),
+            max_revocations: opened.max_revocations,
+        };
         match execute(&opened.store, mint)? {
             MintOutcome::Minted(minted, _) => return say(minted.token),
             MintOutcome::UserChanged => {}
+            MintOutcome::RevocationLimit => {
+                let text =
+                    format!("limits.revocations_per_user: too many tokens of {name:?} are revoked and kept");
+                return Err(Failure { code: 75, text });
+            }
             MintOutcome::SignerRevoked => {
                 return Err(Failure { code: 75, text: "the signing key has just been revoked".into() });
             }

@@ -216,6 +216,11 @@ pub(super) fn read_limits(mut section: Section<'_>, threads: usize) -> Limits {
         login_workers,
         mint_rate: section.or("mint_rate", NonZeroU32::MIN, "write a number of tokens, at least 1"),
         mint_burst: section.or("mint_burst", BURST, "write a number of tokens, at least 1"),
+        revocations_per_user: section.or(
+            "revocations_per_user",
+            300_000,
+            "write a number of revoked tokens, at least 1",
+        ),
         login_queue: section.or("login_queue", login_workers.saturating_mul(2), number),
     };
     if !(1024..1_048_576).contains(&limits.header_bytes) {
@@ -242,6 +247,12 @@ pub(super) fn read_limits(mut section: Section<'_>, threads: usize) -> Limits {
     }
     if limits.memory < LEAST_MEMORY {
         section.fault("memory", "must be at least 16777216: a few connections and requests need it");
+    }
+    if !(1..=10_000_000).contains(&limits.revocations_per_user) {
+        section.fault(
+            "revocations_per_user",
+            "must be between 1 and 10000000: with 0 nobody gets a token, and each takes memory in every gateway",
+        );
     }
     if !(1..=10_000).contains(&limits.login_queue) {
         section.fault(

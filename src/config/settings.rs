@@ -138,6 +138,8 @@ pub struct Limits {
     pub mint_rate: NonZeroU32,
     /// Tokens minted for one user at once.
     pub mint_burst: NonZeroU32,
+    /// Revoked tokens of one user that are kept; a user with so many gets no more tokens until some are forgotten.
+    pub revocations_per_user: u64,
 }
 
 impl Limits {

@@ -228,6 +228,7 @@ mod tests {
         login_queue: 1,
         mint_rate: std::num::NonZeroU32::MIN,
         mint_burst: std::num::NonZeroU32::MIN,
+        revocations_per_user: 1,
     };
 
     fn read(fields: &[(&str, &str)]) -> Result<(String, Body), Malformed> {

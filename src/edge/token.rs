@@ -39,6 +39,8 @@ pub struct TokenEndpoint {
     pub clock: Clock,
     /// Who may inspect.
     pub inspect_auth: InspectAuth,
+    /// `limits.revocations_per_user`
+    pub max_revocations: u64,
 }
 
 /// Counts mints by user: only of users that exist, so they bound it.
@@ -71,7 +73,7 @@ pub struct Served {
     pub reply: Reply,
     /// What it asked for; nothing that is counted if the method is wrong.
     pub counted: Option<(TokenAction, TokenOutcome)>,
-    /// Who it was, once a password or token said so.
+    /// Who it was, once a password or token said so and the request was served or over a limit.
     pub user: Option<Box<str>>,
     /// The token that was minted or inspected.
     pub token: Option<TokenId>,
@@ -102,7 +104,8 @@ enum Failure {
     NoKey,
     SignerRevoked,
     Random,
-    RateLimited,
+    RateLimited(Box<str>),
+    RevocationLimit(Box<str>),
 }
 
 impl From<LoginError> for Failure {
@@ -212,7 +215,7 @@ impl TokenEndpoint {
             let user = self.log_in(again, call).await?;
             belongs(&user.identity, call)?;
             let name: Box<str> = user.identity.user.as_str().into();
-            self.mints.check_key(&name).map_err(|_| Failure::RateLimited)?;
+            self.mints.check_key(&name).map_err(|_| Failure::RateLimited(name))?;
             if let Some(minted) = self.store_mint(&user, call.client).await? {
                 return Ok((user, minted));
             }
@@ -227,13 +230,15 @@ impl TokenEndpoint {
         let signer = Arc::clone(standing.signer(&keys).ok_or(Failure::NoKey)?);
         let client = client.map(|client| client.to_string()).unwrap_or_default();
         let actor = Actor::new(user.identity.user.as_str(), client);
-        let mint = Mint { user: user.clone(), random, rules: *self.gate.rules(), signer };
+        let (rules, max_revocations) = (*self.gate.rules(), self.max_revocations);
+        let mint = Mint { user: user.clone(), random, rules, signer, max_revocations };
         match self.store.execute(mint, actor).await? {
             MintOutcome::Minted(minted, cutoffs) => {
                 self.gate.raise(&cutoffs);
                 Ok(Some(minted))
             }
             MintOutcome::UserChanged => Ok(None),
+            MintOutcome::RevocationLimit => Err(Failure::RevocationLimit(user.identity.user.as_str().into())),
             MintOutcome::SignerRevoked => Err(Failure::SignerRevoked),
         }
     }
@@ -278,6 +283,7 @@ fn belongs(identity: &Identity, call: &Call<'_>) -> Result<(), Failure> {
 }
 
 fn fail(failure: Failure, action: TokenAction) -> Served {
+    let mut user = None;
     let (reply, outcome) = match failure {
         Failure::Refused(Refusal::TokenParameter) => {
             (Reply::refused(Refusal::TokenParameter), TokenOutcome::BadRequest)
@@ -305,7 +311,14 @@ fn fail(failure: Failure, action: TokenAction) -> Served {
             );
             (Reply::store_unavailable(), TokenOutcome::StoreUnavailable)
         }
-        Failure::RateLimited => (Reply::too_many_tokens(), TokenOutcome::RateLimited),
+        Failure::RateLimited(name) => {
+            user = Some(name);
+            (Reply::too_many_tokens(), TokenOutcome::RateLimited)
+        }
+        Failure::RevocationLimit(name) => {
+            user = Some(name);
+            (Reply::too_many_revocations(), TokenOutcome::RevocationLimit)
+        }
         Failure::NoKey => {
             log::error!("no token can be minted: every signing key is revoked, and no other could be read");
             (Reply::no_signing_key(), TokenOutcome::NoKey)
@@ -315,5 +328,5 @@ fn fail(failure: Failure, action: TokenAction) -> Served {
             (Reply::internal(), TokenOutcome::StoreUnavailable)
         }
     };
-    Served::new(reply, action, outcome)
+    Served { user, ..Served::new(reply, action, outcome) }
 }

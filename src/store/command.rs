@@ -61,6 +61,8 @@ pub struct Mint {
     pub rules: TokenRules,
     /// The key that signs.
     pub signer: Arc<Key>,
+    /// A user of whom so many revoked tokens are kept gets no more: each takes memory in every gateway.
+    pub max_revocations: u64,
 }
 
 /// What becomes of a [`Mint`].
@@ -73,6 +75,8 @@ pub enum MintOutcome {
     UserChanged,
     /// The key was revoked a moment ago; this gateway has not read of it, nor of the key in its place.
     SignerRevoked,
+    /// [`max_revocations`](Mint::max_revocations) tokens of the user are revoked, one by one, and kept.
+    RevocationLimit,
 }
 
 impl Command for Mint {

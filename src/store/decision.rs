@@ -31,12 +31,17 @@ pub(super) struct MintRows {
     pub(super) user: Option<(u64, bool)>,
     /// Whether the key that is to sign was revoked.
     pub(super) signer_revoked: bool,
+    /// How many of the user's tokens were revoked one by one and are kept.
+    pub(super) revocations: u64,
 }
 
 /// Why nothing is minted, if nothing is.
 pub(super) fn refuse_mint(command: &Mint, rows: &MintRows) -> Option<MintOutcome> {
     if rows.user != Some((command.user.credential_version, false)) {
         return Some(MintOutcome::UserChanged);
+    }
+    if rows.revocations >= command.max_revocations {
+        return Some(MintOutcome::RevocationLimit);
     }
     rows.signer_revoked.then_some(MintOutcome::SignerRevoked)
 }
@@ -48,7 +53,7 @@ pub(super) fn mint(
     now: UnixTime,
     stamp: Stamp,
 ) -> Option<Minted> {
-    let Mint { user, random, rules, signer } = command;
+    let Mint { user, random, rules, signer, max_revocations: _ } = command;
     let cutoff = cutoffs.iter().map(|(_, cutoff)| cutoff.second).fold(UnixTime(0), UnixTime::max);
     token::mint_after(cutoff, &user.identity, stamp.sequence, *random, now, rules, signer)
 }
@@ -60,22 +65,13 @@ pub(super) enum TokenRevocation {
     Already(u64),
     /// By a row of its own, kept as long as this.
     Single(Keep),
-    /// By a cutoff for its user, in place of very many single rows: one user must not fill the set.
-    Cutoff,
 }
 
-/// Decides from the sequence of an earlier revocation of the same token, and from how many single revocations its user has.
-pub(super) fn revoke_token(
-    expiry: Expiry,
-    earlier: Option<u64>,
-    of_user: Option<u64>,
-    now: UnixTime,
-) -> TokenRevocation {
+/// Decides from the sequence of an earlier revocation of the same token. However many its user has, it is never refused: a mint
+/// is, in its place.
+pub(super) fn revoke_token(expiry: Expiry, earlier: Option<u64>, now: UnixTime) -> TokenRevocation {
     if let Some(sequence) = earlier {
         return TokenRevocation::Already(sequence);
-    }
-    if of_user.is_some_and(|count| count >= MAX_SINGLE) {
-        return TokenRevocation::Cutoff;
     }
     TokenRevocation::Single(match expiry {
         Expiry::At(time) => Keep::Expires(time),
@@ -240,9 +236,6 @@ pub(super) fn excess_rows(command: Prune, rows: u64) -> u64 {
     rows.saturating_sub(command.bytes / AUDIT_ROW_BYTES)
 }
 
-/// Live single revocations that one user may have.
-pub(super) const MAX_SINGLE: u64 = 10_000;
-
 /// The most rows that a purge or a pruning deletes at once. Each may lie on a page of its own, which the commit writes.
 pub(super) const SLICE: u64 = 500;
 
@@ -258,24 +251,6 @@ mod tests {
     use crate::auth::password::Phc;
 
     const NOW: UnixTime = UnixTime(1_800_000_000);
-
-    /// The limit is too high to be reached once for each case through a store.
-    #[test]
-    fn single_revocations_become_a_cutoff_only_for_a_known_user_at_the_limit() {
-        let expiry = Expiry::At(NOW);
-        let single = TokenRevocation::Single(Keep::Expires(NOW));
-        for (earlier, of_user, expected) in [
-            (None, None, single),
-            (None, Some(0), single),
-            (None, Some(MAX_SINGLE - 1), single),
-            (None, Some(MAX_SINGLE), TokenRevocation::Cutoff),
-            (None, Some(MAX_SINGLE + 1), TokenRevocation::Cutoff),
-            (Some(7), Some(MAX_SINGLE), TokenRevocation::Already(7)),
-            (Some(7), None, TokenRevocation::Already(7)),
-        ] {
-            assert_eq!(revoke_token(expiry, earlier, of_user, NOW), expected, "{earlier:?} {of_user:?}");
-        }
-    }
 
     /// No command blocks an organization or everybody; if a cutoff said so all the same, a revocation would lift it.
     #[test]

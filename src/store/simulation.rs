@@ -226,7 +226,8 @@ impl World {
         let signer = Arc::clone(standing.signer(&keys).unwrap());
         let key = KEYS.iter().position(|kid| *kid == signer.kid()).unwrap();
         let random = self.random.u128(..).to_le_bytes();
-        let mint = Mint { user: stored.clone(), random, rules: *gate.rules(), signer };
+        let rules = *gate.rules();
+        let mint = Mint { user: stored.clone(), random, rules, signer, max_revocations: u64::MAX };
         match self.runtime.block_on(store.execute(mint, actor())).unwrap() {
             MintOutcome::Minted(minted, cutoffs) => {
                 gate.raise(&cutoffs);
@@ -247,6 +248,7 @@ impl World {
             MintOutcome::UserChanged => {
                 assert!(stored.disabled, "only a disabled user is refused a token here")
             }
+            MintOutcome::RevocationLimit => panic!("nobody has so many revocations"),
             MintOutcome::SignerRevoked => {
                 assert!(KEYS[..self.revoked_keys].contains(&KEYS[key]), "only a revoked key signs nothing");
             }

@@ -125,6 +125,7 @@ fn each_fault_is_found() {
         ("limits", "header_fields", "-1"),
         ("limits", "login_workers", "0"),
         ("limits", "login_queue", "0"),
+        ("limits", "revocations_per_user", "0"),
         ("limits", "body_timeout", "\"x\""),
         ("log", "format", "\"xml\""),
         ("log", "level", "\"loud\""),

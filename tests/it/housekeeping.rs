@@ -73,7 +73,7 @@ fn revoke_all_the_time(gateway: &Gateway, forge: &Forge, is_over: impl Fn() -> b
         let answer = client.exchange(delete(&token));
         waits.push(began.elapsed());
         is_204(&answer);
-        // A pause, since a user with very many revocations gets a cutoff.
+        // A pause, as clients make one.
         std::thread::sleep(Duration::from_millis(20));
     }
     waits.sort_unstable();

@@ -67,6 +67,7 @@ mod prometheus;
 mod race;
 mod reload;
 mod revocation;
+mod revocation_limit;
 mod revoke_list;
 mod routes;
 mod running;

@@ -1,13 +1,15 @@
 //! Lists and imports of any length take the memory of a page.
 
 use crate::command::{Folder, eventually, within};
-use crate::gateway::{EMAIL, ORGANIZATION, PASSWORD, USER};
+use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
 use crate::options::{Options, User};
+use crate::platform::Platform;
 use rusqlite::Connection;
 use serde_json::Value;
 use std::fs;
 use std::io::{BufWriter, Read as _, Write as _};
 use std::process::Stdio;
+use std::time::Duration;
 
 /// The most memory that a process has had, in MB.
 fn most(process: u32) -> Option<u64> {
@@ -129,4 +131,55 @@ fn an_import_holds_a_slice_however_long_the_file_is() {
     assert_eq!(folder.cli(&["user", "import", "-"], &few).ok(), "imported 2 users\n");
     assert_eq!(folder.cli(&["user", "import", "-"], &few).ok(), "imported 2 users\n", "again, unchanged");
     eventually("both", || folder.cli(&["user", "list"], "").stdout.contains("two").then_some(()));
+}
+
+/// What a process has in memory now, in kB.
+fn resident(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a size");
+    line.split_whitespace().nth(1).and_then(|size| size.parse().ok()).expect("a number")
+}
+
+/// The default of `limits.revocations_per_user`.
+const LIMIT: u64 = 300_000;
+
+/// So many revoked tokens of one user, from this sequence on, that expire within a day.
+fn revoke_many(folder: &Folder, first: u64, last: u64) {
+    let store = Connection::open(folder.state().join("gateway.db")).expect("a store");
+    store.busy_timeout(Duration::from_secs(60)).expect("a connection");
+    store
+        .execute_batch(&format!(
+            "PRAGMA synchronous = OFF;
+             BEGIN IMMEDIATE;
+             WITH RECURSIVE n (i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {last})
+             INSERT INTO revoked_tokens (token_id, keep, dated, lived, user, number)
+               SELECT randomblob(16), unixepoch() + i % 86400, 1, 0, '{USER}', 1000000 + i FROM n;
+             UPDATE sequence SET number = 1000000 + {last};
+             COMMIT;"
+        ))
+        .expect("rows");
+}
+
+#[test]
+fn a_user_at_the_limit_of_revocations_takes_no_more_than_its_bytes_say() {
+    let count = |gateway: &Gateway| gateway.metric("ds_gateway_revocations", &["kind=\"token\""]) as u64;
+    let platform = Platform::echo();
+    let gateway = Options::new(&platform).start();
+    let before = resident(gateway.process());
+    // One after the other, while it runs.
+    let pieces = 60;
+    for piece in 0..pieces {
+        let size = LIMIT / pieces;
+        revoke_many(&gateway.folder, piece * size, (piece + 1) * size - 1);
+        eventually("the gateway to know", || (count(&gateway) == (piece + 1) * size).then_some(()));
+    }
+    let grown = resident(gateway.process()) - before;
+    let gateway = gateway.stop().run(&[]);
+    assert_eq!(count(&gateway), LIMIT);
+    let loaded = resident(gateway.process()).saturating_sub(before);
+    // Past the harness, which would keep it to itself.
+    drop(writeln!(std::io::stderr(), "{LIMIT} revocations: {grown} kB grown, {loaded} kB loaded"));
+    // About 12 MB; a load has read ahead besides.
+    assert!(grown < 18_000 && loaded < 30_000, "{grown} kB grown, {loaded} kB loaded");
+    gateway.log_in(USER, PASSWORD).is_error(429);
 }

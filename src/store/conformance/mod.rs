@@ -18,6 +18,7 @@ mod keys;
 mod mint;
 mod repair_clock;
 mod retention;
+mod revocation_limit;
 mod revocation_list;
 mod revocations;
 mod samples;

@@ -254,3 +254,20 @@ fn pruned_trail_hides_no_revocation() {
         assert_eq!(found(&fixture, &filter(None, None, START + 60)).len(), 9);
     });
 }
+
+#[test]
+fn user_that_is_called_like_a_token_is_found_with_that_token_and_each_once() {
+    on_every_engine(|fixture| {
+        let name = token_id(1).to_string();
+        fixture.execute(revoke_id(1, START, Some("anna")));
+        fixture.execute(revoke_id(2, START, Some(&name)));
+        let sequences = |subject: &str| -> Vec<u64> {
+            found(&fixture, &filter(None, Some(subject), 0)).iter().map(|row| row.sequence).collect()
+        };
+        assert_eq!(sequences(&name), [3, 2]);
+        // One that is of the user of its own name.
+        let name = token_id(3).to_string();
+        fixture.execute(revoke_id(3, START, Some(&name)));
+        assert_eq!(sequences(&name), [4]);
+    });
+}

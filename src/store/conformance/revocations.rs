@@ -12,7 +12,6 @@ use crate::auth::revocation::{Sizes, Subject};
 use crate::auth::time::{Lived, UnixTime};
 use crate::auth::token_set::{Keep, RevokedToken};
 use crate::store::command::{AddUser, Expiry, NewUser, RevokeKey, RevokeSubject, RevokeToken, UserChange};
-use crate::store::decision::MAX_SINGLE;
 use crate::store::records::Revocation;
 
 #[test]
@@ -83,41 +82,6 @@ fn token_of_unknown_expiry_is_refused_whenever_it_expires() {
         let expiry = Expiry::Within { max_lifetime: RULES.max_lifetime };
         fixture.execute(RevokeToken { id: token.id, expiry, user: None });
         assert_eq!(fixture.verdict(&token), Err(Denial::RevokedToken));
-    });
-}
-
-#[test]
-fn one_user_cannot_fill_the_set_of_revoked_tokens() {
-    on_every_engine(|fixture| {
-        fixture.add("anna");
-        let token = fixture.mint("anna");
-        let keep = START + 1000;
-        // Other users' tokens, and those of nobody that is known, count for themselves.
-        fixture.execute(revoke_id(u64::MAX, keep, Some("bert")));
-        fixture.execute(revoke_id(u64::MAX - 1, keep, None));
-        fixture.execute_many((1..MAX_SINGLE).map(|which| revoke_id(which, keep, Some("anna"))));
-        let last = fixture.execute(revoke_id(MAX_SINGLE, keep, Some("anna")));
-        let singles = usize::try_from(MAX_SINGLE).unwrap();
-        assert_eq!(fixture.load().sizes().tokens, singles + 2);
-        assert_eq!(fixture.verdict(&token), Ok(()));
-
-        let sequence = fixture.revoke_token(&token);
-        assert_eq!((sequence, fixture.sequence()), (last + 1, last + 1));
-        let expected = Sizes { tokens: 2, users: 1, organizations: 0, keys: 0 };
-        assert_eq!(fixture.load().sizes(), expected);
-        let cutoff = fixture.revocation("user", "anna").unwrap();
-        assert_eq!((cutoff.sequence, cutoff.blocked), (sequence, false));
-        assert_eq!(fixture.verdict(&token), Err(Denial::RevokedUser));
-        // It says so as the revocation of a user.
-        let row = fixture.audit().pop().unwrap();
-        assert_eq!((row.action.as_str(), row.subject.as_str(), row.token_id), ("revoke_user", "anna", None));
-        assert_eq!((row.sequence, fixture.audit().len() as u64), (sequence, last));
-
-        // From there on single tokens are revoked again.
-        let next = fixture.mint("anna");
-        assert_eq!(fixture.verdict(&next), Ok(()));
-        fixture.revoke_token(&next);
-        assert_eq!(fixture.verdict(&next), Err(Denial::RevokedToken));
     });
 }
 

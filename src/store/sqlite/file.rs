@@ -299,16 +299,18 @@ const LOCK_ATTEMPTS: i32 = 1900;
 const STATEMENTS: usize = 64;
 
 /// The schema that this program reads and writes.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// One script a schema version, in order; a released one is never changed.
-const MIGRATIONS: [&str; SCHEMA as usize] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: [&str; SCHEMA as usize] =
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 #[cfg(test)]
 mod tests {
     use rusqlite::types::FromSql;
 
     use super::super::feed::Feed;
+    use super::super::revocations;
     use super::*;
     use crate::auth::denial::Denial;
     use crate::auth::identity::Identity;
@@ -373,6 +375,39 @@ mod tests {
              UPDATE sequence SET number = 11;",
         )
         .unwrap();
+    }
+
+    /// A store of schema 2, as its last program left it.
+    fn write_schema_2(path: &Path, content: &str) {
+        let old = Connection::open(path).unwrap();
+        old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        MIGRATIONS[..2].iter().for_each(|script| old.execute_batch(script).unwrap());
+        old.pragma_update(None, "user_version", 2).unwrap();
+        old.execute_batch(content).unwrap();
+    }
+
+    #[test]
+    fn revoked_tokens_of_an_older_store_are_counted_by_user() {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        write_schema_2(
+            &path,
+            "INSERT INTO revoked_tokens (token_id, keep, dated, user, number, lived) VALUES
+               (randomblob(16), 6000, 1, 'anna', 2, 5), (randomblob(16), 6000, 1, 'anna', 3, 5),
+               (randomblob(16), 6000, 1, 'bert', 4, 5), (randomblob(16), 600, 0, NULL, 5, 5);
+             UPDATE sequence SET number = 5;",
+        );
+        let database = DatabaseFile::open(&path, Opening::Run, UnixTime(100)).unwrap().file;
+        let migrated = database.connect().unwrap();
+        let count = |user| revocations::count(&migrated, user);
+        assert_eq!(["anna", "bert", "cleo"].map(count), [Ok(2), Ok(1), Ok(0)]);
+        assert_eq!(rows::<u64>(&migrated, "SELECT number FROM revoked_tokens ORDER BY number"), [2, 3, 4, 5]);
+        let mut standing = Standing::default();
+        Feed::new(database).changes(0, 100).unwrap().apply(&mut standing);
+        assert_eq!(standing.sizes().tokens, 4);
+        migrated.execute("DELETE FROM revoked_tokens WHERE number > 2", []).unwrap();
+        assert_eq!(["anna", "bert"].map(count), [Ok(1), Ok(0)]);
+        assert_eq!(rows::<String>(&migrated, "SELECT user FROM revocation_counts"), ["anna"]);
     }
 
     fn rows<T: FromSql>(connection: &Connection, query: &str) -> Vec<T> {

@@ -3,7 +3,7 @@
 use rusqlite::OptionalExtension;
 
 use super::transaction::{Apply, Transaction};
-use super::{audit, cutoffs, keys};
+use super::{audit, cutoffs, keys, revocations};
 use crate::store::command::{Mint, MintOutcome};
 use crate::store::decision::{self, MintRows};
 use crate::store::error::StoreError;
@@ -16,7 +16,11 @@ impl Apply for Mint {
             .prepare_cached("SELECT credential_version, disabled FROM users WHERE name = ?1")?
             .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        let rows = MintRows { user, signer_revoked: keys::is_revoked(transaction, &self.signer)? };
+        let rows = MintRows {
+            user,
+            signer_revoked: keys::is_revoked(transaction, &self.signer)?,
+            revocations: revocations::count(transaction, name)?,
+        };
         if let Some(refusal) = decision::refuse_mint(&self, &rows) {
             return Ok(refusal);
         }

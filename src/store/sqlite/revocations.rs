@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use rusqlite::types::{Null, ToSql};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::transaction::{Apply, Transaction};
@@ -18,30 +19,32 @@ use crate::store::records::{Revocation, RevocationFilter, RevocationKind};
 impl Apply for RevokeToken {
     fn apply(self, transaction: &Transaction<'_>) -> Result<u64, StoreError> {
         let earlier = sequence_of(transaction, self.id)?;
-        let user = self.user.as_deref();
-        let of_user = user.map(|user| count(transaction, user)).transpose()?;
-        match (decision::revoke_token(self.expiry, earlier, of_user, transaction.now), user) {
-            (TokenRevocation::Already(sequence), _) => {
+        match decision::revoke_token(self.expiry, earlier, transaction.now) {
+            TokenRevocation::Already(sequence) => {
                 // Written again, so that its acknowledgement follows a sync like every other.
                 transaction
                     .prepare_cached("UPDATE revoked_tokens SET number = number WHERE token_id = ?1")?
                     .execute([self.id.0])?;
                 Ok(sequence)
             }
-            (TokenRevocation::Cutoff, Some(user)) => {
-                let sequence = revoke_subject(transaction, &Subject::User(user.into()))?;
-                transaction.prepare_cached("DELETE FROM revoked_tokens WHERE user = ?1")?.execute([user])?;
-                Ok(sequence)
-            }
-            (TokenRevocation::Cutoff, None) => Err(StoreError::Failed("a cutoff for no user".into())),
-            (TokenRevocation::Single(keep), _) => revoke_one(transaction, self.id, keep, user),
+            TokenRevocation::Single(keep) => revoke_one(transaction, self.id, keep, self.user.as_deref()),
         }
     }
 }
 
 impl Apply for RevokeSubject {
     fn apply(self, transaction: &Transaction<'_>) -> Result<u64, StoreError> {
-        revoke_subject(transaction, &self.subject)
+        let previous = cutoffs::get(transaction, &self.subject)?;
+        let stamp = transaction.stamp()?;
+        let cutoff = decision::revoke_subject(&self.subject, previous, stamp);
+        if let (Subject::User(name), true) = (&self.subject, cutoff.closed) {
+            // A blocked cutoff that comes through the feed without its account is a removed user's, and expires.
+            users::touch(transaction, name, stamp.sequence)?;
+        }
+        let (action, name) = decision::audit_of(&self.subject);
+        cutoffs::set(transaction, &self.subject, cutoff, Some(action))?;
+        audit::write(transaction, stamp, action, name, None)?;
+        Ok(stamp.sequence)
     }
 }
 
@@ -66,28 +69,15 @@ fn revoke_one(
     Ok(stamp.sequence)
 }
 
-fn revoke_subject(transaction: &Transaction<'_>, subject: &Subject) -> Result<u64, StoreError> {
-    let previous = cutoffs::get(transaction, subject)?;
-    let stamp = transaction.stamp()?;
-    let cutoff = decision::revoke_subject(subject, previous, stamp);
-    if let (Subject::User(name), true) = (subject, cutoff.closed) {
-        // A blocked cutoff that comes through the feed without its account is a removed user's, and expires.
-        users::touch(transaction, name, stamp.sequence)?;
-    }
-    let (action, name) = decision::audit_of(subject);
-    cutoffs::set(transaction, subject, cutoff, Some(action))?;
-    audit::write(transaction, stamp, action, name, None)?;
-    Ok(stamp.sequence)
-}
-
 fn sequence_of(connection: &Connection, id: TokenId) -> Result<Option<u64>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT number FROM revoked_tokens WHERE token_id = ?1")?;
     Ok(statement.query_row([id.0], |row| row.get(0)).optional()?)
 }
 
-fn count(connection: &Connection, user: &str) -> Result<u64, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT count(*) FROM revoked_tokens WHERE user = ?1")?;
-    Ok(statement.query_row([user], |row| row.get(0))?)
+/// How many of a user's tokens were revoked one by one and are kept.
+pub(super) fn count(connection: &Connection, user: &str) -> Result<u64, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT tokens FROM revocation_counts WHERE user = ?1")?;
+    Ok(statement.query_row([user], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
 /// At most `limit` revocations in force that came before that sequence, the newest first.
@@ -158,17 +148,31 @@ impl Query<'_> {
         if self.filter.kind.is_some_and(|kind| kind != RevocationKind::Token) {
             return Ok(Vec::new());
         }
-        let subject = &self.filter.subject;
-        let conditions = match subject {
-            Some(_) => "(user = ?4 OR token_id = ?5) AND +number",
-            None => "?4 IS NULL AND ?5 IS NULL AND number",
+        let Some(subject) = &self.filter.subject else {
+            return self.tokens_of(connection, "?4 IS NULL AND number", &Null);
         };
+        let mut tokens = self.tokens_of(connection, "user = ?4 AND number", subject)?;
+        if let Some(id) = TokenId::parse(subject) {
+            let mut named = self.tokens_of(connection, "token_id = ?4 AND +number", &id.0)?;
+            // A user may be called like a token.
+            named.retain(|token| token.user.as_deref() != Some(subject));
+            tokens.extend(named);
+        }
+        Ok(tokens)
+    }
+
+    /// In their order by an index, so that one user's very many are not sorted for each page.
+    fn tokens_of(
+        &self,
+        connection: &Connection,
+        conditions: &str,
+        subject: &dyn ToSql,
+    ) -> Result<Vec<Revocation>, StoreError> {
         let mut statement = connection.prepare_cached(&format!(
             "SELECT token_id, keep, dated, lived, user, number FROM revoked_tokens
              WHERE number < ?2 AND {conditions} > ?1 ORDER BY number DESC LIMIT ?3"
         ))?;
-        let id = subject.as_deref().and_then(TokenId::parse).map(|id| id.0);
-        let rows = statement.query_map((self.after, self.before, self.limit, subject, id), |row| {
+        let rows = statement.query_map((self.after, self.before, self.limit, subject), |row| {
             let RevokedToken { id, keep: Keep::Expires(time) | Keep::Until(time), .. } = read_token(row)?;
             Ok(Revocation {
                 kind: RevocationKind::Token.as_str(),
