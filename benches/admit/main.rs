@@ -157,7 +157,7 @@ fn fill_users(runtime: &Runtime, store: &Store) {
     };
     for first in (0..LOADED).step_by(1000) {
         let import = ImportUsers { users: (first..first + 1000).map(user).collect() };
-        runtime.block_on(store.execute(import, Actor::new("bench", "bench"))).unwrap().unwrap();
+        runtime.block_on(store.execute(import, Actor::operator("bench", "bench"))).unwrap().unwrap();
     }
 }
 
@@ -170,7 +170,8 @@ fn fill_tokens(runtime: &Runtime, store: &Store) {
             for number in first..first + 1000 {
                 let (store, id) = (store.clone(), TokenId::of(&number.to_be_bytes()));
                 let revoke = RevokeToken { id, expiry, user: None };
-                revocations.spawn(async move { store.execute(revoke, Actor::new("bench", "bench")).await });
+                revocations
+                    .spawn(async move { store.execute(revoke, Actor::operator("bench", "bench")).await });
             }
             revocations.join_all().await.into_iter().for_each(|revoked| assert!(revoked.is_ok()));
         });

@@ -142,7 +142,7 @@ fn settle_keys(
     }
     block_on(store.checked()).map_err(|error| store_error(path, error))?;
     let record = RecordKeys { keys: KeyRecord::all(keys) };
-    let outcome = block_on(store.execute(record, Actor::new("ds-gateway", "start")));
+    let outcome = block_on(store.execute(record, Actor::operator("ds-gateway", "start")));
     match outcome.map_err(|error| store_error(path, error))? {
         RecordKeysOutcome::Recorded => Ok(()),
         RecordKeysOutcome::Conflict(kid) => conflict(kid),

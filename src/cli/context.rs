@@ -165,7 +165,7 @@ pub(super) struct Account {
 impl Account {
     /// As the audit trail names it.
     pub(super) fn actor(&self) -> Actor {
-        Actor::new(self.name.as_str(), "command line").claiming(self.claimed.as_deref().map(Into::into))
+        Actor::operator(self.name.as_str(), "command line").claiming(self.claimed.as_deref().map(Into::into))
     }
 }
 

@@ -93,7 +93,7 @@ fn add_user(config: &Config) -> Result<(), Failure> {
         phc: Phc::hash(&Secret::new(PASSWORD.into()), salt, &mut HashMemory::default())
             .ok_or_else(|| Failure::cannot_start("the password cannot be hashed"))?,
     };
-    let added = block_on(state.store.execute(AddUser { user }, Actor::new("demo", "demo")))?;
+    let added = block_on(state.store.execute(AddUser { user }, Actor::operator("demo", "demo")))?;
     added.map_err(|conflict| Failure::cannot_start(format!("the demo's user cannot be added: {conflict:?}")))
 }
 

@@ -29,7 +29,7 @@ pub struct Revocation {
 impl Revocation {
     /// Makes it durable; says which sequence it has.
     pub async fn write(self, store: &Store) -> Result<u64, StoreError> {
-        let actor = Actor::new(self.user.clone(), self.origin);
+        let actor = Actor::client(self.user.clone(), self.origin);
         let revoke = RevokeToken { id: self.id, expiry: Expiry::At(self.expires_at), user: Some(self.user) };
         store.execute(revoke, actor).await
     }

@@ -229,7 +229,7 @@ impl TokenEndpoint {
         let (keys, standing) = (self.gate.keys(), self.gate.standing());
         let signer = Arc::clone(standing.signer(&keys).ok_or(Failure::NoKey)?);
         let client = client.map(|client| client.to_string()).unwrap_or_default();
-        let actor = Actor::new(user.identity.user.as_str(), client);
+        let actor = Actor::client(user.identity.user.as_str(), client);
         let (rules, max_revocations) = (*self.gate.rules(), self.max_revocations);
         let mint = Mint { user: user.clone(), random, rules, signer, max_revocations };
         match self.store.execute(mint, actor).await? {
@@ -252,7 +252,7 @@ impl TokenEndpoint {
         let login = self.logins.check(credentials, record, call.client.map(|client| client.ip())).await?;
         if let Some(phc) = login.rehashed {
             let Identity { user, .. } = login.user.identity.clone();
-            let actor = Actor::new(user.as_str(), "login");
+            let actor = Actor::client(user.as_str(), "login");
             let rehash = Rehash { user, credential_version: login.user.credential_version, phc };
             if let Err(error) = self.store.execute(rehash, actor).await {
                 // The old hash still fits; the next login tries again.

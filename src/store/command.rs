@@ -30,12 +30,28 @@ pub struct Actor {
     pub origin: Box<str>,
     /// The account that it says it acts for, where that is another one: whom sudo was started by.
     pub claimed: Option<Box<str>>,
+    /// In which capacity.
+    pub role: Role,
+}
+
+/// In which capacity somebody acts. Rows of the audit trail about operators are kept longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// By a request to the gateway, which anybody may send.
+    Client,
+    /// By the command line, or as the gateway itself.
+    Operator,
 }
 
 impl Actor {
-    /// An actor of that name, acting from there.
-    pub fn new(name: impl Into<Box<str>>, origin: impl Into<Box<str>>) -> Self {
-        Self { name: name.into(), origin: origin.into(), claimed: None }
+    /// Whoever sent a request.
+    pub fn client(name: impl Into<Box<str>>, origin: impl Into<Box<str>>) -> Self {
+        Self { name: name.into(), origin: origin.into(), claimed: None, role: Role::Client }
+    }
+
+    /// Whoever gives commands on the gateway's machine, or the gateway itself.
+    pub fn operator(name: impl Into<Box<str>>, origin: impl Into<Box<str>>) -> Self {
+        Self { role: Role::Operator, ..Self::client(name, origin) }
     }
 
     /// The same actor, which says that it acts for that account.
@@ -46,7 +62,7 @@ impl Actor {
 
     /// The gateway itself, in its upkeep.
     pub fn gateway() -> Self {
-        Self::new("ds-gateway", "upkeep")
+        Self::operator("ds-gateway", "upkeep")
     }
 }
 

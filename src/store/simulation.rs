@@ -522,7 +522,7 @@ fn path(folder: &tempfile::TempDir) -> PathBuf {
 }
 
 fn actor() -> Actor {
-    Actor::new("simulation", "simulation")
+    Actor::operator("simulation", "simulation")
 }
 
 fn keys() -> KeyRing {

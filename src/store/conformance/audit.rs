@@ -96,7 +96,7 @@ fn row_names_the_token_that_it_is_about() {
 #[test]
 fn row_names_the_actor_and_its_origin() {
     on_every_engine(|fixture| {
-        let actor = Actor::new("zoë", "2001:db8::7");
+        let actor = Actor::client("zoë", "2001:db8::7");
         fixture.wait(fixture.store.execute(RevokeSubject { subject: Subject::Everybody }, actor));
         let row = fixture.audit().pop().unwrap();
         assert_eq!((row.actor.as_str(), row.origin.as_str(), row.claimed), ("zoë", "2001:db8::7", None));
@@ -175,7 +175,7 @@ fn write_trail(fixture: &Fixture) {
     }
     fixture.set_time(START + 40);
     let by_anna = RevokeSubject { subject: user_subject("bert") };
-    fixture.wait(fixture.store.execute(by_anna, Actor::new("anna", "test")));
+    fixture.wait(fixture.store.execute(by_anna, Actor::operator("anna", "test")));
     fixture.execute(NoteFailedLogins { failures: vec![failed("anna", "elsewhere", 2); 3] });
     fixture.set_time(START + 50);
     fixture.execute(revoke_id(1, START, Some("anna")));

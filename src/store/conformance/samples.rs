@@ -31,7 +31,7 @@ pub(super) const ACCEPT: TokenRules = TokenRules { unknown_users: UnknownUsers::
 pub(super) const DAY: u64 = 24 * 3600;
 
 pub(super) fn actor() -> Actor {
-    Actor::new("operator", "command line")
+    Actor::operator("operator", "command line")
 }
 
 pub(super) fn new_user(name: &str) -> NewUser {

@@ -20,7 +20,7 @@ impl Apply for NoteFailedLogins {
         let (now, lived) = (transaction.now, transaction.lived);
         let stamp = Stamp { sequence: sequence::current(transaction)?, now, lived };
         for FailedLogins { subject, origin, count } in &self.failures {
-            let actor = Actor::new(subject.as_str(), origin.as_str());
+            let actor = Actor::client(subject.as_str(), origin.as_str());
             insert(transaction, stamp, &actor, "login_failed", subject, None, *count)?;
         }
         Ok(())
@@ -52,7 +52,7 @@ fn insert(
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?;
     let token = token.map(|id| id.to_string());
-    let Actor { name, origin, claimed } = actor;
+    let Actor { name, origin, claimed, role: _ } = actor;
     let Stamp { sequence, now, lived } = stamp;
     statement.execute((sequence, now.0, lived.0, name, action, subject, token, origin, count, claimed))?;
     Ok(())

@@ -241,7 +241,7 @@ pub(super) fn check_application(path: &Path) -> Result<(), StoreError> {
 /// Revokes every token that was issued so far: revocations of some of them are forgotten.
 fn restored(connection: &mut Connection, known: u64, now: UnixTime) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let actor = Actor::new("ds-gateway", "run --restored");
+    let actor = Actor::operator("ds-gateway", "run --restored");
     let StoredTime { lived, floor, .. } = time::read(&transaction)?;
     let time = Time { now: now.max(floor), lived, issue_time: now, wall: now };
     after_restore::resume(&Transaction::new(&transaction, &actor, &time), known)?;
