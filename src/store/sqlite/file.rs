@@ -208,6 +208,9 @@ impl DatabaseFile {
         };
         connection.pragma_update(None, "wal_autocheckpoint", pages)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, never)?;
+        // A plan does not depend on what is bound: each is the one that the test of plans has seen, and made once. Otherwise
+        // a statement with a bound LIMIT would be prepared again at each use.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         Ok(connection)
     }
 
