@@ -95,7 +95,7 @@ pub struct StoreSettings {
 pub struct Audit {
     /// Older rows go.
     pub keep: Duration,
-    /// So do the oldest, where all take more room than this.
+    /// Where all take more room than this, so do the oldest of whoever has the most.
     pub max_bytes: u64,
 }
 

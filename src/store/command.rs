@@ -34,7 +34,7 @@ pub struct Actor {
     pub role: Role,
 }
 
-/// In which capacity somebody acts. Rows of the audit trail about operators are kept longest.
+/// In which capacity somebody acts. What operators did stays in the audit trail longest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// By a request to the gateway, which anybody may send.
@@ -366,17 +366,18 @@ impl Command for Purge {
     type Outcome = usize;
 }
 
-/// Deletes a slice of the oldest rows of the audit trail.
+/// Deletes a slice of the audit trail. A share of it is what one actor did of one kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Prune {
     /// Rows older than this go, in seconds of lived time.
     pub age: u64,
-    /// So do the oldest, where all take more room than this, in bytes.
+    /// Where all take more room than this, in bytes, the oldest of the largest share go: of clients, until they take half of it,
+    /// and only then of operators. So nobody's rows go because of somebody who has more.
     pub bytes: u64,
 }
 
 impl Command for Prune {
-    /// How many rows were deleted; 0 when nothing is left to delete.
+    /// How many rows were counted or deleted; 0 when nothing is left to do.
     type Outcome = usize;
 }
 

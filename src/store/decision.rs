@@ -3,7 +3,7 @@
 //! A store reads the rows, asks here, and writes what it is told. Nothing here knows SQL, reads a clock or fails.
 
 use super::command::{
-    ChangeUser, Expiry, Mint, MintOutcome, NameConflict, NewUser, Prune, RevokeKeyOutcome, UserChange,
+    ChangeUser, Expiry, Mint, MintOutcome, NameConflict, NewUser, Prune, RevokeKeyOutcome, Role, UserChange,
 };
 use super::records::{RecordedKey, User, UserRecord};
 use crate::auth::identity::Identity;
@@ -231,9 +231,29 @@ pub(super) const fn audit_of_change(change: &UserChange) -> &'static str {
     }
 }
 
-/// Rows of the audit trail that take more room than is allowed, where all of them take `rows`.
-pub(super) fn excess_rows(command: Prune, rows: u64) -> u64 {
-    rows.saturating_sub(command.bytes / AUDIT_ROW_BYTES)
+/// How many rows of the audit trail tell of clients and of operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CountedRows {
+    pub(super) clients: u64,
+    pub(super) operators: u64,
+}
+
+/// Whose rows of the audit trail go next where all take more room than is allowed, and how many of them. Clients keep half of the
+/// room: an import writes a row for each user, and a flood of requests lets no operator's row go before.
+pub(super) fn excess_rows(command: Prune, rows: CountedRows) -> Option<(Role, u64)> {
+    let room = command.bytes / AUDIT_ROW_BYTES;
+    let excess = (rows.clients + rows.operators).saturating_sub(room);
+    let of_clients = excess.min(rows.clients.saturating_sub(room / 2));
+    match (excess, of_clients) {
+        (0, _) => None,
+        (_, 0) => Some((Role::Operator, excess)),
+        _ => Some((Role::Client, of_clients)),
+    }
+}
+
+/// How many of the oldest rows of the largest share go at once: until the next one is the largest.
+pub(super) fn cut_of_share(largest: u64, next: u64, excess: u64) -> u64 {
+    (largest.saturating_sub(next) + 1).min(excess)
 }
 
 /// The most rows that a purge or a pruning deletes at once. Each may lie on a page of its own, which the commit writes.
@@ -251,6 +271,40 @@ mod tests {
     use crate::auth::password::Phc;
 
     const NOW: UnixTime = UnixTime(1_800_000_000);
+
+    #[test]
+    fn rows_of_clients_go_until_they_take_half_of_the_room_and_then_those_of_operators() {
+        let excess = |clients, operators, room: u64| {
+            let command = Prune { age: 0, bytes: room * AUDIT_ROW_BYTES + AUDIT_ROW_BYTES - 1 };
+            excess_rows(command, CountedRows { clients, operators })
+        };
+        for (clients, operators, room, expected) in [
+            (0, 0, 0, None),
+            (5, 5, 10, None),
+            (6, 5, 10, Some((Role::Client, 1))),
+            (9, 5, 10, Some((Role::Client, 4))),
+            (5, 6, 10, Some((Role::Operator, 1))),
+            (0, 11, 10, Some((Role::Operator, 1))),
+            (11, 0, 10, Some((Role::Client, 1))),
+            // First those beyond the half, then operators'.
+            (7, 20, 10, Some((Role::Client, 2))),
+            (5, 20, 10, Some((Role::Operator, 15))),
+            (3, 20, 11, Some((Role::Operator, 12))),
+            (1, 1, 1, Some((Role::Client, 1))),
+            (0, 3, 0, Some((Role::Operator, 3))),
+        ] {
+            assert_eq!(excess(clients, operators, room), expected, "{clients} {operators} {room}");
+        }
+    }
+
+    #[test]
+    fn largest_share_is_cut_until_the_next_one_is_the_largest() {
+        for (largest, next, excess, expected) in
+            [(9, 5, 100, 5), (9, 5, 2, 2), (9, 9, 100, 1), (9, 0, 100, 10)]
+        {
+            assert_eq!(cut_of_share(largest, next, excess), expected, "{largest} {next} {excess}");
+        }
+    }
 
     /// No command blocks an organization or everybody; if a cutoff said so all the same, a revocation would lift it.
     #[test]

@@ -20,7 +20,7 @@ use crate::auth::token::Verified;
 use crate::clock::{Clock, Manual};
 use crate::metrics::Metrics;
 use crate::store::command::{
-    AddUser, ChangeOutcome, ChangeUser, Expiry, FailedLogins, Heartbeat, NoteFailedLogins, RecordKeys,
+    Actor, AddUser, ChangeOutcome, ChangeUser, Expiry, FailedLogins, Heartbeat, NoteFailedLogins, RecordKeys,
     RecordKeysOutcome, RequestAcknowledgements, RevokeKey, RevokeSubject, RevokeToken, UserChange,
 };
 use crate::store::records::{
@@ -178,6 +178,10 @@ impl Fixture {
 
     pub(super) fn execute_on<C: Executable>(&self, store: &Store, command: C) -> C::Outcome {
         self.wait(store.execute(command, actor()))
+    }
+
+    pub(super) fn execute_as<C: Executable>(&self, actor: Actor, command: C) -> C::Outcome {
+        self.wait(self.store.execute(command, actor))
     }
 
     /// Gives all the commands at once, each to the next of the stores in turn; the outcomes are in the commands' order.

@@ -6,6 +6,7 @@
 mod about;
 mod after_restore;
 mod audit;
+mod audit_shares;
 mod backup;
 mod concurrency;
 mod durability;

@@ -9,7 +9,7 @@ use super::sequence;
 use super::transaction::{Apply, Transaction};
 use crate::auth::time::UnixTime;
 use crate::auth::token::TokenId;
-use crate::store::command::{Actor, FailedLogins, NoteFailedLogins};
+use crate::store::command::{Actor, FailedLogins, NoteFailedLogins, Role};
 use crate::store::decision::Stamp;
 use crate::store::error::StoreError;
 use crate::store::records::{AuditFilter, AuditRow};
@@ -48,13 +48,16 @@ fn insert(
     count: u32,
 ) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO audit (number, at, lived, actor, action, subject, token_id, origin, count, claimed)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO audit (number, at, lived, actor, action, subject, token_id, origin, count, claimed, operator)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
     let token = token.map(|id| id.to_string());
-    let Actor { name, origin, claimed, role: _ } = actor;
+    let Actor { name, origin, claimed, role } = actor;
     let Stamp { sequence, now, lived } = stamp;
-    statement.execute((sequence, now.0, lived.0, name, action, subject, token, origin, count, claimed))?;
+    let operator = *role == Role::Operator;
+    statement.execute((
+        sequence, now.0, lived.0, name, action, subject, token, origin, count, claimed, operator,
+    ))?;
     Ok(())
 }
 

@@ -313,7 +313,7 @@ mod tests {
     use rusqlite::types::FromSql;
 
     use super::super::feed::Feed;
-    use super::super::revocations;
+    use super::super::{audit_shares, revocations};
     use super::*;
     use crate::auth::denial::Denial;
     use crate::auth::identity::Identity;
@@ -321,6 +321,7 @@ mod tests {
     use crate::auth::name::Name;
     use crate::auth::revocation::{Mark, Standing};
     use crate::auth::token::{Origin, TokenId, TokenRules, Verified};
+    use crate::store::decision::CountedRows;
 
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()
@@ -411,6 +412,52 @@ mod tests {
         migrated.execute("DELETE FROM revoked_tokens WHERE number > 2", []).unwrap();
         assert_eq!(["anna", "bert"].map(count), [Ok(1), Ok(0)]);
         assert_eq!(rows::<String>(&migrated, "SELECT user FROM revocation_counts"), ["anna"]);
+    }
+
+    #[test]
+    fn trail_of_an_older_store_is_kept_and_counted_by_who_did_what() {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        write_schema_2(
+            &path,
+            "INSERT INTO audit (number, at, lived, actor, action, subject, token_id, origin, count, claimed) VALUES
+               (1, 10, 1, 'ds-gateway', 'key_add', 'k', NULL, 'start', 1, NULL),
+               (2, 10, 1, 'root', 'user_add', 'anna', NULL, 'command line', 1, 'zoe'),
+               (3, 11, 2, 'anna', 'mint', 'anna', 'a0', '192.0.2.1:5', 1, NULL),
+               (4, 11, 2, 'anna', 'login_failed', 'anna', NULL, '192.0.2.0/24', 7, NULL),
+               (5, 12, 3, 'anna', 'revoke_token', 'anna', 'a0', '[2001:db8::1]:5', 1, NULL),
+               (6, 12, 3, 'root', 'revoke_token', 'anna', 'a1', 'command line', 1, NULL),
+               (7, 13, 4, 'root', 'mint', 'root', 'a2', '', 1, NULL);
+             DELETE FROM audit WHERE number = 4;
+             UPDATE sequence SET number = 7;",
+        );
+        let kept =
+            "SELECT id || ' ' || number || ' ' || lived || ' ' || actor || ' ' || subject || ' ' || count
+             || ' ' || coalesce(token_id, '-') || ' ' || coalesce(claimed, '-') FROM audit ORDER BY id";
+        let before: Vec<String> = rows(&Connection::open(&path).unwrap(), kept);
+        let database = DatabaseFile::open(&path, Opening::Run, UnixTime(100)).unwrap().file;
+        let migrated = database.connect().unwrap();
+        assert_eq!(rows::<String>(&migrated, kept), before);
+        assert_eq!(rows::<u64>(&migrated, "SELECT operator FROM audit ORDER BY id"), [1, 1, 0, 0, 1, 0]);
+        // As whoever prunes does, in steps.
+        let counted: Vec<usize> = (0..3).map(|_| audit_shares::count(&migrated, 4).unwrap()).collect();
+        assert_eq!(counted, [4, 2, 0]);
+        let counted = audit_shares::counted(&migrated);
+        assert_eq!(counted, Ok(CountedRows { clients: 3, operators: 3 }));
+        let shares = "SELECT operator || ' ' || actor || ' ' || action || ' ' || size FROM audit_shares";
+        let expected = [
+            "0 anna mint 1",
+            "0 anna revoke_token 1",
+            "0 root mint 1",
+            "1 ds-gateway key_add 1",
+            "1 root revoke_token 1",
+            "1 root user_add 1",
+        ];
+        assert_eq!(rows::<String>(&migrated, shares), expected);
+        // Whoever deletes rows, the counts follow.
+        migrated.execute("DELETE FROM audit WHERE actor = 'anna'", []).unwrap();
+        let counted = audit_shares::counted(&migrated);
+        assert_eq!(counted, Ok(CountedRows { clients: 1, operators: 3 }));
     }
 
     fn rows<T: FromSql>(connection: &Connection, query: &str) -> Vec<T> {

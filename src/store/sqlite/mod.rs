@@ -4,6 +4,7 @@ mod about;
 mod activity;
 mod after_restore;
 mod audit;
+mod audit_shares;
 mod backup;
 mod check;
 mod cutoffs;

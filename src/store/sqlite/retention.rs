@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::time;
 use super::transaction::{Apply, Transaction};
+use super::{audit_shares, time};
 use crate::auth::time::Lived;
 use crate::store::command::{Prune, Purge};
 use crate::store::decision::{self, SLICE};
@@ -32,35 +32,61 @@ impl Apply for Prune {
     fn apply(self, transaction: &Transaction<'_>) -> Result<usize, StoreError> {
         let before = transaction.lived.0.checked_sub(self.age);
         in_steps(|rows| {
-            let excess = decision::excess_rows(self, audit_rows(transaction)?).min(rows as u64);
-            let mut oldest = transaction.prepare_cached(
-                "DELETE FROM audit WHERE id IN (SELECT id FROM audit ORDER BY id LIMIT ?1)",
-            )?;
-            let deleted = oldest.execute([excess])?;
-            let Some(before) = before else { return Ok(deleted) };
-            // Up to the first that stays, and none behind it: ids stay without gaps.
-            let mut old = transaction.prepare_cached(
-                "DELETE FROM audit WHERE id IN (SELECT id FROM audit ORDER BY id LIMIT ?2)
-                   AND id < coalesce((SELECT min(id) FROM (SELECT id, lived FROM audit ORDER BY id LIMIT ?2)
-                                      WHERE lived > ?1), ?3)",
-            )?;
-            Ok(deleted + old.execute((before, rows.saturating_sub(deleted), i64::MAX))?)
+            let old = before.map_or(Ok(0), |before| prune_old(transaction, before, rows))?;
+            let counted = audit_shares::count(transaction, rows - old)?;
+            match old + counted {
+                // Only where every row is counted: whose are the most?
+                0 => prune_excess(transaction, self, rows),
+                rows => Ok(rows),
+            }
         })
     }
 }
 
-/// Deletes a slice in steps of so many rows: until a step finds none, the slice is full or its time is over. Says how many
+/// From the front, up to the first that stays.
+fn prune_old(transaction: &Transaction<'_>, before: u64, rows: usize) -> Result<usize, StoreError> {
+    let mut front = transaction.prepare_cached("SELECT id, lived FROM audit ORDER BY id LIMIT ?1")?;
+    let front = front.query_map([rows], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut last = None;
+    for row in front {
+        let (id, lived): (i64, u64) = row?;
+        if lived > before {
+            break;
+        }
+        last = Some(id);
+    }
+    let mut old = transaction.prepare_cached("DELETE FROM audit WHERE id <= ?1")?;
+    last.map_or(Ok(0), |last| Ok(old.execute([last])?))
+}
+
+/// The oldest rows of the largest shares, so that all of them fit again.
+fn prune_excess(transaction: &Transaction<'_>, command: Prune, rows: usize) -> Result<usize, StoreError> {
+    let mut deleted = 0;
+    while deleted < rows {
+        let counted = audit_shares::counted(transaction)?;
+        let Some((role, excess)) = decision::excess_rows(command, counted) else { break };
+        let Some((share, next)) = audit_shares::largest(transaction, role)? else { break };
+        let cut = decision::cut_of_share(share.size, next, excess).min((rows - deleted) as u64);
+        match audit_shares::cut(transaction, role, &share, cut)? {
+            0 => break,
+            cut => deleted += cut,
+        }
+    }
+    Ok(deleted)
+}
+
+/// Works on a slice in steps of so many rows: until a step finds none, the slice is full or its time is over. Says how many
 /// rows that were.
 fn in_steps(mut step: impl FnMut(usize) -> Result<usize, StoreError>) -> Result<usize, StoreError> {
-    let (began, mut deleted) = (Instant::now(), 0);
-    while deleted < SLICE as usize {
-        let rows = step(STEP.min(SLICE as usize - deleted))?;
-        deleted += rows;
+    let (began, mut done) = (Instant::now(), 0);
+    while done < SLICE as usize {
+        let rows = step(STEP.min(SLICE as usize - done))?;
+        done += rows;
         if rows == 0 || began.elapsed() >= LONGEST {
             break;
         }
     }
-    Ok(deleted)
+    Ok(done)
 }
 
 fn purge_tokens(transaction: &Transaction<'_>, before: u64, rows: usize) -> Result<usize, StoreError> {
@@ -96,14 +122,6 @@ fn purge_gateways(transaction: &Transaction<'_>, before: u64, rows: usize) -> Re
         "DELETE FROM gateways WHERE id IN (SELECT id FROM gateways WHERE lived < ?1 ORDER BY lived LIMIT ?2)",
     )?;
     Ok(old.execute((before, rows))?)
-}
-
-/// How many rows the trail has: ids are given out one after the other and taken from the front, so their span says it.
-fn audit_rows(transaction: &Transaction<'_>) -> Result<u64, StoreError> {
-    let mut span = transaction.prepare_cached(
-        "SELECT coalesce((SELECT max(id) FROM audit) - (SELECT min(id) FROM audit) + 1, 0)",
-    )?;
-    Ok(span.query_row([], |row| row.get(0))?)
 }
 
 /// Rows between two looks at the time.
