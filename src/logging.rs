@@ -51,8 +51,11 @@ enum Entry {
 pub struct AccessLine {
     /// Also sent to the client and the platform.
     pub request_id: String,
-    /// Address of the client's end of the connection.
+    /// Address of the client: the other end of the connection, or whom a trusted proxy names.
     pub client: Option<String>,
+    /// The trace that a trusted proxy began; else it is the request's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// As sent.
     pub method: String,
     /// Path and query, tokens redacted.

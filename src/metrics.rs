@@ -161,6 +161,8 @@ pub enum ConnectionEnd {
     NoDescriptor,
     /// It was idle, and its block of addresses had the most where another needed a place.
     Yielded,
+    /// It did not begin with a PROXY header, or not from a trusted proxy.
+    ProxyHeader,
     /// Its TLS handshake failed.
     Handshake,
     /// Its TLS handshake did not end in time.
@@ -169,11 +171,12 @@ pub enum ConnectionEnd {
 
 impl ConnectionEnd {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Refused,
         Self::RefusedAddress,
         Self::NoDescriptor,
         Self::Yielded,
+        Self::ProxyHeader,
         Self::Handshake,
         Self::HandshakeTimeout,
     ];
@@ -185,6 +188,7 @@ impl ConnectionEnd {
             Self::RefusedAddress => "connections_per_address",
             Self::NoDescriptor => "descriptors",
             Self::Yielded => "yielded",
+            Self::ProxyHeader => "proxy_header",
             Self::Handshake => "handshake",
             Self::HandshakeTimeout => "handshake_timeout",
         }

@@ -37,7 +37,9 @@ use crate::auth::keys::KeyRing;
 use crate::auth::policy::Policy;
 use crate::auth::token::TokenRules;
 use crate::clock::{Clock, wall};
-use crate::config::{self, CertifiedKey, Config, Limits, Stop, StoreSettings};
+use crate::config::{
+    self, CertifiedKey, Config, ForwardedFields, Limits, Stop, StoreSettings, TrustedProxies,
+};
 use crate::edge::admin::Admin;
 use crate::edge::certificate::{not_after, self_signed};
 use crate::edge::failures::FailedLogins;
@@ -158,7 +160,8 @@ pub fn run(
     );
     server.bootstrap();
     let quotas = Quotas::new(&limits, settings.threads);
-    let gateway = shared.gateway(tokens, upstream, rewrite, config.routes, limits, gap);
+    let proxies = (Arc::new(settings.trusted_proxies.clone()), settings.forwarded_fields);
+    let gateway = shared.gateway(tokens, (upstream, rewrite), config.routes, limits, proxies, gap);
     let (conf, threads) = (&server.configuration, settings.threads);
     server.add_service(front(conf, &gateway, &quotas, threads, sockets.traffic, pair.as_ref())?);
     let not_after = pair.as_ref().and_then(not_after);
@@ -279,10 +282,10 @@ impl Shared {
     fn gateway(
         &self,
         tokens: TokenEndpoint,
-        upstream: Arc<Upstream>,
-        rewrite: Rewrite,
+        (upstream, rewrite): (Arc<Upstream>, Rewrite),
         policy: Policy,
         limits: Limits,
+        (proxies, forwarded_fields): (Arc<TrustedProxies>, ForwardedFields),
         gap: Arc<ReadGap>,
     ) -> Gateway {
         Gateway {
@@ -292,6 +295,8 @@ impl Shared {
             tokens,
             upstream,
             rewrite,
+            proxies,
+            forwarded_fields,
             clock: self.clock.clone(),
             limits,
             metrics: Arc::clone(&self.metrics),
@@ -346,7 +351,7 @@ fn front(
     pair: Option<&CertifiedKey>,
 ) -> Result<Listeners, StartError> {
     let limits = gateway.limits;
-    let proxies = (0..threads).map(|_| {
+    let apps = (0..threads).map(|_| {
         let mut proxy = http_proxy(conf, gateway.clone());
         // A fresh set would lose the engine's bounds on HTTP/2, so only what differs is set.
         let mut options = HttpServerOptions::default();
@@ -359,7 +364,7 @@ fn front(
         (proxy, quotas.budget())
     });
     let metrics = Arc::clone(&gateway.metrics);
-    let front = Listeners::new("gateway", proxies.collect(), limits, metrics);
+    let front = Listeners::new("gateway", apps.collect(), limits, Arc::clone(&gateway.proxies), metrics);
     let front = front.map_err(StartError::refused)?.listen(sockets.http, None);
     let Some(pair) = pair else {
         return Ok(front);
@@ -403,7 +408,10 @@ struct Traffic {
 impl Sockets {
     fn bind(settings: &config::Server, admin: SocketAddr) -> Result<Self, StartError> {
         let bind = |kind: &'static str, addresses: &[SocketAddr]| {
-            let bound = addresses.iter().map(|address| Bound::bind(kind, *address));
+            let bound = addresses.iter().map(|address| {
+                let expects = settings.proxy_protocol.contains(address);
+                Ok::<_, std::io::Error>(Bound::bind(kind, *address)?.expect_proxy_header(expects))
+            });
             bound.collect::<Result<Vec<_>, _>>().map_err(StartError::refused)
         };
         Ok(Self {
@@ -446,7 +454,7 @@ where
     let budget = Quotas::new(&limits, 1).budget();
     let apps = vec![(Local::new(app, limits.header_bytes), budget)];
     // Its connections are no clients', and are not counted with them.
-    let listeners = Listeners::new(name, apps, limits, Arc::new(Metrics::new()));
+    let listeners = Listeners::new(name, apps, limits, Arc::default(), Arc::new(Metrics::new()));
     Ok(listeners.map_err(StartError::refused)?.listen(sockets, None))
 }
 

@@ -135,13 +135,15 @@ const FRAMING: [&[u8]; 7] = [
     b"http2-settings",
 ];
 
-const FIXED: [&str; 12] = [
+const FIXED: [&str; 14] = [
     "authorization",
     "client-ip",
     "forwarded",
     // CGI makes of it HTTP_PROXY, which clients on that machine obey.
     "proxy",
     "remote-user",
+    "traceparent",
+    "tracestate",
     "true-client-ip",
     "x-forwarded",
     "x-original-uri",
@@ -184,6 +186,8 @@ mod tests {
             ("user'token", Field::TokenAlias),
             ("proxy", Field::Managed),
             ("remote_user", Field::Managed),
+            ("traceparent", Field::Managed),
+            ("tracestate", Field::Managed),
             ("client-ip", Field::Managed),
             ("true|client^ip", Field::Managed),
             ("x-original-uri", Field::Managed),

@@ -5,6 +5,7 @@
 mod files;
 mod machine;
 mod platform;
+mod proxies;
 mod sections;
 mod settings;
 mod source;
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 pub use files::{CertifiedKey, Links, PairFile, SigningKeys, read_secret};
+pub use proxies::{ForwardedFields, ProxyNet, TrustedProxies};
 pub use settings::{Audit, Limits, Log, LogFormat, Platform, PlatformTls, Server, Stop, StoreSettings};
 pub use source::{Fault, PREFIX};
 
@@ -153,6 +155,10 @@ impl Config {
         warn(
             self.server.http.iter().any(open),
             "server.http: passwords and tokens cross the network in the clear; keep it behind a TLS balancer",
+        );
+        warn(
+            self.server.trusted_proxies.is_everybody(),
+            "server.trusted_proxies: everybody is trusted to say who the client is",
         );
         warn(open(&self.admin), "admin.listen: metrics are open to the network");
         warn(

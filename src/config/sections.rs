@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::files::{self, SigningKeys};
 use super::machine;
+use super::proxies::{ForwardedFields, ProxyNet, TrustedProxies};
 use super::settings::{Audit, Limits, Log, LogFormat, Server, Stop, StoreSettings};
 use super::source::Section;
 use crate::auth::cache::CacheLimits;
@@ -29,6 +30,30 @@ pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> Option<Serve
     if https.is_empty() && http.is_empty() {
         section.fault("https", "no listener: give https or http at least one address");
     }
+    let networks: Vec<String> =
+        section.or("trusted_proxies", Vec::new(), "write a list such as [\"10.0.0.0/8\", \"192.0.2.7\"]");
+    let mut proxies = Vec::new();
+    for text in networks {
+        match text.parse::<ProxyNet>() {
+            Ok(net) => proxies.push(net),
+            Err(()) => section.fault(
+                "trusted_proxies",
+                format!("{text:?} is not an address or a network such as \"10.0.0.0/8\""),
+            ),
+        }
+    }
+    let trusted_proxies: TrustedProxies = proxies.into_iter().collect();
+    let forwarded_fields =
+        section.or("forwarded_fields", ForwardedFields::XForwarded, "write \"x-forwarded\" or \"forwarded\"");
+    let proxy_protocol: Vec<SocketAddr> = section.or("proxy_protocol", Vec::new(), addresses);
+    for address in &proxy_protocol {
+        if !https.contains(address) && !http.contains(address) {
+            section.fault("proxy_protocol", format!("{address} is not in https or http"));
+        }
+    }
+    if !proxy_protocol.is_empty() && trusted_proxies.is_empty() {
+        section.fault("proxy_protocol", "needs trusted_proxies: nobody else may say who the client is");
+    }
     if threads == 0 || threads > 1024 {
         section.fault("threads", "must be between 1 and 1024");
     }
@@ -38,7 +63,18 @@ pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> Option<Serve
         section.fault("state_dir", "is needed: the folder for store, keys and certificate");
         return None;
     };
-    Some(Server { https, http, state_dir: base.join(state_dir), certificate, threads, stop })
+    let state_dir = base.join(state_dir);
+    Some(Server {
+        https,
+        http,
+        state_dir,
+        certificate,
+        threads,
+        trusted_proxies,
+        forwarded_fields,
+        proxy_protocol,
+        stop,
+    })
 }
 
 pub(super) fn read_admin(mut section: Section<'_>) -> SocketAddr {
@@ -197,7 +233,8 @@ pub(super) fn read_limits(mut section: Section<'_>, threads: usize) -> Limits {
     let connections: usize =
         section.or("connections", Limits::connections_within(memory).min(10_000), number);
     // A quarter may be idle, and the rest is enough for a request of each client.
-    let platform_connections = connections.saturating_add(connections.div_ceil(3)).saturating_add(2 * threads);
+    let platform_connections =
+        connections.saturating_add(connections.div_ceil(3)).saturating_add(2 * threads);
     let limits = Limits {
         header_bytes: section.or("header_bytes", 32 * 1024, "write a number of bytes"),
         header_fields: section.or("header_fields", 100, number),

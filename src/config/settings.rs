@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::files::CertifiedKey;
+use super::proxies::{ForwardedFields, TrustedProxies};
 
 /// `[server]`: where the gateway listens, and where its own files are.
 #[derive(Debug)]
@@ -22,6 +23,12 @@ pub struct Server {
     pub certificate: Option<CertifiedKey>,
     /// Worker threads.
     pub threads: usize,
+    /// Proxies in front whose word about a client counts.
+    pub trusted_proxies: TrustedProxies,
+    /// In which fields they say it.
+    pub forwarded_fields: ForwardedFields,
+    /// Those of the addresses above where each connection begins with a PROXY header.
+    pub proxy_protocol: Vec<SocketAddr>,
     /// How the gateway stops.
     pub stop: Stop,
 }

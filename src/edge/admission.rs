@@ -95,16 +95,17 @@ impl Admission {
         Arc::new(Self { started: Instant::now(), table, refusing: AtomicUsize::new(0), metrics })
     }
 
-    /// A place for a connection of `address` on the worker that has the fewest; says whether another connection was ended for it.
+    /// A place for a connection of `address`, which has no bound of its own if it is a proxy's, on the worker that has the fewest; says whether another connection was ended for it.
     pub(super) fn admit(
         self: &Arc<Self>,
         address: IpAddr,
+        is_proxy: bool,
         socket: RawFd,
         now: Instant,
     ) -> Result<(Slot, bool), Refusal> {
         let activity = Arc::new(Activity::new(self.started, now));
         let mut table = self.table.lock();
-        let yields = table.make_place(address)?;
+        let yields = table.make_place(address, is_proxy)?;
         if let Some(socket) = yields {
             // Only this half: a request that is on its way is answered, and then the worker sees the end. The lock is held, so that
             // the number still is this socket's.
@@ -136,8 +137,8 @@ impl Slot {
     }
 
     /// The connection turned out to come from another address: a proxy told so.
-    pub(super) fn readdress(&self, address: IpAddr) -> Result<(), Refusal> {
-        self.admission.table.lock().readdress(self.id, address)
+    pub(super) fn readdress(&self, address: IpAddr, is_proxy: bool) -> Result<(), Refusal> {
+        self.admission.table.lock().readdress(self.id, address, is_proxy)
     }
 }
 
@@ -225,8 +226,8 @@ impl Table {
     }
 
     /// Sees to it that there is a place for one more; the socket that must be ended for it, if there was none.
-    fn make_place(&mut self, address: IpAddr) -> Result<Option<RawFd>, Refusal> {
-        self.check_address(address)?;
+    fn make_place(&mut self, address: IpAddr, is_proxy: bool) -> Result<Option<RawFd>, Refusal> {
+        self.check_address(address, is_proxy)?;
         if self.live < self.bounds.connections {
             return Ok(None);
         }
@@ -243,10 +244,10 @@ impl Table {
         Some(socket)
     }
 
-    fn check_address(&self, address: IpAddr) -> Result<(), Refusal> {
+    fn check_address(&self, address: IpAddr, is_proxy: bool) -> Result<(), Refusal> {
         let have = self.members.get(&Block::of(address)).map_or(0, Vec::len);
         match self.bounds.per_address {
-            Some(most) if have >= most => Err(Refusal::Address),
+            Some(most) if have >= most && !is_proxy => Err(Refusal::Address),
             _ => Ok(()),
         }
     }
@@ -314,8 +315,8 @@ impl Table {
         }
     }
 
-    fn readdress(&mut self, id: usize, address: IpAddr) -> Result<(), Refusal> {
-        self.check_address(address)?;
+    fn readdress(&mut self, id: usize, address: IpAddr, is_proxy: bool) -> Result<(), Refusal> {
+        self.check_address(address, is_proxy)?;
         let is_counted = self.entries.get(id).and_then(Option::as_ref).is_some_and(|entry| !entry.was_ended);
         if is_counted {
             self.uncount(id);
@@ -451,7 +452,7 @@ mod tests {
 
     /// Opens a connection, which ends the returned one.
     fn open(table: &mut Table, from: &str, socket: RawFd, at: u64) -> Result<Option<RawFd>, Refusal> {
-        let yields = table.make_place(address(from))?;
+        let yields = table.make_place(address(from), false)?;
         table.insert(address(from), socket, activity(at));
         Ok(yields)
     }
@@ -532,7 +533,7 @@ mod tests {
         assert_eq!(open(&mut table, "::ffff:10.0.0.1", 2, 0), Ok(None));
         assert_eq!(open(&mut table, "10.0.0.1", 3, 0), Err(Refusal::Address));
         assert_eq!(open(&mut table, "10.0.0.2", 3, 0), Ok(None));
-        assert_eq!(table.readdress(2, address("10.0.0.1")), Err(Refusal::Address));
+        assert_eq!(table.readdress(2, address("10.0.0.1"), false), Err(Refusal::Address));
         table.remove(0);
         assert_eq!(open(&mut table, "10.0.0.1", 3, 0), Ok(None));
     }
@@ -578,16 +579,15 @@ mod tests {
             for (socket, step) in (0..).zip(steps) {
                 match step {
                     Step::Open(number) => {
-                        if table.make_place(from(number)).is_ok() {
-                            ids.push(table.insert(from(number), socket, activity(0)).0);
-                        }
+                        let is_placed = table.make_place(from(number), false).is_ok();
+                        ids.extend(is_placed.then(|| table.insert(from(number), socket, activity(0)).0));
                     }
                     Step::Close(at) if !ids.is_empty() => table.remove(ids.swap_remove(at % ids.len())),
                     Step::Work(at) if !ids.is_empty() => {
                         table.entries[ids[at % ids.len()]].as_ref().unwrap().activity.begin();
                     }
                     Step::Readdress(at, number) if !ids.is_empty() => {
-                        table.readdress(ids[at % ids.len()], from(number)).unwrap();
+                        table.readdress(ids[at % ids.len()], from(number), false).unwrap();
                     }
                     _ => {}
                 }

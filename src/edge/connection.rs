@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::admission::{Activity, Network};
+use super::client::ClientAddress;
 use super::deadline::Deadline;
 use super::quota::{Budget, Reserved, Usage};
 use super::request_id::{REQUEST_ID, RequestId};
@@ -54,14 +55,9 @@ pub(super) fn request_done(now: Instant) {
     });
 }
 
-/// The client's address as the value of a field.
-pub(super) fn client() -> Option<HeaderValue> {
-    CONNECTION.try_with(|connection| connection.client.clone()).ok().flatten()
-}
-
-/// For what a request takes of the limits of all together.
-pub(super) fn reserved() -> Option<Reserved> {
-    CONNECTION.try_with(|connection| connection.reserved()).ok()
+/// The connection that this request came by.
+pub(super) fn current() -> Option<Arc<Connection>> {
+    CONNECTION.try_with(Arc::clone).ok()
 }
 
 tokio::task_local! {
@@ -72,7 +68,10 @@ tokio::task_local! {
 pub(super) struct Connection {
     phase: AtomicU8,
     is_http2: bool,
-    client: Option<HeaderValue>,
+    peer: ClientAddress,
+    /// Of the peer.
+    forwarded_for: HeaderValue,
+    is_trusted: bool,
     activity: Arc<Activity>,
     budget: Arc<Budget>,
     usage: Arc<Usage>,
@@ -81,15 +80,17 @@ pub(super) struct Connection {
 impl Connection {
     /// A connection that nothing has come from yet.
     pub(super) fn new(
-        client: IpAddr,
+        peer: ClientAddress,
+        is_trusted: bool,
         is_http2: bool,
         activity: Arc<Activity>,
         budget: Arc<Budget>,
     ) -> Arc<Self> {
-        let usage = budget.usage(Network::of(client));
-        let client = HeaderValue::from_str(&client.to_string()).ok();
+        let usage = budget.usage(Network::of(peer.ip));
+        let forwarded_for = peer.field_value();
         // On HTTP/2 the header is the preface; after it the engine has limits of its own.
-        Arc::new(Self { phase: AtomicU8::new(HEADER), is_http2, client, activity, budget, usage })
+        let phase = AtomicU8::new(HEADER);
+        Arc::new(Self { phase, is_http2, peer, forwarded_for, is_trusted, activity, budget, usage })
     }
 
     /// Has `work` find this connection.
@@ -97,9 +98,29 @@ impl Connection {
         CONNECTION.scope(Arc::clone(self), work).await
     }
 
-    /// Of the limits of all together, nothing yet, on this client's behalf.
-    fn reserved(&self) -> Reserved {
+    /// The other end.
+    pub(super) const fn peer(&self) -> ClientAddress {
+        self.peer
+    }
+
+    /// Its address as the value of a field.
+    pub(super) const fn forwarded_for(&self) -> &HeaderValue {
+        &self.forwarded_for
+    }
+
+    /// Is the peer a proxy whose word counts?
+    pub(super) const fn is_trusted(&self) -> bool {
+        self.is_trusted
+    }
+
+    /// Of the limits of all together, nothing yet, on the peer's behalf.
+    pub(super) fn reserved(&self) -> Reserved {
         Reserved::new(Arc::clone(&self.budget), Arc::clone(&self.usage))
+    }
+
+    /// The same on behalf of another client.
+    pub(super) fn reserved_for(&self, client: IpAddr) -> Reserved {
+        Reserved::new(Arc::clone(&self.budget), self.budget.usage(Network::of(client)))
     }
 
     /// Counts a stream of HTTP/2 until it is over.
@@ -204,7 +225,7 @@ impl LimitedStream {
         self.metrics.request(RouteLabel::Refused, reply.status, Duration::ZERO);
         let id = RequestId::new();
         log::info!(request_id = id.as_str(), status = reply.status; "refused unread");
-        self.refusal = Some(Refusal { answer: raw(reply, id), linger: None });
+        self.refusal = Some(Refusal { answer: raw(reply, &id), linger: None });
     }
 
     /// Is what the engine writes its own refusal of a header?
@@ -462,14 +483,14 @@ impl std::fmt::Debug for LimitedStream {
 
 /// Tells a client that its connection is not served.
 pub(super) async fn refuse(mut stream: Stream, reply: &Reply, metrics: &Metrics) {
-    let reply = raw(reply, RequestId::new());
+    let reply = raw(reply, &RequestId::new());
     let _ = timeout(LINGER, stream.write_all(&reply)).await;
     let _ = timeout(LINGER, stream.flush()).await;
     metrics.request(RouteLabel::Refused, 503, Duration::ZERO);
 }
 
 /// An answer as bytes, for where there is no session to write it with.
-fn raw(reply: &Reply, id: RequestId) -> Bytes {
+fn raw(reply: &Reply, id: &RequestId) -> Bytes {
     let status = http::StatusCode::from_u16(reply.status);
     let reason = status.ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
     let mut text = format!("HTTP/1.1 {} {reason}\r\n", reply.status);

@@ -25,13 +25,14 @@ use super::connection_log::ConnectionLog;
 use super::quota::Budget;
 use super::tls::TlsAcceptor;
 use super::worker::{self, Accepted, Inbox};
-use crate::config::Limits;
+use crate::config::{Limits, TrustedProxies};
 use crate::metrics::{ConnectionEnd, Metrics};
 
 /// A socket that accepts already; connections wait in its backlog until a service takes it.
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
+    expects_proxy_header: bool,
 }
 
 impl Bound {
@@ -43,7 +44,13 @@ impl Bound {
         let listener = TcpListener::bind(address).map_err(named)?;
         listener.set_nonblocking(true).map_err(named)?;
         let address = listener.local_addr().map_err(named)?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, expects_proxy_header: false })
+    }
+
+    /// Each connection begins with a PROXY header, if so.
+    pub const fn expect_proxy_header(mut self, expects: bool) -> Self {
+        self.expects_proxy_header = expects;
+        self
     }
 
     /// Where it listens, the port chosen.
@@ -71,6 +78,7 @@ struct Acceptor {
     inboxes: Vec<Inbox>,
     admission: Arc<Admission>,
     log: Arc<ConnectionLog>,
+    proxies: Arc<TrustedProxies>,
 }
 
 impl Listeners {
@@ -79,6 +87,7 @@ impl Listeners {
         name: &'static str,
         apps: Vec<(A, Arc<Budget>)>,
         limits: Limits,
+        proxies: Arc<TrustedProxies>,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self>
     where
@@ -87,11 +96,11 @@ impl Listeners {
         let bounds = Bounds { connections: limits.connections, per_address: limits.connections_per_address };
         let admission = Admission::new(bounds, apps.len(), Arc::clone(&metrics));
         let log = Arc::new(ConnectionLog::new(Arc::clone(&metrics)));
-        let shared = worker::Shared { limits, metrics, log: Arc::clone(&log) };
+        let shared = worker::Shared { limits, metrics, log: Arc::clone(&log), proxies: Arc::clone(&proxies) };
         let start =
             |(number, (app, budget))| worker::start(format!("{name} {number}"), app, budget, shared.clone());
         let inboxes = (0..).zip(apps).map(start).collect::<io::Result<_>>()?;
-        let acceptor = Some(Arc::new(Acceptor { inboxes, admission, log }));
+        let acceptor = Some(Arc::new(Acceptor { inboxes, admission, log, proxies }));
         Ok(Self { name, endpoints: Vec::new(), acceptor, serves_until_exit: false })
     }
 
@@ -153,7 +162,11 @@ impl Acceptor {
         if socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true)).is_err() {
             return;
         }
-        let admitted = self.admission.admit(client.ip(), socket.as_raw_fd(), Instant::now());
+        let is_proxy = self.proxies.contains(client.ip());
+        if endpoint.bound.expects_proxy_header && !is_proxy {
+            return self.log.count(ConnectionEnd::ProxyHeader);
+        }
+        let admitted = self.admission.admit(client.ip(), is_proxy, socket.as_raw_fd(), Instant::now());
         let (slot, worker) = match admitted {
             Ok((slot, has_ended_another)) => {
                 if has_ended_another {
@@ -175,7 +188,8 @@ impl Acceptor {
             }
         };
         if let Some(inbox) = self.inboxes.get(worker) {
-            inbox.send(Accepted { socket, client, slot, tls: endpoint.tls.clone() });
+            let expects_proxy_header = endpoint.bound.expects_proxy_header;
+            inbox.send(Accepted { socket, client, slot, expects_proxy_header, tls: endpoint.tls.clone() });
         }
     }
 }

@@ -25,6 +25,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, OrErr, Result};
 
 use super::answer;
+use super::client::{ClientAddress, Origin, origin};
 use super::connection;
 use super::quota::Reserved;
 use super::request::{Body, Wire, read_framing, screen};
@@ -32,13 +33,14 @@ use super::request_id::{REQUEST_ID, RequestId};
 use super::rewrite::{Forwarded, Rewrite};
 use super::stalled;
 use super::token::{Call, TokenEndpoint};
+use super::trace::Trace;
 use super::upstream::Upstream;
 use crate::auth::gate::{Gate, Moment, Pass, Permit};
 use crate::auth::policy::{Policy, Route, split_target};
 use crate::auth::reply::{Malformed, Overload, PlatformFault, Reply};
 use crate::auth::token::TokenId;
 use crate::clock::Clock;
-use crate::config::Limits;
+use crate::config::{ForwardedFields, Limits, TrustedProxies};
 use crate::logging::{AccessLine, Sink, redact_text};
 use crate::metrics::{Decision, InFlight, Metrics, RouteLabel, Span};
 use crate::store::read_gap::ReadGap;
@@ -56,6 +58,10 @@ pub struct Gateway {
     pub upstream: Arc<Upstream>,
     /// What they see of a request.
     pub rewrite: Rewrite,
+    /// Proxies in front whose word counts.
+    pub proxies: Arc<TrustedProxies>,
+    /// In which fields they say who the client is.
+    pub forwarded_fields: ForwardedFields,
     /// Reads the clock.
     pub clock: Clock,
     /// After a pause the first requests wait for what was revoked meanwhile.
@@ -90,6 +96,11 @@ pub struct Ctx {
     platform_time: Option<Duration>,
     fault: Option<&'static str>,
     /// What it takes of the limits of all requests together.
+    client: Option<ClientAddress>,
+    /// Where a trusted proxy says that it comes from.
+    origin: Option<Box<Origin>>,
+    /// The trace that a trusted proxy names.
+    trace: Option<Trace>,
     reserved: Option<Reserved>,
     _in_flight: InFlight,
 }
@@ -123,7 +134,10 @@ impl ProxyHttp for Gateway {
             forwarded: None,
             platform_time: None,
             fault: None,
-            reserved: connection::reserved(),
+            client: None,
+            origin: None,
+            trace: None,
+            reserved: None,
             _in_flight: self.metrics.begin(),
         }
     }
@@ -186,12 +200,31 @@ impl ProxyHttp for Gateway {
         let Some(pass) = &ctx.pass else {
             return Error::e_explain(ErrorType::InternalError, "no pass");
         };
+        let Some(connection) = connection::current() else {
+            return Error::e_explain(ErrorType::InternalError, "no connection");
+        };
+        let origin = ctx.origin.as_deref();
+        let told = origin.and_then(|origin| origin.told.as_ref());
+        let is_tls = told.and_then(|told| told.is_tls);
+        let new_trace;
+        let trace = match &ctx.trace {
+            Some(trace) => trace,
+            None => {
+                new_trace = Trace::new(&ctx.request_id);
+                &new_trace
+            }
+        };
         let forwarded = Forwarded {
             pass,
             has_managed: ctx.has_managed,
             request_id: ctx.request_id.as_str(),
-            client: connection::client(),
-            is_tls: session.digest().is_some_and(|digest| digest.ssl_digest.is_some()),
+            forwarded_for: origin.map_or(connection.forwarded_for(), |origin| &origin.forwarded_for).clone(),
+            forwarded: told.and_then(|told| told.forwarded.clone()),
+            is_trusted: connection.is_trusted(),
+            trace_parent: trace.parent.clone(),
+            keeps_trace_state: trace.keeps_state,
+            is_tls: is_tls
+                .unwrap_or_else(|| session.digest().is_some_and(|digest| digest.ssl_digest.is_some())),
         };
         change_fields(request, |headers| {
             let rewritten = self.rewrite.apply(headers, &forwarded);
@@ -350,6 +383,7 @@ impl Gateway {
             raw: raw.as_deref(),
             has_unannounced_body: ctx.has_unannounced_body,
         };
+        self.read_origin(&request.headers, ctx);
         if let Err(overload) = take(ctx, Overload::Requests, 1) {
             ctx.body = read_framing(&request.headers, wire).unwrap_or(ENDLESS);
             return self.overloaded(ctx, overload);
@@ -387,7 +421,7 @@ impl Gateway {
                         .collect(),
                     token: screened.token,
                     organization,
-                    client: client_of(session).copied(),
+                    client: ctx.client,
                 });
                 let served = served.await;
                 ctx.decision = served.as_str();
@@ -426,6 +460,26 @@ impl Gateway {
         }
     }
 
+    /// Where the request comes from: its connection's other end, or whom a trusted proxy names.
+    fn read_origin(&self, headers: &HeaderMap, ctx: &mut Ctx) {
+        let Some(connection) = connection::current() else {
+            return;
+        };
+        if !connection.is_trusted() {
+            ctx.client = Some(connection.peer());
+            ctx.reserved = Some(connection.reserved());
+            return;
+        }
+        let mut origin = origin(connection.peer(), headers, &self.proxies, self.forwarded_fields);
+        if let Some(id) = origin.told.as_mut().and_then(|told| told.request_id.take()) {
+            ctx.request_id.give(id);
+        }
+        ctx.trace = Some(Trace::continued(headers, &ctx.request_id));
+        ctx.client = Some(origin.client);
+        ctx.reserved = Some(connection.reserved_for(origin.client.ip));
+        ctx.origin = Some(Box::new(origin));
+    }
+
     /// The answer where a limit of all requests together is reached.
     fn overloaded(&self, ctx: &mut Ctx, overload: Overload) -> Verdict {
         ctx.decision = overload.as_str();
@@ -454,7 +508,8 @@ impl Gateway {
         let method = request.method.as_str();
         AccessLine {
             request_id: ctx.request_id.as_str().to_owned(),
-            client: client_of(session).map(ToString::to_string),
+            client: ctx.client.map(|client| client.to_string()),
+            trace_id: ctx.trace.as_ref().and_then(|trace| trace.id.as_deref()).map(str::to_owned),
             method: redact_text(method.get(..METHOD_BYTES).unwrap_or(method)),
             path: self.sink.redact_target(request.raw_path()),
             status,
@@ -566,10 +621,6 @@ fn content_length(response: &ResponseHeader) -> Option<u64> {
 /// With three digits behind the point.
 fn millis(elapsed: Duration) -> f64 {
     elapsed.as_micros() as f64 / 1e3
-}
-
-fn client_of(session: &Session) -> Option<&std::net::SocketAddr> {
-    session.client_addr().and_then(|address| address.as_inet())
 }
 
 /// The body filter's own error, told apart from anything that the engine says.

@@ -33,7 +33,7 @@ impl Quotas {
 
     /// What one worker draws from.
     pub fn budget(&self) -> Arc<Budget> {
-        let shares = self.all.each_ref().map(|quota| Share::of(quota));
+        let shares = self.all.each_ref().map(Share::of);
         Arc::new(Budget { shares, workers: self.workers.max(1) as u64, networks: Mutex::default() })
     }
 }

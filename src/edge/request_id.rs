@@ -3,9 +3,11 @@
 /// The name of the response header that carries it.
 pub(super) const REQUEST_ID: &str = "X-Request-Id";
 
-/// 32 hexadecimal digits, the same for client, platform and log.
-#[derive(Clone, Copy)]
-pub(super) struct RequestId([u8; 32]);
+/// The same for client, platform and log: 32 hexadecimal digits, or what a trusted proxy gave it.
+pub(super) struct RequestId {
+    digits: [u8; 32],
+    given: Option<Box<str>>,
+}
 
 impl RequestId {
     pub(super) fn new() -> Self {
@@ -15,11 +17,21 @@ impl RequestId {
             *digit = HEX.get(usize::from(bits as u8 & 0xf)).copied().unwrap_or(b'0');
             bits >>= 4;
         }
-        Self(digits)
+        Self { digits, given: None }
+    }
+
+    /// Takes the id that a trusted proxy gave.
+    pub(super) fn give(&mut self, id: Box<str>) {
+        self.given = Some(id);
     }
 
     pub(super) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        self.given.as_deref().unwrap_or_else(|| self.digits())
+    }
+
+    /// Those of its own.
+    pub(super) fn digits(&self) -> &str {
+        std::str::from_utf8(&self.digits).unwrap_or_default()
     }
 }
 

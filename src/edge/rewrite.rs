@@ -1,8 +1,10 @@
 //! What of a request goes on to the platform. It knows fields and nothing of the engine that sends them.
 
-use http::header::{AUTHORIZATION, COOKIE, InvalidHeaderValue};
+use http::header::{AUTHORIZATION, COOKIE, FORWARDED, InvalidHeaderValue};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::client;
+use super::trace::{TRACEPARENT, TRACESTATE};
 use crate::auth::fields::{Field, ManagedFields};
 use crate::auth::gate::Pass;
 use crate::config::Platform;
@@ -24,8 +26,16 @@ pub struct Forwarded<'r> {
     pub has_managed: bool,
     /// The id that the platform, the client and the log all see.
     pub request_id: &'r str,
-    /// The client's address, without its port.
-    pub client: Option<HeaderValue>,
+    /// `X-Forwarded-For`: the client, then trusted proxies.
+    pub forwarded_for: HeaderValue,
+    /// `Forwarded`, where the proxies use it.
+    pub forwarded: Option<HeaderValue>,
+    /// Does it come from a trusted proxy?
+    pub is_trusted: bool,
+    /// `traceparent`.
+    pub trace_parent: HeaderValue,
+    /// Does `tracestate` go on?
+    pub keeps_trace_state: bool,
     /// Did it come over TLS?
     pub is_tls: bool,
 }
@@ -68,7 +78,12 @@ impl Rewrite {
         let keep_token = permit.is_some() && self.forward_token;
         if forwarded.has_managed || !keep_token {
             let keep_authorization = permit.is_some() && self.forward_authorization;
-            let names = managed_names(headers, &self.managed, keep_token, keep_authorization);
+            let keeps = |name: &HeaderName| {
+                (keep_authorization && *name == AUTHORIZATION)
+                    || (forwarded.is_trusted && client::passes(name))
+                    || (forwarded.keeps_trace_state && name == TRACESTATE)
+            };
+            let names = managed_names(headers, &self.managed, keep_token, keeps);
             for name in &names {
                 headers.remove(name);
             }
@@ -83,8 +98,10 @@ impl Rewrite {
         }
         join_cookies(headers)?;
         headers.insert(&REQUEST_ID, HeaderValue::from_str(forwarded.request_id)?);
-        if let Some(client) = &forwarded.client {
-            headers.insert(&FORWARDED_FOR, client.clone());
+        headers.insert(&FORWARDED_FOR, forwarded.forwarded_for.clone());
+        headers.insert(&TRACEPARENT, forwarded.trace_parent.clone());
+        if let Some(elements) = &forwarded.forwarded {
+            headers.insert(FORWARDED, elements.clone());
         }
         let scheme = if forwarded.is_tls { "https" } else { "http" };
         headers.insert(&FORWARDED_PROTO, HeaderValue::from_static(scheme));
@@ -97,14 +114,14 @@ fn managed_names(
     headers: &HeaderMap,
     managed: &ManagedFields,
     keep_token: bool,
-    keep_authorization: bool,
+    keeps: impl Fn(&HeaderName) -> bool,
 ) -> Vec<HeaderName> {
     let dropped = |name: &&HeaderName| match managed.classify(name.as_str().as_bytes()) {
         Field::Free => false,
         Field::Token => !keep_token,
         // The last two were refused.
         Field::TokenAlias | Field::FramingAlias | Field::MethodOverride => true,
-        Field::Managed => !(keep_authorization && **name == AUTHORIZATION),
+        Field::Managed => !keeps(name),
     };
     headers.keys().filter(dropped).cloned().collect()
 }
@@ -128,4 +145,4 @@ static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// How many fields are added at most.
-const FIELDS: usize = 6;
+const FIELDS: usize = 8;

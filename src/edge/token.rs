@@ -1,11 +1,11 @@
 //! The token endpoint: asks the pool, the store and the gate, and lets `auth` decide what it means.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+use super::client::ClientAddress;
 use super::login::{LoginError, LoginPool};
 use super::pending::{Pending, Revocation};
 use crate::auth::denial::Denial;
@@ -63,8 +63,8 @@ pub struct Call<'r> {
     pub token: TokenField<'r>,
     /// The organization in the path, decoded.
     pub organization: Option<Cow<'r, str>>,
-    /// The client's end of the connection.
-    pub client: Option<SocketAddr>,
+    /// Where it comes from.
+    pub client: Option<ClientAddress>,
 }
 
 /// The answer, and what log and metrics say of it.
@@ -223,7 +223,11 @@ impl TokenEndpoint {
         Err(Failure::Login(LoginError::Refused))
     }
 
-    async fn store_mint(&self, user: &User, client: Option<SocketAddr>) -> Result<Option<Minted>, Failure> {
+    async fn store_mint(
+        &self,
+        user: &User,
+        client: Option<ClientAddress>,
+    ) -> Result<Option<Minted>, Failure> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| Failure::Random)?;
         let (keys, standing) = (self.gate.keys(), self.gate.standing());
@@ -249,7 +253,7 @@ impl TokenEndpoint {
             return Err(LoginError::Busy.into());
         }
         let record = self.store.user(credentials.user.as_str()).await?;
-        let login = self.logins.check(credentials, record, call.client.map(|client| client.ip())).await?;
+        let login = self.logins.check(credentials, record, call.client.map(|client| client.ip)).await?;
         if let Some(phc) = login.rehashed {
             let Identity { user, .. } = login.user.identity.clone();
             let actor = Actor::client(user.as_str(), "login");

@@ -14,18 +14,20 @@ use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::admission::{RefusalSlot, Slot};
+use super::client::ClientAddress;
 use super::connection::{Connection, LimitedStream, SETTLE, refuse};
 use super::connection_log::ConnectionLog;
+use super::proxy_protocol::read_header;
 use super::quota::Budget;
 use super::socket::Socket;
 use super::stalled::ConnectionApp;
 use super::tls::{HandshakeError, Offer, TlsAcceptor};
 use crate::auth::lane;
 use crate::auth::reply::Reply;
-use crate::config::Limits;
+use crate::config::{Limits, TrustedProxies};
 use crate::metrics::{ConnectionEnd, Metrics};
 
 /// A connection that was accepted, not yet known to any runtime.
@@ -34,6 +36,8 @@ pub(super) struct Accepted {
     pub(super) client: SocketAddr,
     /// Its place, or leave to say that there is none.
     pub(super) slot: Result<Slot, RefusalSlot>,
+    /// The first thing that it says is who the client is.
+    pub(super) expects_proxy_header: bool,
     /// With TLS, if any.
     pub(super) tls: Option<Arc<TlsAcceptor>>,
 }
@@ -44,6 +48,7 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) metrics: Arc<Metrics>,
     pub(super) log: Arc<ConnectionLog>,
+    pub(super) proxies: Arc<TrustedProxies>,
 }
 
 /// Where a worker is given its connections. Dropped, it tells the worker that there will be no more.
@@ -109,15 +114,25 @@ async fn serve<A>(
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let Accepted { socket, client, slot, tls } = accepted;
+    let Accepted { socket, mut client, slot, expects_proxy_header, tls } = accepted;
     let limits = shared.limits;
-    let Ok(socket) = TcpStream::from_std(socket) else {
+    let Ok(mut socket) = TcpStream::from_std(socket) else {
         return;
     };
     let (slot, refusal) = match slot {
         Ok(slot) => (Some(slot), None),
         Err(refusal) => (None, Some(refusal)),
     };
+    if expects_proxy_header {
+        match timeout(limits.header_timeout, read_header(&mut socket)).await {
+            Ok(Ok(told)) => client = told.unwrap_or(client),
+            Ok(Err(_)) | Err(_) => return shared.log.count(ConnectionEnd::ProxyHeader),
+        }
+        let is_proxy = shared.proxies.contains(client.ip());
+        if slot.as_ref().is_some_and(|slot| slot.readdress(client.ip(), is_proxy).is_err()) {
+            return shared.log.count(ConnectionEnd::RefusedAddress);
+        }
+    }
     let activity = slot.as_ref().map(|slot| Arc::clone(slot.activity()));
     let socket = Socket::new(socket, client, slot, limits.write_timeout);
     let offer = if refusal.is_some() { Offer::Http1 } else { Offer::Any };
@@ -141,7 +156,9 @@ async fn serve<A>(
         refuse(stream, &Reply::crowded(), &shared.metrics).await;
         return drop(refusal);
     };
-    let connection = Connection::new(client.ip(), is_http2, activity, budget);
+    let is_proxy = shared.proxies.contains(client.ip());
+    let peer = ClientAddress::of_socket(client);
+    let connection = Connection::new(peer, is_proxy, is_http2, activity, budget);
     let stream = LimitedStream::new(stream, Arc::clone(&connection), limits, Arc::clone(&shared.metrics));
     let app = ConnectionApp::new(app, Arc::clone(&connection), limits.body_timeout);
     connection.scope(app.process_new(Box::new(stream), stopping)).await;

@@ -82,6 +82,10 @@ impl Client {
 
     /// From an address of this machine's own, such as 127.0.1.1.
     pub fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        Self::try_connect_from(source, address).expect("the gateway listens")
+    }
+
+    pub fn try_connect_from(source: IpAddr, address: SocketAddr) -> io::Result<Self> {
         let connecting = async {
             let socket = TcpSocket::new_v4()?;
             socket.bind(SocketAddr::new(source, 0))?;
@@ -90,7 +94,7 @@ impl Client {
             Self::of(stream)
         };
         let runtime = Builder::new_current_thread().enable_io().build().expect("a runtime");
-        runtime.block_on(connecting).expect("the gateway listens")
+        runtime.block_on(connecting)
     }
 
     fn of(stream: TcpStream) -> io::Result<Self> {

@@ -64,6 +64,7 @@ mod patience;
 mod platform_side;
 mod platform_tls;
 mod prometheus;
+mod proxies;
 mod race;
 mod reload;
 mod revocation;

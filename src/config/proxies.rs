@@ -1,0 +1,60 @@
+//! Proxies in front of the gateway whose word about a client counts.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+/// Addresses of trusted proxies.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+/// An address, or a network as `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug)]
+pub struct ProxyNet(IpNet);
+
+impl FromStr for ProxyNet {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let address = || text.parse::<IpAddr>().map(IpNet::from);
+        text.parse::<IpNet>().or_else(|_| address()).map(Self).map_err(|_| ())
+    }
+}
+
+impl FromIterator<ProxyNet> for TrustedProxies {
+    fn from_iter<I: IntoIterator<Item = ProxyNet>>(nets: I) -> Self {
+        Self(nets.into_iter().map(|ProxyNet(net)| net).collect())
+    }
+}
+
+impl TrustedProxies {
+    /// Is this one of them? IPv4 over an IPv6 socket is IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|net| net.contains(&address))
+    }
+
+    /// Is there none?
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Does it trust everybody?
+    pub fn is_everybody(&self) -> bool {
+        self.0.iter().any(|net| net.prefix_len() == 0)
+    }
+}
+
+/// In which fields the proxies say who the client is. Only one kind counts: a proxy that writes one lets the client's own of
+/// the other kind through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum ForwardedFields {
+    /// `X-Forwarded-For`, `-Proto`, `-Host`, `-Port`.
+    #[serde(rename = "x-forwarded")]
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    #[serde(rename = "forwarded")]
+    Rfc7239,
+}

@@ -1,0 +1,100 @@
+//! W3C Trace Context: a request belongs to the trace that a trusted proxy names, or to a new one whose id is the request's
+//! (<https://www.w3.org/TR/trace-context-1/>).
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::client::single;
+use super::request_id::RequestId;
+
+/// The trace that a request belongs to.
+#[derive(Clone, Debug)]
+pub(super) struct Trace {
+    /// 32 hexadecimal digits, where it is not the request's own.
+    pub(super) id: Option<Box<str>>,
+    /// `traceparent` towards the platform, with a span of the gateway's.
+    pub(super) parent: HeaderValue,
+    /// Does `tracestate` go on as it came?
+    pub(super) keeps_state: bool,
+}
+
+impl Trace {
+    /// A new one. It is not sampled: the gateway records no spans.
+    pub(super) fn new(request: &RequestId) -> Self {
+        Self { id: None, parent: parent(request.digits(), "00"), keeps_state: false }
+    }
+
+    /// The one that these fields name, from somebody who may say so; a new one where they are not well-formed.
+    pub(super) fn continued(fields: &HeaderMap, request: &RequestId) -> Self {
+        let read = single(fields, &TRACEPARENT).and_then(parse);
+        let Some((id, flags)) = read else {
+            return Self::new(request);
+        };
+        Self { id: Some(id.into()), parent: parent(id, flags), keeps_state: true }
+    }
+}
+
+fn parent(trace: &str, flags: &str) -> HeaderValue {
+    let text = format!("00-{trace}-{:016x}-{flags}", fastrand::u64(1..));
+    // Hexadecimal digits and dashes.
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// Trace id and flags of `00-<32>-<16>-<2>`, all in lower-case hexadecimal digits; a later version may have more behind that.
+fn parse(value: &[u8]) -> Option<(&str, &str)> {
+    let text = std::str::from_utf8(value).ok()?;
+    let mut parts = text.splitn(4, '-');
+    let (version, trace, span, rest) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (flags, more) = rest.split_at_checked(2)?;
+    let is_hex = |text: &str, length: usize| {
+        text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_zero = |text: &str| text.bytes().all(|byte| byte == b'0');
+    let is_whole = if version == "00" { more.is_empty() } else { more.is_empty() || more.starts_with('-') };
+    let is_valid = is_hex(version, 2)
+        && version != "ff"
+        && is_hex(trace, 32)
+        && !is_zero(trace)
+        && is_hex(span, 16)
+        && !is_zero(span)
+        && is_hex(flags, 2)
+        && is_whole;
+    is_valid.then_some((trace, flags))
+}
+
+pub(super) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_well_formed_parent_is_continued() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        for (value, expected) in [
+            (good, true),
+            ("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what", true),
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what", false),
+            ("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", false),
+            ("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", false),
+            ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", false),
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", false),
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0", false),
+            ("00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01", false),
+            ("", false),
+        ] {
+            let fields = HeaderMap::from_iter([(TRACEPARENT.clone(), value.parse().unwrap())]);
+            let trace = Trace::continued(&fields, &RequestId::new());
+            assert_eq!(trace.id.as_deref() == Some(&good[3..35]), expected, "{value}");
+            let parent = trace.parent.to_str().unwrap();
+            assert!(parse(parent.as_bytes()).is_some(), "{parent}");
+            assert!(!parent.contains("00f067aa0ba902b7"), "the span is ours: {parent}");
+            assert_eq!(parent.ends_with("-01"), expected, "{parent}");
+        }
+        let mut twice = HeaderMap::new();
+        for _ in 0..2 {
+            twice.append(&TRACEPARENT, good.parse().unwrap());
+        }
+        assert!(Trace::continued(&twice, &RequestId::new()).id.is_none());
+    }
+}
