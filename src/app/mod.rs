@@ -34,7 +34,7 @@ use pingora::services::background::background_service;
 use crate::auth::cache::Cache;
 use crate::auth::gate::Gate;
 use crate::auth::keys::KeyRing;
-use crate::auth::policy::Policy;
+use crate::auth::policy::{PathPattern, Policy};
 use crate::auth::token::TokenRules;
 use crate::clock::{Clock, wall};
 use crate::config::{
@@ -161,7 +161,14 @@ pub fn run(
     server.bootstrap();
     let quotas = Quotas::new(&limits, settings.threads);
     let proxies = (Arc::new(settings.trusted_proxies.clone()), settings.forwarded_fields);
-    let gateway = shared.gateway(tokens, (upstream, rewrite), config.routes, limits, proxies, gap);
+    let gateway = shared.gateway(
+        tokens,
+        (upstream, rewrite),
+        (config.routes, config.request_durations),
+        limits,
+        proxies,
+        gap,
+    );
     let (conf, threads) = (&server.configuration, settings.threads);
     server.add_service(front(conf, &gateway, &quotas, threads, sockets.traffic, pair.as_ref())?);
     let not_after = pair.as_ref().and_then(not_after);
@@ -283,7 +290,7 @@ impl Shared {
         &self,
         tokens: TokenEndpoint,
         (upstream, rewrite): (Arc<Upstream>, Rewrite),
-        policy: Policy,
+        (policy, request_durations): (Policy, Vec<(PathPattern, Option<Duration>)>),
         limits: Limits,
         (proxies, forwarded_fields): (Arc<TrustedProxies>, ForwardedFields),
         gap: Arc<ReadGap>,
@@ -292,6 +299,7 @@ impl Shared {
             gap,
             gate: Arc::clone(&self.gate),
             policy,
+            request_durations,
             tokens,
             upstream,
             rewrite,

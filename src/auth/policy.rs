@@ -35,44 +35,59 @@ pub enum Route<'r> {
     Protected,
 }
 
-/// One entry of `routes.public`.
+/// `/exact` or `/prefix/*`, of raw paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublicRoute {
+pub struct PathPattern {
     path: Box<str>,
     prefix: bool,
-    methods: Vec<Box<str>>,
 }
 
-impl PublicRoute {
-    /// `/exact` or `/prefix/*`; no methods means GET and HEAD. `None` if the pattern could never match, or
-    /// would match what it does not say: it must be canonical.
-    pub fn new(pattern: &str, methods: &[String]) -> Option<Self> {
+impl PathPattern {
+    /// `None` if the pattern could never match, or would match what it does not say: it must be canonical.
+    pub fn new(pattern: &str) -> Option<Self> {
         let (path, prefix) = match pattern.strip_suffix('*') {
             Some(path) if path.ends_with('/') => (path, true),
             Some(_) => return None,
             None => (pattern, false),
         };
+        let is_sound = is_canonical(path.as_bytes()) && !path.contains('*');
+        is_sound.then(|| Self { path: path.into(), prefix })
+    }
+
+    /// Is this path, without its query, one of them?
+    pub fn matches(&self, path: &[u8]) -> bool {
+        if self.prefix { path.starts_with(self.path.as_bytes()) } else { path == self.path.as_bytes() }
+    }
+}
+
+/// One entry of `routes.public`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicRoute {
+    pattern: PathPattern,
+    methods: Vec<Box<str>>,
+}
+
+impl PublicRoute {
+    /// No methods means GET and HEAD. `None` if a method is none, or the pattern (see [`PathPattern::new`]).
+    pub fn new(pattern: &str, methods: &[String]) -> Option<Self> {
+        let pattern = PathPattern::new(pattern)?;
         let methods: Vec<Box<str>> = if methods.is_empty() {
             vec!["GET".into(), "HEAD".into()]
         } else {
             methods.iter().map(|method| method.as_str().into()).collect()
         };
         let token = |method: &str| method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
-        let sound = is_canonical(path.as_bytes())
-            && !path.contains('*')
-            && methods.iter().all(|method| !method.is_empty() && token(method));
-        sound.then(|| Self { path: path.into(), prefix, methods })
+        let sound = methods.iter().all(|method| !method.is_empty() && token(method));
+        sound.then_some(Self { pattern, methods })
     }
 
     /// Does this entry open everything?
     pub fn is_everything(&self) -> bool {
-        self.prefix && &*self.path == "/"
+        self.pattern.prefix && &*self.pattern.path == "/"
     }
 
     fn matches(&self, method: &str, path: &[u8]) -> bool {
-        let hit =
-            if self.prefix { path.starts_with(self.path.as_bytes()) } else { path == self.path.as_bytes() };
-        hit && self.methods.iter().any(|allowed| **allowed == *method)
+        self.pattern.matches(path) && self.methods.iter().any(|allowed| **allowed == *method)
     }
 }
 

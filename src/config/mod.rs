@@ -12,6 +12,7 @@ mod source;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 pub use files::{CertifiedKey, Links, PairFile, SigningKeys, read_secret};
 pub use proxies::{ForwardedFields, ProxyNet, TrustedProxies};
@@ -26,7 +27,7 @@ use self::sections::{
 use self::source::Source;
 use crate::auth::cache::CacheLimits;
 use crate::auth::endpoint::InspectAuth;
-use crate::auth::policy::{Policy, PublicRoute};
+use crate::auth::policy::{PathPattern, Policy, PublicRoute};
 use crate::auth::token::{TokenRules, UnknownUsers};
 
 /// Everything that an operator can decide, checked.
@@ -48,6 +49,8 @@ pub struct Config {
     pub keys: SigningKeys,
     /// `[routes]`
     pub routes: Policy,
+    /// `[routes] request_duration`
+    pub request_durations: Vec<(PathPattern, Option<Duration>)>,
     /// `[store]`
     pub store: StoreSettings,
     /// `[audit]`
@@ -84,12 +87,12 @@ impl Config {
         let platform = read_platform(source.section("platform"), base);
         let (token, inspect_auth, keys) = read_token(source.section("token"), base);
         let cache = read_cache(source.section("cache"));
-        let routes = read_routes(source.section("routes"));
+        let (routes, request_durations) = read_routes(source.section("routes"));
         let state_dir = server.as_ref().map(|server| server.state_dir.as_path());
         let store = read_store(source.section("store"), state_dir.unwrap_or(base));
         let audit = read_audit(source.section("audit"));
         let threads = server.as_ref().map_or(1, |server| server.threads);
-        let limits = read_limits(source.section("limits"), threads);
+        let limits = read_limits(source.section("limits"), threads, &request_durations);
         let log = read_log(source.section("log"));
         let (faults, asked) = source.finish();
         let config = match (server, platform) {
@@ -102,6 +105,7 @@ impl Config {
                 cache,
                 keys,
                 routes,
+                request_durations,
                 store,
                 audit,
                 limits,

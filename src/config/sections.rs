@@ -11,10 +11,10 @@ use super::files::{self, SigningKeys};
 use super::machine;
 use super::proxies::{ForwardedFields, ProxyNet, TrustedProxies};
 use super::settings::{Audit, Limits, Log, LogFormat, Server, Stop, StoreSettings};
-use super::source::Section;
+use super::source::{Section, Span};
 use crate::auth::cache::CacheLimits;
 use crate::auth::endpoint::InspectAuth;
-use crate::auth::policy::{ENDPOINT, LenientPrefix, Policy, PublicRoute};
+use crate::auth::policy::{ENDPOINT, LenientPrefix, PathPattern, Policy, PublicRoute};
 use crate::auth::token::TokenRules;
 
 pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> Option<Server> {
@@ -145,10 +145,30 @@ struct PublicMethods {
     methods: Vec<String>,
 }
 
-pub(super) fn read_routes(mut section: Section<'_>) -> Policy {
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DurationEntry {
+    path: String,
+    limit: Span,
+}
+
+/// `routes.request_duration`: how long requests of a route may take; a limit of zero is none.
+pub(super) type RouteDurations = Vec<(PathPattern, Option<Duration>)>;
+
+pub(super) fn read_routes(mut section: Section<'_>) -> (Policy, RouteDurations) {
     let cure = "write a list of \"/path\", \"/folder/*\" or { path = \"…\", methods = [\"OPTIONS\"] }";
     let entries: Vec<PublicEntry> = section.or("public", Vec::new(), cure);
     let lenient: Vec<String> = section.or("lenient", Vec::new(), "write a list of \"/folder/*\"");
+    let cure = "write a list of { path = \"/folder/*\", limit = \"10m\" }";
+    let limits: Vec<DurationEntry> = section.or("request_duration", Vec::new(), cure);
+    let mut durations = RouteDurations::new();
+    for DurationEntry { path, limit: Span(limit) } in limits {
+        match PathPattern::new(&path) {
+            Some(pattern) => durations.push((pattern, (!limit.is_zero()).then_some(limit))),
+            None => section
+                .fault("request_duration", format!("{path:?} is not a canonical path or \"/folder/*\"")),
+        }
+    }
     let mut policy = Policy {
         strict_paths: section.or("strict_paths", false, "write true or false"),
         ..Policy::default()
@@ -186,7 +206,7 @@ pub(super) fn read_routes(mut section: Section<'_>) -> Policy {
             }
         }
     }
-    policy
+    (policy, durations)
 }
 
 pub(super) fn read_store(mut section: Section<'_>, state_dir: &Path) -> StoreSettings {
@@ -222,13 +242,17 @@ pub(super) fn read_audit(mut section: Section<'_>) -> Audit {
     audit
 }
 
-pub(super) fn read_limits(mut section: Section<'_>, threads: usize) -> Limits {
+pub(super) fn read_limits(mut section: Section<'_>, threads: usize, durations: &RouteDurations) -> Limits {
     let number = "write a number";
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let body_bytes: u64 = section.or("body_bytes", 0, "write a number of bytes, 0 for no limit");
     // One core is left to the requests, where there are several.
     let login_workers = section.or("login_workers", cores.saturating_sub(1).max(1), number);
     let per_address: usize = section.or("connections_per_address", 0, "write a number, 0 for no limit");
+    let body_min_rate: u64 =
+        section.or("body_min_rate", 240, "write a number of bytes a second, 0 for no limit");
+    let request_duration = section.delay("request_duration", 0);
+    let request_duration = (!request_duration.is_zero()).then_some(request_duration);
     let memory = section.or("memory", machine::memory() / 4, "write a number of bytes");
     let connections: usize =
         section.or("connections", Limits::connections_within(memory).min(10_000), number);
@@ -242,6 +266,9 @@ pub(super) fn read_limits(mut section: Section<'_>, threads: usize) -> Limits {
         header_timeout: section.duration("header_timeout", 10),
         keepalive_timeout: section.duration("keepalive_timeout", 60),
         body_timeout: section.duration("body_timeout", 30),
+        body_min_rate: (body_min_rate > 0).then_some(body_min_rate),
+        request_duration,
+        has_deadlines: request_duration.is_some() || !durations.is_empty(),
         handshake_timeout: section.duration("handshake_timeout", 10),
         write_timeout: section.duration("write_timeout", 30),
         connections,

@@ -121,6 +121,12 @@ pub struct Limits {
     pub keepalive_timeout: Duration,
     /// Between two reads of a body.
     pub body_timeout: Duration,
+    /// Bytes a second that a body must bring, 20 s after it began; `None`: any number.
+    pub body_min_rate: Option<u64>,
+    /// A request, where its route has no limit of its own; `None`: any time.
+    pub request_duration: Option<Duration>,
+    /// Is there a limit of that kind for any request?
+    pub has_deadlines: bool,
     /// Until a client has made its TLS handshake.
     pub handshake_timeout: Duration,
     /// A client that takes no byte of what waits for it.

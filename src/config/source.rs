@@ -164,7 +164,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 /// Less often than this, and what is to be noticed in time is not.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 
-struct Span(Duration);
+pub(super) struct Span(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {

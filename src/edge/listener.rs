@@ -18,6 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pingora::apps::HttpServerApp;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
+use socket2::SockRef;
 use tokio::sync::oneshot;
 
 use super::admission::{Admission, Bounds, Refusal};
@@ -43,6 +44,10 @@ impl Bound {
         };
         let listener = TcpListener::bind(address).map_err(named)?;
         listener.set_nonblocking(true).map_err(named)?;
+        // Both are inherited by what is accepted.
+        let options = SockRef::from(&listener);
+        options.set_tcp_nodelay(true).map_err(named)?;
+        options.set_tcp_notsent_lowat(UNSENT_BYTES).map_err(named)?;
         let address = listener.local_addr().map_err(named)?;
         Ok(Self { listener, address, expects_proxy_header: false })
     }
@@ -159,7 +164,7 @@ impl Acceptor {
     fn take(&self, socket: TcpStream, client: SocketAddr, endpoint: &Endpoint) {
         // IPv4 over an IPv6 socket is IPv4 to everybody who reads of it.
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-        if socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true)).is_err() {
+        if socket.set_nonblocking(true).is_err() {
             return;
         }
         let is_proxy = self.proxies.contains(client.ip());
@@ -257,6 +262,10 @@ fn is_of_process(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM))
 }
+
+/// What the kernel holds for a client beyond what is on its way. Much more, and a client that takes nothing would hold megabytes
+/// of it, and one that takes little would seem to take nothing for minutes.
+const UNSENT_BYTES: u32 = 16 * 1024;
 
 /// Connections that are accepted before other listeners have their turn.
 const AT_ONCE: usize = 64;

@@ -27,16 +27,16 @@ use pingora::{Error, ErrorSource, ErrorType, OrErr, Result};
 use super::answer;
 use super::client::{ClientAddress, Origin, origin};
 use super::connection;
+use super::cut::{self, Cut};
 use super::quota::Reserved;
 use super::request::{Body, Wire, read_framing, screen};
 use super::request_id::{REQUEST_ID, RequestId};
 use super::rewrite::{Forwarded, Rewrite};
-use super::stalled;
 use super::token::{Call, TokenEndpoint};
 use super::trace::Trace;
 use super::upstream::Upstream;
 use crate::auth::gate::{Gate, Moment, Pass, Permit};
-use crate::auth::policy::{Policy, Route, split_target};
+use crate::auth::policy::{PathPattern, Policy, Route, split_target};
 use crate::auth::reply::{Malformed, Overload, PlatformFault, Reply};
 use crate::auth::token::TokenId;
 use crate::clock::Clock;
@@ -62,6 +62,8 @@ pub struct Gateway {
     pub proxies: Arc<TrustedProxies>,
     /// In which fields they say who the client is.
     pub forwarded_fields: ForwardedFields,
+    /// How long requests of some routes may take.
+    pub request_durations: Vec<(PathPattern, Option<Duration>)>,
     /// Reads the clock.
     pub clock: Clock,
     /// After a pause the first requests wait for what was revoked meanwhile.
@@ -157,7 +159,10 @@ impl ProxyHttp for Gateway {
         // A client may close its half once it has asked, and still wants its answer.
         session.set_abort_on_close(false);
         session.set_read_timeout(Some(self.limits.body_timeout));
-        session.set_write_timeout(Some(self.limits.write_timeout));
+        // On HTTP/1 the socket has one, which counts what the client takes and not what the engine writes.
+        if session.is_http2() {
+            session.set_write_timeout(Some(self.limits.write_timeout));
+        }
         Ok(())
     }
 
@@ -165,9 +170,7 @@ impl ProxyHttp for Gateway {
         match self.decide(session, ctx).await {
             Verdict::Forward(pass) => {
                 ctx.pass = Some(pass);
-                if ctx.has_unannounced_body {
-                    self.watch_body(session, ctx);
-                }
+                self.watch(session, ctx);
                 Ok(false)
             }
             Verdict::Answer(reply) => {
@@ -239,16 +242,23 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        stalled::note(end_of_stream);
+        cut::note(end_of_stream);
         // An HTTP/2 stream may end with an empty frame. The engine would write it as a last chunk and then write
         // the last chunk, and the platform would take the second for the beginning of another request.
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
         }
-        if let (Some(limit), Some(chunk)) = (self.limits.body_bytes, body) {
-            ctx.body_read += chunk.len() as u64;
-            if ctx.body_read > limit {
-                return Error::e_explain(TOO_LARGE, "body larger than the limit");
+        let Some(chunk) = body else {
+            return Ok(());
+        };
+        ctx.body_read += chunk.len() as u64;
+        if self.limits.body_bytes.is_some_and(|limit| ctx.body_read > limit) {
+            return Error::e_explain(TOO_LARGE, "body larger than the limit");
+        }
+        if let Some(rate) = self.limits.body_min_rate {
+            let elapsed = ctx.started.elapsed();
+            if elapsed > BODY_GRACE && ctx.body_read < rate.saturating_mul(elapsed.as_secs()) {
+                return Error::e_explain(TOO_SLOW, "body slower than the limit");
             }
         }
         Ok(())
@@ -525,18 +535,35 @@ impl Gateway {
         }
     }
 
-    /// Has a body over HTTP/2 given up if it stands still, and logged then.
-    fn watch_body(&self, session: &Session, ctx: &Ctx) {
-        let status = Reply::malformed(Malformed::BodyTimeout).status;
-        let fault = Some("the body stood still");
-        let line = AccessLine { fault, ..self.access_line(session, ctx, status, Duration::ZERO) };
+    /// Has a request that is forwarded ended, and logged then, if its body stands still over HTTP/2 or if it takes too long.
+    fn watch(&self, session: &Session, ctx: &Ctx) {
+        let duration = self.limits.has_deadlines.then(|| {
+            let (path, _) = split_target(session.req_header().raw_path());
+            let own = self.request_durations.iter().find(|(pattern, _)| pattern.matches(path));
+            own.map_or(self.limits.request_duration, |(_, limit)| *limit)
+        });
+        let duration = duration.flatten();
+        if duration.is_none() && !ctx.has_unannounced_body {
+            return;
+        }
+        let line = self.access_line(session, ctx, 0, Duration::ZERO);
         let (sink, metrics) = (self.sink.clone(), Arc::clone(&self.metrics));
         let (route, started) = (ctx.route, ctx.started);
-        stalled::watch(move || {
+        cut::watch(move |reason| {
+            let (status, fault) = match reason {
+                Cut::BodyStalled => (408, "the body stood still"),
+                Cut::Overdue => (504, "the request took too long"),
+            };
             let elapsed = started.elapsed();
             metrics.request(route, status, elapsed);
-            sink.access(&AccessLine { duration_ms: millis(elapsed), ..line });
+            sink.access(&AccessLine { status, fault: Some(fault), duration_ms: millis(elapsed), ..line });
         });
+        if ctx.has_unannounced_body {
+            cut::body_begins();
+        }
+        if let Some(duration) = duration {
+            cut::end_after(duration);
+        }
     }
 
     fn decided(&self, ctx: &mut Ctx, decision: Decision) {
@@ -573,6 +600,7 @@ fn reply_to(error: &Error) -> Option<Reply> {
     );
     match (error.esource(), error.etype()) {
         (_, kind) if *kind == TOO_LARGE => Some(Reply::malformed(Malformed::Body)),
+        (_, kind) if *kind == TOO_SLOW => Some(Reply::malformed(Malformed::BodyTimeout)),
         (_, kind) if *kind == OVERLOADED => Some(Reply::overloaded(Overload::Memory)),
         (ErrorSource::Upstream, _) => platform_fault(error).map(Reply::platform),
         (ErrorSource::Downstream, _) if downstream_gone => None,
@@ -625,6 +653,12 @@ fn millis(elapsed: Duration) -> f64 {
 
 /// The body filter's own error, told apart from anything that the engine says.
 const TOO_LARGE: ErrorType = ErrorType::HTTPStatus(413);
+
+/// As well.
+const TOO_SLOW: ErrorType = ErrorType::HTTPStatus(408);
+
+/// A body may be slow for so long: connections begin slowly, and short bodies are none to judge by.
+const BODY_GRACE: Duration = Duration::from_secs(20);
 
 /// The response filter's own error.
 const OVERLOADED: ErrorType = ErrorType::HTTPStatus(503);

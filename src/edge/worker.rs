@@ -20,10 +20,10 @@ use super::admission::{RefusalSlot, Slot};
 use super::client::ClientAddress;
 use super::connection::{Connection, LimitedStream, SETTLE, refuse};
 use super::connection_log::ConnectionLog;
+use super::cut::ConnectionApp;
 use super::proxy_protocol::read_header;
 use super::quota::Budget;
 use super::socket::Socket;
-use super::stalled::ConnectionApp;
 use super::tls::{HandshakeError, Offer, TlsAcceptor};
 use crate::auth::lane;
 use crate::auth::reply::Reply;
@@ -160,6 +160,6 @@ async fn serve<A>(
     let peer = ClientAddress::of_socket(client);
     let connection = Connection::new(peer, is_proxy, is_http2, activity, budget);
     let stream = LimitedStream::new(stream, Arc::clone(&connection), limits, Arc::clone(&shared.metrics));
-    let app = ConnectionApp::new(app, Arc::clone(&connection), limits.body_timeout);
+    let app = ConnectionApp::new(app, Arc::clone(&connection), limits.body_timeout, limits.has_deadlines);
     connection.scope(app.process_new(Box::new(stream), stopping)).await;
 }

@@ -1,6 +1,7 @@
 //! An HTTP/2 client that can do what no honest one does: ask for much and take nothing.
 
 use bytes::Bytes;
+use h2::SendStream;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::Request;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
@@ -52,6 +53,15 @@ impl H2Client {
         let uri = format!("https://{}{target}", self.authority);
         let request = Request::get(uri).body(()).expect("a request");
         self.sender.send_request(request, true).expect("a stream").0
+    }
+}
+
+impl H2Client {
+    /// Asks with a body that is sent later.
+    pub fn post(&mut self, target: &str, token: &str) -> (ResponseFuture, SendStream<Bytes>) {
+        let uri = format!("https://{}{target}", self.authority);
+        let request = Request::post(uri).header("user-token", token).body(()).expect("a request");
+        self.sender.send_request(request, false).expect("a stream")
     }
 }
 

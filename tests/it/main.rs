@@ -73,6 +73,7 @@ mod revoke_list;
 mod routes;
 mod running;
 mod secrets;
+mod slow;
 mod starts;
 mod startup;
 mod stop;

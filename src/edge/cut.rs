@@ -1,8 +1,9 @@
-//! Request bodies over HTTP/2 that stop arriving. The engine gives each read of an HTTP/1 body its time, and a
-//! stream of HTTP/2 none: without this, a client could hold a stream, and a connection to the platform, for ever.
+//! Requests that are ended from outside.
 //!
-//! A stream whose body has begun and moved no byte for `limits.body_timeout` is dropped: the client sees its stream
-//! reset, the platform its connection closed, and nothing goes back to a pool.
+//! The engine gives each read of an HTTP/1 body its time, and a stream of HTTP/2 none: without this, a client could hold a
+//! stream, and a connection to the platform, for ever. A stream whose body has begun and moved no byte for
+//! `limits.body_timeout` is dropped; so is a request over either protocol that takes longer than its route allows. The
+//! client sees its stream reset or its connection closed, the platform its connection closed, and nothing goes back to a pool.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,16 +17,35 @@ use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::connection::Connection;
 
-/// Told by the proxy: the body of this request is being forwarded. `on_cut` is called if it stands still: a cut
-/// stream is not logged by anybody else.
-pub(super) fn watch(on_cut: impl FnOnce() + Send + 'static) {
+/// Why a request was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Its body moved no byte for `limits.body_timeout`.
+    BodyStalled,
+    /// It took longer than `limits.request_duration`, or its route's.
+    Overdue,
+}
+
+/// Told by the proxy: `on_cut` is called if the request is ended, which nobody else logs.
+pub(super) fn watch(on_cut: impl FnOnce(Cut) + Send + 'static) {
+    let _ = STREAM.try_with(|stream| *stream.on_cut.lock() = Some(Box::new(on_cut)));
+}
+
+/// Told by the proxy: the body of this request is being forwarded.
+pub(super) fn body_begins() {
+    let _ = STREAM.try_with(|stream| stream.moves.store(1, Ordering::Relaxed));
+}
+
+/// Told by the proxy: the request has so long from now on.
+pub(super) fn end_after(limit: Duration) {
     let _ = STREAM.try_with(|stream| {
-        *stream.on_cut.lock() = Some(Box::new(on_cut));
-        stream.moves.store(1, Ordering::Relaxed);
+        *stream.deadline.lock() = Some(Instant::now() + limit);
+        stream.has_deadline.notify_one();
     });
 }
 
@@ -44,13 +64,17 @@ tokio::task_local! {
     static STREAM: Arc<Stream>;
 }
 
-/// One stream of HTTP/2.
+/// One request.
 #[derive(Default)]
 struct Stream {
     /// How often its body moved; 0 before it is watched, [`DONE`] once it is over.
     moves: AtomicU64,
-    on_cut: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    on_cut: Mutex<Option<OnCut>>,
+    deadline: Mutex<Option<Instant>>,
+    has_deadline: Notify,
 }
+
+type OnCut = Box<dyn FnOnce(Cut) + Send>;
 
 const DONE: u64 = u64::MAX;
 
@@ -60,12 +84,19 @@ pub(super) struct ConnectionApp<A> {
     inner: Arc<A>,
     connection: Arc<Connection>,
     body_timeout: Duration,
+    /// May a request have a deadline?
+    has_deadlines: bool,
 }
 
 impl<A> ConnectionApp<A> {
     /// `body_timeout` is how long a body may stand still.
-    pub(super) fn new(inner: Arc<A>, connection: Arc<Connection>, body_timeout: Duration) -> Arc<Self> {
-        Arc::new(Self { inner, connection, body_timeout })
+    pub(super) fn new(
+        inner: Arc<A>,
+        connection: Arc<Connection>,
+        body_timeout: Duration,
+        has_deadlines: bool,
+    ) -> Arc<Self> {
+        Arc::new(Self { inner, connection, body_timeout, has_deadlines })
     }
 }
 
@@ -83,7 +114,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for ConnectionApp<A
         's: 'f,
         Self: 'f,
     {
-        if !session.is_http2() {
+        if !session.is_http2() && !self.has_deadlines {
             return self.inner.process_new_http(session, shutdown);
         }
         Box::pin(self.watched(session, shutdown))
@@ -105,17 +136,30 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for ConnectionApp<A
 impl<A: HttpServerApp + Send + Sync + 'static> ConnectionApp<A> {
     async fn watched(&self, session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
         let stream = Arc::<Stream>::default();
-        let _activity = self.connection.stream();
+        let _activity = session.is_http2().then(|| self.connection.stream());
         let request = STREAM.scope(Arc::clone(&stream), self.inner.process_new_http(session, shutdown));
         tokio::select! {
             biased;
             reused = self.connection.scope(request) => reused,
-            () = stands_still(&stream.moves, self.body_timeout) => {
-                let on_cut = stream.on_cut.lock().take();
-                on_cut.into_iter().for_each(|on_cut| on_cut());
-                None
-            }
+            () = stands_still(&stream.moves, self.body_timeout) => cut(&stream, Cut::BodyStalled),
+            () = overdue(&stream) => cut(&stream, Cut::Overdue),
         }
+    }
+}
+
+fn cut(stream: &Stream, reason: Cut) -> Option<ReusedHttpStream> {
+    let on_cut = stream.on_cut.lock().take();
+    on_cut.into_iter().for_each(|on_cut| on_cut(reason));
+    None
+}
+
+/// Resolves when the request has a deadline and it has passed.
+async fn overdue(stream: &Stream) {
+    stream.has_deadline.notified().await;
+    let deadline = *stream.deadline.lock();
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 
