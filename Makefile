@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Most tests wait for processes and not for a core.
 export RUST_TEST_THREADS ?= $(shell expr 2 \* "$$(nproc)")
 
-.PHONY: help run build build-tuned test test-long model crash faults check bench bench-peers bench-instructions load soak deps clean
+.PHONY: help run build build-tuned test test-long model crash faults attack check bench bench-peers bench-instructions load soak deps clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -31,6 +31,7 @@ test: deps ## every test, the longest in a short form
 test-long: deps ## every test in its long form: all orders of the model, 300 kills, faults held for long, a million old rows, gigabytes, many more random cases
 	CRASH_ROUNDS=300 HOUSEKEEPING_ROWS=1000000 LARGE_MEGABYTES=1024 PROPTEST_CASES=4096 SIMULATION_RUNS=100 SIMULATION_STEPS=5000 $(CARGO) test --locked
 	$(MAKE) faults
+	$(MAKE) attack
 	$(MAKE) model PREEMPTIONS=0
 
 model: deps ## the core's threads in many orders of their steps, part of test; PREEMPTIONS=N interrupts them N times (4), 0: all orders
@@ -41,6 +42,9 @@ crash: deps ## kill -9 at random moments, ROUNDS=1000 times; test does 16. CRASH
 
 faults: deps ## the disk fails, hangs, fills up; files of the store vanish: each held for HOLD=70 seconds, longer than every bound
 	FAULT_SECONDS=$(or $(HOLD),70) $(CARGO) test --locked --test it -- --nocapture disk::
+
+attack: deps ## every attack beside honest clients, each for SECONDS=60 seconds, and how those fared; test has a short form. ATTACK_SEED=N repeats one
+	ATTACK_SECONDS=$(or $(SECONDS),60) $(CARGO) test --locked --test it -- --nocapture attack::
 
 check: deps ## format, lints, documentation, dependencies
 	$(CARGO) fmt --check

@@ -4,6 +4,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::error::StartError;
 use crate::config::Limits;
+use crate::edge::admission::{ENDING, REFUSALS};
 
 /// Raises this process's limit as far as it may. Where the configured connections do not fit all the same, lowers them and says
 /// so; refuses where hardly any would be left.
@@ -41,9 +42,12 @@ pub fn needed(limits: &Limits) -> usize {
     RESERVED.saturating_add(limits.connections).saturating_add(limits.platform_connections)
 }
 
-/// Kept for the store, the log, the runtimes, the listeners, the admin listener's 64 connections and 64 clients that are told that
-/// they are refused.
-const RESERVED: usize = 228;
+/// Kept for the store, the log, the runtimes and the listeners (100), connections that are about to be closed, clients that are told
+/// that they are refused, and the admin listener's of all three kinds.
+const RESERVED: usize = 100 + ENDING + REFUSALS + 3 * ADMIN_CONNECTIONS;
+
+/// Connections to the admin listener at once.
+pub(super) const ADMIN_CONNECTIONS: usize = 32;
 
 /// With fewer for clients and platform, hardly anybody would be served.
 const LEAST: usize = 32;

@@ -64,6 +64,7 @@ pub use self::blocking::block_on;
 pub use self::error::StartError;
 pub use self::stop::OnExit;
 
+use self::descriptors::ADMIN_CONNECTIONS;
 use self::housekeeping::{Housekeeping, PendingRetry};
 use self::presence::Presence;
 use self::state::{Creation, LockWait, Services, State, read_ring, store_error};
@@ -471,7 +472,12 @@ const STREAM_BUFFER: usize = 64 * 1024;
 
 /// The admin listener has small bounds of its own: a scraper or two, a balancer's checks, and people.
 const fn admin_limits(limits: Limits) -> Limits {
-    Limits { connections: 64, connections_per_address: None, memory: 16 * 1024 * 1024, ..limits }
+    Limits {
+        connections: ADMIN_CONNECTIONS,
+        connections_per_address: None,
+        memory: 16 * 1024 * 1024,
+        ..limits
+    }
 }
 
 /// How long a start waits for whoever has the state folder locked.

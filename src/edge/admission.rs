@@ -41,6 +41,7 @@ pub struct Admission {
     started: Instant,
     table: Mutex<Table>,
     refusing: AtomicUsize,
+    most_refusing: usize,
     metrics: Arc<Metrics>,
 }
 
@@ -59,7 +60,7 @@ pub(super) struct RefusalSlot(Arc<Admission>);
 #[derive(Debug)]
 pub(super) struct Activity {
     started: Instant,
-    /// Requests at once.
+    /// Requests that are forwarded or served.
     requests: AtomicU32,
     /// Since when there is none, in milliseconds from `started`.
     idle_since: AtomicU64,
@@ -71,15 +72,11 @@ impl Activity {
         Self { started, requests: AtomicU32::new(0), idle_since }
     }
 
-    /// A request begins.
-    pub(super) fn begin(&self) {
+    /// A request is worth keeping its connection for, until the guard is dropped. One that is refused is not, however long its
+    /// body takes.
+    pub(super) fn request(self: &Arc<Self>) -> ActiveRequest {
         self.requests.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A request ended at `now`.
-    pub(super) fn end(&self, now: Instant) {
-        self.idle_since.store(millis(now.duration_since(self.started)), Ordering::Relaxed);
-        self.requests.fetch_sub(1, Ordering::Relaxed);
+        ActiveRequest(Arc::clone(self))
     }
 
     fn idle_since(&self) -> Option<u64> {
@@ -88,11 +85,29 @@ impl Activity {
     }
 }
 
+/// A request that a connection is kept for.
+pub(super) struct ActiveRequest(Arc<Activity>);
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        let Self(activity) = self;
+        activity.idle_since.store(millis(activity.started.elapsed()), Ordering::Relaxed);
+        activity.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Admission {
     /// Nobody is there yet.
     pub fn new(bounds: Bounds, workers: usize, metrics: Arc<Metrics>) -> Arc<Self> {
         let table = Mutex::new(Table::new(bounds, workers));
-        Arc::new(Self { started: Instant::now(), table, refusing: AtomicUsize::new(0), metrics })
+        let most_refusing = REFUSALS.min(bounds.connections);
+        Arc::new(Self {
+            started: Instant::now(),
+            table,
+            refusing: AtomicUsize::new(0),
+            most_refusing,
+            metrics,
+        })
     }
 
     /// A place for a connection of `address`, which has no bound of its own if it is a proxy's, on the worker that has the fewest; says whether another connection was ended for it.
@@ -121,7 +136,7 @@ impl Admission {
     pub(super) fn refuse(self: &Arc<Self>) -> Option<RefusalSlot> {
         let slot = RefusalSlot(Arc::clone(self));
         // One too many is given back at once.
-        (self.refusing.fetch_add(1, Ordering::Relaxed) < REFUSALS).then_some(slot)
+        (self.refusing.fetch_add(1, Ordering::Relaxed) < self.most_refusing).then_some(slot)
     }
 }
 
@@ -230,6 +245,15 @@ impl Table {
         self.check_address(address, is_proxy)?;
         if self.live < self.bounds.connections {
             return Ok(None);
+        }
+        // Those that were ended have their descriptors until their worker gets to it. Of those half are for newcomers of other
+        // networks than the heaviest.
+        let ending = self.entries.len() - self.free.len() - self.live;
+        let heaviest = self.networks.heaviest().next().map(|(_, network)| network);
+        let is_of_heaviest = heaviest == Some(Network::of(address));
+        let most = ENDING.min(self.bounds.connections);
+        if ending >= if is_of_heaviest { most / 2 } else { most } {
+            return Err(Refusal::Connections);
         }
         self.end_idlest(address).map(Some).ok_or(Refusal::Connections)
     }
@@ -420,8 +444,11 @@ fn millis(elapsed: std::time::Duration) -> u64 {
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Clients that are told at once that they are refused.
-pub const REFUSALS: usize = 64;
+/// Connections that were ended and are still open, at most; no more than are served.
+pub const ENDING: usize = 64;
+
+/// Clients that are told at once that they are refused; no more than are served.
+pub const REFUSALS: usize = 32;
 
 /// Networks, and blocks of each, in which an idle connection is looked for.
 const SEARCHED_GROUPS: usize = 8;
@@ -500,17 +527,37 @@ mod tests {
         assert_eq!(table.live, 5);
     }
 
+    /// A flood is accepted faster than workers close what it displaces.
+    #[test]
+    fn those_that_are_ending_are_bounded() {
+        let mut table = table(1_000, None, 1);
+        for socket in 0..1_000 {
+            open(&mut table, "10.0.0.1", socket, 0).unwrap();
+        }
+        for socket in 0..ENDING / 2 {
+            assert!(open(&mut table, "10.0.0.2", socket as RawFd, 0).unwrap().is_some());
+        }
+        assert_eq!(open(&mut table, "10.0.0.2", 0, 0), Err(Refusal::Connections));
+        for socket in 0..ENDING / 2 {
+            assert!(open(&mut table, "10.0.9.1", socket as RawFd, 0).unwrap().is_some());
+        }
+        assert_eq!(open(&mut table, "10.0.9.1", 0, 0), Err(Refusal::Connections));
+        let ended =
+            table.entries.iter().position(|entry| entry.as_ref().is_some_and(|entry| entry.was_ended));
+        table.remove(ended.unwrap());
+        assert!(open(&mut table, "10.0.9.1", 0, 0).unwrap().is_some());
+    }
+
     #[test]
     fn what_works_does_not_yield() {
-        let mut table = table(2, None, 1);
+        let (mut table, mut requests) = (table(2, None, 1), Vec::new());
         for socket in [1, 2] {
             let busy = activity(0);
-            busy.begin();
+            requests.push(busy.request());
             table.insert(address("10.0.0.1"), socket, busy);
         }
         assert_eq!(open(&mut table, "10.0.9.1", 3, 0), Err(Refusal::Connections));
-        let entry = table.entries[1].as_ref().unwrap();
-        entry.activity.end(Instant::now());
+        requests.pop();
         assert_eq!(open(&mut table, "10.0.9.1", 3, 0), Ok(Some(2)));
     }
 
@@ -520,9 +567,7 @@ mod tests {
         for (from, socket) in [("10.0.0.1", 1), ("10.0.1.1", 2), ("10.0.1.2", 3)] {
             open(&mut table, from, socket, 0).unwrap();
         }
-        for id in [1, 2] {
-            table.entries[id].as_ref().unwrap().activity.begin();
-        }
+        let _requests = [1, 2].map(|id: usize| table.entries[id].as_ref().unwrap().activity.request());
         assert_eq!(open(&mut table, "10.0.1.3", 4, 0), Err(Refusal::Connections));
     }
 
@@ -575,7 +620,7 @@ mod tests {
         #[test]
         fn the_sums_agree(steps in steps()) {
             let mut table = table(8, None, 2);
-            let mut ids = Vec::new();
+            let (mut ids, mut requests) = (Vec::new(), Vec::new());
             for (socket, step) in (0..).zip(steps) {
                 match step {
                     Step::Open(number) => {
@@ -584,7 +629,7 @@ mod tests {
                     }
                     Step::Close(at) if !ids.is_empty() => table.remove(ids.swap_remove(at % ids.len())),
                     Step::Work(at) if !ids.is_empty() => {
-                        table.entries[ids[at % ids.len()]].as_ref().unwrap().activity.begin();
+                        requests.push(table.entries[ids[at % ids.len()]].as_ref().unwrap().activity.request());
                     }
                     Step::Readdress(at, number) if !ids.is_empty() => {
                         table.readdress(ids[at % ids.len()], from(number), false).unwrap();

@@ -26,7 +26,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
 
-use super::admission::{Activity, Network};
+use super::admission::{ActiveRequest, Activity, Network};
 use super::client::ClientAddress;
 use super::deadline::Deadline;
 use super::quota::{Budget, Reserved, Usage};
@@ -40,17 +40,15 @@ pub(super) fn header_read() {
     let _ = CONNECTION.try_with(|connection| {
         if !connection.is_http2 {
             connection.phase.store(REQUEST, Ordering::Relaxed);
-            connection.activity.begin();
         }
     });
 }
 
-/// Told by the proxy: the request was over at `now`.
-pub(super) fn request_done(now: Instant) {
+/// Told by the proxy: the request is over.
+pub(super) fn request_done() {
     let _ = CONNECTION.try_with(|connection| {
         if !connection.is_http2 && connection.phase.load(Ordering::Relaxed) == REQUEST {
             connection.phase.store(IDLE, Ordering::Relaxed);
-            connection.activity.end(now);
         }
     });
 }
@@ -123,19 +121,9 @@ impl Connection {
         Reserved::new(Arc::clone(&self.budget), self.budget.usage(Network::of(client)))
     }
 
-    /// Counts a stream of HTTP/2 until it is over.
-    pub(super) fn stream(&self) -> StreamActivity<'_> {
-        self.activity.begin();
-        StreamActivity(&self.activity)
-    }
-}
-
-/// A stream of HTTP/2 is a request, until this is dropped.
-pub(super) struct StreamActivity<'c>(&'c Activity);
-
-impl Drop for StreamActivity<'_> {
-    fn drop(&mut self) {
-        self.0.end(Instant::now());
+    /// A request begins that the connection is kept for.
+    pub(super) fn active_request(&self) -> ActiveRequest {
+        self.activity.request()
     }
 }
 

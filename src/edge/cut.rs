@@ -136,7 +136,6 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for ConnectionApp<A
 impl<A: HttpServerApp + Send + Sync + 'static> ConnectionApp<A> {
     async fn watched(&self, session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
         let stream = Arc::<Stream>::default();
-        let _activity = session.is_http2().then(|| self.connection.stream());
         let request = STREAM.scope(Arc::clone(&stream), self.inner.process_new_http(session, shutdown));
         tokio::select! {
             biased;

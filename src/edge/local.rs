@@ -1,7 +1,6 @@
 //! Applications that answer every request by themselves, within the limits of a connection.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use async_trait::async_trait;
 use http::Response;
@@ -31,7 +30,7 @@ impl<S: ServeHttp + Send + Sync + 'static> HttpServerApp for Local<S> {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let reused = self.0.process_new_http(session, shutdown).await;
-        connection::request_done(Instant::now());
+        connection::request_done();
         reused
     }
 }

@@ -24,6 +24,7 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, OrErr, Result};
 
+use super::admission::ActiveRequest;
 use super::answer;
 use super::client::{ClientAddress, Origin, origin};
 use super::connection;
@@ -104,7 +105,15 @@ pub struct Ctx {
     /// The trace that a trusted proxy names.
     trace: Option<Trace>,
     reserved: Option<Reserved>,
+    active: Option<ActiveRequest>,
     _in_flight: InFlight,
+}
+
+impl Ctx {
+    /// From now on the connection is kept for this request.
+    fn begin(&mut self) {
+        self.active = connection::current().map(|connection| connection.active_request());
+    }
 }
 
 /// What is to be done with a request.
@@ -140,6 +149,7 @@ impl ProxyHttp for Gateway {
             origin: None,
             trace: None,
             reserved: None,
+            active: None,
             _in_flight: self.metrics.begin(),
         }
     }
@@ -169,6 +179,7 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         match self.decide(session, ctx).await {
             Verdict::Forward(pass) => {
+                ctx.begin();
                 ctx.pass = Some(pass);
                 self.watch(session, ctx);
                 Ok(false)
@@ -327,9 +338,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
-        let now = Instant::now();
-        connection::request_done(now);
-        let elapsed = now - ctx.started;
+        connection::request_done();
+        let elapsed = ctx.started.elapsed();
         let status = match session.response_written() {
             Some(header) => header.status.as_u16(),
             None => CLIENT_CLOSED,
@@ -419,6 +429,7 @@ impl Gateway {
             }
             Ok(Route::Endpoint { organization }) => {
                 ctx.route = RouteLabel::Endpoint;
+                ctx.begin();
                 self.moment().await;
                 let served = self.tokens.serve(Call {
                     method: request.method.as_str(),

@@ -1,14 +1,17 @@
 //! An HTTP/2 client that can do what no honest one does: ask for much and take nothing.
 
+use crate::client::Client;
 use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::Request;
-use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
-use std::net::{IpAddr, SocketAddr};
+use openssl::ssl::{self, ConnectConfiguration, SslConnector, SslMethod, SslVerifyMode};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::pin::Pin;
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Duration;
 use tokio::net::TcpSocket;
 use tokio::runtime::Builder as Runtime;
 use tokio_openssl::SslStream;
@@ -16,6 +19,21 @@ use tokio_openssl::SslStream;
 pub struct H2Client {
     sender: SendRequest<Bytes>,
     authority: String,
+}
+
+/// A TLS connection for HTTP/2 from an address of this machine's own, to speak over as one likes.
+pub fn tls(source: IpAddr, address: SocketAddr) -> io::Result<ssl::SslStream<TcpStream>> {
+    let mut client = Client::try_connect_from(source, address)?;
+    let stream = client.sender();
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    configured().connect("localhost", stream).map_err(|error| io::Error::other(error.to_string()))
+}
+
+fn configured() -> ConnectConfiguration {
+    let mut connector = SslConnector::builder(SslMethod::tls()).expect("TLS");
+    connector.set_verify(SslVerifyMode::NONE);
+    connector.set_alpn_protos(b"\x02h2").expect("ALPN");
+    connector.build().configure().expect("TLS").verify_hostname(false)
 }
 
 impl H2Client {
@@ -28,12 +46,7 @@ impl H2Client {
                 let socket = TcpSocket::new_v4().expect("a socket");
                 socket.bind(SocketAddr::new(source, 0)).expect("an address");
                 let stream = socket.connect(address).await.expect("the gateway listens");
-                let mut tls = SslConnector::builder(SslMethod::tls()).expect("TLS");
-                tls.set_verify(SslVerifyMode::NONE);
-                tls.set_alpn_protos(b"\x02h2").expect("ALPN");
-                let mut tls = tls.build().configure().expect("TLS");
-                tls.set_verify_hostname(false);
-                let ssl = tls.into_ssl("localhost").expect("TLS");
+                let ssl = configured().into_ssl("localhost").expect("TLS");
                 let mut stream = SslStream::new(ssl, stream).expect("TLS");
                 Pin::new(&mut stream).connect().await.expect("a handshake");
                 let mut builder = Builder::new();
@@ -50,9 +63,14 @@ impl H2Client {
 
     /// Asks, and leaves the answer for later.
     pub fn get(&mut self, target: &str) -> ResponseFuture {
+        self.try_get(target).expect("a stream")
+    }
+
+    /// As well, on a connection that may be ended.
+    pub fn try_get(&mut self, target: &str) -> Option<ResponseFuture> {
         let uri = format!("https://{}{target}", self.authority);
         let request = Request::get(uri).body(()).expect("a request");
-        self.sender.send_request(request, true).expect("a stream").0
+        Some(self.sender.send_request(request, true).ok()?.0)
     }
 }
 

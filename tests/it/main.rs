@@ -31,6 +31,7 @@ mod wire;
 mod actors;
 mod answers;
 mod architecture;
+mod attack;
 mod audit;
 mod backup;
 mod basic;

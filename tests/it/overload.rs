@@ -21,7 +21,7 @@ fn options(platform: &Platform) -> Options {
 }
 
 /// Resident memory, in bytes.
-fn resident(gateway: &Gateway) -> u64 {
+pub fn resident(gateway: &Gateway) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", gateway.process())).expect("a status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
     let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");

@@ -479,20 +479,20 @@ fn a_key_that_nobody_can_use_or_that_never_ends_is_no_key() {
 #[test]
 fn where_file_descriptors_are_few_the_limits_are_lowered() {
     let folder = options().folder();
-    let command = started_by(&["prlimit", "--nofile=300:300"], &folder.command(&["run"]));
+    let command = started_by(&["prlimit", "--nofile=400:400"], &folder.command(&["run"]));
     let gateway = Gateway::start(folder, command);
     let lines = gateway.log.lines();
     let warning = lines.iter().find(|line| line.contains("\"warn\"") && line.contains("LimitNOFILE"));
     assert!(
-        warning.is_some_and(|line| line.contains("limits.connections") && line.contains("300")),
+        warning.is_some_and(|line| line.contains("limits.connections") && line.contains("400")),
         "{lines:?}"
     );
-    assert!(warning.is_some_and(|line| line.contains("limits.connections is 36")), "{lines:?}");
+    assert!(warning.is_some_and(|line| line.contains("limits.connections is 54")), "{lines:?}");
     drop(gateway);
     let folder = options().folder();
     let mut wrong = Wrong::default();
     let command = started_by(&["prlimit", "--nofile=200:200"], &folder.command(&["run"]));
-    wrong.unless("hardly any", command, 1, &["LimitNOFILE", "260"]);
+    wrong.unless("hardly any", command, 1, &["LimitNOFILE", "324"]);
     drop(wrong);
     // A soft limit alone is none.
     let folder = options().set("limits", "connections", "100").folder();
