@@ -78,7 +78,7 @@ pub struct AccessLine {
     pub bytes_received: usize,
     /// Body bytes sent to the client.
     pub bytes_sent: usize,
-    /// What failed on the platform's side.
+    /// What failed on the way to the platform, or, where the client went away first (499), to the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<&'static str>,
 }
