@@ -13,14 +13,21 @@ pub(super) fn install(sink: &Sink) {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         let thread = thread::current();
         let name = thread.name().unwrap_or_default();
+        log::error!(task = name, place = place.as_str(); "{}", message(name));
         if serves_connections(name) {
-            log::error!("a task panicked at {place}; its connection is lost, nothing else");
             return;
         }
-        log::error!("the task {name:?} panicked at {place}; nothing works without it, so the process ends");
         sink.drain();
         std::process::exit(1);
     }));
+}
+
+/// What is logged of a panic on a thread. Operators search for its first words, which docs/operations.md names.
+fn message(thread: &str) -> &'static str {
+    match serves_connections(thread) {
+        true => "a task panicked; its connection is lost, nothing else",
+        false => "a task panicked; nothing works without it, so the process ends",
+    }
 }
 
 /// Threads on which a panic is caught: by the engine, one connection each, or by the login pool.
@@ -31,6 +38,19 @@ fn serves_connections(thread: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_panic_is_logged_with_the_words_that_operators_search_for() {
+        let page = include_str!("../../docs/operations.md");
+        let (_, page) = page.split_once("Other lines worth an alert:").unwrap();
+        let phrases = page.split_once(".\n").unwrap().0;
+        let searched: Vec<&str> = phrases.split('`').filter(|text| text.contains("panicked")).collect();
+        for thread in ["gateway", "login", "store-writer", "main", ""] {
+            assert!(message(thread).starts_with("a task panicked;"), "{thread}");
+            assert!(searched.iter().any(|words| message(thread).contains(words)), "{thread}: {searched:?}");
+        }
+        assert_eq!(searched, ["a task panicked"]);
+    }
 
     #[test]
     fn the_threads_that_everything_depends_on_are_not_spared() {
