@@ -46,13 +46,13 @@ impl ConfigArgs {
         self.open_with(Creation::IfNew)
     }
 
-    /// The same, for a revocation: what others hold is waited for.
-    pub(super) fn open_patiently(&self) -> Result<Opened, Failure> {
+    /// The same, for what revokes: what others hold is waited for, and a failure says that nothing was revoked.
+    pub(super) fn open_to_revoke(&self) -> Result<Opened, Failure> {
         let waiting = Waiting::start();
         loop {
             match self.open() {
                 Err(failure) if failure.code == 75 && waiting.goes_on() => thread::sleep(ASK_AGAIN),
-                opened => return opened,
+                opened => return opened.map_err(not_revoked),
             }
         }
     }
@@ -184,8 +184,21 @@ pub(super) fn execute<C: Executable>(store: &Store, command: C) -> Result<C::Out
     block_on(store.execute(command, ACCOUNT.actor()))
 }
 
-/// The same for what revokes, which must not be what gives up: a store that somebody else has locked is waited for, and standard
-/// error says so.
+/// The same for what revokes, and says so where it could not.
+pub(super) fn execute_to_revoke<C: Executable + Clone>(
+    store: &Store,
+    command: C,
+) -> Result<C::Outcome, Failure> {
+    execute_patiently(store, command).map_err(not_revoked)
+}
+
+/// Whatever stood against it, the tokens are good.
+pub(super) fn not_revoked(failure: impl Into<Failure>) -> Failure {
+    failure.into().after("not revoked")
+}
+
+/// Carries out what must not be what gives up: a store that somebody else has locked is waited for, and standard error says
+/// so.
 pub(super) fn execute_patiently<C: Executable + Clone>(
     store: &Store,
     command: C,

@@ -11,7 +11,7 @@ use super::output::{Failure, say};
 use crate::app::block_on;
 use crate::app::presence::{self, Liveness};
 use crate::store::command::{Deregister, RequestAcknowledgements};
-use crate::store::{Executable, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// The store, and what tells which gateways run.
 pub(super) struct Gateways {
@@ -43,10 +43,6 @@ impl Gateways {
         let silence = opened.heartbeat_interval * 2 + Duration::from_secs(2);
         let (state_dir, max_staleness) = (opened.state_dir.clone(), opened.max_staleness);
         Self { store: opened.store.clone(), state_dir, silence, max_staleness }
-    }
-
-    pub(super) fn revoke<C: Executable + Clone>(&self, command: C) -> Result<C::Outcome, Failure> {
-        execute_patiently(&self.store, command).map_err(|error| not_revoked(error.into()))
     }
 
     /// Waits until every running gateway has acknowledged that sequence, and says so.
@@ -124,11 +120,6 @@ impl Gateways {
             presence::remove(&self.state_dir, gateway);
         }
     }
-}
-
-/// Whatever stood against it, the tokens are good.
-pub(super) fn not_revoked(failure: Failure) -> Failure {
-    failure.after("not revoked")
 }
 
 /// How long the command waits for the gateways.

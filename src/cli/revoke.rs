@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::context::{ConfigArgs, Opened};
-use super::gateways::{Gateways, not_revoked};
+use super::context::{ConfigArgs, Opened, execute_to_revoke, not_revoked};
+use super::gateways::Gateways;
 use super::key::{conflict, make};
 use super::output::{Failure, note, say};
 use super::revocations::List;
@@ -83,7 +83,7 @@ struct How {
 
 impl How {
     fn open(&self) -> Result<Opened, Failure> {
-        self.config.open_patiently().map_err(not_revoked)
+        self.config.open_to_revoke()
     }
 }
 
@@ -94,13 +94,13 @@ impl Revoke {
                 // Before the store is opened, as whom that may be somebody who cannot read it.
                 let token = token_file.as_deref().map(read_token).transpose()?;
                 let opened = how.open()?;
-                let gateways = Gateways::of(&opened);
+                let (gateways, store) = (Gateways::of(&opened), opened.store.clone());
                 let revocation = match (token_id, token) {
                     (_, Some(token)) => by_token(&token, opened)?,
                     (Some(id), None) => by_id(&id, &opened.rules)?,
                     (None, None) => return Err(Failure::usage("give a TokenId or --token-file")),
                 };
-                let sequence = gateways.revoke(revocation)?;
+                let sequence = execute_to_revoke(&store, revocation)?;
                 gateways.wait_for(sequence, None, how.json)
             }
             Action::User { name, how } => {
@@ -147,7 +147,7 @@ fn parsed(name: &str) -> Result<Name, Failure> {
 fn all(how: &How, subject: Subject) -> Result<(), Failure> {
     let opened = how.open()?;
     let gateways = Gateways::of(&opened);
-    let sequence = gateways.revoke(RevokeSubject { subject: subject.clone() })?;
+    let sequence = execute_to_revoke(&opened.store, RevokeSubject { subject: subject.clone() })?;
     // Asked when it is durable: declining to revoke what nobody here knows would fail open.
     let unknown = find_unknown(&opened.store, &subject).unwrap_or_else(|failure| {
         note(format_args!("ds-gateway: whether the name is known cannot be read: {}", failure.text));
@@ -189,11 +189,11 @@ fn key(kid: &str, replace: bool, how: &How) -> Result<(), Failure> {
                 "{kid:?} is the only key that signs: give --replace to make another in its place"
             )));
         }
-        successor = Some(make(&opened)?);
+        successor = Some(make(&opened).map_err(not_revoked)?);
     }
     let successors = successor.as_ref().map_or_else(Vec::new, |(_, keys)| KeyRecord::all(keys));
     let gateways = Gateways::of(&opened);
-    let sequence = match gateways.revoke(RevokeKey { kid: kid.to_owned(), successors })? {
+    let sequence = match execute_to_revoke(&opened.store, RevokeKey { kid: kid.to_owned(), successors })? {
         RevokeKeyOutcome::Revoked(sequence) => sequence,
         RevokeKeyOutcome::Conflict(kid) => return Err(conflict(&kid)),
         RevokeKeyOutcome::Unknown => {

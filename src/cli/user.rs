@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::context::{ConfigArgs, InitArgs, execute, execute_patiently};
+use super::context::{ConfigArgs, InitArgs, execute, execute_to_revoke, not_revoked};
 use super::import::import;
 use super::new_user::{email_of, explain, identity, organization_of};
 use super::output::{Failure, print, say};
@@ -138,17 +138,24 @@ impl User {
                 }
                 let email = email.as_deref().map(email_of).transpose()?;
                 let organization = organization.as_deref().map(organization_of).transpose()?;
-                apply(&config, &name, UserChange::Claims { email, organization }, "changed")?;
+                revoke(&config, &name, UserChange::Claims { email, organization }, "changed")?;
             }
             Action::Passwd { name, password, config } => {
-                let store = config.open_patiently()?.store;
-                require(&store, &name)?;
-                let change = UserChange::Password(password.read()?);
-                change_user(&store, &name, change, "changed the password of")?;
+                let store = config.open_to_revoke()?.store;
+                block_on(store.user(&name)).map_err(not_revoked)?.ok_or_else(|| unknown(&name))?;
+                revoke_with(
+                    &store,
+                    &name,
+                    UserChange::Password(password.read()?),
+                    "changed the password of",
+                )?;
             }
-            Action::Disable { name, config } => apply(&config, &name, UserChange::Disable, "disabled")?,
-            Action::Enable { name, config } => apply(&config, &name, UserChange::Enable, "enabled")?,
-            Action::Remove { name, config } => apply(&config, &name, UserChange::Remove, "removed")?,
+            Action::Disable { name, config } => revoke(&config, &name, UserChange::Disable, "disabled")?,
+            Action::Enable { name, config } => {
+                let change = ChangeUser { name: name.as_str().into(), change: UserChange::Enable };
+                print_change(execute(&config.open_store()?, change)?, &name, "enabled")?;
+            }
+            Action::Remove { name, config } => revoke(&config, &name, UserChange::Remove, "removed")?,
             Action::List { json, config } => {
                 let store = config.open_store()?;
                 if json { list_json(&store)? } else { list_table(&store)? }
@@ -174,15 +181,17 @@ fn require(store: &Store, name: &str) -> Result<records::User, Failure> {
     found.map(|record| record.user).ok_or_else(|| unknown(name))
 }
 
-fn apply(config: &ConfigArgs, name: &str, change: UserChange, done: &str) -> Result<(), Failure> {
-    change_user(&config.open_patiently()?.store, name, change, done)
+/// Opens the store for a change that revokes the user's tokens, and makes it.
+fn revoke(config: &ConfigArgs, name: &str, change: UserChange, done: &str) -> Result<(), Failure> {
+    revoke_with(&config.open_to_revoke()?.store, name, change, done)
 }
 
-fn change_user(store: &Store, name: &str, change: UserChange, done: &str) -> Result<(), Failure> {
-    let revokes = !matches!(change, UserChange::Enable);
-    let command = ChangeUser { name: name.into(), change };
-    let outcome = if revokes { execute_patiently(store, command) } else { execute(store, command) };
-    match outcome? {
+fn revoke_with(store: &Store, name: &str, change: UserChange, done: &str) -> Result<(), Failure> {
+    print_change(execute_to_revoke(store, ChangeUser { name: name.into(), change })?, name, done)
+}
+
+fn print_change(outcome: ChangeOutcome, name: &str, done: &str) -> Result<(), Failure> {
+    match outcome {
         ChangeOutcome::Changed => say(format_args!("{done} {name}")),
         ChangeOutcome::Unchanged => {
             say(format_args!("nothing to change: {name} is that already; no token was revoked"))

@@ -1,7 +1,7 @@
 //! Users in a running gateway: it follows every change, and their tokens do.
 
 use crate::client::{Client, basic, request};
-use crate::command::{Done, eventually};
+use crate::command::{Done, eventually, finish, held_to_modes, started_by};
 use crate::commands::{list, show};
 use crate::contract::ENDPOINT;
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
@@ -9,6 +9,7 @@ use crate::jwt;
 use crate::options::{Options, User};
 use crate::platform::Platform;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 #[test]
 fn a_running_gateway_follows_every_change_and_old_tokens_die_with_it() {
@@ -61,6 +62,41 @@ fn a_running_gateway_follows_every_change_and_old_tokens_die_with_it() {
         assert_eq!(gateway.status(old), 401);
     }
     assert_eq!((gateway.status(&fifth), gateway.status(&witness)), (200, 200));
+    gateway.still_healthy();
+}
+
+#[test]
+fn change_of_a_user_that_cannot_be_made_says_that_nothing_was_revoked() {
+    let platform = Platform::echo();
+    let gateway = Options::new(&platform).start();
+    let (token, folder) = (gateway.mint(), &gateway.folder);
+    let changes: [&[&str]; 4] = [
+        &["user", "disable", USER],
+        &["user", "set", USER, "--email", "second@example.com"],
+        &["user", "passwd", USER, "--password-stdin"],
+        &["user", "remove", USER],
+    ];
+    let full = ["bash", "-c", "trap '' XFSZ; ulimit -f 4; exec \"$@\"", "bash"];
+    let store = folder.state().join("gateway.db");
+    let mode = |mode: u32| fs::set_permissions(&store, fs::Permissions::from_mode(mode)).expect("its mode");
+    let closed = |command| {
+        mode(0o000);
+        let done = finish(held_to_modes(command), "second");
+        mode(0o600);
+        done
+    };
+    for change in changes {
+        let written = finish(started_by(&full, &folder.command(change)), "second");
+        let opened = closed(folder.command(change));
+        for (code, done) in [(1, written), (77, opened)] {
+            assert_eq!((done.code, done.stdout.as_str()), (Some(code), ""), "{change:?}: {done:?}");
+            assert!(done.stderr.contains("ds-gateway: not revoked: "), "{change:?}: {done:?}");
+        }
+    }
+    // What revokes nothing does not say so.
+    let enabled = closed(folder.command(&["user", "enable", USER]));
+    assert!(enabled.code == Some(77) && !enabled.stderr.contains("revoked"), "{enabled:?}");
+    assert_eq!(gateway.status(&token), 200);
     gateway.still_healthy();
 }
 
