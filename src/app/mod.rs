@@ -9,6 +9,7 @@ pub mod core_dumps;
 pub mod descriptors;
 mod error;
 mod housekeeping;
+pub mod new_key;
 mod panics;
 pub mod presence;
 pub mod restore;

@@ -265,17 +265,17 @@ fn generated_ring(
                 folder.display()
             )));
         }
-        files.push(generate_key(folder, now).map_err(file_error(folder))?);
+        files.push(generate_key(folder, now, recorded).map_err(file_error(folder))?);
     }
     ring_of(&files)
 }
 
 /// The keys that lie in a folder, the oldest first.
-pub fn read_ring(folder: &Path) -> Result<KeyRing, StartError> {
+pub(super) fn read_ring(folder: &Path) -> Result<KeyRing, StartError> {
     ring_of(&list_keys(folder)?)
 }
 
-fn ring_of(files: &[PathBuf]) -> Result<KeyRing, StartError> {
+pub(super) fn ring_of(files: &[PathBuf]) -> Result<KeyRing, StartError> {
     let mut keys = Vec::new();
     for path in files {
         let kid = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
@@ -287,8 +287,9 @@ fn ring_of(files: &[PathBuf]) -> Result<KeyRing, StartError> {
     KeyRing::new(keys).map_err(|error| StartError::Refused(format!("a key {error}")))
 }
 
-/// Makes a key of 48 random bytes, in base64, and returns its path once it is on the disk.
-pub fn generate_key(folder: &Path, now: UnixTime) -> io::Result<PathBuf> {
+/// Makes a key of 48 random bytes, in base64, and returns its path once it is on the disk. Its name is neither that of another
+/// file nor one that the store has for a key, whose file may be lost. To be called with the folder locked.
+pub(super) fn generate_key(folder: &Path, now: UnixTime, recorded: &[RecordedKey]) -> io::Result<PathBuf> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mut random = Zeroizing::new([0; 48]);
     getrandom::fill(random.as_mut_slice()).map_err(io::Error::other)?;
@@ -297,21 +298,30 @@ pub fn generate_key(folder: &Path, now: UnixTime) -> io::Result<PathBuf> {
     let date = now.to_string();
     let date = date.split(' ').next().unwrap_or_default();
     // A second key of one day gets a number, and with it its place behind the first.
-    let name = |number: u32| match number {
-        1 => format!("{date}.{EXTENSION}"),
-        _ => format!("{date}-{number:03}.{EXTENSION}"),
-    };
-    let paths = (1..=999).map(|number| folder.join(name(number)));
+    let kids = (1..=999_u32).map(|number| match number {
+        1 => date.to_owned(),
+        _ => format!("{date}-{number:03}"),
+    });
+    let path_of = |kid: String| folder.join(format!("{kid}.{EXTENSION}"));
+    let paths = kids.filter(|kid| !recorded.iter().any(|key| key.kid == *kid)).map(path_of);
     let mut free = paths.filter(|path| !path.exists());
     let path = free.next().ok_or_else(|| io::Error::other("999 keys on one day are enough"))?;
     // Complete under its name or not there at all.
     let draft = path.with_extension("draft");
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
+    let written = write_key(&draft, &path, &secret);
+    if written.is_err() {
+        let _ = fs::remove_file(&draft);
+        let _ = fs::remove_file(&path);
+    }
+    written.map(|()| path)
+}
+
+fn write_key(draft: &Path, path: &Path, secret: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(draft)?;
     file.write_all(secret.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&draft, &path)?;
-    File::open(folder)?.sync_all()?;
-    Ok(path)
+    fs::rename(draft, path)?;
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 const EXTENSION: &str = "hs256";
@@ -322,6 +332,7 @@ const LOCK_AGAIN: Duration = Duration::from_millis(20);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::keys::Fingerprint;
     use crate::clock::Manual;
     use std::sync::atomic::Ordering;
 
@@ -403,11 +414,26 @@ mod tests {
         let world = World::new();
         let folder = world.open(Creation::IfNew).unwrap().key_folder.unwrap();
         for _ in 0..2 {
-            generate_key(&folder, UnixTime(1_700_000_000)).unwrap();
+            generate_key(&folder, UnixTime(1_700_000_000), &[]).unwrap();
         }
         let ring = read_ring(&folder).unwrap();
         let kids: Vec<&str> = ring.iter().map(Key::kid).collect();
         assert_eq!(kids, ["2023-11-14", "2023-11-14-002", "2023-11-14-003"]);
+    }
+
+    #[test]
+    fn new_key_has_no_recorded_name_though_its_file_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorded = |kid: &str| RecordedKey {
+            kid: kid.into(),
+            fingerprint: Fingerprint([0; 32]),
+            revoked: kid.ends_with('2'),
+        };
+        let recorded = ["2023-11-14", "2023-11-14-002", "2023-11-14-004"].map(recorded);
+        for expected in ["2023-11-14-003", "2023-11-14-005"] {
+            let path = generate_key(folder.path(), UnixTime(1_700_000_000), &recorded).unwrap();
+            assert_eq!(path.file_stem().unwrap(), expected);
+        }
     }
 
     #[test]

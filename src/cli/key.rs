@@ -2,12 +2,11 @@
 
 use clap::{Args, Subcommand};
 
-use super::context::{ConfigArgs, Opened, execute};
+use super::context::{ConfigArgs, LOCK_WAIT, Opened, execute};
 use super::output::{Failure, say};
-use crate::app::state::{generate_key, read_ring};
-use crate::auth::keys::KeyRing;
+use crate::app::new_key::NewKey;
 use crate::clock::wall;
-use crate::store::command::{KeyRecord, RecordKeys, RecordKeysOutcome};
+use crate::store::command::{RecordKeys, RecordKeysOutcome};
 
 /// `ds-gateway key …`
 #[derive(Args, Debug)]
@@ -38,8 +37,11 @@ impl Key {
         match self.action {
             Action::Generate { config } => {
                 let opened = config.open()?;
-                let (kid, ring) = make(&opened)?;
-                match execute(&opened.store, RecordKeys { keys: KeyRecord::all(&ring) })? {
+                let new = make(&opened)?;
+                let kid = new.kid().to_owned();
+                let outcome = execute(&opened.store, RecordKeys { keys: new.records().to_vec() });
+                new.settle(&opened.store);
+                match outcome? {
                     RecordKeysOutcome::Recorded => say(format_args!("made {kid}")),
                     RecordKeysOutcome::Conflict(kid) => Err(conflict(&kid)),
                 }
@@ -49,17 +51,14 @@ impl Key {
     }
 }
 
-/// Makes a key beside those of `opened`: its name, and the ring with it. It counts once it is recorded.
-pub(super) fn make(opened: &Opened) -> Result<(String, KeyRing), Failure> {
+/// Makes a key beside those of `opened`. It counts once it is recorded.
+pub(super) fn make(opened: &Opened) -> Result<NewKey, Failure> {
     let Some(folder) = &opened.key_folder else {
         return Err(Failure::usage(
             "the keys are named in token.keys: make a file with `openssl rand -base64 48`, name it there, restart",
         ));
     };
-    let path = generate_key(folder, wall())
-        .map_err(|error| Failure::cannot_start(format!("{}: {error}", folder.display())))?;
-    let kid = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    Ok((kid.to_owned(), read_ring(folder)?))
+    Ok(NewKey::make(folder, &opened.state_dir, &opened.store, LOCK_WAIT, wall())?)
 }
 
 /// A key file was changed behind the store's back.

@@ -17,7 +17,7 @@ use crate::auth::name::Name;
 use crate::auth::revocation::Subject;
 use crate::auth::token::{TokenId, TokenRules};
 use crate::store::Store;
-use crate::store::command::{Expiry, KeyRecord, RevokeKey, RevokeKeyOutcome, RevokeSubject, RevokeToken};
+use crate::store::command::{Expiry, RevokeKey, RevokeKeyOutcome, RevokeSubject, RevokeToken};
 
 /// `ds-gateway revoke …`
 #[derive(Args, Debug)]
@@ -191,9 +191,14 @@ fn key(kid: &str, replace: bool, how: &How) -> Result<(), Failure> {
         }
         successor = Some(make(&opened).map_err(not_revoked)?);
     }
-    let successors = successor.as_ref().map_or_else(Vec::new, |(_, keys)| KeyRecord::all(keys));
+    let successors = successor.as_ref().map_or_else(Vec::new, |new| new.records().to_vec());
+    let made = successors.first().map(|record| record.kid.clone());
     let gateways = Gateways::of(&opened);
-    let sequence = match execute_to_revoke(&opened.store, RevokeKey { kid: kid.to_owned(), successors })? {
+    let outcome = execute_to_revoke(&opened.store, RevokeKey { kid: kid.to_owned(), successors });
+    if let Some(new) = successor {
+        new.settle(&opened.store);
+    }
+    let sequence = match outcome? {
         RevokeKeyOutcome::Revoked(sequence) => sequence,
         RevokeKeyOutcome::Conflict(kid) => return Err(conflict(&kid)),
         RevokeKeyOutcome::Unknown => {
@@ -203,8 +208,8 @@ fn key(kid: &str, replace: bool, how: &How) -> Result<(), Failure> {
         }
     };
     let outcome = gateways.wait_for(sequence, None, how.json);
-    match &successor {
-        Some((made, _)) if !how.json => outcome.and(say(format_args!("made {made}"))),
+    match &made {
+        Some(made) if !how.json => outcome.and(say(format_args!("made {made}"))),
         _ => outcome,
     }
 }

@@ -59,6 +59,7 @@ mod logs;
 mod memory;
 mod memory_of_secrets;
 mod metrics;
+mod new_keys;
 mod observability;
 mod pause;
 mod patience;
