@@ -17,9 +17,12 @@ use super::backup::{FOLDERS, STORE, read_files, read_manifest, remove_if_there, 
 use super::blocking::block_on;
 use super::error::StartError;
 use super::presence;
-use super::state::{Services, become_owner, file_error, lock, prepare_folder, store_error};
-use crate::store::after_restore::AfterRestore;
+use super::state::{
+    Services, become_owner, file_error, generate_key, lock, prepare_folder, read_ring, store_error,
+};
+use crate::store::after_restore::{AfterRestore, Legacy};
 use crate::store::command::Actor;
+use crate::store::records::RecordedKey;
 use crate::store::{Opening, Store, StoreError};
 
 /// A backup that was read as far as it must be before this process becomes the state folder's owner.
@@ -31,6 +34,30 @@ pub struct Source {
 }
 
 type Files = Vec<(String, Zeroizing<Vec<u8>>)>;
+
+/// What was done.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// Where what was there lies now.
+    pub aside: Vec<PathBuf>,
+    /// Keys that were revoked after the backup was made, and stay so.
+    pub revoked_keys: Vec<String>,
+    /// The key that was made, where every one of the backup is revoked.
+    pub made: Option<String>,
+    /// Why more keys may have been revoked after the backup was made: those are good again.
+    pub fault: Option<StoreError>,
+}
+
+/// A copy of the backup's store beside its place.
+struct Staged {
+    path: PathBuf,
+    /// The keys that it has.
+    keys: Vec<RecordedKey>,
+    /// Those of them that it did not know to be revoked.
+    revoked_keys: Vec<String>,
+    /// Of the backup.
+    sequence: u64,
+}
 
 /// Why nothing was restored, or not all of it.
 #[derive(Debug)]
@@ -83,14 +110,15 @@ impl Source {
         Ok(Self { folder: folder.to_owned(), store, owner, folders })
     }
 
-    /// Restores it, and says where what was there lies now.
+    /// Restores it. The gateway's own keys get another one beside them where none of them signs, with `makes_keys`.
     pub fn restore(
         mut self,
         state_dir: &Path,
         store_path: &Path,
+        makes_keys: bool,
         services: &Services,
         actor: Actor,
-    ) -> Result<Vec<PathBuf>, RestoreError> {
+    ) -> Result<Restored, RestoreError> {
         self.make_state_dir(state_dir).map_err(file_error(state_dir))?;
         prepare_folder(state_dir)?;
         become_owner(state_dir)?;
@@ -99,10 +127,22 @@ impl Source {
         if !running.is_empty() {
             return Err(RestoreError::Running(running));
         }
-        let staged = self.stage_store(store_path, services, actor)?;
+        let mut legacy = Store::legacy(store_path);
+        // Whatever becomes of this attempt, and of what is moved aside.
+        Store::note_revoked_keys(store_path, &legacy.revoked_keys);
+        let staged = self.stage_store(store_path, &legacy, services, actor)?;
+        if legacy.sequence < staged.sequence {
+            let (found, known) = (legacy.sequence, staged.sequence);
+            legacy.fault = legacy.fault.or(Some(StoreError::Rewound { found, known }));
+        }
         for (name, files) in &self.folders {
             stage_files(&state_dir.join(format!("{name}{STAGED}")), files)?;
         }
+        let keys = state_dir.join(format!("{KEYS}{STAGED}"));
+        let made = match makes_keys && self.folders.iter().any(|(name, _)| *name == KEYS) {
+            true => provide_key(&keys, &staged.keys, services)?,
+            false => None,
+        };
         // Up to here nothing has changed. The store goes first and comes last: in between a gateway that finds keys alone
         // refuses to start.
         let suffix = aside_suffix(state_dir, store_path, services);
@@ -116,7 +156,7 @@ impl Source {
             Ok(())
         };
         let moved = with(store_path, &suffix);
-        for end in ["", "-wal", "-shm"] {
+        for end in FILES {
             move_aside(with(store_path, end), with(&moved, end))?;
         }
         for (name, _) in &self.folders {
@@ -125,10 +165,10 @@ impl Source {
             fs::rename(with(&folder, STAGED), &folder).map_err(file_error(&folder))?;
         }
         sync(state_dir).map_err(file_error(state_dir))?;
-        fs::rename(&staged, store_path).map_err(file_error(store_path))?;
+        fs::rename(&staged.path, store_path).map_err(file_error(store_path))?;
         let beside = store_path.parent().unwrap_or(state_dir);
         sync(beside).map_err(file_error(beside))?;
-        Ok(aside)
+        Ok(Restored { aside, revoked_keys: staged.revoked_keys, made, fault: legacy.fault })
     }
 
     /// On a new machine: for the account that the backup belongs to.
@@ -144,13 +184,14 @@ impl Source {
     fn stage_store(
         &mut self,
         store_path: &Path,
+        legacy: &Legacy,
         services: &Services,
         actor: Actor,
-    ) -> Result<PathBuf, RestoreError> {
+    ) -> Result<Staged, RestoreError> {
         let staged = with(store_path, STAGED);
         let place = staged.clone();
         let fault = file_error(&place);
-        for end in ["", "-wal", "-shm", "-sequence"] {
+        for end in FILES.iter().chain(&NOTES) {
             remove_if_there(&with(&staged, end)).map_err(&fault)?;
         }
         let mut file =
@@ -158,39 +199,55 @@ impl Source {
         io::copy(&mut self.store, &mut file).and_then(|_| file.sync_all()).map_err(&fault)?;
         drop(file);
         let checked = Store::verify(&staged).and_then(|()| {
-            let known = known_sequence(store_path, services);
             let Services { clock, metrics, .. } = services.clone();
             let store = Store::open(&staged, Opening::Run, clock, metrics)?;
-            block_on(store.execute(AfterRestore { known }, actor))
+            let after = AfterRestore { known: legacy.sequence, revoked_keys: legacy.revoked_keys.clone() };
+            let sequence = block_on(store.changes(0, 1))?.sequence;
+            let resumed = block_on(store.execute(after, actor))?;
+            let keys = block_on(store.keys())?;
+            Ok(Staged { path: staged.clone(), keys, revoked_keys: resumed.revoked_keys, sequence })
         });
-        if let Err(error) = checked {
-            for end in ["", "-wal", "-shm", "-sequence"] {
-                let _ = fs::remove_file(with(&staged, end));
-            }
-            return Err(match error {
-                error if error.needs_operator() || error == StoreError::Missing => {
-                    RestoreError::NotABackup(format!("{}: {error}", self.folder.join(STORE).display()))
+        let found = match checked {
+            Ok(found) => found,
+            Err(error) => {
+                for end in FILES.iter().chain(&NOTES) {
+                    let _ = fs::remove_file(with(&staged, end));
                 }
-                error => store_error(&staged, error).into(),
-            });
-        }
+                return Err(match error {
+                    error if error.needs_operator() || error == StoreError::Missing => {
+                        RestoreError::NotABackup(format!("{}: {error}", self.folder.join(STORE).display()))
+                    }
+                    error => store_error(&staged, error).into(),
+                });
+            }
+        };
         // The last connection has brought all into the one file.
         if fs::metadata(with(&staged, "-wal")).is_ok_and(|log| log.len() > 0) {
             return Err(StartError::Refused(format!("{}: it is still in use", staged.display())).into());
         }
         // What is noted beside the place that it goes to is about every store that was ever there.
-        remove_if_there(&with(&staged, "-sequence")).map_err(&fault)?;
-        Ok(staged)
+        for end in NOTES {
+            remove_if_there(&with(&staged, end)).map_err(&fault)?;
+        }
+        Ok(found)
     }
 }
 
-/// The last sequence that was given out by the store that is there, as far as it, or what it has noted beside it, can be read.
-fn known_sequence(store_path: &Path, services: &Services) -> u64 {
-    let Services { clock, metrics, .. } = services.clone();
-    let read = Store::open(store_path, Opening::Command, clock, metrics)
-        .and_then(|store| block_on(store.changes(0, 1)));
-    let noted = Store::noted_sequence(store_path).unwrap_or(0);
-    read.map_or(0, |changes| changes.sequence).max(noted)
+/// Makes a key beside those that are staged, if every one of them is revoked; says its name.
+fn provide_key(
+    folder: &Path,
+    recorded: &[RecordedKey],
+    services: &Services,
+) -> Result<Option<String>, StartError> {
+    // One that cannot be used ends the start, which says why.
+    let Ok(keys) = read_ring(folder) else { return Ok(None) };
+    let is_revoked = |fingerprint| recorded.iter().any(|key| key.fingerprint == fingerprint && key.revoked);
+    if keys.iter().any(|key| !is_revoked(key.fingerprint())) {
+        return Ok(None);
+    }
+    // The next start records it.
+    let path = generate_key(folder, services.clock.now(), recorded).map_err(file_error(folder))?;
+    Ok(path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned))
 }
 
 fn stage_files(folder: &Path, files: &Files) -> Result<(), StartError> {
@@ -226,6 +283,15 @@ fn with(path: &Path, end: &str) -> PathBuf {
     path.push(end);
     path.into()
 }
+
+/// The files of a store.
+const FILES: [&str; 3] = ["", "-wal", "-shm"];
+
+/// What is noted beside it.
+const NOTES: [&str; 2] = ["-sequence", "-revoked-keys"];
+
+/// The folder of the gateway's own keys.
+const KEYS: &str = "keys";
 
 /// How files are called that are about to be put in place.
 const STAGED: &str = ".restoring";

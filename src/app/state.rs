@@ -258,7 +258,7 @@ fn generated_ring(
     if files.is_empty() {
         // Key and record are two steps: a key that is not yet recorded is recorded at the next start, one
         // that was recorded and is gone is a loss.
-        if !recorded.is_empty() {
+        if recorded.iter().any(|key| !key.revoked) {
             return Err(StartError::Refused(format!(
                 "the signing keys in {} are gone, but the store knows of some: restore them from a backup, or \
                  name keys in token.keys",

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::context::{ACCOUNT, ConfigArgs, LOCK_WAIT};
-use super::output::{Failure, say};
+use super::output::{Failure, note, say};
 use crate::app::backup::Target;
 use crate::app::restore::{RestoreError, Source};
 use crate::app::state::Services;
 use crate::clock::{Clock, wall};
+use crate::config::SigningKeys;
+use crate::store::StoreError;
 
 /// `ds-gateway backup`
 #[derive(Args, Debug)]
@@ -24,7 +26,8 @@ pub(super) struct Backup {
 /// `ds-gateway restore`
 ///
 /// The gateway must be stopped. What is there is moved aside. Users and keys are those of the backup; every token that was
-/// minted before is rejected, since the backup cannot know which were revoked.
+/// minted before is rejected, since the backup cannot know which were revoked. Keys that were revoked since stay so, as far as
+/// the store that is replaced can be read; if not, a warning says what to do.
 #[derive(Args, Debug)]
 pub(super) struct Restore {
     /// The folder that `ds-gateway backup` has made
@@ -48,12 +51,39 @@ impl Restore {
         let services = Services { clock: Clock::observer(), metrics: Arc::default(), lock_wait: LOCK_WAIT };
         let source = Source::open(&self.folder)?;
         let (state_dir, store) = (&config.server.state_dir, &config.store.path);
-        let aside = source.restore(state_dir, store, &services, ACCOUNT.actor())?;
-        for path in aside {
+        let makes_keys = matches!(config.keys, SigningKeys::Generated);
+        let restored = source.restore(state_dir, store, makes_keys, &services, ACCOUNT.actor())?;
+        // First: what is said after it may find no reader.
+        if let Some(fault) = &restored.fault {
+            warn_of_revoked_keys(fault);
+        }
+        for path in restored.aside {
             say(format_args!("moved aside: {}", path.display()))?;
+        }
+        for kid in restored.revoked_keys {
+            say(format_args!("the key {kid:?} stays revoked"))?;
+        }
+        if let Some(kid) = restored.made {
+            say(format_args!("made the key {kid:?}: those of the backup are revoked"))?;
         }
         say("restored; every token minted before now is rejected")
     }
+}
+
+/// Says what the backup cannot know, and nothing else that can be read does.
+fn warn_of_revoked_keys(fault: &StoreError) {
+    let reason = match fault {
+        StoreError::Missing => "there was no store before".to_owned(),
+        StoreError::Rewound { .. } => {
+            "the store that was there is another one than that of the backup, or older than it was".to_owned()
+        }
+        other => format!("the store that was there cannot be read ({other})"),
+    };
+    note(format_args!(
+        "ds-gateway: warning: {reason}: a key that was revoked after the backup was made is good again, unless it is named \
+         below. Before you start the gateway revoke it with `ds-gateway revoke key KID --replace`; `ds-gateway key list` shows \
+         the keys"
+    ));
 }
 
 impl From<RestoreError> for Failure {

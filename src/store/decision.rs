@@ -3,7 +3,8 @@
 //! A store reads the rows, asks here, and writes what it is told. Nothing here knows SQL, reads a clock or fails.
 
 use super::command::{
-    ChangeUser, Expiry, Mint, MintOutcome, NameConflict, NewUser, Prune, RevokeKeyOutcome, Role, UserChange,
+    ChangeUser, Expiry, KeyRecord, Mint, MintOutcome, NameConflict, NewUser, Prune, RevokeKeyOutcome, Role,
+    UserChange,
 };
 use super::records::{RecordedKey, User, UserRecord};
 use crate::auth::identity::Identity;
@@ -140,6 +141,30 @@ pub(super) fn revoke_key(recorded: Option<(&RecordedKey, u64)>) -> Option<Revoke
         None => Some(RevokeKeyOutcome::Unknown),
         Some((key, sequence)) if key.revoked => Some(RevokeKeyOutcome::Revoked(sequence)),
         Some(_) => None,
+    }
+}
+
+/// What of a key is to be done so that a store which may not know of it holds it for revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum KeyRevocation {
+    /// Nothing.
+    Known,
+    /// Every row with its fingerprint is revoked.
+    Revoke,
+    /// A new row of this name.
+    Add(String),
+}
+
+/// Decides from all that is recorded. It is the fingerprint that counts; where its `kid` stands for another secret, it gets a
+/// name that no key can have, since it is too long.
+pub(super) fn revoke_fingerprint(recorded: &[RecordedKey], key: &KeyRecord) -> KeyRevocation {
+    let same: Vec<_> = recorded.iter().filter(|row| row.fingerprint == key.fingerprint).collect();
+    let is_name_free = recorded.iter().all(|row| row.kid != key.kid);
+    match same.as_slice() {
+        [] if is_name_free => KeyRevocation::Add(key.kid.clone()),
+        [] => KeyRevocation::Add(format!("revoked-{}", key.fingerprint)),
+        rows if rows.iter().all(|row| row.revoked) => KeyRevocation::Known,
+        _ => KeyRevocation::Revoke,
     }
 }
 

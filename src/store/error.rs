@@ -65,6 +65,13 @@ pub enum StoreError {
         /// The last sequence that was committed to a store in this place.
         known: u64,
     },
+    /// The store has forgotten that a key was revoked.
+    #[error(
+        "the store is older than it was (it has forgotten that the key {0:?} is revoked): a backup was put in its place, or its \
+         -wal was lost. Start the gateway once with `ds-gateway run --restored`, which revokes that key, and every token that \
+         was issued so far"
+    )]
+    KeyForgotten(String),
     /// No answer within the time that the caller waits.
     #[error(
         "the store has not answered in time, its disk is slow or hangs: the change is not acknowledged, and may be made yet"
@@ -102,6 +109,7 @@ impl StoreError {
                 | Self::Newer { .. }
                 | Self::Older { .. }
                 | Self::Rewound { .. }
+                | Self::KeyForgotten(_)
         )
     }
 }

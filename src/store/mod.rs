@@ -32,7 +32,8 @@ pub use self::error::StoreError;
 pub use self::health::Health;
 pub use self::sqlite::Opening;
 
-use self::command::{Actor, Command, NameConflict, NewUser};
+use self::after_restore::Legacy;
+use self::command::{Actor, Command, KeyRecord, NameConflict, NewUser};
 use self::health::COMMAND_TIMEOUT;
 use self::records::{
     Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, RevocationFilter, StoredTime,
@@ -93,9 +94,14 @@ impl Store {
         self.engine.health()
     }
 
-    /// The last sequence of any store at `path` that was noted beside it; 0 where none was.
-    pub fn noted_sequence(path: &Path) -> Result<u64, StoreError> {
-        Sqlite::noted_sequence(path)
+    /// What the store at `path`, of whatever schema, and what was noted beside it hand on to a store that takes its place. Blocks.
+    pub fn legacy(path: &Path) -> Legacy {
+        Sqlite::legacy(path)
+    }
+
+    /// Notes beside `path` that these keys are revoked, for every store that is put there. Blocks.
+    pub fn note_revoked_keys(path: &Path, keys: &[KeyRecord]) {
+        Sqlite::note_revoked_keys(path, keys);
     }
 
     /// Carries a command out. The outcome of a change arrives once the change is durable.

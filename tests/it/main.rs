@@ -72,6 +72,7 @@ mod reload;
 mod revocation;
 mod revocation_limit;
 mod revoke_list;
+mod revoked_keys;
 mod routes;
 mod running;
 mod secrets;

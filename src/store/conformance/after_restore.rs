@@ -2,18 +2,23 @@
 
 use super::harness::{Fixture, on_every_engine};
 use super::samples::{
-    ACCEPT, ALL, START, foreign_token, mint_for, minted, sequence_of, user_subject, verified,
+    ACCEPT, ALL, START, foreign_token, key_record, key_records, mint_for, minted, sequence_of, user_subject,
+    verified,
 };
 use crate::auth::denial::Denial;
 use crate::auth::revocation::Subject;
 use crate::auth::time::UnixTime;
 use crate::auth::token::Verified;
-use crate::store::after_restore::AfterRestore;
-use crate::store::command::{Heartbeat, UserChange};
-use crate::store::records::Revocation;
+use crate::store::after_restore::{AfterRestore, Resumed};
+use crate::store::command::{Heartbeat, RevokeKey, RevokeKeyOutcome, UserChange};
+use crate::store::records::{RecordedKey, Revocation};
 
 /// More than any store gives out between two backups.
 const GAP: u64 = 1_000_000;
+
+fn after(known: u64, revoked_keys: &[(&str, u8)]) -> AfterRestore {
+    AfterRestore { known, revoked_keys: key_records(revoked_keys) }
+}
 
 #[test]
 fn restored_store_goes_on_behind_all_that_was_given_out_with_a_cutoff_on_everybody() {
@@ -27,7 +32,9 @@ fn restored_store_goes_on_behind_all_that_was_given_out_with_a_cutoff_on_everybo
             let own = fixture.sequence();
             let known = own.saturating_add_signed(ahead);
             let (rows, before) = (fixture.audit().len(), fixture.dump());
-            let sequence = fixture.execute(AfterRestore { known });
+            let resumed = fixture.execute(after(known, &[]));
+            let sequence = resumed.sequence;
+            assert_eq!(resumed.revoked_keys, [""; 0]);
             assert_eq!(sequence, own.max(known) + GAP + 1, "{ahead}");
             assert_eq!(fixture.sequence(), sequence);
 
@@ -63,7 +70,7 @@ fn cutoff_time_of_a_restored_store_never_goes_back() {
         fixture.set_time(START + 500);
         fixture.revoke(Subject::Everybody);
         fixture.set_time(START + 20);
-        let sequence = fixture.execute(AfterRestore { known: 0 });
+        let Resumed { sequence, .. } = fixture.execute(after(0, &[]));
         let cutoff = fixture.cutoff(&Subject::Everybody).unwrap();
         assert_eq!((cutoff.number, cutoff.second), (sequence, UnixTime(START + 500)));
     });
@@ -89,7 +96,7 @@ fn restored_copy_forgets_no_revocation_and_no_replica_takes_it_for_an_older_stor
         drop(fixture);
 
         assert_eq!(copy.verdict(&tokens[0]), Ok(()), "the copy does not know of it yet");
-        copy.execute(AfterRestore { known });
+        copy.execute(after(known, &[]));
         copy.changes(replica.number(), ALL).apply(&mut replica);
         for standing in [&replica, &copy.load()] {
             for token in &tokens {
@@ -103,5 +110,44 @@ fn restored_copy_forgets_no_revocation_and_no_replica_takes_it_for_an_older_stor
         let next = verified(&minted(copy.execute(mint_for(copy.user("anna")))));
         copy.changes(replica.number(), ALL).apply(&mut replica);
         assert_eq!((replica.check(&next, &ACCEPT), copy.verdict(&next)), (Ok(()), Ok(())));
+    });
+}
+
+#[test]
+fn restored_store_holds_for_revoked_what_was_revoked_since_by_the_fingerprint() {
+    on_every_engine(|fixture| {
+        fixture.record_keys(&[("a", 1), ("b", 2), ("twin", 2), ("c", 3), ("d", 4)]);
+        let revoke = |kid: &str| fixture.execute(RevokeKey { kid: kid.into(), successors: Vec::new() });
+        assert!(matches!(revoke("d"), RevokeKeyOutcome::Revoked(_)));
+        let rows = fixture.audit().len();
+        // Known by two names, by another name, already revoked, unknown, and twice a name that stands for another secret.
+        let since = [("b", 2), ("other", 3), ("d", 4), ("new", 5), ("a", 6), ("a", 6)];
+        let resumed = fixture.execute(after(0, &since));
+        assert_eq!(resumed.revoked_keys, ["b", "other", "new", "a"]);
+
+        let standing = fixture.load();
+        let is_revoked = |secret: u8| standing.is_key_revoked(key_record("any", secret).fingerprint);
+        assert_eq!([1, 2, 3, 4, 5, 6, 7].map(is_revoked), [false, true, true, true, true, true, false]);
+        let keys: Vec<RecordedKey> = fixture.wait(fixture.store.keys());
+        let mut names: Vec<(&str, bool)> = keys.iter().map(|key| (key.kid.as_str(), key.revoked)).collect();
+        let (added, _) = names.remove(names.iter().position(|(kid, _)| kid.len() > 64).unwrap());
+        assert_eq!(added, format!("revoked-{}", key_record("a", 6).fingerprint));
+        let expected = [("a", false), ("b", true), ("c", true), ("d", true), ("new", true), ("twin", true)];
+        assert_eq!(names, expected);
+        let audit = fixture.audit().split_off(rows);
+        let told: Vec<_> = audit.iter().map(|row| (row.action.as_str(), row.subject.as_str())).collect();
+        assert_eq!(
+            told,
+            [
+                ("restore", "everybody"),
+                ("revoke_key", "b"),
+                ("revoke_key", "other"),
+                ("revoke_key", "new"),
+                ("revoke_key", "a")
+            ]
+        );
+        // Done again, as after an interruption, it changes no key.
+        assert_eq!(fixture.execute(after(0, &since)).revoked_keys, [""; 0]);
+        assert_eq!(fixture.wait(fixture.store.keys()), keys);
     });
 }

@@ -238,7 +238,7 @@ fn cutoff_is_listed_with_the_reason_of_its_last_change() {
         assert_eq!(reason("everybody", ""), "revoke_all");
         fixture.execute(RepairClock);
         assert_eq!(reason("everybody", ""), "repair_clock");
-        fixture.execute(AfterRestore { known: 0 });
+        fixture.execute(AfterRestore { known: 0, revoked_keys: Vec::new() });
         assert_eq!(reason("everybody", ""), "restore");
     });
 }

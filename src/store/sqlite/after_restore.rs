@@ -1,20 +1,27 @@
 //! A store that was restored.
 
 use super::transaction::{Apply, Transaction};
-use super::{audit, cutoffs, sequence};
+use super::{audit, cutoffs, keys, sequence};
 use crate::auth::revocation::Subject;
-use crate::store::after_restore::AfterRestore;
+use crate::store::after_restore::{AfterRestore, Resumed};
+use crate::store::command::KeyRecord;
 use crate::store::decision;
 use crate::store::error::StoreError;
 
 impl Apply for AfterRestore {
-    fn apply(self, transaction: &Transaction<'_>) -> Result<u64, StoreError> {
-        resume(transaction, self.known)
+    const REVOKES_KEYS: bool = true;
+
+    fn apply(self, transaction: &Transaction<'_>) -> Result<Resumed, StoreError> {
+        resume(transaction, self.known, &self.revoked_keys)
     }
 }
 
-/// Goes on behind everything that was given out, with a cutoff on everybody; says which sequence that has.
-pub(super) fn resume(transaction: &Transaction<'_>, known: u64) -> Result<u64, StoreError> {
+/// Goes on behind everything that was given out, with a cutoff on everybody and every key revoked that was.
+pub(super) fn resume(
+    transaction: &Transaction<'_>,
+    known: u64,
+    revoked_keys: &[KeyRecord],
+) -> Result<Resumed, StoreError> {
     sequence::skip(transaction, known)?;
     // Those that ran when it was copied.
     transaction.execute("DELETE FROM gateways", [])?;
@@ -23,5 +30,5 @@ pub(super) fn resume(transaction: &Transaction<'_>, known: u64) -> Result<u64, S
     let cutoff = decision::revoke_subject(&Subject::Everybody, previous, stamp);
     cutoffs::set(transaction, &Subject::Everybody, cutoff, Some("restore"))?;
     audit::write(transaction, stamp, "restore", "everybody", None)?;
-    Ok(stamp.sequence)
+    Ok(Resumed { sequence: stamp.sequence, revoked_keys: keys::revoke_known(transaction, revoked_keys)? })
 }

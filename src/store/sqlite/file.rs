@@ -17,10 +17,10 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::transaction::{Time, Transaction};
 use super::wal::{Wal, beside, identity};
-use super::{after_restore, audit, cutoffs, sequence, sequence_file, time};
+use super::{after_restore, audit, cutoffs, keys, revoked_keys_file, sequence, sequence_file, time};
 use crate::auth::revocation::Subject;
 use crate::auth::time::{Lived, UnixTime};
-use crate::store::command::Actor;
+use crate::store::command::{Actor, KeyRecord};
 use crate::store::decision::{Stamp, cutoff};
 use crate::store::error::StoreError;
 use crate::store::records::StoredTime;
@@ -76,7 +76,7 @@ impl DatabaseFile {
             checkpoints: Checkpoints::AtClose,
         };
         drop(file);
-        let known = sequence_file::read(path)?;
+        let (known, revoked) = (sequence_file::read(path)?, revoked_keys_file::read(path)?);
         let mut connection = database.connect()?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if schema_of(&transaction)? == 0 {
@@ -89,6 +89,10 @@ impl DatabaseFile {
             let stamp = Stamp { sequence: sequence::next(&transaction)?, now, lived: Lived(0) };
             let everybody = cutoff(None, stamp, false);
             cutoffs::set(&transaction, &Subject::Everybody, everybody, Some("store_created"))?;
+            let actor = Actor::operator("ds-gateway", "start");
+            let time = Time { now, lived: stamp.lived, issue_time: now, wall: now };
+            // The key files may be those of the store that was here before.
+            keys::revoke_known(&Transaction::new(&transaction, &actor, &time), &revoked)?;
             transaction.commit()?;
         }
         // The name of a new file is durable only once its folder is.
@@ -133,16 +137,24 @@ impl DatabaseFile {
                 transaction.commit()?;
             }
         }
-        // In this order: the file is never ahead of the store, which may be written to meanwhile.
-        let known = sequence_file::read(path)?;
+        // In this order: the files are never ahead of the store, which may be written to meanwhile.
+        let (known, noted) = (sequence_file::read(path)?, revoked_keys_file::read(path)?);
         let found = sequence::current(&connection)?;
-        match opening {
-            Opening::Restored => {
+        let mut revoked = keys::revoked(&connection)?;
+        let is_known = |key: &KeyRecord| revoked.iter().any(|known| known.fingerprint == key.fingerprint);
+        let forgotten = noted.iter().find(|key| !is_known(key));
+        match (opening, forgotten) {
+            (Opening::Restored, _) => {
                 database.sync(&mut connection)?;
-                restored(&mut connection, known, now)?;
+                restored(&mut connection, known, &noted, now)?;
+                revoked = keys::revoked(&connection)?;
             }
             _ if found < known => return Err(StoreError::Rewound { found, known }),
+            (_, Some(key)) => return Err(StoreError::KeyForgotten(key.kid.clone())),
             _ => {}
+        }
+        if opening != Opening::Command {
+            revoked_keys_file::add(path, &revoked);
         }
         Ok(Opened { file: database, is_checked: is_written || opening == Opening::Command })
     }
@@ -241,14 +253,28 @@ pub(super) fn check_application(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Revokes every token that was issued so far: revocations of some of them are forgotten.
-fn restored(connection: &mut Connection, known: u64, now: UnixTime) -> Result<(), StoreError> {
+/// Revokes every token that was issued so far: revocations of some of them are forgotten. Keys that are known to have been
+/// revoked are revoked again.
+fn restored(
+    connection: &mut Connection,
+    known: u64,
+    revoked: &[KeyRecord],
+    now: UnixTime,
+) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let actor = Actor::operator("ds-gateway", "run --restored");
     let StoredTime { lived, floor, .. } = time::read(&transaction)?;
     let time = Time { now: now.max(floor), lived, issue_time: now, wall: now };
-    after_restore::resume(&Transaction::new(&transaction, &actor, &time), known)?;
-    Ok(transaction.commit()?)
+    let resumed = after_restore::resume(&Transaction::new(&transaction, &actor, &time), known, revoked)?;
+    transaction.commit()?;
+    for kid in resumed.revoked_keys {
+        log::warn!("the key {kid:?} stays revoked: -revoked-keys beside the store names it");
+    }
+    log::warn!(
+        "the store was restored: a key that was revoked since it was copied, and of which -revoked-keys beside it does not know, \
+         is good again: `ds-gateway key list` shows the keys, `ds-gateway revoke key KID --replace` revokes one"
+    );
+    Ok(())
 }
 
 fn schema_of(connection: &Connection) -> Result<u32, StoreError> {

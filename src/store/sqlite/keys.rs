@@ -7,7 +7,7 @@ use super::transaction::{Apply, Transaction};
 use crate::auth::keys::{Fingerprint, Key};
 use crate::auth::time::UnixTime;
 use crate::store::command::{KeyRecord, RecordKeys, RecordKeysOutcome, RevokeKey, RevokeKeyOutcome};
-use crate::store::decision::{self, KeyRecording};
+use crate::store::decision::{self, KeyRecording, KeyRevocation};
 use crate::store::error::StoreError;
 use crate::store::records::{RecordedKey, Revocation, RevocationKind};
 
@@ -21,6 +21,8 @@ impl Apply for RecordKeys {
 }
 
 impl Apply for RevokeKey {
+    const REVOKES_KEYS: bool = true;
+
     fn apply(self, transaction: &Transaction<'_>) -> Result<RevokeKeyOutcome, StoreError> {
         let recorded = find(transaction, &self.kid)?;
         if let Some(outcome) = decision::revoke_key(recorded.as_ref().map(|(key, sequence)| (key, *sequence)))
@@ -66,6 +68,44 @@ fn record(transaction: &Transaction<'_>, keys: &[KeyRecord]) -> Result<Option<St
         audit::write(transaction, stamp, "key_add", &key.kid, None)?;
     }
     Ok(None)
+}
+
+/// Revokes keys of which it is known that they were revoked once, by their fingerprints and whether or not they are recorded;
+/// says which were not revoked here, by their names.
+pub(super) fn revoke_known(
+    transaction: &Transaction<'_>,
+    known: &[KeyRecord],
+) -> Result<Vec<String>, StoreError> {
+    let mut revoked = Vec::new();
+    for key in known {
+        let name = match decision::revoke_fingerprint(&all(transaction)?, key) {
+            KeyRevocation::Known => continue,
+            KeyRevocation::Revoke => None,
+            KeyRevocation::Add(name) => Some(name),
+        };
+        let stamp = transaction.stamp()?;
+        if let Some(name) = name {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO keys (kid, fingerprint, recorded_at, number) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute((name, key.fingerprint.0, stamp.now.0, stamp.sequence))?;
+        }
+        transaction
+            .prepare_cached(
+                "UPDATE keys SET revoked_at = ?2, number = ?3 WHERE fingerprint = ?1 AND revoked_at IS NULL",
+            )?
+            .execute((key.fingerprint.0, stamp.now.0, stamp.sequence))?;
+        audit::write(transaction, stamp, "revoke_key", &key.kid, None)?;
+        revoked.push(key.kid.clone());
+    }
+    Ok(revoked)
+}
+
+/// Every key that is revoked.
+pub(super) fn revoked(connection: &Connection) -> Result<Vec<KeyRecord>, StoreError> {
+    let rows = all(connection)?.into_iter().filter(|key| key.revoked);
+    Ok(rows.map(|key| KeyRecord { kid: key.kid, fingerprint: key.fingerprint }).collect())
 }
 
 /// Every key that was ever recorded.

@@ -14,12 +14,14 @@ mod feed;
 mod file;
 mod heartbeat;
 mod keys;
+mod legacy;
 mod mint;
 #[cfg(test)]
 mod plans;
 mod reader;
 mod retention;
 mod revocations;
+mod revoked_keys_file;
 mod sequence;
 mod sequence_file;
 mod time;
@@ -43,7 +45,8 @@ use self::feed::Feed;
 use self::file::{Checkpoints, DatabaseFile, Opened};
 use self::reader::Reader;
 use self::writer::Writer;
-use super::command::{Actor, NameConflict, NewUser};
+use super::after_restore::Legacy;
+use super::command::{Actor, KeyRecord, NameConflict, NewUser};
 use super::error::StoreError;
 use super::health::Health;
 use super::records::{
@@ -82,9 +85,14 @@ impl Sqlite {
         Self::start(file, check, clock, metrics)
     }
 
-    /// The last sequence that was noted beside the file; 0 where none was.
-    pub(super) fn noted_sequence(path: &Path) -> Result<u64, StoreError> {
-        sequence_file::read(path)
+    /// What the store at that place hands on to the one that replaces it.
+    pub(super) fn legacy(path: &Path) -> Legacy {
+        legacy::read(path)
+    }
+
+    /// Notes beside the place of a store that these keys are revoked, whatever is put there.
+    pub(super) fn note_revoked_keys(path: &Path, keys: &[KeyRecord]) {
+        revoked_keys_file::add(path, keys);
     }
 
     fn start(

@@ -14,7 +14,7 @@ use super::file::DatabaseFile;
 use crate::auth::time::UnixTime;
 
 /// Scans that may be, by the beginning of the statement, with the reason.
-const ALLOWED: [(&str, &str); 21] = [
+const ALLOWED: [(&str, &str); 22] = [
     ("SELECT number, wanted FROM sequence", "one row"),
     ("UPDATE sequence SET", "one row"),
     ("SELECT lived, floor, expired_below, forgettable FROM clock", "one row"),
@@ -34,6 +34,7 @@ const ALLOWED: [(&str, &str); 21] = [
     ("SELECT kid, fingerprint, revoked_at, number FROM keys WHERE number", "few rows: keys"),
     ("SELECT EXISTS (SELECT 1 FROM keys", "few rows: keys"),
     ("SELECT kid, number, revoked_at FROM keys", "few rows: keys"),
+    ("UPDATE keys SET revoked_at = ?2, number = ?3 WHERE fingerprint", "few rows: keys"),
     ("SELECT id, applied FROM gateways", "few rows: gateways of the last days"),
     ("SELECT coalesce(max(at), 0) FROM audit", "once, when a store is migrated"),
     ("SELECT id, lived FROM audit ORDER BY id LIMIT", "from the front, and no further"),

@@ -14,6 +14,8 @@ use crate::store::error::StoreError;
 pub trait Apply: Command {
     /// Whether it waits until nothing else does.
     const IS_UPKEEP: bool = false;
+    /// Whether keys may be revoked by it, which is noted beside the store as well.
+    const REVOKES_KEYS: bool = false;
 
     /// Carries it out in a transaction of its own. An error leaves nothing behind.
     fn apply(self, transaction: &Transaction<'_>) -> Result<Self::Outcome, StoreError>;

@@ -20,11 +20,11 @@ use super::activity::Activity;
 use super::check::Verdict;
 use super::ending;
 use super::file::DatabaseFile;
-use super::sequence;
 use super::sequence_file::SequenceFile;
 use super::time;
 use super::transaction::{Apply, Time, Transaction};
 use super::wal::{self, Change, Wal};
+use super::{keys, revoked_keys_file, sequence};
 use crate::clock::Clock;
 use crate::metrics::{Metrics, Span};
 use crate::store::command::Actor;
@@ -98,6 +98,8 @@ impl Drop for Writer {
 trait Job: Send {
     /// Whether it waits until nothing else does.
     fn is_upkeep(&self) -> bool;
+    /// Whether keys may be revoked by it.
+    fn revokes_keys(&self) -> bool;
     /// Carries it out in a savepoint; says whether that is to be kept.
     fn run(&mut self, connection: &Connection, time: &Time) -> bool;
     /// Tells the caller what became of it, once the commit is over.
@@ -114,6 +116,10 @@ struct Queued<C: Apply> {
 impl<C: Apply> Job for Queued<C> {
     fn is_upkeep(&self) -> bool {
         C::IS_UPKEEP
+    }
+
+    fn revokes_keys(&self) -> bool {
+        C::REVOKES_KEYS
     }
 
     fn run(&mut self, connection: &Connection, time: &Time) -> bool {
@@ -196,6 +202,7 @@ impl Work {
         session.check_log()?;
         let mut transaction = session.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let time = time::advance(&transaction, &self.clock)?;
+        let revokes_keys = batch.iter().any(|job| job.revokes_keys());
         for job in batch {
             let mut savepoint = transaction.savepoint()?;
             if !job.run(&savepoint, &time) {
@@ -209,6 +216,13 @@ impl Work {
         self.file.check_in_place()?;
         session.check_log()?;
         session.committed()?;
+        if revokes_keys {
+            match keys::revoked(&session.connection) {
+                Ok(revoked) => revoked_keys_file::add(self.file.path(), &revoked),
+                // They are revoked all the same, and the next start adds them.
+                Err(error) => log::warn!("revoked keys cannot be read: {error}"),
+            }
+        }
         Ok(sequence)
     }
 }
