@@ -1,7 +1,7 @@
 //! The room that touches and does not think: a thin shell around pingora that asks `auth` and carries out
 //! its answers.
 //!
-//! A connection comes in through [`listener`], which asks [`admission`] for a place and hands it to a [`worker`]; there
+//! A connection comes in through [`listener`], which asks [`admission`] for a place and hands it to a worker; there
 //! [`connection`] bounds it, and each of its requests goes through the phases of [`proxy`], which reads it ([`request`]),
 //! answers it itself ([`answer`], [`token`] with [`login`]) or forwards it ([`rewrite`], [`upstream`]).
 

@@ -11,13 +11,7 @@ pub(super) struct RequestId {
 
 impl RequestId {
     pub(super) fn new() -> Self {
-        let mut digits = [b'0'; 32];
-        let mut bits = fastrand::u128(..);
-        for digit in &mut digits {
-            *digit = HEX.get(usize::from(bits as u8 & 0xf)).copied().unwrap_or(b'0');
-            bits >>= 4;
-        }
-        Self { digits, given: None }
+        Self { digits: hex(fastrand::u128(..)), given: None }
     }
 
     /// Takes the id that a trusted proxy gave.
@@ -33,6 +27,16 @@ impl RequestId {
     pub(super) fn digits(&self) -> &str {
         std::str::from_utf8(&self.digits).unwrap_or_default()
     }
+}
+
+/// As many hexadecimal digits of random bits.
+pub(super) fn hex<const N: usize>(mut bits: u128) -> [u8; N] {
+    let mut digits = [b'0'; N];
+    for digit in &mut digits {
+        *digit = HEX.get(usize::from(bits as u8 & 0xf)).copied().unwrap_or(b'0');
+        bits >>= 4;
+    }
+    digits
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";

@@ -144,5 +144,5 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// How many fields are added at most.
-const FIELDS: usize = 8;
+/// How many fields are added to most requests.
+const FIELDS: usize = 7;

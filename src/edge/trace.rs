@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::client::single;
-use super::request_id::RequestId;
+use super::request_id::{RequestId, hex};
 
 /// The trace that a request belongs to.
 #[derive(Clone, Debug)]
@@ -34,9 +34,17 @@ impl Trace {
 }
 
 fn parent(trace: &str, flags: &str) -> HeaderValue {
-    let text = format!("00-{trace}-{:016x}-{flags}", fastrand::u64(1..));
+    let span: [u8; 16] = hex(u128::from(fastrand::u64(1..)));
+    let mut text = [b'-'; LENGTH];
+    let parts = [b"00".as_slice(), trace.as_bytes(), &span, flags.as_bytes()];
+    let mut places = text.as_mut_slice();
+    for part in parts {
+        let Some((place, rest)) = places.split_at_mut_checked(part.len()) else { break };
+        place.copy_from_slice(part);
+        places = rest.get_mut(1..).unwrap_or_default();
+    }
     // Hexadecimal digits and dashes.
-    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""))
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// Trace id and flags of `00-<32>-<16>-<2>`, all in lower-case hexadecimal digits; a later version may have more behind that.
@@ -60,6 +68,9 @@ fn parse(value: &[u8]) -> Option<(&str, &str)> {
         && is_whole;
     is_valid.then_some((trace, flags))
 }
+
+/// Of a `traceparent` of version 00.
+const LENGTH: usize = 2 + 1 + 32 + 1 + 16 + 1 + 2;
 
 pub(super) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub(super) static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
