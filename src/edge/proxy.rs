@@ -625,6 +625,8 @@ fn reply_to(error: &Error) -> Option<Reply> {
 fn body_after(fault: Malformed, request: &RequestHeader, wire: Wire<'_>) -> Body {
     match fault {
         Malformed::Framing | Malformed::Body | Malformed::HeaderBytes | Malformed::HeaderFields => ENDLESS,
+        // Whoever reads these otherwise may know of a length where we see none, or of another one.
+        Malformed::LineEnd | Malformed::FieldName => ENDLESS,
         // What follows may be of the protocol that was asked for.
         Malformed::Upgrade => ENDLESS,
         _ => read_framing(&request.headers, wire).unwrap_or(ENDLESS),

@@ -183,6 +183,29 @@ fn a_header_has_one_form() {
     gateway.still_healthy();
 }
 
+/// What another reads as a length, the gateway may read as nothing, and the other way round: what follows is no request.
+#[test]
+fn a_header_that_may_hide_a_length_ends_the_connection() {
+    let platform = Platform::echo();
+    let gateway = Options::new(&platform).start();
+    let token = gateway.mint();
+    let behind = request("GET", "/ds-api/canary", &[("user-token", &token)]);
+    for fields in [
+        "Content_Length: 5\r\n",
+        "Transfer~Encoding: chunked\r\n",
+        "X: y\nContent-Length: 5\r\n",
+        "X: y\r\nContent-Length: 5\n",
+    ] {
+        let mut client = gateway.client();
+        let header = format!("POST /ds-api/one HTTP/1.1\r\nHost: x\r\nuser-token: {token}\r\n{fields}\r\n");
+        client.send([header.as_bytes(), b"hello", &behind].concat());
+        client.answer().expect("an answer").is_error(400);
+        client.is_closed();
+    }
+    assert_eq!(platform.bytes(), 0);
+    gateway.still_healthy();
+}
+
 #[test]
 fn connection_may_not_nominate_a_managed_name() {
     let platform = Platform::echo();
