@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Most tests wait for processes and not for a core.
 export RUST_TEST_THREADS ?= $(shell expr 2 \* "$$(nproc)")
 
-.PHONY: help run build build-tuned test test-long model crash faults attack check bench bench-peers bench-instructions load soak deps clean
+.PHONY: help run build build-tuned test test-long model crash faults attack fuzz check bench bench-peers bench-instructions load soak deps clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -46,8 +46,13 @@ faults: deps ## the disk fails, hangs, fills up; files of the store vanish: each
 attack: deps ## every attack beside honest clients, each for SECONDS=60 seconds, and how those fared; test has a short form. ATTACK_SEED=N repeats one
 	ATTACK_SECONDS=$(or $(SECONDS),60) $(CARGO) test --locked --test it -- --nocapture attack::
 
+fuzz: deps ## the parsers under coverage-guided fuzzing, each for SECONDS=60; TARGET=path: one of them, INPUT=FILE: with one input
+	@.ci/deps c++ build-essential
+	@CARGO="$(CARGO)" .ci/fuzz $(or $(SECONDS),60) $(TARGET) $(INPUT)
+
 check: deps ## format, lints, documentation, dependencies
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --lib --tests --features model -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
