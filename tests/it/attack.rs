@@ -21,6 +21,9 @@ use std::time::{Duration, Instant};
 
 const MEMORY: u64 = 64_000_000;
 
+/// The allocator keeps for ten seconds what one attack had while the next one runs.
+const RESIDENT: u64 = 2 * MEMORY;
+
 /// How many of each an attack has, a tenth in the short form.
 fn many(number: usize) -> usize {
     if is_long() { number } else { number / 10 }
@@ -315,7 +318,7 @@ fn honest_clients_are_served_while_others_attack() {
     let platform = platform();
     let gateway = options(&platform).start();
     let token = gateway.mint();
-    attack(&gateway, &platform, &token, (MEMORY + 30_000_000, 3_000));
+    attack(&gateway, &platform, &token, (RESIDENT, 3_000));
 }
 
 #[test]
@@ -326,7 +329,7 @@ fn honest_clients_are_served_where_descriptors_are_few() {
     let command = started_by(&["prlimit", "--nofile=500:500"], &folder.command(&["run"]));
     let gateway = Gateway::start(folder, command);
     let token = eventually("a token", || gateway.login(USER, PASSWORD));
-    attack(&gateway, &platform, &token, (MEMORY + 30_000_000, 500));
+    attack(&gateway, &platform, &token, (RESIDENT, 500));
     let dropped = gateway.metric("ds_gateway_connections_ended_total", &["reason=\"descriptors\""]);
     assert_eq!(dropped, 0.0, "the limits kept enough descriptors");
 }
