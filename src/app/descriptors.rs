@@ -8,21 +8,22 @@ use crate::edge::admission::{ENDING, REFUSALS};
 
 /// Raises this process's limit as far as it may. Where the configured connections do not fit all the same, lowers them and says
 /// so; refuses where hardly any would be left.
-pub(super) fn provide(limits: &mut Limits) -> Result<(), StartError> {
+pub(super) fn provide(limits: &mut Limits, threads: usize) -> Result<(), StartError> {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return Ok(());
     };
     let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
     let have = usize::try_from(raised).unwrap_or(usize::MAX);
-    let needed = needed(limits);
+    let reserved = RESERVED + PER_THREAD * threads;
+    let needed = needed(limits, threads);
     if have >= needed {
         return Ok(());
     }
-    let left = have.saturating_sub(RESERVED);
+    let left = have.saturating_sub(reserved);
     if left < LEAST {
         return Err(StartError::Refused(format!(
             "the system gives {have} file descriptors, and the gateway needs at least {}: raise LimitNOFILE (or `ulimit -n`)",
-            RESERVED + LEAST
+            reserved + LEAST
         )));
     }
     // Half for each side, unless one of them needs less.
@@ -38,13 +39,17 @@ pub(super) fn provide(limits: &mut Limits) -> Result<(), StartError> {
 }
 
 /// Descriptors that the process has at most within these limits.
-pub fn needed(limits: &Limits) -> usize {
-    RESERVED.saturating_add(limits.connections).saturating_add(limits.platform_connections)
+pub fn needed(limits: &Limits, threads: usize) -> usize {
+    let reserved = RESERVED + PER_THREAD * threads;
+    reserved.saturating_add(limits.connections).saturating_add(limits.platform_connections)
 }
 
 /// Kept for the store, the log, the runtimes and the listeners (100), connections that are about to be closed, clients that are told
 /// that they are refused, and the admin listener's of all three kinds.
 const RESERVED: usize = 100 + ENDING + REFUSALS + 3 * ADMIN_CONNECTIONS;
+
+/// Of a worker's runtime.
+const PER_THREAD: usize = 4;
 
 /// Connections to the admin listener at once.
 pub(super) const ADMIN_CONNECTIONS: usize = 32;

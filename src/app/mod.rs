@@ -103,11 +103,11 @@ pub fn run(
 ) -> Result<(), StartError> {
     panics::install(sink);
     let mut config = config;
-    descriptors::provide(&mut config.limits)?;
-    fit_memory(&mut config.limits);
+    descriptors::provide(&mut config.limits, config.server.threads)?;
     for warning in config.warnings() {
         log::warn!("{warning}");
     }
+    fit_memory(&mut config.limits);
     let choices = config.choices();
     let Config { server: settings, admin, store, keys, audit, limits, .. } = config;
     let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
@@ -338,15 +338,10 @@ impl Shared {
     }
 }
 
-/// Lowers `limits.connections` to what `limits.memory` can hold.
+/// Lowers `limits.connections` to what `limits.memory` can hold, of which the configuration warns.
 fn fit_memory(limits: &mut Limits) {
     let most = Limits::connections_within(limits.memory);
     if limits.connections > most {
-        log::warn!(
-            "limits.memory is enough for {most} connections: limits.connections is lowered to that; for {} it must be {}",
-            limits.connections,
-            limits.memory / most.max(1) as u64 * limits.connections as u64
-        );
         limits.connections = most;
     }
 }
@@ -370,6 +365,8 @@ fn front(
         let mut http2 = default_h2_options();
         http2.max_concurrent_streams(limits.requests_per_connection);
         http2.max_send_buffer_size(STREAM_BUFFER);
+        // Fields are counted with 32 bytes more each (RFC 9113 §6.5.2), and what is judged later is told so.
+        http2.max_header_list_size(u32::try_from(limits.header_bytes * 2).unwrap_or(u32::MAX));
         proxy.h2_options = Some(http2);
         (proxy, quotas.budget())
     });

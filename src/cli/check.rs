@@ -27,7 +27,7 @@ impl Check {
             size(limits.memory),
             size(config.cache.bytes as u64),
             size(logins),
-            needed(limits)
+            needed(limits, config.server.threads)
         ))?;
         Ok(())
     }

@@ -169,6 +169,14 @@ impl Config {
             self.token.unknown_users == UnknownUsers::Accept,
             "token.unknown_users: \"accept\" believes foreign tokens about users that were never added",
         );
+        let most = Limits::connections_within(self.limits.memory);
+        if self.limits.connections > most {
+            warnings.push(format!(
+                "limits.memory is enough for {most} connections: limits.connections is lowered to that; for {} it must be {}",
+                self.limits.connections,
+                2 * Limits::CONNECTION_BYTES * self.limits.connections as u64
+            ));
+        }
         for file in self.server.certificate.iter().filter_map(|pair| pair.open_file.as_deref()) {
             let shown = file.display();
             warnings.push(format!(

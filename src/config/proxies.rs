@@ -19,7 +19,18 @@ impl FromStr for ProxyNet {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let address = || text.parse::<IpAddr>().map(IpNet::from);
-        text.parse::<IpNet>().or_else(|_| address()).map(Self).map_err(|_| ())
+        let net = text.parse::<IpNet>().or_else(|_| address()).map_err(|_| ())?;
+        // IPv4 written as IPv6 is IPv4, as the addresses that are looked up are.
+        let mapped = match net {
+            IpNet::V6(six) if six.prefix_len() >= 96 => {
+                six.addr().to_ipv4_mapped().map(|four| (four, six.prefix_len() - 96))
+            }
+            _ => None,
+        };
+        match mapped {
+            Some((four, length)) => IpNet::new(four.into(), length).map(Self).map_err(|_| ()),
+            None => Ok(Self(net)),
+        }
     }
 }
 

@@ -281,21 +281,27 @@ impl Table {
     fn idlest(&mut self, newcomer: Block) -> Option<usize> {
         let least = self.networks.size(newcomer.network()).max(1);
         let networks = self.networks.heaviest().take_while(|(size, _)| *size >= least);
-        let networks: Vec<Network> = networks.map(|(_, network)| network).take(SEARCHED_GROUPS).collect();
-        for network in networks {
-            let blocks = self.blocks.get(&network).into_iter().flat_map(Sizes::heaviest);
-            let blocks: Vec<Block> = blocks.map(|(_, block)| block).take(SEARCHED_GROUPS).collect();
-            for block in blocks {
-                if let Some(id) = self.idlest_member(block) {
-                    return Some(id);
-                }
+        let networks: Vec<(usize, Network)> = networks.take(SEARCHED_NETWORKS).collect();
+        let mut found: Option<(usize, (u64, usize))> = None;
+        for (size, network) in networks {
+            // Among networks of one size the idlest of all.
+            if found.is_some_and(|(of, _)| of > size) {
+                break;
             }
+            let blocks = self.blocks.get(&network).into_iter().flat_map(Sizes::heaviest);
+            let blocks: Vec<Block> = blocks.map(|(_, block)| block).take(SEARCHED_BLOCKS).collect();
+            let idlest = blocks.into_iter().find_map(|block| self.idlest_member(block));
+            found = match (found, idlest) {
+                (Some((of, best)), Some(idlest)) => Some((of, best.min(idlest))),
+                (None, Some(idlest)) => Some((size, idlest)),
+                (found, None) => found,
+            };
         }
-        None
+        found.map(|(_, (_, id))| id)
     }
 
     /// The one among some of the block's that has been idle for longest.
-    fn idlest_member(&mut self, block: Block) -> Option<usize> {
+    fn idlest_member(&mut self, block: Block) -> Option<(u64, usize)> {
         let members = self.members.get(&block)?;
         let searched = members.len().min(SEARCHED_MEMBERS);
         let first = self.cursor % members.len().max(1);
@@ -305,7 +311,7 @@ impl Table {
             let entry = self.entries.get(id)?.as_ref()?;
             entry.activity.idle_since().map(|since| (since, id))
         });
-        idle.min().map(|(_, id)| id)
+        idle.min()
     }
 
     fn insert(&mut self, address: IpAddr, socket: RawFd, activity: Arc<Activity>) -> (usize, usize) {
@@ -450,8 +456,9 @@ pub const ENDING: usize = 64;
 /// Clients that are told at once that they are refused; no more than are served.
 pub const REFUSALS: usize = 32;
 
-/// Networks, and blocks of each, in which an idle connection is looked for.
-const SEARCHED_GROUPS: usize = 8;
+/// Networks in which an idle connection is looked for, and blocks of each.
+const SEARCHED_NETWORKS: usize = 1024;
+const SEARCHED_BLOCKS: usize = 8;
 
 /// Connections of a block among which the idlest is looked for. The next search goes on behind them.
 const SEARCHED_MEMBERS: usize = 64;
@@ -559,6 +566,23 @@ mod tests {
         assert_eq!(open(&mut table, "10.0.9.1", 3, 0), Err(Refusal::Connections));
         requests.pop();
         assert_eq!(open(&mut table, "10.0.9.1", 3, 0), Ok(Some(2)));
+    }
+
+    #[test]
+    fn networks_that_are_busy_hide_nobody_and_ties_go_to_the_idlest() {
+        let (mut table, mut requests) = (table(100, None, 1), Vec::new());
+        for network in 0..20 {
+            for host in [1, 2] {
+                let busy = activity(0);
+                requests.push(busy.request());
+                table.insert(address(&format!("10.9.{network}.{host}")), 1_000, busy);
+            }
+        }
+        for network in 0..60 {
+            open(&mut table, &format!("10.0.{network}.1"), network, 100 - network as u64).unwrap();
+        }
+        assert_eq!(open(&mut table, "10.8.0.1", 2_000, 200), Ok(Some(59)), "idle for longest");
+        assert_eq!(open(&mut table, "10.8.1.1", 2_001, 200), Ok(Some(58)));
     }
 
     #[test]

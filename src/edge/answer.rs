@@ -47,6 +47,21 @@ pub async fn send(
     Ok(())
 }
 
+/// Sends `reply` where there is no room to wait for anything: over HTTP/2 without its body, which could wait for a window; over
+/// HTTP/1 the connection ends unless the request had no body.
+pub async fn send_overload(session: &mut Session, reply: &Reply, request_id: &str) -> Result<()> {
+    if !session.is_http2() && !session.is_body_empty() {
+        session.set_keepalive(None);
+    }
+    if !session.is_http2() {
+        return write(session, reply, request_id).await;
+    }
+    let mut header = header(reply, request_id)?;
+    header.remove_header(&http::header::CONTENT_TYPE);
+    header.set_content_length(0)?;
+    session.write_response_header(Box::new(header), true).await
+}
+
 /// Sends `reply` as the last answer of its connection, in the middle of a body or behind it.
 pub async fn send_last(session: &mut Session, reply: &Reply, request_id: &str) -> Result<()> {
     session.set_keepalive(None);
@@ -57,11 +72,7 @@ pub async fn send_last(session: &mut Session, reply: &Reply, request_id: &str) -
 
 /// Writes header and body, and nothing else.
 async fn write(session: &mut Session, reply: &Reply, request_id: &str) -> Result<()> {
-    let mut header = ResponseHeader::build(reply.status, Some(8))?;
-    for (name, value) in Reply::COMMON_FIELDS.iter().chain(&reply.fields) {
-        header.insert_header(*name, *value)?;
-    }
-    header.insert_header(REQUEST_ID, request_id)?;
+    let mut header = header(reply, request_id)?;
     header.set_content_length(reply.body.len())?;
     let is_empty = reply.status == 204;
     if is_empty {
@@ -75,6 +86,15 @@ async fn write(session: &mut Session, reply: &Reply, request_id: &str) -> Result
         session.write_response_body(Some(body), true).await?;
     }
     Ok(())
+}
+
+fn header(reply: &Reply, request_id: &str) -> Result<ResponseHeader> {
+    let mut header = ResponseHeader::build(reply.status, Some(8))?;
+    for (name, value) in Reply::COMMON_FIELDS.iter().chain(&reply.fields) {
+        header.insert_header(*name, *value)?;
+    }
+    header.insert_header(REQUEST_ID, request_id)?;
+    Ok(header)
 }
 
 /// Reads the request's body and throws it away. Was that all of it, within `limit` bytes and in time?

@@ -82,7 +82,9 @@ pub fn origin(
     let told = Told {
         is_tls: match style {
             ForwardedFields::XForwarded => scheme(single(fields, &X_FORWARDED_PROTO)),
-            ForwardedFields::Rfc7239 => scheme(forwarded_proto(fields).as_deref().map(str::as_bytes)),
+            ForwardedFields::Rfc7239 => {
+                scheme(forwarded_proto(fields, chain.len() - 1).as_deref().map(str::as_bytes))
+            }
         },
         forwarded: (style == ForwardedFields::Rfc7239).then(|| forwarded(fields, peer, chain.len())),
         request_id: single(fields, &X_REQUEST_ID).and_then(request_id),
@@ -149,10 +151,15 @@ fn forwarded_for(fields: &HeaderMap) -> Vec<Option<IpAddr>> {
     elements.iter().map(|element| parameter(element, "for").and_then(address)).collect()
 }
 
-/// What the last proxy that says so used: it is the one that is trusted for certain.
-fn forwarded_proto(fields: &HeaderMap) -> Option<String> {
+/// What the client used: the first of the elements that are vouched for, as many as there are hops, says so.
+fn forwarded_proto(fields: &HeaderMap, hops: usize) -> Option<String> {
     let elements = elements(fields);
-    elements.iter().rev().find_map(|element| parameter(element, "proto").map(str::to_ascii_lowercase))
+    elements
+        .iter()
+        .rev()
+        .take(hops)
+        .rev()
+        .find_map(|element| parameter(element, "proto").map(str::to_ascii_lowercase))
 }
 
 /// The elements that are vouched for, and one for the peer.
@@ -196,18 +203,23 @@ fn value(text: &str) -> HeaderValue {
 
 /// Names of fields that go on from a trusted proxy, and from nobody else: what it says of the client, and what is dropped because
 /// servers believe it.
-pub(super) fn passes(name: &HeaderName) -> bool {
-    PASSED.contains(&name.as_str())
+pub(super) fn passes(name: &HeaderName, style: ForwardedFields, fields: &HeaderMap) -> bool {
+    match name.as_str() {
+        "x-forwarded-host" | "x-forwarded-port" => {
+            let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(byte);
+            let is_sound = |value: &[u8]| (1..=255).contains(&value.len()) && value.iter().all(is_part);
+            style == ForwardedFields::XForwarded && single(fields, name).is_some_and(is_sound)
+        }
+        name => PASSED.contains(&name),
+    }
 }
 
-const PASSED: [&str; 10] = [
+const PASSED: [&str; 8] = [
     "client-ip",
     "proxy",
     "remote-user",
     "true-client-ip",
     "x-forwarded",
-    "x-forwarded-host",
-    "x-forwarded-port",
     "x-original-uri",
     "x-original-url",
     "x-real-ip",
@@ -287,6 +299,10 @@ mod tests {
         let origin = read("10.0.0.1:4", &fields, ForwardedFields::XForwarded);
         assert_eq!(origin.client.to_string(), "1.1.1.1");
         assert!(origin.told.unwrap().forwarded.is_none());
+        // What a client wrote before says nothing of how it came.
+        let forged = [("forwarded", "for=6.6.6.6;proto=https"), ("forwarded", "for=1.2.3.4")];
+        let origin = read("10.0.0.1:4", &forged, ForwardedFields::Rfc7239);
+        assert_eq!((origin.client.to_string().as_str(), origin.told.unwrap().is_tls), ("1.2.3.4", None));
         let hidden = [("forwarded", "for=_hidden, for=unknown")];
         assert_eq!(read("10.0.0.1:4", &hidden, ForwardedFields::Rfc7239).client.to_string(), "10.0.0.1:4");
         let six = [("forwarded", "for=\"[2001:db9::1]:44\"")];

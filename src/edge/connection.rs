@@ -23,7 +23,7 @@ use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
     TimingDigest, UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::admission::{ActiveRequest, Activity, Network};
@@ -473,7 +473,11 @@ impl std::fmt::Debug for LimitedStream {
 pub(super) async fn refuse(mut stream: Stream, reply: &Reply, metrics: &Metrics) {
     let reply = raw(reply, &RequestId::new());
     let _ = timeout(LINGER, stream.write_all(&reply)).await;
-    let _ = timeout(LINGER, stream.flush()).await;
+    let _ = timeout(LINGER, stream.shutdown()).await;
+    // To close over what was not read would reset the connection, and the answer with it.
+    let mut scratch = [0; 1024];
+    let _ = timeout(LINGER, async { while stream.read(&mut scratch).await.is_ok_and(|count| count > 0) {} })
+        .await;
     metrics.request(RouteLabel::Refused, 503, Duration::ZERO);
 }
 

@@ -217,7 +217,7 @@ impl ServiceWithDependents for Listeners {
             let (done, is_done) = oneshot::channel();
             thread::Builder::new().name(format!("{} accept", self.name)).spawn(move || {
                 if let Err(error) = acceptor.run(&endpoints, &stopped) {
-                    log::error!("no more connections are accepted: {error}");
+                    give_up(&error);
                 }
                 // By the end of the acceptor its workers see that there will be no more.
                 drop(acceptor);
@@ -232,7 +232,7 @@ impl ServiceWithDependents for Listeners {
                 drop(stop);
                 let _ = is_done.await;
             }
-            Err(error) => log::error!("connections cannot be accepted: {error}"),
+            Err(error) => give_up(&error),
         }
     }
 
@@ -243,6 +243,13 @@ impl ServiceWithDependents for Listeners {
     fn threads(&self) -> Option<usize> {
         Some(1)
     }
+}
+
+/// A process that accepts nothing is worse than none: whoever supervises it starts it again.
+fn give_up(error: &io::Error) -> ! {
+    log::error!("connections cannot be accepted: {error}");
+    log::logger().flush();
+    std::process::exit(1)
 }
 
 /// Resolves once the process stops; never without a watch.

@@ -106,6 +106,7 @@ pub struct Ctx {
     trace: Option<Trace>,
     reserved: Option<Reserved>,
     active: Option<ActiveRequest>,
+    is_overload: bool,
     _in_flight: InFlight,
 }
 
@@ -150,6 +151,7 @@ impl ProxyHttp for Gateway {
             trace: None,
             reserved: None,
             active: None,
+            is_overload: false,
             _in_flight: self.metrics.begin(),
         }
     }
@@ -185,7 +187,15 @@ impl ProxyHttp for Gateway {
                 Ok(false)
             }
             Verdict::Answer(reply) => {
+                // Nothing is done for it any more, however long its client takes.
+                ctx.active = None;
+                if session.is_http2() {
+                    session.set_write_timeout(Some(OWN_ANSWER_TIMEOUT));
+                }
                 let id = ctx.request_id.as_str();
+                if ctx.is_overload {
+                    return answer::send_overload(session, &reply, id).await.map(|()| true);
+                }
                 answer::send(session, &reply, id, ctx.body, ctx.expects_continue).await?;
                 Ok(true)
             }
@@ -234,7 +244,7 @@ impl ProxyHttp for Gateway {
             request_id: ctx.request_id.as_str(),
             forwarded_for: origin.map_or(connection.forwarded_for(), |origin| &origin.forwarded_for).clone(),
             forwarded: told.and_then(|told| told.forwarded.clone()),
-            is_trusted: connection.is_trusted(),
+            trusts: connection.is_trusted().then_some(self.forwarded_fields),
             trace_parent: trace.parent.clone(),
             keeps_trace_state: trace.keeps_state,
             is_tls: is_tls
@@ -299,7 +309,10 @@ impl ProxyHttp for Gateway {
         if self.stopping.load(Ordering::Relaxed) {
             session.set_keepalive(None);
         }
-        let is_bare = session.req_header().method == http::Method::HEAD;
+        let status = response.status;
+        let is_bare = session.req_header().method == http::Method::HEAD
+            || status.is_informational()
+            || matches!(status.as_u16(), 204 | 304);
         let held = if is_bare { 0 } else { held_of(content_length(response)) };
         if held > SMALL_BODY
             && let Err(overload) = take(ctx, Overload::Memory, held)
@@ -404,7 +417,13 @@ impl Gateway {
             has_unannounced_body: ctx.has_unannounced_body,
         };
         self.read_origin(&request.headers, ctx);
-        if let Err(overload) = take(ctx, Overload::Requests, 1) {
+        let fields = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+        // On HTTP/1 the connection has a small header's part, and took a large one's.
+        let bytes =
+            if wire.raw.is_some() { 0 } else { STREAM_BYTES + HEADER_COPIES * fields.sum::<usize>() as u64 };
+        if let Err(overload) =
+            take(ctx, Overload::Requests, 1).and_then(|()| take(ctx, Overload::Memory, bytes))
+        {
             ctx.body = read_framing(&request.headers, wire).unwrap_or(ENDLESS);
             return self.overloaded(ctx, overload);
         }
@@ -504,6 +523,7 @@ impl Gateway {
     /// The answer where a limit of all requests together is reached.
     fn overloaded(&self, ctx: &mut Ctx, overload: Overload) -> Verdict {
         ctx.decision = overload.as_str();
+        ctx.is_overload = true;
         self.metrics.overloaded(overload);
         Verdict::Answer(Reply::overloaded(overload))
     }
@@ -672,6 +692,15 @@ const TOO_SLOW: ErrorType = ErrorType::HTTPStatus(408);
 
 /// A body may be slow for so long: connections begin slowly, and short bodies are none to judge by.
 const BODY_GRACE: Duration = Duration::from_secs(20);
+
+/// What a stream of HTTP/2 takes, in bytes, until it is answered.
+const STREAM_BYTES: u64 = 24 * 1024;
+
+/// A field is in the table and in the engine's copy of it.
+const HEADER_COPIES: u64 = 2;
+
+/// A client that has no window for an answer of ours, a hundred bytes, does not want it.
+const OWN_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The response filter's own error.
 const OVERLOADED: ErrorType = ErrorType::HTTPStatus(503);

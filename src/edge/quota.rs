@@ -147,7 +147,8 @@ impl Budget {
     /// May a network that has `used` take so much more? It may have four times of what is left to all, so that the last fifth is
     /// left to others, however much one wants; two have four ninths each.
     fn is_fair(&self, share: &Share, used: u64, amount: u64) -> bool {
-        used.saturating_add(amount) <= FAIR_PART.saturating_mul(share.free()) / self.workers
+        // Who has nothing may take what there is.
+        used == 0 || used.saturating_add(amount) <= FAIR_PART.saturating_mul(share.free()) / self.workers
     }
 }
 

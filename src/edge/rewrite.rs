@@ -7,7 +7,7 @@ use super::client;
 use super::trace::{TRACEPARENT, TRACESTATE};
 use crate::auth::fields::{Field, ManagedFields};
 use crate::auth::gate::Pass;
-use crate::config::Platform;
+use crate::config::{ForwardedFields, Platform};
 
 /// The rules for what the platform sees.
 #[derive(Clone)]
@@ -30,8 +30,8 @@ pub struct Forwarded<'r> {
     pub forwarded_for: HeaderValue,
     /// `Forwarded`, where the proxies use it.
     pub forwarded: Option<HeaderValue>,
-    /// Does it come from a trusted proxy?
-    pub is_trusted: bool,
+    /// In which fields the trusted proxy that it comes from, if it does, says who the client is.
+    pub trusts: Option<ForwardedFields>,
     /// `traceparent`.
     pub trace_parent: HeaderValue,
     /// Does `tracestate` go on?
@@ -80,7 +80,7 @@ impl Rewrite {
             let keep_authorization = permit.is_some() && self.forward_authorization;
             let keeps = |name: &HeaderName| {
                 (keep_authorization && *name == AUTHORIZATION)
-                    || (forwarded.is_trusted && client::passes(name))
+                    || forwarded.trusts.is_some_and(|style| client::passes(name, style, headers))
                     || (forwarded.keeps_trace_state && name == TRACESTATE)
             };
             let names = managed_names(headers, &self.managed, keep_token, keeps);

@@ -32,10 +32,10 @@ use crate::metrics::{ConnectionEnd, Metrics};
 
 /// A connection that was accepted, not yet known to any runtime.
 pub(super) struct Accepted {
+    /// Its place, or leave to say that there is none. Before the socket, whose number it has.
+    pub(super) slot: Result<Slot, RefusalSlot>,
     pub(super) socket: StdStream,
     pub(super) client: SocketAddr,
-    /// Its place, or leave to say that there is none.
-    pub(super) slot: Result<Slot, RefusalSlot>,
     /// The first thing that it says is who the client is.
     pub(super) expects_proxy_header: bool,
     /// With TLS, if any.
@@ -123,12 +123,17 @@ async fn serve<A>(
         Ok(slot) => (Some(slot), None),
         Err(refusal) => (None, Some(refusal)),
     };
+    let mut is_proxy = shared.proxies.contains(client.ip());
     if expects_proxy_header {
         match timeout(limits.header_timeout, read_header(&mut socket)).await {
-            Ok(Ok(told)) => client = told.unwrap_or(client),
+            Ok(Ok(Some(told))) => {
+                client = SocketAddr::new(told.ip().to_canonical(), told.port());
+                is_proxy = shared.proxies.contains(client.ip());
+            }
+            // Of nobody that it knows: what follows is not the balancer's word.
+            Ok(Ok(None)) => is_proxy = false,
             Ok(Err(_)) | Err(_) => return shared.log.count(ConnectionEnd::ProxyHeader),
         }
-        let is_proxy = shared.proxies.contains(client.ip());
         if slot.as_ref().is_some_and(|slot| slot.readdress(client.ip(), is_proxy).is_err()) {
             return shared.log.count(ConnectionEnd::RefusedAddress);
         }
@@ -156,7 +161,6 @@ async fn serve<A>(
         refuse(stream, &Reply::crowded(), &shared.metrics).await;
         return drop(refusal);
     };
-    let is_proxy = shared.proxies.contains(client.ip());
     let peer = ClientAddress::of_socket(client);
     let connection = Connection::new(peer, is_proxy, is_http2, activity, budget);
     let stream = LimitedStream::new(stream, Arc::clone(&connection), limits, Arc::clone(&shared.metrics));

@@ -68,8 +68,13 @@ impl H2Client {
 
     /// As well, on a connection that may be ended.
     pub fn try_get(&mut self, target: &str) -> Option<ResponseFuture> {
+        self.try_get_with(target, "")
+    }
+
+    /// As well, with a field of this value.
+    pub fn try_get_with(&mut self, target: &str, value: &str) -> Option<ResponseFuture> {
         let uri = format!("https://{}{target}", self.authority);
-        let request = Request::get(uri).body(()).expect("a request");
+        let request = Request::get(uri).header("x-field", value).body(()).expect("a request");
         Some(self.sender.send_request(request, true).ok()?.0)
     }
 }

@@ -281,10 +281,9 @@ fn behind_a_real_haproxy_everybody_sees_the_client() {
         "global\n    maxconn 100\n\
          defaults\n    timeout connect 2s\n    timeout client 20s\n    timeout server 20s\n\
          frontend by_field\n    mode http\n    bind {by_field}\n    option forwardfor\n    default_backend fields\n\
-         backend fields\n    mode http\n    option httpchk GET /healthz\n    http-check expect status 401\n    \
-         server one {} source 127.0.1.1 check inter 100\n\
+         backend fields\n    mode http\n    server one {} source 127.0.1.1\n\
          frontend by_header\n    mode tcp\n    bind {by_header}\n    default_backend headers\n\
-         backend headers\n    mode tcp\n    server two {proxied} source 127.0.1.1 send-proxy-v2 check-send-proxy check inter 100\n",
+         backend headers\n    mode tcp\n    server two {proxied} source 127.0.1.1 send-proxy-v2\n",
         gateway.http(),
     ));
     for (name, address) in [("option forwardfor", by_field), ("send-proxy-v2", by_header)] {

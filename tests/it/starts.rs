@@ -487,12 +487,12 @@ fn where_file_descriptors_are_few_the_limits_are_lowered() {
         warning.is_some_and(|line| line.contains("limits.connections") && line.contains("400")),
         "{lines:?}"
     );
-    assert!(warning.is_some_and(|line| line.contains("limits.connections is 54")), "{lines:?}");
+    assert!(warning.is_some_and(|line| line.contains("limits.connections is 50")), "{lines:?}");
     drop(gateway);
     let folder = options().folder();
     let mut wrong = Wrong::default();
     let command = started_by(&["prlimit", "--nofile=200:200"], &folder.command(&["run"]));
-    wrong.unless("hardly any", command, 1, &["LimitNOFILE", "324"]);
+    wrong.unless("hardly any", command, 1, &["LimitNOFILE", "332"]);
     drop(wrong);
     // A soft limit alone is none.
     let folder = options().set("limits", "connections", "100").folder();
