@@ -37,6 +37,7 @@ pub fn check_seen(seen: &Request, token: &str) {
     assert!(!is_endpoint, "the platform's own endpoint: {seen:?}");
     assert_eq!(seen.head.values("host").len(), 1, "{seen:?}");
     assert_eq!(seen.head.values("x-request-id").len(), 1, "{seen:?}");
+    assert_eq!(seen.head.values("traceparent").len(), 1, "{seen:?}");
     if tokens.is_empty() {
         let method = std::str::from_utf8(&seen.method).unwrap_or_default();
         assert!(
@@ -68,11 +69,12 @@ pub fn check_fields(fields: &[(Vec<u8>, Vec<u8>)], was_sent: impl Fn(&[u8], &[u8
 }
 
 /// What the gateway or the engine sets; cookies are joined.
-const SET: [&str; 12] = [
+const SET: [&str; 13] = [
     "connection",
     "content-length",
     "cookie",
     "expect",
+    "traceparent",
     "host",
     "transfer-encoding",
     "x-ds-email",
