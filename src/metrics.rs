@@ -375,6 +375,11 @@ impl Metrics {
             let observed = self.observed(DURATIONS + route as usize * HISTOGRAM);
             (vec![("route", route.as_str())], observed)
         });
+        // One counter for each word of a label, in the cell behind `first` that it names.
+        let each = |first: usize, label, words: &[(usize, &'static str)]| {
+            let counter = |&(cell, word): &(usize, _)| labelled_counter(sum(first + cell), &[(label, word)]);
+            words.iter().map(counter).collect()
+        };
         let span = |span: Span| vec![(Vec::new(), self.observed(SPANS + span as usize * HISTOGRAM))];
         vec![
             counters(
@@ -403,35 +408,29 @@ impl Metrics {
             counters(
                 "ds_gateway_platform_faults_total",
                 "Requests that the platform failed: without an answer, in the middle of one, or too late.",
-                PlatformFault::ALL
-                    .into_iter()
-                    .map(|fault| {
-                        let cell = PLATFORM_FAULTS + fault as usize;
-                        labelled_counter(sum(cell), &[("fault", fault.as_str())])
-                    })
-                    .collect(),
+                each(
+                    PLATFORM_FAULTS,
+                    "fault",
+                    &PlatformFault::ALL.map(|fault| (fault as usize, fault.as_str())),
+                ),
             ),
             counters(
                 "ds_gateway_requests_refused_total",
                 "Requests answered with 503 because a limit of all requests together was reached, by limit.",
-                Overload::ALL
-                    .into_iter()
-                    .map(|overload| {
-                        let cell = OVERLOADS + overload as usize;
-                        labelled_counter(sum(cell), &[("limit", overload.as_str())])
-                    })
-                    .collect(),
+                each(
+                    OVERLOADS,
+                    "limit",
+                    &Overload::ALL.map(|overload| (overload as usize, overload.as_str())),
+                ),
             ),
             counters(
                 "ds_gateway_connections_ended_total",
                 "Client connections that were refused, or ended to make room for another, by reason.",
-                ConnectionEnd::ALL
-                    .into_iter()
-                    .map(|reason| {
-                        let cell = CONNECTION_ENDS + reason as usize;
-                        labelled_counter(sum(cell), &[("reason", reason.as_str())])
-                    })
-                    .collect(),
+                each(
+                    CONNECTION_ENDS,
+                    "reason",
+                    &ConnectionEnd::ALL.map(|reason| (reason as usize, reason.as_str())),
+                ),
             ),
             counters(
                 "ds_gateway_store_commit_errors_total",

@@ -110,7 +110,8 @@ impl Admission {
         })
     }
 
-    /// A place for a connection of `address`, which has no bound of its own if it is a proxy's, on the worker that has the fewest; says whether another connection was ended for it.
+    /// A place for a connection of `address`, which has no bound of its own if it is a proxy's, on the worker that has the
+    /// fewest; says whether another connection was ended for it.
     pub(super) fn admit(
         self: &Arc<Self>,
         address: IpAddr,

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// Until when something may take. There is one timer, which is set anew only where it would go off too late or wake another task:
+/// Until when something may take. There is one timer, which is set again only where it would go off too late or wake another task:
 /// most deadlines pass without a timer.
 pub(super) struct Deadline {
     at: Instant,

@@ -245,7 +245,7 @@ impl ServiceWithDependents for Listeners {
     }
 }
 
-/// A process that accepts nothing is worse than none: whoever supervises it starts it again.
+/// A process that accepts nothing is worse than none: its supervisor starts it again.
 fn give_up(error: &io::Error) -> ! {
     log::error!("connections cannot be accepted: {error}");
     log::logger().flush();

@@ -98,12 +98,12 @@ pub struct Ctx {
     forwarded: Option<Instant>,
     platform_time: Option<Duration>,
     fault: Option<&'static str>,
-    /// What it takes of the limits of all requests together.
     client: Option<ClientAddress>,
     /// Where a trusted proxy says that it comes from.
     origin: Option<Box<Origin>>,
     /// The trace that a trusted proxy names.
     trace: Option<Trace>,
+    /// What it takes of the limits of all requests together.
     reserved: Option<Reserved>,
     active: Option<ActiveRequest>,
     is_overload: bool,
@@ -230,14 +230,7 @@ impl ProxyHttp for Gateway {
         let origin = ctx.origin.as_deref();
         let told = origin.and_then(|origin| origin.told.as_ref());
         let is_tls = told.and_then(|told| told.is_tls);
-        let new_trace;
-        let trace = match &ctx.trace {
-            Some(trace) => trace,
-            None => {
-                new_trace = Trace::new(&ctx.request_id);
-                &new_trace
-            }
-        };
+        let trace = ctx.trace.clone().unwrap_or_else(|| Trace::new(&ctx.request_id));
         let forwarded = Forwarded {
             pass,
             has_managed: ctx.has_managed,
@@ -245,13 +238,13 @@ impl ProxyHttp for Gateway {
             forwarded_for: origin.map_or(connection.forwarded_for(), |origin| &origin.forwarded_for).clone(),
             forwarded: told.and_then(|told| told.forwarded.clone()),
             trusts: connection.is_trusted().then_some(self.forwarded_fields),
-            trace_parent: trace.parent.clone(),
+            trace_parent: trace.parent,
             keeps_trace_state: trace.keeps_state,
             is_tls: is_tls
                 .unwrap_or_else(|| session.digest().is_some_and(|digest| digest.ssl_digest.is_some())),
         };
         change_fields(request, |headers| {
-            let rewritten = self.rewrite.apply(headers, &forwarded);
+            let rewritten = self.rewrite.apply(headers, forwarded);
             rewritten.or_err(ErrorType::InternalError, "a field that is no value")
         })
     }
@@ -645,7 +638,7 @@ fn reply_to(error: &Error) -> Option<Reply> {
 fn body_after(fault: Malformed, request: &RequestHeader, wire: Wire<'_>) -> Body {
     match fault {
         Malformed::Framing | Malformed::Body | Malformed::HeaderBytes | Malformed::HeaderFields => ENDLESS,
-        // Whoever reads these otherwise may know of a length where we see none, or of another one.
+        // A server that reads these otherwise may know of a length where we see none, or of another one.
         Malformed::LineEnd | Malformed::FieldName => ENDLESS,
         // What follows may be of the protocol that was asked for.
         Malformed::Upgrade => ENDLESS,

@@ -135,7 +135,7 @@ impl Budget {
         if let Some(usage) = networks.get(&network).and_then(Weak::upgrade) {
             return usage;
         }
-        // Whoever left long ago goes when the table would grow.
+        // Networks of which nobody is left go when the table would grow.
         if networks.len() == networks.capacity() {
             networks.retain(|_, usage| usage.strong_count() > 0);
         }

@@ -66,11 +66,7 @@ impl Rewrite {
     /// # Errors
     ///
     /// None in life: what is set is percent-encoded, hexadecimal or an address, and cookies were values before.
-    pub fn apply(
-        &self,
-        headers: &mut HeaderMap,
-        forwarded: &Forwarded<'_>,
-    ) -> Result<(), InvalidHeaderValue> {
+    pub fn apply(&self, headers: &mut HeaderMap, forwarded: Forwarded<'_>) -> Result<(), InvalidHeaderValue> {
         let permit = match forwarded.pass {
             Pass::Permit(permit) => Some(permit),
             Pass::Public(_) => None,
@@ -98,10 +94,10 @@ impl Rewrite {
         }
         join_cookies(headers)?;
         headers.insert(&REQUEST_ID, HeaderValue::from_str(forwarded.request_id)?);
-        headers.insert(&FORWARDED_FOR, forwarded.forwarded_for.clone());
-        headers.insert(&TRACEPARENT, forwarded.trace_parent.clone());
-        if let Some(elements) = &forwarded.forwarded {
-            headers.insert(FORWARDED, elements.clone());
+        headers.insert(&FORWARDED_FOR, forwarded.forwarded_for);
+        headers.insert(&TRACEPARENT, forwarded.trace_parent);
+        if let Some(elements) = forwarded.forwarded {
+            headers.insert(FORWARDED, elements);
         }
         let scheme = if forwarded.is_tls { "https" } else { "http" };
         headers.insert(&FORWARDED_PROTO, HeaderValue::from_static(scheme));

@@ -100,7 +100,7 @@ fn silent(target: &Target, stop: &AtomicBool, _: &mut Rng) {
     }
 }
 
-/// Opens `count` connections with `first` on each, then writes `more` to all of them again and again; those that ended begin anew.
+/// Opens `count` connections with `first` on each, then writes `more` to all of them again and again; those that ended begin again.
 fn drip(target: &Target, stop: &AtomicBool, count: usize, first: &[u8], more: &[u8]) {
     let open = || {
         let mut client = Client::try_connect_from(ATTACKER, target.http).ok()?;

@@ -36,6 +36,11 @@ fn downloads() -> Platform {
     })))
 }
 
+/// A gateway with little memory, which ends clients that take nothing for three seconds.
+fn impatient(platform: &Platform) -> Gateway {
+    options(platform).set("limits", "memory", "64000000").set("limits", "write_timeout", "\"3s\"").start()
+}
+
 #[test]
 fn requests_beyond_the_limit_are_503_and_others_are_served_again_after_it() {
     let (platform, release) = held();
@@ -107,10 +112,7 @@ fn streams_of_one_connection_are_bounded() {
 #[test]
 fn streams_that_take_nothing_are_bounded_and_ended() {
     let platform = downloads();
-    let gateway = options(&platform)
-        .set("limits", "memory", "64000000")
-        .set("limits", "write_timeout", "\"3s\"")
-        .start();
+    let gateway = impatient(&platform);
     let before = resident(&gateway);
     let mut clients: Vec<H2Client> =
         (0..4).map(|_| H2Client::connect(ATTACKER, gateway.https(), 0)).collect();
@@ -166,10 +168,7 @@ fn streams_without_a_token_are_bounded() {
 #[test]
 fn readers_that_do_not_read_are_bounded_and_ended() {
     let platform = downloads();
-    let gateway = options(&platform)
-        .set("limits", "memory", "64000000")
-        .set("limits", "write_timeout", "\"3s\"")
-        .start();
+    let gateway = impatient(&platform);
     let before = resident(&gateway);
     let mut clients: Vec<Client> = (0..300).map(|_| public(ATTACKER, gateway.http())).collect();
     let got: Vec<u16> =
