@@ -229,7 +229,9 @@ pub fn answers(mut bytes: &[u8], methods: &[Vec<u8>]) -> Result<Vec<u16>, Fault>
         // What the engine cannot read at all is answered with a body, whatever its method, and ends the connection.
         let is_unread =
             status == 400 && head.values("connection") == [&b"close"[..]] && bytes.starts_with(b"{");
-        let is_bare = status == 204 || status == 304 || is_head && !is_unread;
+        // The method of what is no request is not read here. If it was HEAD, nothing follows.
+        let is_last = statuses.len() >= methods.len() && bytes.is_empty();
+        let is_bare = status == 204 || status == 304 || is_head && !is_unread || is_last;
         statuses.push(status);
         if is_bare {
             continue;
