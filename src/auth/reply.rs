@@ -182,9 +182,10 @@ impl Reply {
                 "exactly one Host field is needed, with a name or an address and at most a port",
             ),
             Malformed::LineEnd => Self::error(400, "each line of the header must end in CRLF"),
-            Malformed::RequestLine => {
-                Self::error(400, "method, target and version must be separated by one blank each")
-            }
+            Malformed::RequestLine => Self::error(
+                400,
+                "method, target and version must be separated by one blank each, without control characters",
+            ),
             Malformed::Connection => {
                 Self::error(400, "Connection must not name a field that the gateway manages")
             }

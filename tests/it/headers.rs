@@ -167,6 +167,10 @@ fn a_header_has_one_form() {
         "GET /canary  HTTP/1.1\r\nHost: x",
         "GET /canary\tHTTP/1.1\r\nHost: x",
         "GET /canary\rx HTTP/1.1\r\nHost: x",
+        "GET /canary?x=\0 HTTP/1.1\r\nHost: x",
+        "GET /canary?x=\x1b HTTP/1.1\r\nHost: x",
+        "GET /canary?x=\x7f HTTP/1.1\r\nHost: x",
+        "GET /public/canary?\0 HTTP/1.1\r\nHost: x",
         "GET /public/canary HTTP/1.1\nHost: x",
     ] {
         gateway.exchange(format!("{begin}{after}")).is_error(400);
