@@ -80,6 +80,13 @@ impl H2Client {
 }
 
 impl H2Client {
+    /// Asks with a token.
+    pub fn get_as(&mut self, target: &str, token: &str) -> ResponseFuture {
+        let uri = format!("https://{}{target}", self.authority);
+        let request = Request::get(uri).header("user-token", token).body(()).expect("a request");
+        self.sender.send_request(request, true).expect("a stream").0
+    }
+
     /// Asks with a body that is sent later.
     pub fn post(&mut self, target: &str, token: &str) -> (ResponseFuture, SendStream<Bytes>) {
         let uri = format!("https://{}{target}", self.authority);
