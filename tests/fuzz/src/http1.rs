@@ -195,10 +195,12 @@ fn check(requests: &[Request], end: End, seen: &[Request], token: &str) {
     }
 }
 
-/// The target as the engine sends it on: what none has is escaped.
+/// The target as the engine sends it on where it mends the line: what none has is escaped.
 fn target(request: &Request) -> Vec<u8> {
+    let mended = request.is_odd();
     let escaped = |byte: &u8| match byte {
         ..=b' ' | 0x7f => format!("%{byte:02X}").into_bytes(),
+        b'"' | b'<' | b'>' | 0x80.. if mended => format!("%{byte:02X}").into_bytes(),
         _ => vec![*byte],
     };
     request.target.iter().flat_map(escaped).collect()
