@@ -1,7 +1,7 @@
 //! The room that thinks and touches nothing: no socket, file, clock, randomness, environment or log.
 //! What it needs to know of the world comes in as an argument.
 //!
-//! In the order of its arrows: [`time`], [`secret`], [`name`], [`identity`], [`password`], [`keys`],
+//! In the order of its arrows: [`time`], [`secret`], [`name`], [`source`], [`identity`], [`password`], [`keys`],
 //! [`fields`], [`denial`], [`token`], [`names`], `shared`, [`token_set`], [`revocation`], [`cache`], [`policy`], [`gate`], [`endpoint`], [`reply`].
 
 pub mod cache;
@@ -24,6 +24,7 @@ pub mod reply;
 pub mod revocation;
 pub mod secret;
 mod shared;
+pub mod source;
 pub mod time;
 pub mod token;
 pub mod token_set;
