@@ -102,6 +102,7 @@ fn print_new(name: &str, opened: Opened) -> Result<(), Failure> {
             rules: opened.rules,
             signer: Arc::clone(signer),
             max_revocations: opened.max_revocations,
+            source: None,
         };
         match execute(&opened.store, mint)? {
             MintOutcome::Minted(minted, _) => return say(minted.token),

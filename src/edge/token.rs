@@ -13,6 +13,7 @@ use crate::auth::endpoint::{self, Credentials, InspectAuth, Refusal, TokenReques
 use crate::auth::gate::{Gate, Permit, TokenField};
 use crate::auth::identity::Identity;
 use crate::auth::reply::Reply;
+use crate::auth::source::Source;
 use crate::auth::token::{Minted, TokenId};
 use crate::auth::token_set::{Keep, RevokedToken};
 use crate::clock::Clock;
@@ -232,10 +233,11 @@ impl TokenEndpoint {
         getrandom::fill(&mut random).map_err(|_| Failure::Random)?;
         let (keys, standing) = (self.gate.keys(), self.gate.standing());
         let signer = Arc::clone(standing.signer(&keys).ok_or(Failure::NoKey)?);
+        let source = client.map(|client| Source::of(client.ip));
         let client = client.map(|client| client.to_string()).unwrap_or_default();
         let actor = Actor::client(user.identity.user.as_str(), client);
         let (rules, max_revocations) = (*self.gate.rules(), self.max_revocations);
-        let mint = Mint { user: user.clone(), random, rules, signer, max_revocations };
+        let mint = Mint { user: user.clone(), random, rules, signer, max_revocations, source };
         match self.store.execute(mint, actor).await? {
             MintOutcome::Minted(minted, cutoffs) => {
                 self.gate.raise(&cutoffs);
@@ -252,8 +254,9 @@ impl TokenEndpoint {
             // The store is not asked for those who would be turned away.
             return Err(LoginError::Busy.into());
         }
-        let record = self.store.user(credentials.user.as_str()).await?;
-        let login = self.logins.check(credentials, record, call.client.map(|client| client.ip)).await?;
+        let source = call.client.map(|client| Source::of(client.ip));
+        let record = self.store.login_record(credentials.user.as_str(), source).await?;
+        let login = self.logins.check(credentials, record.user, call.client.map(|client| client.ip)).await?;
         if let Some(phc) = login.rehashed {
             let Identity { user, .. } = login.user.identity.clone();
             let actor = Actor::client(user.as_str(), "login");

@@ -12,6 +12,7 @@ use crate::auth::keys::{Fingerprint, Key, KeyRing};
 use crate::auth::name::Name;
 use crate::auth::password::Phc;
 use crate::auth::revocation::{Mark, Subject};
+use crate::auth::source::Source;
 use crate::auth::time::UnixTime;
 use crate::auth::token::{Minted, TokenId, TokenRules};
 
@@ -79,6 +80,8 @@ pub struct Mint {
     pub signer: Arc<Key>,
     /// A user of whom so many revoked tokens are kept gets no more: each takes memory in every gateway.
     pub max_revocations: u64,
+    /// Where the login came from, to be remembered for later ones.
+    pub source: Option<Source>,
 }
 
 /// What becomes of a [`Mint`].
@@ -353,7 +356,8 @@ impl Command for RequestAcknowledgements {
     type Outcome = ();
 }
 
-/// Deletes a slice of the revocations that no token can ask about any more, and notes which tokens have expired.
+/// Deletes a slice of the revocations that no token can ask about any more and of the sources that were not seen for long, and notes
+/// which tokens have expired.
 #[derive(Clone, Copy, Debug)]
 pub struct Purge {
     /// How long a revocation is remembered, in seconds of lived time:

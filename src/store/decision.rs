@@ -54,7 +54,7 @@ pub(super) fn mint(
     now: UnixTime,
     stamp: Stamp,
 ) -> Option<Minted> {
-    let Mint { user, random, rules, signer, max_revocations: _ } = command;
+    let Mint { user, random, rules, signer, max_revocations: _, source: _ } = command;
     let cutoff = cutoffs.iter().map(|(_, cutoff)| cutoff.second).fold(UnixTime(0), UnixTime::max);
     token::mint_after(cutoff, &user.identity, stamp.sequence, *random, now, rules, signer)
 }
@@ -283,6 +283,15 @@ pub(super) fn cut_of_share(largest: u64, next: u64, excess: u64) -> u64 {
 
 /// The most rows that a purge or a pruning deletes at once. Each may lie on a page of its own, which the commit writes.
 pub(super) const SLICE: u64 = 500;
+
+/// How many sources of a user are remembered: beyond them the one not seen for longest goes.
+pub(super) const SOURCES_PER_USER: usize = 64;
+
+/// For how long a source is remembered that was not seen, in seconds of lived time.
+pub(super) const SOURCE_RETENTION: u64 = 90 * DAY;
+
+/// When a source was last seen is known to so many seconds of lived time, so that most mints need not write it.
+pub(super) const SOURCE_REFRESH: u64 = DAY;
 
 /// What a row of the audit trail takes on the disk with its indexes, on average and rounded up.
 pub(super) const AUDIT_ROW_BYTES: u64 = 256;

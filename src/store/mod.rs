@@ -36,11 +36,12 @@ use self::after_restore::Legacy;
 use self::command::{Actor, Command, KeyRecord, NameConflict, NewUser};
 use self::health::COMMAND_TIMEOUT;
 use self::records::{
-    Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, RevocationFilter, StoredTime,
-    User, UserRecord,
+    Acknowledgement, AuditFilter, AuditRow, Changes, LoginRecord, RecordedKey, Revocation, RevocationFilter,
+    StoredTime, User, UserRecord,
 };
 use self::sqlite::{Apply, Sqlite};
 use crate::auth::revocation::Standing;
+use crate::auth::source::Source;
 use crate::auth::token::TokenId;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -118,6 +119,12 @@ impl Store {
     /// The user of that name, byte for byte.
     pub async fn user(&self, name: &str) -> Result<Option<UserRecord>, StoreError> {
         self.in_time(self.engine.user(name)).await
+    }
+
+    /// What a login of that name from there needs to know. Which name it is, and whether a user bears it, makes no difference to the
+    /// statements that are run.
+    pub async fn login_record(&self, name: &str, source: Option<Source>) -> Result<LoginRecord, StoreError> {
+        self.in_time(self.engine.login_record(name, source)).await
     }
 
     async fn in_time<T>(&self, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {

@@ -31,6 +31,18 @@ pub struct UserRecord {
     pub phc: Phc,
 }
 
+/// What a login needs to know before its password is hashed, as of one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginRecord {
+    /// The user, if one bears the name, disabled or not.
+    pub user: Option<UserRecord>,
+    /// Whether a token of this user was minted from the same source of late.
+    pub is_known_source: bool,
+    /// How often an operator has unlocked the user. What counts failed logins counts them under this number too, so that an unlock
+    /// is in force at once in every gateway of the store, whatever it has counted: no gateway needs to hear of it by the feed.
+    pub unlocks: u64,
+}
+
 /// Which secret a `kid` stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedKey {

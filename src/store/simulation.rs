@@ -227,7 +227,8 @@ impl World {
         let key = KEYS.iter().position(|kid| *kid == signer.kid()).unwrap();
         let random = self.random.u128(..).to_le_bytes();
         let rules = *gate.rules();
-        let mint = Mint { user: stored.clone(), random, rules, signer, max_revocations: u64::MAX };
+        let max_revocations = u64::MAX;
+        let mint = Mint { user: stored.clone(), random, rules, signer, max_revocations, source: None };
         match self.runtime.block_on(store.execute(mint, actor())).unwrap() {
             MintOutcome::Minted(minted, cutoffs) => {
                 gate.raise(&cutoffs);

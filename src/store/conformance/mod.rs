@@ -16,6 +16,7 @@ mod harness;
 mod heartbeat;
 mod import;
 mod keys;
+mod logins;
 mod mint;
 mod repair_clock;
 mod retention;

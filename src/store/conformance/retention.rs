@@ -1,17 +1,19 @@
 //! What is deleted, and what never is.
 
 use super::harness::{Fixture, on_every_engine};
+use super::logins::{is_known, mint_from, source};
 use super::samples::{
-    ACCEPT, ALL, DAY, RULES, START, foreign_token, organization_subject, revoke_id, token_id, user_subject,
+    ACCEPT, ALL, DAY, RULES, START, foreign_token, mint_for, organization_subject, revoke_id, token_id,
+    user_subject,
 };
 use crate::auth::denial::Denial;
 use crate::auth::revocation::{Standing, Subject};
 use crate::auth::token::{Origin, Verified};
 use crate::store::command::{
-    Expiry, FailedLogins, Heartbeat, NoteFailedLogins, Prune, Purge, RevokeKey, RevokeSubject, RevokeToken,
-    UserChange,
+    Expiry, FailedLogins, Heartbeat, Mint, NoteFailedLogins, Prune, Purge, RevokeKey, RevokeSubject,
+    RevokeToken, UserChange,
 };
-use crate::store::decision::{AUDIT_ROW_BYTES, SLICE};
+use crate::store::decision::{AUDIT_ROW_BYTES, SLICE, SOURCE_REFRESH, SOURCE_RETENTION, SOURCES_PER_USER};
 use crate::store::records::{AuditFilter, Changes};
 
 /// As the gateway has it.
@@ -405,6 +407,52 @@ fn gateway_that_was_killed_is_forgotten_when_no_token_is_left_that_it_could_admi
         while purge(&fixture) > 0 {}
         let left: Vec<_> = fixture.acknowledgements(100 * DAY).into_iter().map(|row| row.gateway).collect();
         assert_eq!(left, ["running"]);
+    });
+}
+
+#[test]
+fn source_is_forgotten_when_it_was_not_seen_for_its_retention() {
+    on_every_engine(|fixture| {
+        fixture.add("anna");
+        // When the first two are seen again: too early to be written, and not.
+        let again = [SOURCE_REFRESH, SOURCE_REFRESH + 1];
+        (0..3).for_each(|which| mint_from(&fixture, "anna", source(which)));
+        for (which, lived) in (0..).zip(again) {
+            fixture.set_time(START + lived);
+            mint_from(&fixture, "anna", source(which));
+        }
+        let known_at = |lived| {
+            fixture.set_time(START + lived);
+            while purge(&fixture) > 0 {}
+            (0..3).filter(|which| is_known(&fixture, "anna", source(*which))).collect::<Vec<_>>()
+        };
+        assert_eq!(known_at(SOURCE_RETENTION - 1), [0, 1, 2]);
+        assert_eq!(known_at(SOURCE_RETENTION), [1]);
+        assert_eq!(known_at(SOURCE_RETENTION + SOURCE_REFRESH), [1]);
+        assert_eq!(known_at(SOURCE_RETENTION + SOURCE_REFRESH + 1), [0; 0]);
+        // Nothing holds it against a source that it was forgotten.
+        mint_from(&fixture, "anna", source(0));
+        assert!(is_known(&fixture, "anna", source(0)));
+    });
+}
+
+#[test]
+fn sources_are_purged_a_slice_at_a_time_too() {
+    on_every_engine(|fixture| {
+        let users = SLICE.div_ceil(SOURCES_PER_USER as u64) + 1;
+        let mut sources = 0;
+        for user in 0..users {
+            let name = format!("user {user}");
+            fixture.add(&name);
+            let user = fixture.user(&name);
+            let from = |which| Mint { source: Some(source(which)), ..mint_for(user.clone()) };
+            sources += fixture.execute_many((0..SOURCES_PER_USER as u32).map(from)).len() as u64;
+        }
+        fixture.set_time(START + SOURCE_RETENTION - 1);
+        while purge(&fixture) > 0 {}
+        fixture.set_time(START + SOURCE_RETENTION);
+        in_slices(|| purge(&fixture), sources);
+        assert!(!is_known(&fixture, "user 0", source(0)));
     });
 }
 

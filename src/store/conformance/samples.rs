@@ -87,7 +87,7 @@ pub(super) fn mint_for(user: User) -> Mint {
 }
 
 pub(super) fn mint_with(user: User, signer: Arc<Key>) -> Mint {
-    Mint { user, random: [7; 16], rules: RULES, signer, max_revocations: u64::MAX }
+    Mint { user, random: [7; 16], rules: RULES, signer, max_revocations: u64::MAX, source: None }
 }
 
 pub(super) fn minted(outcome: MintOutcome) -> Minted {

@@ -325,27 +325,32 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(1);
 const LOCK_ATTEMPTS: i32 = 1900;
 
 /// More statements than a connection ever prepares, so that none is prepared twice.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 96;
 
 /// The schema that this program reads and writes.
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 
 /// One script a schema version, in order; a released one is never changed.
-const MIGRATIONS: [&str; SCHEMA as usize] =
-    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const MIGRATIONS: [&str; SCHEMA as usize] = [
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::types::FromSql;
+    use rusqlite::types::{FromSql, Value};
 
     use super::super::feed::Feed;
-    use super::super::{audit_shares, revocations};
+    use super::super::{audit_shares, known_sources, revocations};
     use super::*;
     use crate::auth::denial::Denial;
     use crate::auth::identity::Identity;
     use crate::auth::keys::Fingerprint;
     use crate::auth::name::Name;
     use crate::auth::revocation::{Mark, Standing};
+    use crate::auth::source::Source;
     use crate::auth::token::{Origin, TokenId, TokenRules, Verified};
     use crate::store::decision::CountedRows;
 
@@ -438,6 +443,56 @@ mod tests {
         migrated.execute("DELETE FROM revoked_tokens WHERE number > 2", []).unwrap();
         assert_eq!(["anna", "bert"].map(count), [Ok(1), Ok(0)]);
         assert_eq!(rows::<String>(&migrated, "SELECT user FROM revocation_counts"), ["anna"]);
+    }
+
+    #[test]
+    fn older_store_gets_tables_for_what_logins_ask_and_keeps_all_that_it_has() {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        let old = Connection::open(&path).unwrap();
+        old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        MIGRATIONS[..3].iter().for_each(|script| old.execute_batch(script).unwrap());
+        old.pragma_update(None, "user_version", 3).unwrap();
+        old.execute_batch(
+            "INSERT INTO users VALUES ('anna', 'anna', 'e', 'P', 'p', 0, 2, 10, 10, 2);
+             INSERT INTO marks VALUES ('everybody', '', 1, 9, 0, 3, 'store_created');
+             INSERT INTO revoked_tokens (token_id, keep, dated, user, number, lived) VALUES (randomblob(16), 600, 1, 'anna', 3, 5);
+             INSERT INTO audit (number, at, lived, actor, action, subject, origin, count) VALUES (2, 10, 4, 'a', 'mint', 'anna', 'o', 1);
+             UPDATE clock SET lived = 77;
+             UPDATE sequence SET number = 3;",
+        )
+        .unwrap();
+        let dump = |connection: &Connection| {
+            [
+                "users",
+                "marks",
+                "revoked_tokens",
+                "revocation_counts",
+                "keys",
+                "audit",
+                "clock",
+                "hours",
+                "sequence",
+            ]
+            .map(|table| {
+                let mut statement = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
+                let columns = statement.column_count();
+                let read = |row: &rusqlite::Row<'_>| (0..columns).map(|column| row.get(column)).collect();
+                let rows = statement.query_map([], read).unwrap();
+                rows.map(Result::unwrap).collect::<Vec<Vec<Value>>>()
+            })
+        };
+        let before = dump(&old);
+        drop(old);
+        let migrated =
+            DatabaseFile::open(&path, Opening::Run, UnixTime(100)).unwrap().file.connect().unwrap();
+        assert_eq!(dump(&migrated), before);
+        assert_eq!(schema_of(&migrated), Ok(4));
+        for table in ["known_sources", "unlocks"] {
+            assert_eq!(rows::<u64>(&migrated, &format!("SELECT count(*) FROM {table}")), [0], "{table}");
+        }
+        let source = Source::of(std::net::Ipv4Addr::LOCALHOST.into());
+        assert_eq!(known_sources::is_known(&migrated, "anna", Some(source)), Ok(false));
     }
 
     #[test]

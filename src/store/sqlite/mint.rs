@@ -3,7 +3,7 @@
 use rusqlite::OptionalExtension;
 
 use super::transaction::{Apply, Transaction};
-use super::{audit, cutoffs, keys, revocations};
+use super::{audit, cutoffs, keys, known_sources, revocations};
 use crate::store::command::{Mint, MintOutcome};
 use crate::store::decision::{self, MintRows};
 use crate::store::error::StoreError;
@@ -28,6 +28,9 @@ impl Apply for Mint {
         let stamp = transaction.stamp()?;
         let minted =
             decision::mint(&self, &cutoffs, transaction.issue_time, stamp).ok_or(StoreError::Signing)?;
+        if let Some(source) = self.source {
+            known_sources::remember(transaction, name, source)?;
+        }
         audit::write(transaction, stamp, "mint", name, Some(minted.id))?;
         Ok(MintOutcome::Minted(minted, cutoffs))
     }

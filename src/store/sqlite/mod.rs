@@ -14,7 +14,9 @@ mod feed;
 mod file;
 mod heartbeat;
 mod keys;
+mod known_sources;
 mod legacy;
+mod logins;
 mod mint;
 #[cfg(test)]
 mod plans;
@@ -50,9 +52,10 @@ use super::command::{Actor, KeyRecord, NameConflict, NewUser};
 use super::error::StoreError;
 use super::health::Health;
 use super::records::{
-    Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, RevocationFilter, StoredTime,
-    User, UserRecord,
+    Acknowledgement, AuditFilter, AuditRow, Changes, LoginRecord, RecordedKey, Revocation, RevocationFilter,
+    StoredTime, User, UserRecord,
 };
+use crate::auth::source::Source;
 use crate::auth::token::TokenId;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -127,6 +130,15 @@ impl Sqlite {
     pub(super) async fn user(&self, name: &str) -> Result<Option<UserRecord>, StoreError> {
         let name = name.to_owned();
         self.read(move |connection| users::find(connection, &name)).await
+    }
+
+    pub(super) async fn login_record(
+        &self,
+        name: &str,
+        source: Option<Source>,
+    ) -> Result<LoginRecord, StoreError> {
+        let name = name.to_owned();
+        self.read(move |connection| logins::record(connection, &name, source)).await
     }
 
     pub(super) async fn users(&self, after: &str, limit: usize) -> Result<Vec<User>, StoreError> {

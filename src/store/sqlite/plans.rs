@@ -14,7 +14,7 @@ use super::file::DatabaseFile;
 use crate::auth::time::UnixTime;
 
 /// Scans that may be, by the beginning of the statement, with the reason.
-const ALLOWED: [(&str, &str); 22] = [
+const ALLOWED: [(&str, &str); 23] = [
     ("SELECT number, wanted FROM sequence", "one row"),
     ("UPDATE sequence SET", "one row"),
     ("SELECT lived, floor, expired_below, forgettable FROM clock", "one row"),
@@ -42,6 +42,7 @@ const ALLOWED: [(&str, &str); 22] = [
     ("SELECT clients, operators FROM audit_counted", "one row"),
     ("UPDATE audit_counted SET", "one row"),
     ("SELECT coalesce(max(lived), 0) FROM hours", "one end of the table, by its own key"),
+    ("DELETE FROM known_sources WHERE user = ?1 AND source IN", "sorts the few of one user"),
     ("UPDATE marks SET second = ?1 WHERE second > ?1", "with the gateways stopped"),
     ("SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)", "one row is enough"),
 ];

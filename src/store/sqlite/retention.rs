@@ -6,10 +6,10 @@
 use std::time::{Duration, Instant};
 
 use super::transaction::{Apply, Transaction};
-use super::{audit_shares, time};
+use super::{audit_shares, known_sources, time};
 use crate::auth::time::Lived;
 use crate::store::command::{Prune, Purge};
-use crate::store::decision::{self, SLICE};
+use crate::store::decision::{self, SLICE, SOURCE_RETENTION};
 use crate::store::error::StoreError;
 
 impl Apply for Purge {
@@ -17,11 +17,16 @@ impl Apply for Purge {
 
     fn apply(self, transaction: &Transaction<'_>) -> Result<usize, StoreError> {
         let Lived(before) = time::expire(transaction, self.retention)?;
+        let last_seen = transaction.lived.0.checked_sub(SOURCE_RETENTION);
         in_steps(|rows| {
             let tokens = purge_tokens(transaction, before, rows)?;
             let cutoffs = purge_cutoffs(transaction, before, rows.saturating_sub(tokens))?;
             let gateways = purge_gateways(transaction, before, rows.saturating_sub(tokens + cutoffs))?;
-            Ok(tokens + cutoffs + gateways)
+            let done = tokens + cutoffs + gateways;
+            let sources = last_seen.map_or(Ok(0), |last_seen| {
+                known_sources::purge(transaction, last_seen, rows.saturating_sub(done))
+            })?;
+            Ok(done + sources)
         })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::transaction::{Apply, Transaction};
-use super::{audit, cutoffs};
+use super::{audit, cutoffs, known_sources};
 use crate::auth::identity::Identity;
 use crate::auth::name::Name;
 use crate::auth::password::Phc;
@@ -53,7 +53,11 @@ impl Apply for ChangeUser {
         let changed = decision::change_user(self, record, stamp);
         match &changed.record {
             Some(record) => update(transaction, record, stamp.sequence)?,
-            None => _ = transaction.prepare_cached("DELETE FROM users WHERE name = ?1")?.execute([&name])?,
+            None => {
+                transaction.prepare_cached("DELETE FROM users WHERE name = ?1")?.execute([&name])?;
+                // A user who gets the name later is somebody else.
+                known_sources::forget(transaction, &name)?;
+            }
         }
         let subject = Subject::User(name.clone());
         let cutoff = decision::cutoff(cutoffs::get(transaction, &subject)?, stamp, changed.blocked);
