@@ -15,7 +15,9 @@ use crate::app::block_on;
 use crate::auth::password::{HashMemory, Phc};
 use crate::auth::secret::Secret;
 use crate::store::Store;
-use crate::store::command::{AddUser, ChangeOutcome, ChangeUser, NameConflict, NewUser, UserChange};
+use crate::store::command::{
+    AddUser, ChangeOutcome, ChangeUser, NameConflict, NewUser, UnlockOutcome, UnlockUser, UserChange,
+};
 use crate::store::records;
 
 /// `ds-gateway user …`
@@ -89,6 +91,14 @@ enum Action {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Forget the failed logins of a user: it may log in again at once, from everywhere
+    ///
+    /// In force in every gateway from the next login on. Password, tokens and whether the user is disabled stay as they are.
+    Unlock {
+        name: String,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
     /// Remove a user and end its tokens
     Remove {
         name: String,
@@ -154,6 +164,13 @@ impl User {
             Action::Enable { name, config } => {
                 let change = ChangeUser { name: name.as_str().into(), change: UserChange::Enable };
                 print_change(execute(&config.open_store()?, change)?, &name, "enabled")?;
+            }
+            Action::Unlock { name, config } => {
+                let unlock = UnlockUser { name: name.as_str().into() };
+                match execute(&config.open_store()?, unlock)? {
+                    UnlockOutcome::Unlocked => say(format_args!("unlocked {name}"))?,
+                    UnlockOutcome::Unknown => return Err(unknown(&name)),
+                }
             }
             Action::Remove { name, config } => revoke(&config, &name, UserChange::Remove, "removed")?,
             Action::List { json, config } => {

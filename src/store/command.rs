@@ -302,6 +302,27 @@ impl Command for ChangeUser {
     type Outcome = ChangeOutcome;
 }
 
+/// Lets what was counted of a user's failed logins be forgotten: it may log in again at once, from everywhere. Its password, its tokens
+/// and whether it is disabled stay as they are.
+#[derive(Clone, Debug)]
+pub struct UnlockUser {
+    /// The user's name.
+    pub name: Box<str>,
+}
+
+/// What becomes of an [`UnlockUser`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnlockOutcome {
+    /// From now on failed logins are counted from zero.
+    Unlocked,
+    /// There is no user of that name.
+    Unknown,
+}
+
+impl Command for UnlockUser {
+    type Outcome = UnlockOutcome;
+}
+
 /// Failed logins that are summed as one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedLogins {

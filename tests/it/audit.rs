@@ -53,6 +53,7 @@ fn every_change_of_a_user_or_key_is_a_row() {
     act(&["user", "passwd", USER, "--password-stdin"], "canary-password-2");
     act(&["user", "disable", USER], "");
     act(&["user", "enable", USER], "");
+    act(&["user", "unlock", USER], "");
     act(&["user", "remove", USER], "");
     let import = folder.dir.path().join("users.jsonl");
     let hash = "$2b$10$abcdefghijklmnopqrstuus1WVYqqoT97lnjjYbcK6C5rzUHVXE/i";
@@ -90,6 +91,7 @@ fn every_change_of_a_user_or_key_is_a_row() {
         ("user_passwd", USER, &me),
         ("user_disable", USER, &me),
         ("user_enable", USER, &me),
+        ("user_unlock", USER, &me),
         ("user_remove", USER, &me),
         ("user_add", "one", &me),
         ("user_add", "two", &me),

@@ -100,6 +100,34 @@ fn change_of_a_user_that_cannot_be_made_says_that_nothing_was_revoked() {
     gateway.still_healthy();
 }
 
+#[test]
+fn a_user_is_unlocked_beside_a_running_gateway_and_keeps_its_tokens() {
+    let platform = Platform::echo();
+    let gateway = Options::new(&platform).start();
+    let token = gateway.mint();
+    assert_eq!(gateway.login(USER, "wrong"), None);
+    let before = show(&gateway.folder, USER);
+    let done = gateway.folder.cli(&["user", "unlock", USER], "");
+    assert_eq!(
+        (done.stdout.as_str(), done.stderr.as_str()),
+        (&*format!("unlocked {USER}\n"), ""),
+        "{done:?}"
+    );
+    done.ok();
+    assert_eq!(show(&gateway.folder, USER), before);
+    assert_eq!(gateway.status(&token), 200);
+    assert!(gateway.login(USER, PASSWORD).is_some());
+    // As a login is looked up: a name that differs in case is another one.
+    for name in ["nobody", &USER.to_uppercase()] {
+        let done = gateway.folder.cli(&["user", "unlock", name], "");
+        assert_eq!((done.code, done.stdout.as_str()), (Some(65), ""), "{done:?}");
+        assert!(done.stderr.contains(&format!("there is no user {name:?}")), "{done:?}");
+    }
+    let help = gateway.folder.cli(&["user", "unlock", "--help"], "").ok();
+    assert!(help.contains("may log in again at once"), "{help}");
+    gateway.still_healthy();
+}
+
 /// Vectors of others: the Argon2 reference implementation's test, libxcrypt, and Python's hashlib.
 const IMPORT: &str = r#"
 {"name":"argon","email":"a@example.com","organization":"Main Org.","password":"$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"}

@@ -10,7 +10,8 @@ use crate::auth::revocation::Subject;
 use crate::auth::time::UnixTime;
 use crate::store::command::{
     Actor, AddUser, ChangeUser, Deregister, FailedLogins, Heartbeat, ImportUsers, NoteFailedLogins, Prune,
-    Purge, RecordKeys, Rehash, RepairClock, RequestAcknowledgements, RevokeKey, RevokeSubject, UserChange,
+    Purge, RecordKeys, Rehash, RepairClock, RequestAcknowledgements, RevokeKey, RevokeSubject, UnlockUser,
+    UserChange,
 };
 use crate::store::records::{AuditFilter, AuditRow};
 
@@ -40,6 +41,7 @@ fn commands() -> Vec<Case> {
         (|it| change(it, UserChange::Password(phc(1))), &[("user_passwd", "anna")]),
         (|it| change(it, UserChange::Disable), &[("user_disable", "anna")]),
         (|it| change(it, UserChange::Enable), &[("user_enable", "anna")]),
+        (|it| _ = it.execute(UnlockUser { name: "bert".into() }), &[("user_unlock", "bert")]),
         (|it| _ = it.execute(mint_for(it.user("anna"))), &[("mint", "anna")]),
         (|it| _ = it.execute(revoke_id(1, START, Some("anna"))), &[("revoke_token", "anna")]),
         (|it| _ = it.execute(revoke_id(2, START, None)), &[("revoke_token", "")]),

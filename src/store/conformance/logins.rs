@@ -1,12 +1,15 @@
-//! What a login is told before its password is hashed: the user, and whether it was seen from there before.
+//! What a login is told before its password is hashed: the user, whether it was seen from there before, and how often it was
+//! unlocked.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::harness::{Fixture, on_every_engine};
-use super::samples::{DAY, START, key, mint_for, mint_with, organization, phc};
+use super::samples::{DAY, START, key, mint_for, mint_with, organization, phc, user_subject};
 use crate::auth::source::Source;
 use crate::store::after_restore::AfterRestore;
-use crate::store::command::{Mint, MintOutcome, NoteFailedLogins, RevokeKey, UserChange};
+use crate::store::command::{
+    Mint, MintOutcome, NoteFailedLogins, RevokeKey, RevokeSubject, UnlockOutcome, UnlockUser, UserChange,
+};
 use crate::store::decision::{SOURCE_REFRESH, SOURCES_PER_USER};
 use crate::store::records::LoginRecord;
 
@@ -216,5 +219,77 @@ fn wall_clock_that_jumps_makes_no_source_older() {
         let mint = Mint { source: Some(source(2)), ..mint_for(fixture.user("anna")) };
         fixture.execute_on(&ahead, mint);
         assert_eq!(known(&fixture, "anna", 3), [1, 2]);
+    });
+}
+
+fn unlock(fixture: &Fixture, name: &str) -> UnlockOutcome {
+    fixture.execute(UnlockUser { name: name.into() })
+}
+
+fn unlocks(fixture: &Fixture, name: &str) -> u64 {
+    record(fixture, name, None).unlocks
+}
+
+#[test]
+fn unlock_is_counted_and_changes_nothing_else_of_the_user() {
+    on_every_engine(|fixture| {
+        fixture.add("anna");
+        fixture.add("bert");
+        fixture.change("bert", UserChange::Disable);
+        mint_from(&fixture, "anna", source(1));
+        let token = fixture.mint("anna");
+        let (before, another) = (fixture.dump(), fixture.another(START));
+        for count in 1..=3 {
+            assert_eq!(unlock(&fixture, "anna"), UnlockOutcome::Unlocked);
+            assert_eq!(unlocks(&fixture, "anna"), count);
+            // Another gateway's next login knows of it, whatever its replica has read.
+            assert_eq!(fixture.wait(another.login_record("anna", None)).unlocks, count);
+        }
+        assert_eq!(unlocks(&fixture, "bert"), 0);
+        // One that is disabled stays so.
+        assert_eq!(unlock(&fixture, "bert"), UnlockOutcome::Unlocked);
+        assert_eq!((unlocks(&fixture, "anna"), unlocks(&fixture, "bert")), (3, 1));
+        let after = fixture.dump();
+        assert_eq!(
+            (after.users, after.revocations, after.keys),
+            (before.users, before.revocations, before.keys)
+        );
+        assert_eq!(fixture.verdict(&token), Ok(()));
+        assert!(is_known(&fixture, "anna", source(1)));
+    });
+}
+
+#[test]
+fn name_that_no_user_bears_is_not_unlocked() {
+    on_every_engine(|fixture| {
+        fixture.add("anna");
+        // With a cutoff of its own, and no user for that.
+        fixture.execute(RevokeSubject { subject: user_subject("zoe") });
+        // As a login is looked up: byte for byte.
+        for name in ["zoe", "Anna", "anna ", "", "%"] {
+            assert_eq!(fixture.unchanged(|| unlock(&fixture, name)), UnlockOutcome::Unknown, "{name:?}");
+            assert_eq!(unlocks(&fixture, name), 0, "{name:?}");
+        }
+        assert_eq!(unlocks(&fixture, "anna"), 0);
+    });
+}
+
+/// A count that went back would bring back what was counted under it.
+#[test]
+fn unlocks_of_a_name_never_become_fewer() {
+    on_every_engine(|fixture| {
+        fixture.add("anna");
+        unlock(&fixture, "anna");
+        fixture.change("anna", UserChange::Remove);
+        let expected = LoginRecord { user: None, is_known_source: false, unlocks: 1 };
+        assert_eq!(record(&fixture, "anna", Some(source(1))), expected);
+        assert_eq!(unlock(&fixture, "anna"), UnlockOutcome::Unknown);
+        fixture.add("anna");
+        assert_eq!(unlocks(&fixture, "anna"), 1);
+        unlock(&fixture, "anna");
+        let copy = fixture.back_up();
+        assert_eq!((unlocks(&fixture, "anna"), unlocks(&copy, "anna")), (2, 2));
+        let fixture = fixture.reopen();
+        assert_eq!(unlocks(&fixture, "anna"), 2);
     });
 }
