@@ -29,6 +29,11 @@ enum Action {
         /// Only the last so long: 90s, 24h, 7d
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
         since: Option<std::time::Duration>,
+        /// Only failed logins: summed by account and network, a row for each in an upkeep interval
+        ///
+        /// `store.upkeep_interval` (60 s) is also how long the newest may take to appear. A name that no user bears is `unknown`.
+        #[arg(long)]
+        failed: bool,
         /// One JSON object a line
         #[arg(long)]
         json: bool,
@@ -39,10 +44,10 @@ enum Action {
 
 impl Audit {
     pub(super) fn execute(self) -> Result<(), Failure> {
-        let Action::List { user, since, json, config } = self.action;
+        let Action::List { user, since, failed, json, config } = self.action;
         let store = config.open_store()?;
         let since = since.map_or(UnixTime(0), |span| wall().minus(span.as_secs()));
-        let filter = AuditFilter { user: user.map(Into::into), since };
+        let filter = AuditFilter { user: user.map(Into::into), since, failed_logins: failed };
         let mut last = 0;
         loop {
             let page = block_on(store.audit(filter.clone(), last, PAGE))?;

@@ -94,6 +94,7 @@ enum Action {
     /// Forget the failed logins of a user: it may log in again at once, from everywhere
     ///
     /// In force in every gateway from the next login on. Password, tokens and whether the user is disabled stay as they are.
+    /// `ds-gateway audit list --failed --user NAME` shows where the failed logins came from.
     Unlock {
         name: String,
         #[command(flatten)]

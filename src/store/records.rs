@@ -230,4 +230,6 @@ pub struct AuditFilter {
     pub user: Option<Box<str>>,
     /// Those of this time or later.
     pub since: UnixTime,
+    /// Failed logins alone.
+    pub failed_logins: bool,
 }

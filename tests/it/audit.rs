@@ -253,3 +253,37 @@ fn the_list_is_narrowed_by_user_and_by_age() {
     }
     gateway.still_healthy();
 }
+
+#[test]
+fn failed_logins_are_listed_alone() {
+    let options = Options::new(&Platform::echo()).set("store", "upkeep_interval", "\"1h\"");
+    let gateway = options.user(User::new("another", "pw", EMAIL, ORGANIZATION)).start();
+    for (name, times) in [(USER, 3), ("another", 2), ("nobody", 1)] {
+        (0..times).for_each(|_| assert_eq!(gateway.login(name, "wrong"), None));
+    }
+    gateway.mint();
+    // They are written at the end of the interval, or of the gateway.
+    let folder = gateway.stop();
+    let listed = |filter: &[&str]| {
+        let mut listed: Vec<(String, u64)> = rows(&folder, &[&["--failed"], filter].concat())
+            .iter()
+            .map(|row| {
+                assert_eq!(
+                    (&row["action"], &row["origin"]),
+                    (&"login_failed".into(), &"127.0.0.0/24".into())
+                );
+                (row["subject"].as_str().expect("a name").to_owned(), row["count"].as_u64().expect("a count"))
+            })
+            .collect();
+        listed.sort_unstable();
+        listed
+    };
+    let of = |name: &str, count: u64| (name.to_owned(), count);
+    assert_eq!(listed(&[]), [of("another", 2), of(USER, 3), of("unknown", 1)]);
+    assert_eq!(listed(&["--user", USER, "--since", "1h"]), [of(USER, 3)]);
+    assert_eq!(listed(&["--user", "nobody"]), []);
+    let text = folder.cli(&["audit", "list", "--failed"], "").ok();
+    assert!(text.lines().count() == 3 && text.lines().all(|line| line.contains("login_failed")), "{text}");
+    let help = folder.cli(&["audit", "list", "--help"], "").ok();
+    assert!(help.contains("summed by account and network"), "{help}");
+}

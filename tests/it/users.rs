@@ -124,7 +124,7 @@ fn a_user_is_unlocked_beside_a_running_gateway_and_keeps_its_tokens() {
         assert!(done.stderr.contains(&format!("there is no user {name:?}")), "{done:?}");
     }
     let help = gateway.folder.cli(&["user", "unlock", "--help"], "").ok();
-    assert!(help.contains("may log in again at once"), "{help}");
+    assert!(help.contains("may log in again at once") && help.contains("audit list --failed"), "{help}");
     gateway.still_healthy();
 }
 

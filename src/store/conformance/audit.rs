@@ -185,7 +185,7 @@ fn write_trail(fixture: &Fixture) {
 }
 
 fn filter(user: Option<&str>, since: u64) -> AuditFilter {
-    AuditFilter { user: user.map(Into::into), since: UnixTime(since) }
+    AuditFilter { user: user.map(Into::into), since: UnixTime(since), failed_logins: false }
 }
 
 #[test]
@@ -214,6 +214,35 @@ fn trail_is_filtered_by_user_and_time() {
             let found: Vec<u64> = rows.iter().map(|row| row.at.0 - START).collect();
             assert_eq!(found, times, "{user:?} {since}");
             assert!(rows.is_sorted_by(|one, next| one.id < next.id));
+        }
+    });
+}
+
+#[test]
+fn failed_logins_are_listed_alone_and_with_every_other_filter() {
+    on_every_engine(|fixture| {
+        write_trail(&fixture);
+        fixture.execute(NoteFailedLogins { failures: vec![failed("bert", "192.0.2.0/24", 9)] });
+        // Of a user whose name is the action's.
+        fixture.add("login_failed");
+        for (user, since, counts) in [
+            (None, 0, &[2, 2, 2, 9][..]),
+            (None, START + 41, &[9]),
+            (None, START + 51, &[]),
+            (Some("anna"), 0, &[2, 2, 2]),
+            (Some("bert"), 0, &[9]),
+            (Some("anna"), START + 41, &[]),
+            (Some("cleo"), 0, &[]),
+            (Some("login_failed"), 0, &[]),
+        ] {
+            let filter = AuditFilter { failed_logins: true, ..filter(user, since) };
+            let rows = assert_pages(|last: Option<&AuditRow>, limit| {
+                let after = last.map_or(0, |row| row.id);
+                fixture.wait(fixture.store.audit(filter.clone(), after, limit))
+            });
+            let found: Vec<u32> = rows.iter().map(|row| row.count).collect();
+            assert_eq!(found, counts, "{user:?} {since}");
+            assert!(rows.iter().all(|row| row.action == "login_failed"));
         }
     });
 }

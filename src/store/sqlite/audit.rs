@@ -69,9 +69,10 @@ pub(super) fn page(
     limit: usize,
 ) -> Result<Vec<AuditRow>, StoreError> {
     let of_user = if filter.user.is_some() { "AND (subject = ?4 OR actor = ?4 OR claimed = ?4)" } else { "" };
+    let of_action = if filter.failed_logins { "AND action = 'login_failed'" } else { "" };
     let mut statement = connection.prepare_cached(&format!(
         "SELECT id, number, at, actor, action, subject, token_id, origin, count, claimed
-         FROM audit WHERE id > ?1 AND at >= ?2 {of_user} ORDER BY id LIMIT ?3"
+         FROM audit WHERE id > ?1 AND at >= ?2 {of_action} {of_user} ORDER BY id LIMIT ?3"
     ))?;
     let mut parameters: Vec<&dyn ToSql> = vec![&after, &filter.since.0, &limit];
     parameters.extend(filter.user.as_ref().map(|user| -> &dyn ToSql { user }));

@@ -48,7 +48,8 @@ const ALLOWED: [(&str, &str); 23] = [
 ];
 
 /// What statements about a table have in a place of theirs, one after the other.
-const PARTS: [(&str, &str, &[&str]); 3] = [
+const PARTS: [(&str, &str, &[&str]); 4] = [
+    ("audit", "{of_action}", &["AND action = 'login_failed'", ""]),
     ("audit", "{of_user}", &["AND (subject = ?4 OR actor = ?4 OR claimed = ?4)", ""]),
     (
         "marks",
@@ -193,10 +194,14 @@ fn completed(text: &str, constants: &BTreeMap<String, String>) -> Vec<String> {
     let text = constants
         .iter()
         .fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value));
-    let texts = match PARTS.iter().find(|(of, place, _)| text.contains(of) && text.contains(place)) {
-        Some((_, place, parts)) => parts.iter().map(|part| text.replace(place, part)).collect(),
-        None => vec![text],
-    };
+    // Each part with each of every other place.
+    let texts = PARTS.iter().fold(vec![text], |texts, (of, place, parts)| {
+        let complete = |text: String| match text.contains(of) && text.contains(place) {
+            true => parts.iter().map(|part| text.replace(place, part)).collect(),
+            false => vec![text],
+        };
+        texts.into_iter().flat_map(complete).collect()
+    });
     for text in &texts {
         assert!(!text.contains('{'), "what is put in here? {text}");
     }
