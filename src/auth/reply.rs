@@ -16,8 +16,10 @@ use super::policy::TargetError;
 pub struct Reply {
     /// HTTP status code.
     pub status: u16,
-    /// Fields beyond those that every answer of the gateway has ([`Reply::COMMON_FIELDS`]).
-    pub fields: Vec<(&'static str, &'static str)>,
+    /// Fields beyond those that every answer of the gateway has ([`Reply::COMMON`]).
+    fields: Vec<(&'static str, &'static str)>,
+    /// When the client may try again, in seconds: chosen between these for each answer, so that a crowd does not come back at once.
+    retry_after: Option<(u32, u32)>,
     /// JSON.
     pub body: Cow<'static, str>,
 }
@@ -108,11 +110,21 @@ impl Overload {
 
 impl Reply {
     /// What every answer of the gateway carries: it concerns a token, and it is JSON.
-    pub const COMMON_FIELDS: [(&'static str, &'static str); 3] = [
+    const COMMON: [(&'static str, &'static str); 3] = [
         ("Content-Type", "application/json"),
         ("Cache-Control", "no-store"),
         ("X-Content-Type-Options", "nosniff"),
     ];
+
+    /// All of its fields but its length; `random` is any number.
+    pub fn fields(&self, random: u32) -> impl Iterator<Item = (&'static str, Cow<'static, str>)> {
+        let retry_after = self.retry_after.map(|(least, most)| {
+            let seconds = least + random % (most.saturating_sub(least) + 1);
+            ("Retry-After", Cow::Owned(seconds.to_string()))
+        });
+        let fixed = Self::COMMON.iter().chain(&self.fields);
+        fixed.map(|(name, value)| (*name, Cow::Borrowed(*value))).chain(retry_after)
+    }
 
     /// `201 {"user-token": …}`.
     pub fn minted(token: &str) -> Self {
@@ -135,7 +147,7 @@ impl Reply {
 
     /// `204`: the token is revoked.
     pub fn revoked() -> Self {
-        Self { status: 204, fields: Vec::new(), body: "".into() }
+        Self { status: 204, fields: Vec::new(), retry_after: None, body: "".into() }
     }
 
     /// One 401 for every reason, so that it tells a guesser nothing; 503 where we cannot know.
@@ -219,23 +231,29 @@ impl Reply {
 
     /// This user has had too many tokens minted (RFC 6585 §4).
     pub fn too_many_tokens() -> Self {
-        Self::error(429, "too many tokens for this user, try again").with("Retry-After", "1")
+        Self::error(429, "too many tokens for this user, try again").retry_after(1, 3)
     }
 
     /// Too many of this user's tokens were revoked, and revocations are forgotten an hour at a time (RFC 6585 §4).
     pub fn too_many_revocations() -> Self {
-        Self::error(429, "too many tokens of this user are revoked, try again later")
-            .with("Retry-After", "3600")
+        Self::error(429, "too many tokens of this user are revoked, try again later").retry_after(3600, 4500)
     }
 
-    /// Every password worker is busy and the queue is full.
+    /// More logins wait than can be checked in time.
     pub fn busy() -> Self {
-        Self::error(503, "too many logins at once, try again").with("Retry-After", "1")
+        Self::error(503, "too many logins at once, try again").retry_after(1, 4)
+    }
+
+    /// Too many wrong passwords came before, so that this one was not looked at; `seconds` until one will be (RFC 6585 §4).
+    pub fn throttled(seconds: u32, most: u32) -> Self {
+        let spread = (seconds / 2).max(10);
+        Self::error(429, "too many failed logins, try again later")
+            .retry_after(seconds, seconds.saturating_add(spread).min(most.max(seconds)))
     }
 
     /// `limits.connections` are open.
     pub fn crowded() -> Self {
-        Self::error(503, "too many connections, try again").with("Retry-After", "1")
+        Self::error(503, "too many connections, try again").retry_after(1, 4)
     }
 
     /// One of the limits of all requests together is reached.
@@ -245,17 +263,17 @@ impl Reply {
             Overload::PlatformConnections => "too many requests wait for the platform, try again",
             Overload::Memory => "the gateway has no memory for this request, try again",
         };
-        Self::error(503, text).with("Retry-After", "1")
+        Self::error(503, text).retry_after(1, 4)
     }
 
     /// The store cannot be asked, or has not been heard of for too long.
     pub fn store_unavailable() -> Self {
-        Self::error(503, "the gateway cannot reach its store, try again").with("Retry-After", "5")
+        Self::error(503, "the gateway cannot reach its store, try again").retry_after(5, 10)
     }
 
     /// Every signing key is revoked: an operator must name or make another.
     pub fn no_signing_key() -> Self {
-        Self::error(503, "the gateway has no key to sign with, tell its operator").with("Retry-After", "60")
+        Self::error(503, "the gateway has no key to sign with, tell its operator").retry_after(60, 90)
     }
 
     /// Our own fault, which waiting will not mend.
@@ -273,14 +291,24 @@ impl Reply {
 
     fn error(status: u16, sentence: &'static str) -> Self {
         // The sentences are ours and contain nothing that JSON would escape; a test holds them to it.
-        Self { status, fields: Vec::new(), body: format!("{{\"error\": \"{sentence}\"}}").into() }
+        Self {
+            status,
+            fields: Vec::new(),
+            retry_after: None,
+            body: format!("{{\"error\": \"{sentence}\"}}").into(),
+        }
     }
 
     fn json(status: u16, body: &impl Serialize) -> Self {
         match serde_json::to_string(body) {
-            Ok(body) => Self { status, fields: Vec::new(), body: body.into() },
+            Ok(body) => Self { status, fields: Vec::new(), retry_after: None, body: body.into() },
             Err(_) => Self::internal(),
         }
+    }
+
+    const fn retry_after(mut self, least: u32, most: u32) -> Self {
+        self.retry_after = Some((least, most));
+        self
     }
 
     fn with(mut self, name: &'static str, value: &'static str) -> Self {
@@ -334,6 +362,7 @@ mod tests {
                 Reply::token_refused(),
                 Reply::not_found(),
                 Reply::busy(),
+                Reply::throttled(7, 180),
                 Reply::crowded(),
                 Reply::too_many_tokens(),
                 Reply::too_many_revocations(),
@@ -344,8 +373,28 @@ mod tests {
             assert_eq!(body.as_object().unwrap().len(), 1, "{reply:?}");
             assert!(body["error"].is_string(), "{reply:?}");
             assert!((400..600).contains(&reply.status), "{reply:?}");
-            let retry = reply.fields.iter().any(|(name, _)| *name == "Retry-After");
-            assert_eq!(retry, matches!(reply.status, 429 | 503), "{reply:?}");
+            let retry = |random| {
+                let value =
+                    reply.fields(random).find(|(name, _)| *name == "Retry-After").map(|(_, value)| value);
+                value.map(|value| value.parse::<u32>().unwrap())
+            };
+            assert_eq!(retry(0).is_some(), matches!(reply.status, 429 | 503), "{reply:?}");
+            // Those that are refused together do not come back together.
+            assert!(retry(0).is_none() || retry(0) != retry(1), "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_waits_for_as_long_as_it_must_and_no_longer_than_it_is_told() {
+        let after = |reply: &Reply, random| {
+            let mut fields = reply.fields(random);
+            let (_, value) = fields.find(|(name, _)| *name == "Retry-After").unwrap();
+            value.parse::<u32>().unwrap()
+        };
+        for (seconds, least, most) in [(1, 1, 11), (90, 90, 135), (170, 170, 180), (180, 180, 180)] {
+            let reply = Reply::throttled(seconds, 180);
+            let all = (0..1000).map(|random| after(&reply, random));
+            assert_eq!((all.clone().min(), all.max()), (Some(least), Some(most)), "{seconds}");
         }
     }
 

@@ -90,8 +90,8 @@ async fn write(session: &mut Session, reply: &Reply, request_id: &str) -> Result
 
 fn header(reply: &Reply, request_id: &str) -> Result<ResponseHeader> {
     let mut header = ResponseHeader::build(reply.status, Some(8))?;
-    for (name, value) in Reply::COMMON_FIELDS.iter().chain(&reply.fields) {
-        header.insert_header(*name, *value)?;
+    for (name, value) in reply.fields(fastrand::u32(..)) {
+        header.insert_header(name, &*value)?;
     }
     header.insert_header(REQUEST_ID, request_id)?;
     Ok(header)

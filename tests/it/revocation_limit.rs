@@ -37,7 +37,7 @@ fn a_user_at_the_limit_gets_429_for_a_mint_and_204_for_every_delete() {
     let before = rows(&gateway.folder, &[]).len();
     let refused = gateway.log_in(USER, PASSWORD);
     refused.is_error(429);
-    assert_eq!(refused.value("retry-after"), "3600");
+    assert!(refused.value("retry-after").parse::<u32>().is_ok_and(|seconds| seconds >= 3600), "{refused:?}");
     assert!(refused.text().contains("revoked"), "{}", refused.text());
     let labels = ["action=\"mint\"", "outcome=\"revocation_limit\""];
     assert_eq!(gateway.metric("ds_gateway_token_requests_total", &labels), 1.0);
