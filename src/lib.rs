@@ -23,6 +23,7 @@ pub mod clock;
 pub mod metrics;
 pub mod logging;
 pub mod store;
+pub mod service;
 pub mod edge;
 pub mod app;
 pub mod cli;

@@ -109,6 +109,8 @@ pub enum TokenOutcome {
     OrganizationMismatch,
     /// Too many logins at once.
     Busy,
+    /// Too many wrong passwords came before.
+    Throttled,
     /// The store could not be asked.
     StoreUnavailable,
     /// The user has had too many tokens minted.
@@ -120,13 +122,14 @@ pub enum TokenOutcome {
 }
 
 impl TokenOutcome {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Ok,
         Self::BadCredentials,
         Self::BadToken,
         Self::BadRequest,
         Self::OrganizationMismatch,
         Self::Busy,
+        Self::Throttled,
         Self::StoreUnavailable,
         Self::RateLimited,
         Self::RevocationLimit,
@@ -142,6 +145,7 @@ impl TokenOutcome {
             Self::BadRequest => "bad_request",
             Self::OrganizationMismatch => "organization_mismatch",
             Self::Busy => "busy",
+            Self::Throttled => "throttled",
             Self::StoreUnavailable => "store_unavailable",
             Self::RateLimited => "rate_limited",
             Self::RevocationLimit => "revocation_limit",
@@ -191,6 +195,62 @@ impl ConnectionEnd {
             Self::ProxyHeader => "proxy_header",
             Self::Handshake => "handshake",
             Self::HandshakeTimeout => "handshake_timeout",
+        }
+    }
+}
+
+/// What came of a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginOutcome {
+    /// The password was right.
+    Ok,
+    /// It was wrong, or there is no such user, or it is disabled.
+    Refused,
+    /// Too many wrong ones for the account, from places that it does not know.
+    ThrottledAccount,
+    /// Too many wrong ones for the account from this place, which it knows.
+    ThrottledSource,
+    /// Too many wrong ones from the address.
+    ThrottledAddress,
+    /// Too many wrong ones from the network.
+    ThrottledNetwork,
+    /// More logins waited than can be checked in time.
+    QueueFull,
+    /// Too many of the account waited from this address.
+    PairFull,
+    /// It waited, and one of a network that has fewer took its place.
+    Displaced,
+    /// It waited for too long.
+    Late,
+}
+
+impl LoginOutcome {
+    const ALL: [Self; 10] = [
+        Self::Ok,
+        Self::Refused,
+        Self::ThrottledAccount,
+        Self::ThrottledSource,
+        Self::ThrottledAddress,
+        Self::ThrottledNetwork,
+        Self::QueueFull,
+        Self::PairFull,
+        Self::Displaced,
+        Self::Late,
+    ];
+
+    /// The outcome as metrics name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::ThrottledAccount => "throttled_account",
+            Self::ThrottledSource => "throttled_source",
+            Self::ThrottledAddress => "throttled_address",
+            Self::ThrottledNetwork => "throttled_network",
+            Self::QueueFull => "queue_full",
+            Self::PairFull => "queue_full_for_account",
+            Self::Displaced => "displaced",
+            Self::Late => "late",
         }
     }
 }
@@ -298,6 +358,11 @@ impl Metrics {
     /// A login enters the queue (`1`) or leaves it for a worker (`-1`).
     pub fn login_queue(&self, change: i64) {
         self.cells.add(LOGIN_QUEUE, change.cast_unsigned());
+    }
+
+    /// A login ended.
+    pub fn login(&self, outcome: LoginOutcome) {
+        self.cells.add(LOGINS + outcome as usize, 1);
     }
 
     /// The platform failed a request.
@@ -421,6 +486,15 @@ impl Metrics {
                     OVERLOADS,
                     "limit",
                     &Overload::ALL.map(|overload| (overload as usize, overload.as_str())),
+                ),
+            ),
+            counters(
+                "ds_gateway_logins_total",
+                "Logins by outcome; what is throttled or finds no place in the queue is answered before a password is hashed.",
+                each(
+                    LOGINS,
+                    "outcome",
+                    &LoginOutcome::ALL.map(|outcome| (outcome as usize, outcome.as_str())),
                 ),
             ),
             counters(
@@ -621,7 +695,8 @@ const CONNECTIONS: usize = IN_FLIGHT + 1;
 const LOGIN_QUEUE: usize = CONNECTIONS + 1;
 const CONNECTION_ENDS: usize = LOGIN_QUEUE + 1;
 const OVERLOADS: usize = CONNECTION_ENDS + ConnectionEnd::ALL.len();
-const DURATIONS: usize = OVERLOADS + Overload::ALL.len();
+const LOGINS: usize = OVERLOADS + Overload::ALL.len();
+const DURATIONS: usize = LOGINS + LoginOutcome::ALL.len();
 const SPANS: usize = DURATIONS + RouteLabel::ALL.len() * HISTOGRAM;
 const CELLS: usize = SPANS + Span::ALL.len() * HISTOGRAM;
 

@@ -10,12 +10,14 @@ use parking_lot::Mutex;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
+use super::login_counts::LoginCounts;
 use super::presence::Presence;
 use crate::auth::gate::Gate;
 use crate::auth::revocation::Standing;
-use crate::edge::failures::FailedLogins;
 use crate::edge::pending::Pending;
 use crate::edge::token::MintLimiter;
+use crate::service::login::Logins;
+use crate::service::login::failed_logins::FailedLogins;
 use crate::store::command::{Actor, Deregister, NoteFailedLogins, Prune, Purge};
 use crate::store::replica::Replica;
 use crate::store::{Executable, Store, StoreError};
@@ -29,6 +31,8 @@ pub(super) struct Housekeeping {
     pub(super) pending: Arc<Pending>,
     pub(super) mints: Arc<MintLimiter>,
     pub(super) failures: Arc<FailedLogins>,
+    /// What has been counted of failed logins, and where it is kept.
+    pub(super) logins: (Arc<Logins>, LoginCounts),
     pub(super) store: Store,
     /// What of the audit trail is deleted.
     pub(super) prune: Prune,
@@ -61,6 +65,9 @@ impl Housekeeping {
             };
             // What fails now is tried again next time; the writer has said why.
             let _ = self.write_failures().await;
+            let housekeeping = self.clone();
+            // A disk may hang.
+            let _ = tokio::task::spawn_blocking(move || housekeeping.save_login_counts()).await;
             self.mints.retain_recent();
         }
     }
@@ -82,6 +89,12 @@ impl Housekeeping {
             self.failures.put_back(taken);
         }
         written
+    }
+
+    /// Keeps what has been counted of failed logins for the next start.
+    pub(super) fn save_login_counts(&self) {
+        let (logins, counts) = &self.logins;
+        counts.write(&logins.save());
     }
 
     /// Deletes what is old, in memory and in the store.

@@ -9,6 +9,7 @@ pub mod core_dumps;
 pub mod descriptors;
 mod error;
 mod housekeeping;
+mod login_counts;
 pub mod new_key;
 mod panics;
 pub mod presence;
@@ -38,15 +39,11 @@ use crate::auth::keys::KeyRing;
 use crate::auth::policy::{PathPattern, Policy};
 use crate::auth::token::TokenRules;
 use crate::clock::{Clock, wall};
-use crate::config::{
-    self, CertifiedKey, Config, ForwardedFields, Limits, Stop, StoreSettings, TrustedProxies,
-};
+use crate::config::{self, CertifiedKey, Config, ForwardedFields, Limits, Networks, Stop, StoreSettings};
 use crate::edge::admin::Admin;
 use crate::edge::certificate::{not_after, self_signed};
-use crate::edge::failures::FailedLogins;
 use crate::edge::listener::{Bound, Listeners};
 use crate::edge::local::Local;
-use crate::edge::login::LoginPool;
 use crate::edge::pending::Pending;
 use crate::edge::proxy::{Gateway, MAX_TRIES};
 use crate::edge::quota::{Quotas, kept_connections};
@@ -56,6 +53,8 @@ use crate::edge::token::{TokenEndpoint, mint_limiter};
 use crate::edge::upstream::Upstream;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
+use crate::service::login::Logins;
+use crate::service::login::failed_logins::FailedLogins;
 use crate::store::command::{Actor, Deregister, Prune};
 use crate::store::read_gap::ReadGap;
 use crate::store::replica::{Reload, Replica, Settings};
@@ -67,6 +66,7 @@ pub use self::stop::OnExit;
 
 use self::descriptors::ADMIN_CONNECTIONS;
 use self::housekeeping::{Housekeeping, PendingRetry};
+use self::login_counts::LoginCounts;
 use self::presence::Presence;
 use self::state::{Creation, LockWait, Services, State, read_ring, store_error};
 use self::stop::End;
@@ -130,10 +130,18 @@ pub fn run(
     let pending = Arc::<Pending>::default();
     let mints = Arc::new(mint_limiter(&limits));
     let failures = Arc::<FailedLogins>::default();
-    let logins = LoginPool::start(&limits, Arc::clone(&shared.metrics), Arc::clone(&failures));
+    let counts = LoginCounts::new(&settings.state_dir);
+    let logins = Logins::start(
+        &limits,
+        config.trusted_logins,
+        counts.read().as_deref(),
+        Arc::clone(&shared.metrics),
+        Arc::clone(&failures),
+    );
+    let logins = Arc::new(logins.map_err(StartError::refused)?);
     let tokens = TokenEndpoint {
         gate: Arc::clone(&shared.gate),
-        logins: Arc::new(logins.map_err(StartError::refused)?),
+        logins: Arc::clone(&logins),
         store: state.store.clone(),
         pending: Arc::clone(&pending),
         mints: Arc::clone(&mints),
@@ -186,6 +194,7 @@ pub fn run(
         pending,
         mints,
         failures,
+        logins: (logins, counts),
         store: state.store,
         prune: Prune { age: audit.keep.as_secs(), bytes: audit.max_bytes },
         replica: Arc::new(Mutex::new(Some(replica))),
@@ -294,7 +303,7 @@ impl Shared {
         (upstream, rewrite): (Arc<Upstream>, Rewrite),
         (policy, request_durations): (Policy, Vec<(PathPattern, Option<Duration>)>),
         limits: Limits,
-        (proxies, forwarded_fields): (Arc<TrustedProxies>, ForwardedFields),
+        (proxies, forwarded_fields): (Arc<Networks>, ForwardedFields),
         gap: Arc<ReadGap>,
     ) -> Gateway {
         Gateway {

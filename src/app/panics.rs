@@ -58,7 +58,7 @@ mod tests {
             ("gateway", true),
             ("admin", true),
             ("login", true),
-            ("login-reserve", true),
+            ("login-floor", true),
             ("store-writer", false),
             ("store-follower", false),
             ("housekeeping", false),

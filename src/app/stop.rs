@@ -146,6 +146,7 @@ impl BackgroundService for Draining {
         end.0.housekeeping.retry().await;
         // An error was logged by the writer; there is no later.
         let _ = end.0.housekeeping.write_failures().await;
+        end.0.housekeeping.save_login_counts();
         end.0.housekeeping.sign_off().await;
         end.exit(0)
     }

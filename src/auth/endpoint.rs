@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 
 use super::name::Name;
+use super::password::Phc;
 use super::secret::Secret;
 
 /// Who may inspect a token.
@@ -20,12 +22,26 @@ pub enum InspectAuth {
 }
 
 /// User and password of a Basic `Authorization` field.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
-    /// As sent; whether such a user exists is the store's to say.
+    /// In normalization form C; whether such a user exists is the store's to say.
     pub user: Name,
     /// As sent, never empty.
     pub password: Secret,
+    /// What else the client may have meant: the same characters in another normalization form.
+    pub variants: Vec<Secret>,
+}
+
+impl Credentials {
+    /// How many passwords are tried.
+    pub fn passwords(&self) -> u32 {
+        1 + u32::try_from(self.variants.len()).unwrap_or(u32::MAX - 1)
+    }
+
+    /// The passwords that are tried, in their order.
+    pub fn all_passwords(&self) -> impl Iterator<Item = &Secret> {
+        std::iter::once(&self.password).chain(&self.variants)
+    }
 }
 
 /// What a well-formed request asks for.
@@ -103,8 +119,8 @@ pub fn is_token_parameter(name: &str) -> bool {
     matches!(name, "token" | "user-token")
 }
 
-/// RFC 7617: exactly one field, scheme in any case, strict base64, UTF-8, no control character, the first
-/// colon splits, neither half empty.
+/// RFC 7617: exactly one field, scheme in any case, strict base64, no control character, the first colon splits, neither half
+/// empty. UTF-8, or else Latin-1, which RFC 7617 leaves to clients and some still send.
 fn basic(authorization: &[&[u8]]) -> Result<Credentials, Refusal> {
     parse_basic(authorization).ok_or(Refusal::Credentials)
 }
@@ -118,15 +134,47 @@ fn parse_basic(authorization: &[&[u8]]) -> Option<Credentials> {
         return None;
     }
     let decoded = Secret::new(STANDARD.decode(encoded.trim_start_matches(' ')).ok()?);
-    let text = std::str::from_utf8(decoded.expose_secret()).ok()?;
+    let latin1;
+    let text = match std::str::from_utf8(decoded.expose_secret()) {
+        Ok(text) => text,
+        Err(_) => {
+            let text: String = decoded.expose_secret().iter().map(|byte| char::from(*byte)).collect();
+            latin1 = Secret::new(text.into_bytes());
+            std::str::from_utf8(latin1.expose_secret()).ok()?
+        }
+    };
     let (user, password) = text.split_once(':')?;
-    if password.is_empty() || text.chars().any(char::is_control) {
+    if password.is_empty() || password.len() > Phc::MAX_PASSWORD || text.chars().any(char::is_control) {
         return None;
     }
+    let user =
+        if is_nfc(user) { Name::parse_user(user) } else { Name::parse_user(&user.nfc().collect::<String>()) };
     Some(Credentials {
-        user: Name::parse_user(user).ok()?,
+        user: user.ok()?,
         password: Secret::new(password.as_bytes().to_vec()),
+        variants: variants(password),
     })
+}
+
+/// The same password in the other normalization forms: systems differ in which of them their users type.
+fn variants(password: &str) -> Vec<Secret> {
+    if password.is_ascii() {
+        return Vec::new();
+    }
+    let mut variants = Vec::new();
+    // Of the longest size at once, so that no copy stays behind where a shorter one was.
+    let mut add = |characters: &mut dyn Iterator<Item = char>| {
+        let mut text = String::with_capacity(4 * password.len());
+        text.extend(characters);
+        let is_new = text != password && text.len() <= Phc::MAX_PASSWORD;
+        let variant = Secret::new(text.into_bytes());
+        if is_new {
+            variants.push(variant);
+        }
+    };
+    add(&mut password.nfc());
+    add(&mut password.nfd());
+    variants
 }
 
 #[cfg(test)]
@@ -155,8 +203,14 @@ mod tests {
             (encoded(b":password"), None),
             (encoded(b"anna"), None),
             (encoded(b"anna:a\nb"), None),
-            (encoded(b"anna:\xff"), None),
-            (encoded("zoe\u{308}:x".as_bytes()), None),
+            (encoded(b"anna:a\x85b"), None),
+            (encoded(b"zo\xeb:p\xe4ss"), Some(("zoë".into(), "päss".into()))),
+            (encoded("zoe\u{308}:x".as_bytes()), Some(("zoë".into(), "x".into()))),
+            (
+                encoded(format!("anna:{}", "x".repeat(1024)).as_bytes()),
+                Some(("anna".into(), "x".repeat(1024))),
+            ),
+            (encoded(format!("anna:{}", "x".repeat(1025)).as_bytes()), None),
             (encoded(b"anna:password").replace("Basic ", "Bearer "), None),
             (encoded(b"anna:password").replace(' ', ""), None),
             (encoded(b"anna:pass:wor").trim_end_matches('=').to_owned(), None),
@@ -168,6 +222,24 @@ mod tests {
         let field = encoded(b"anna:password");
         assert_eq!(parse_basic(&[]), None);
         assert_eq!(parse_basic(&[field.as_bytes(), field.as_bytes()]), None);
+    }
+
+    #[test]
+    fn a_password_is_tried_in_every_form_that_the_client_may_have_meant() {
+        for (sent, expected) in [
+            (b"anna:plain".to_vec(), &["plain"][..]),
+            ("anna:pässwörd".into(), &["pässwörd", "pa\u{308}sswo\u{308}rd"]),
+            ("anna:pa\u{308}sswo\u{308}rd".into(), &["pa\u{308}sswo\u{308}rd", "pässwörd"]),
+            ("anna:ä\u{61}\u{308}".into(), &["äa\u{308}", "ää", "a\u{308}a\u{308}"]),
+            (b"anna:p\xe4ss".to_vec(), &["päss", "pa\u{308}ss"]),
+            ("anna:日本".into(), &["日本"]),
+        ] {
+            let credentials = parse_basic(&[encoded(&sent).as_bytes()]).unwrap();
+            let passwords = credentials.all_passwords().map(Secret::expose_secret);
+            let passwords: Vec<&str> = passwords.map(|bytes| std::str::from_utf8(bytes).unwrap()).collect();
+            assert_eq!(passwords, expected, "{sent:?}");
+            assert_eq!(credentials.passwords() as usize, expected.len());
+        }
     }
 
     #[test]

@@ -4,8 +4,8 @@
 
 mod files;
 mod machine;
+mod networks;
 mod platform;
-mod proxies;
 mod sections;
 mod settings;
 mod source;
@@ -15,14 +15,14 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use files::{CertifiedKey, Links, PairFile, SigningKeys, read_secret};
-pub use proxies::{ForwardedFields, ProxyNet, TrustedProxies};
+pub use networks::{ForwardedFields, Network, Networks};
 pub use settings::{Audit, Limits, Log, LogFormat, Platform, PlatformTls, Server, Stop, StoreSettings};
 pub use source::{Fault, PREFIX};
 
 use self::platform::read_platform;
 use self::sections::{
-    read_admin, read_audit, read_cache, read_limits, read_log, read_routes, read_server, read_store,
-    read_token,
+    read_admin, read_audit, read_cache, read_limits, read_log, read_login, read_routes, read_server,
+    read_store, read_token,
 };
 use self::source::Source;
 use crate::auth::cache::CacheLimits;
@@ -57,6 +57,8 @@ pub struct Config {
     pub audit: Audit,
     /// `[limits]`
     pub limits: Limits,
+    /// `[limits.login] trusted`: places that every account knows.
+    pub trusted_logins: Networks,
     /// `[log]`
     pub log: Log,
 }
@@ -92,6 +94,7 @@ impl Config {
         let store = read_store(source.section("store"), state_dir.unwrap_or(base));
         let audit = read_audit(source.section("audit"));
         let threads = server.as_ref().map_or(1, |server| server.threads);
+        let trusted_logins = read_login(source.section("limits.login"));
         let limits = read_limits(source.section("limits"), threads, &request_durations);
         let log = read_log(source.section("log"));
         let (faults, asked) = source.finish();
@@ -109,6 +112,7 @@ impl Config {
                 store,
                 audit,
                 limits,
+                trusted_logins,
                 log,
             }),
             _ => Err(faults),
@@ -163,6 +167,10 @@ impl Config {
         warn(
             self.server.trusted_proxies.is_everybody(),
             "server.trusted_proxies: everybody is trusted to say who the client is",
+        );
+        warn(
+            self.trusted_logins.is_everybody(),
+            "limits.login.trusted: everybody may try 20 passwords for every account, from each address",
         );
         warn(open(&self.admin), "admin.listen: metrics are open to the network");
         warn(

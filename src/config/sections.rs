@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::files::{self, SigningKeys};
 use super::machine;
-use super::proxies::{ForwardedFields, ProxyNet, TrustedProxies};
+use super::networks::{ForwardedFields, Network, Networks};
 use super::settings::{Audit, Limits, Log, LogFormat, Server, Stop, StoreSettings};
 use super::source::{Section, Span};
 use crate::auth::cache::CacheLimits;
@@ -30,19 +30,7 @@ pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> Option<Serve
     if https.is_empty() && http.is_empty() {
         section.fault("https", "no listener: give https or http at least one address");
     }
-    let networks: Vec<String> =
-        section.or("trusted_proxies", Vec::new(), "write a list such as [\"10.0.0.0/8\", \"192.0.2.7\"]");
-    let mut proxies = Vec::new();
-    for text in networks {
-        match text.parse::<ProxyNet>() {
-            Ok(net) => proxies.push(net),
-            Err(()) => section.fault(
-                "trusted_proxies",
-                format!("{text:?} is not an address or a network such as \"10.0.0.0/8\""),
-            ),
-        }
-    }
-    let trusted_proxies: TrustedProxies = proxies.into_iter().collect();
+    let trusted_proxies = networks(&mut section, "trusted_proxies");
     let forwarded_fields =
         section.or("forwarded_fields", ForwardedFields::XForwarded, "write \"x-forwarded\" or \"forwarded\"");
     let proxy_protocol: Vec<SocketAddr> = section.or("proxy_protocol", Vec::new(), addresses);
@@ -285,7 +273,6 @@ pub(super) fn read_limits(mut section: Section<'_>, threads: usize, durations: &
             300_000,
             "write a number of revoked tokens, at least 1",
         ),
-        login_queue: section.or("login_queue", login_workers.saturating_mul(2), number),
     };
     if !(1024..1_048_576).contains(&limits.header_bytes) {
         section.fault("header_bytes", "must be at least 1024 and less than 1048576");
@@ -318,16 +305,30 @@ pub(super) fn read_limits(mut section: Section<'_>, threads: usize, durations: &
             "must be between 1 and 10000000: with 0 nobody gets a token, and each takes memory in every gateway",
         );
     }
-    if !(1..=10_000).contains(&limits.login_queue) {
-        section.fault(
-            "login_queue",
-            "must be between 1 and 10000: with none nobody logs in, and who waits for longer has gone",
-        );
-    }
     if !(1..=256).contains(&limits.login_workers) {
         section.fault("login_workers", "must be between 1 and 256; each needs 19 MiB");
     }
     limits
+}
+
+/// `limits.login.trusted`
+pub(super) fn read_login(mut section: Section<'_>) -> Networks {
+    networks(&mut section, "trusted")
+}
+
+fn networks(section: &mut Section<'_>, key: &str) -> Networks {
+    let texts: Vec<String> =
+        section.or(key, Vec::new(), "write a list such as [\"10.0.0.0/8\", \"192.0.2.7\"]");
+    let mut networks = Vec::new();
+    for text in texts {
+        match text.parse::<Network>() {
+            Ok(network) => networks.push(network),
+            Err(()) => {
+                section.fault(key, format!("{text:?} is not an address or a network such as \"10.0.0.0/8\""))
+            }
+        }
+    }
+    networks.into_iter().collect()
 }
 
 /// 16 MiB.

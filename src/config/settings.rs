@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::files::CertifiedKey;
-use super::proxies::{ForwardedFields, TrustedProxies};
+use super::networks::{ForwardedFields, Networks};
 
 /// `[server]`: where the gateway listens, and where its own files are.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Server {
     /// Worker threads.
     pub threads: usize,
     /// Proxies in front whose word about a client counts.
-    pub trusted_proxies: TrustedProxies,
+    pub trusted_proxies: Networks,
     /// In which fields they say it.
     pub forwarded_fields: ForwardedFields,
     /// Those of the addresses above where each connection begins with a PROXY header.
@@ -145,8 +145,6 @@ pub struct Limits {
     pub memory: u64,
     /// Threads that hash passwords.
     pub login_workers: usize,
-    /// Logins that may wait for one.
-    pub login_queue: usize,
     /// Tokens minted for one user in a second, in the long run.
     pub mint_rate: NonZeroU32,
     /// Tokens minted for one user at once.

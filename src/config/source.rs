@@ -52,9 +52,16 @@ impl Source {
         self.faults.push(Fault { key: key.to_owned(), text: text.into() });
     }
 
-    /// Takes a section out; what is left of it when it is dropped is unknown.
+    /// Takes a section out; what is left of it when it is dropped is unknown. One inside another, as `limits.login`, is to be
+    /// taken before the other.
     pub(super) fn section(&mut self, name: &'static str) -> Section<'_> {
-        let table = match self.root.remove(name) {
+        let found = match name.split_once('.') {
+            None => self.root.remove(name),
+            Some((outer, inner)) => {
+                self.root.get_mut(outer).and_then(Value::as_table_mut).and_then(|outer| outer.remove(inner))
+            }
+        };
+        let table = match found {
             None => Table::new(),
             Some(Value::Table(table)) => table,
             Some(_) => {
@@ -89,7 +96,7 @@ impl Section<'_> {
     pub(super) fn optional<T: DeserializeOwned>(&mut self, key: &str, cure: &str) -> Option<T> {
         let path = format!("{}.{key}", self.name);
         self.source.asked.push(path.clone());
-        let variable = format!("{PREFIX}{}__{}", self.name, key).to_uppercase();
+        let variable = format!("{PREFIX}{}__{key}", self.name.replace('.', "__")).to_uppercase();
         let in_file = self.table.remove(key);
         let candidates = match self.source.environment.remove(&variable) {
             Some(text) => readings(&text),

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::config::{ForwardedFields, TrustedProxies};
+use crate::config::{ForwardedFields, Networks};
 
 /// The address of a client, in one form everywhere: IPv4 is never written as IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +62,7 @@ pub struct Told {
 }
 
 /// Reads what the fields of a request say of where it comes from. `peer` is the other end of the connection.
-pub fn origin(
-    peer: ClientAddress,
-    fields: &HeaderMap,
-    trusted: &TrustedProxies,
-    style: ForwardedFields,
-) -> Origin {
+pub fn origin(peer: ClientAddress, fields: &HeaderMap, trusted: &Networks, style: ForwardedFields) -> Origin {
     if !trusted.contains(peer.ip) {
         return Origin { client: peer, forwarded_for: peer.field_value(), told: None };
     }
@@ -97,7 +92,7 @@ pub fn origin(
 fn vouched(
     peer: ClientAddress,
     hops: Vec<Option<IpAddr>>,
-    trusted: &TrustedProxies,
+    trusted: &Networks,
 ) -> (ClientAddress, Vec<IpAddr>) {
     let (mut client, mut chain) = (peer, vec![peer.ip]);
     for hop in hops.into_iter().rev() {
@@ -237,7 +232,7 @@ mod tests {
     use proptest::prelude::{Just, prop_oneof};
     use proptest::{prop_assert, prop_assert_eq, proptest};
 
-    fn trusted() -> TrustedProxies {
+    fn trusted() -> Networks {
         ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"].into_iter().map(|text| text.parse().unwrap()).collect()
     }
 

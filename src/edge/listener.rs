@@ -26,7 +26,7 @@ use super::connection_log::ConnectionLog;
 use super::quota::Budget;
 use super::tls::TlsAcceptor;
 use super::worker::{self, Accepted, Inbox};
-use crate::config::{Limits, TrustedProxies};
+use crate::config::{Limits, Networks};
 use crate::metrics::{ConnectionEnd, Metrics};
 
 /// A socket that accepts already; connections wait in its backlog until a service takes it.
@@ -83,7 +83,7 @@ struct Acceptor {
     inboxes: Vec<Inbox>,
     admission: Arc<Admission>,
     log: Arc<ConnectionLog>,
-    proxies: Arc<TrustedProxies>,
+    proxies: Arc<Networks>,
 }
 
 impl Listeners {
@@ -92,7 +92,7 @@ impl Listeners {
         name: &'static str,
         apps: Vec<(A, Arc<Budget>)>,
         limits: Limits,
-        proxies: Arc<TrustedProxies>,
+        proxies: Arc<Networks>,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self>
     where

@@ -3,7 +3,7 @@
 //!
 //! A connection comes in through [`listener`], which asks [`admission`] for a place and hands it to a worker; there
 //! [`connection`] bounds it, and each of its requests goes through the phases of [`proxy`], which reads it ([`request`]),
-//! answers it itself ([`answer`], [`token`] with [`login`]) or forwards it ([`rewrite`], [`upstream`]).
+//! answers it itself ([`answer`], [`token`]) or forwards it ([`rewrite`], [`upstream`]).
 
 pub mod admin;
 pub mod admission;
@@ -14,10 +14,8 @@ pub mod connection;
 mod connection_log;
 mod cut;
 mod deadline;
-pub mod failures;
 pub mod listener;
 pub mod local;
-pub mod login;
 pub mod pending;
 pub mod proxy;
 mod proxy_protocol;

@@ -41,7 +41,7 @@ use crate::auth::policy::{PathPattern, Policy, Route, split_target};
 use crate::auth::reply::{Malformed, Overload, PlatformFault, Reply};
 use crate::auth::token::TokenId;
 use crate::clock::Clock;
-use crate::config::{ForwardedFields, Limits, TrustedProxies};
+use crate::config::{ForwardedFields, Limits, Networks};
 use crate::logging::{AccessLine, Sink, redact_text};
 use crate::metrics::{Decision, InFlight, Metrics, RouteLabel, Span};
 use crate::store::read_gap::ReadGap;
@@ -60,7 +60,7 @@ pub struct Gateway {
     /// What they see of a request.
     pub rewrite: Rewrite,
     /// Proxies in front whose word counts.
-    pub proxies: Arc<TrustedProxies>,
+    pub proxies: Arc<Networks>,
     /// In which fields they say who the client is.
     pub forwarded_fields: ForwardedFields,
     /// How long requests of some routes may take.

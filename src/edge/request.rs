@@ -228,7 +228,6 @@ mod tests {
         platform_connections: 2,
         memory: 1 << 24,
         login_workers: 1,
-        login_queue: 1,
         mint_rate: std::num::NonZeroU32::MIN,
         mint_burst: std::num::NonZeroU32::MIN,
         revocations_per_user: 1,

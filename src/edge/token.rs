@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::client::ClientAddress;
-use super::login::{LoginError, LoginPool};
 use super::pending::{Pending, Revocation};
 use crate::auth::denial::Denial;
 use crate::auth::endpoint::{self, Credentials, InspectAuth, Refusal, TokenRequest};
@@ -19,6 +19,7 @@ use crate::auth::token_set::{Keep, RevokedToken};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::metrics::{TokenAction, TokenOutcome};
+use crate::service::login::{Login, LoginError, Logins, MAX_RETRY_AFTER};
 use crate::store::command::{Actor, Mint, MintOutcome, Rehash};
 use crate::store::records::User;
 use crate::store::{Store, StoreError};
@@ -29,7 +30,7 @@ pub struct TokenEndpoint {
     /// Keys, rules and standing.
     pub gate: Arc<Gate>,
     /// Checks passwords.
-    pub logins: Arc<LoginPool>,
+    pub logins: Arc<Logins>,
     /// Users, and where mints and revocations become durable.
     pub store: Store,
     /// Revocations that the store has not taken yet.
@@ -211,9 +212,7 @@ impl TokenEndpoint {
     /// Mints for a user whose password fits. If the user changes in between, once more, then no.
     async fn mint(&self, credentials: Credentials, call: &Call<'_>) -> Result<(User, Minted), Failure> {
         for _ in 0..2 {
-            let again =
-                Credentials { user: credentials.user.clone(), password: credentials.password.clone() };
-            let user = self.log_in(again, call).await?;
+            let user = self.log_in(credentials.clone(), call).await?;
             belongs(&user.identity, call)?;
             let name: Box<str> = user.identity.user.as_str().into();
             self.mints.check_key(&name).map_err(|_| Failure::RateLimited(name))?;
@@ -250,13 +249,11 @@ impl TokenEndpoint {
     }
 
     async fn log_in(&self, credentials: Credentials, call: &Call<'_>) -> Result<User, Failure> {
-        if self.logins.is_full() {
-            // The store is not asked for those who would be turned away.
-            return Err(LoginError::Busy.into());
-        }
+        let arrived = Instant::now();
         let source = call.client.map(|client| Source::of(client.ip));
         let record = self.store.login_record(credentials.user.as_str(), source).await?;
-        let login = self.logins.check(credentials, record.user, call.client.map(|client| client.ip)).await?;
+        let client = call.client.map(|client| client.ip);
+        let login = self.logins.check(Login { credentials, record, client, arrived }).await?;
         if let Some(phc) = login.rehashed {
             let Identity { user, .. } = login.user.identity.clone();
             let actor = Actor::client(user.as_str(), "login");
@@ -303,6 +300,9 @@ fn fail(failure: Failure, action: TokenAction) -> Served {
         Failure::Organization => (Reply::refused(Refusal::Credentials), TokenOutcome::OrganizationMismatch),
         Failure::Token => (Reply::token_refused(), TokenOutcome::BadToken),
         Failure::Login(LoginError::Busy) => (Reply::busy(), TokenOutcome::Busy),
+        Failure::Login(LoginError::Throttled(throttled)) => {
+            (Reply::throttled(throttled.seconds, MAX_RETRY_AFTER), TokenOutcome::Throttled)
+        }
         Failure::Store(error) => {
             log::error!("the token endpoint cannot use the store: {error}");
             let reply = if error.needs_operator() { Reply::internal() } else { Reply::store_unavailable() };

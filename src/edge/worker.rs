@@ -27,7 +27,7 @@ use super::socket::Socket;
 use super::tls::{HandshakeError, Offer, TlsAcceptor};
 use crate::auth::lane;
 use crate::auth::reply::Reply;
-use crate::config::{Limits, TrustedProxies};
+use crate::config::{Limits, Networks};
 use crate::metrics::{ConnectionEnd, Metrics};
 
 /// A connection that was accepted, not yet known to any runtime.
@@ -48,7 +48,7 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) metrics: Arc<Metrics>,
     pub(super) log: Arc<ConnectionLog>,
-    pub(super) proxies: Arc<TrustedProxies>,
+    pub(super) proxies: Arc<Networks>,
 }
 
 /// Where a worker is given its connections. Dropped, it tells the worker that there will be no more.

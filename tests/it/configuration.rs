@@ -124,7 +124,6 @@ fn each_fault_is_found() {
         ("store", "max_staleness", "\"x\""),
         ("limits", "header_fields", "-1"),
         ("limits", "login_workers", "0"),
-        ("limits", "login_queue", "0"),
         ("limits", "revocations_per_user", "0"),
         ("limits", "body_timeout", "\"x\""),
         ("log", "format", "\"xml\""),

@@ -55,6 +55,7 @@ mod identity;
 mod inspection;
 mod large;
 mod limits;
+mod logins;
 mod logs;
 mod memory;
 mod memory_of_secrets;

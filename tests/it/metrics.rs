@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, mpsc};
 
 /// Every name of ours; histograms by the name of their family.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "ds_gateway_requests_total",
     "ds_gateway_decisions_total",
     "ds_gateway_token_requests_total",
@@ -28,6 +28,7 @@ const NAMES: [&str; 23] = [
     "ds_gateway_in_flight_requests",
     "ds_gateway_connections",
     "ds_gateway_login_queue_length",
+    "ds_gateway_logins_total",
     "ds_gateway_store_number",
     "ds_gateway_store_feed_age_seconds",
     "ds_gateway_store_stale",
@@ -155,10 +156,7 @@ fn levels_go_up_and_come_down_again() {
         told.lock().expect("a lock").recv().ok();
         Ok(())
     })));
-    let gateway = Options::new(&platform)
-        .set("limits", "login_workers", "1")
-        .set("limits", "login_queue", "30")
-        .start();
+    let gateway = Options::new(&platform).set("limits", "login_workers", "1").start();
     let token = gateway.mint();
     let level = |name: &str| gateway.metric(&format!("ds_gateway_{name}"), &[]);
     let becomes = |name: &str, value: f64| {

@@ -197,10 +197,9 @@ fn an_import_with_a_bad_line_names_every_bad_line_and_imports_nothing() {
 #[test]
 fn more_log_ins_than_the_pool_holds_are_503_and_cost_nobody_else_anything() {
     let platform = Platform::echo();
-    let gateway =
-        Options::new(&platform).set("limits", "login_workers", "1").set("limits", "login_queue", "1").start();
+    let gateway = Options::new(&platform).set("limits", "login_workers", "1").start();
     let token = gateway.mint();
-    let mut clients: Vec<Client> = (0..24).map(|_| gateway.client()).collect();
+    let mut clients: Vec<Client> = (0..150).map(|_| gateway.client()).collect();
     let good = basic(USER, PASSWORD);
     for client in &mut clients {
         client.send(request("POST", ENDPOINT, &[("Authorization", &good)]));
@@ -213,7 +212,6 @@ fn more_log_ins_than_the_pool_holds_are_503_and_cost_nobody_else_anything() {
             201 => minted += 1,
             _ => {
                 answer.is_error(503);
-                assert_eq!(answer.value("retry-after"), "1");
                 refused += 1;
             }
         }
@@ -252,7 +250,7 @@ fn passwords_are_hashed_in_idle_time() {
     for (name, is_idle) in &threads {
         assert_eq!(*is_idle, name == "login", "{threads:?}");
     }
-    assert!(threads.iter().any(|(name, _)| name == "login-reserve"), "{threads:?}");
+    assert!(threads.iter().any(|(name, _)| name == "login-floor"), "{threads:?}");
     // The unit forbids whatever changes priorities but these, and a forbidden call would end the process.
     let unit = include_str!("../../conf/systemd/ds-gateway.service");
     let forbidden = unit.find("SystemCallFilter=~@privileged @resources\n").expect("a filter");

@@ -1,4 +1,4 @@
-//! Proxies in front of the gateway whose word about a client counts.
+//! Addresses and networks that a setting names: proxies whose word about a client counts, places that logins may come from.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -6,15 +6,15 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-/// Addresses of trusted proxies.
+/// Some addresses and networks.
 #[derive(Clone, Debug, Default)]
-pub struct TrustedProxies(Vec<IpNet>);
+pub struct Networks(Vec<IpNet>);
 
 /// An address, or a network as `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug)]
-pub struct ProxyNet(IpNet);
+pub struct Network(IpNet);
 
-impl FromStr for ProxyNet {
+impl FromStr for Network {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -34,13 +34,13 @@ impl FromStr for ProxyNet {
     }
 }
 
-impl FromIterator<ProxyNet> for TrustedProxies {
-    fn from_iter<I: IntoIterator<Item = ProxyNet>>(nets: I) -> Self {
-        Self(nets.into_iter().map(|ProxyNet(net)| net).collect())
+impl FromIterator<Network> for Networks {
+    fn from_iter<I: IntoIterator<Item = Network>>(nets: I) -> Self {
+        Self(nets.into_iter().map(|Network(net)| net).collect())
     }
 }
 
-impl TrustedProxies {
+impl Networks {
     /// Is this one of them? IPv4 over an IPv6 socket is IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -52,7 +52,7 @@ impl TrustedProxies {
         self.0.is_empty()
     }
 
-    /// Does it trust everybody?
+    /// Is everybody among them?
     pub fn is_everybody(&self) -> bool {
         self.0.iter().any(|net| net.prefix_len() == 0)
     }

@@ -1,0 +1,585 @@
+//! Threads that check passwords, in the time that nothing else wants; and one that makes sure that some are checked where there is
+//! no such time.
+//!
+//! The threads only hash: the user's record is read before a login is queued. A user that does not exist, or is disabled, costs
+//! a hash as any other.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use tokio::sync::oneshot;
+
+use super::answer_time::AnswerTime;
+use super::failed_logins::FailedLogins;
+use super::outcome::{Accepted, LoginError};
+use super::priority::{hash_in_batches, hash_in_idle_time};
+use super::queue::{Full, Pushed, Queue, Waiter};
+use super::sketch::Ticks;
+use super::throttle::{Counts, Reason, Throttle, Throttled};
+use crate::auth::endpoint::Credentials;
+use crate::auth::password::{HashMemory, Phc};
+use crate::auth::secret::Secret;
+use crate::metrics::{LoginOutcome, Metrics};
+use crate::store::records::UserRecord;
+
+/// The pool; dropping it ends its threads.
+pub(super) struct Pool {
+    shared: Arc<Shared>,
+}
+
+/// What its threads share.
+pub(super) struct Shared {
+    pub(super) throttle: Throttle,
+    pub(super) answer_time: AnswerTime,
+    failures: Arc<FailedLogins>,
+    metrics: Arc<Metrics>,
+    /// A worker never waits for it: parking_lot may hand it to one that waits, which then holds it without a core to run on.
+    state: Mutex<State>,
+    /// For the thread that hashes where the workers cannot.
+    changed_for_floor: Condvar,
+    workers: usize,
+    began: Instant,
+}
+
+struct State {
+    queue: Queue<Arc<Job>>,
+    /// What workers are hashing.
+    in_hand: Vec<InHand>,
+    /// Workers that are parked until there is something to do.
+    parked: Vec<Thread>,
+    /// When the floor may hash next.
+    floor_due: Instant,
+    /// What a hash takes a worker of late.
+    cost: Duration,
+    is_closed: bool,
+}
+
+struct InHand {
+    job: Arc<Job>,
+    since: Instant,
+    /// The floor hashes it too.
+    is_shared: bool,
+}
+
+/// A login that is checked.
+pub(super) struct Job {
+    pub(super) credentials: Credentials,
+    /// What the store has of that user.
+    pub(super) record: Option<UserRecord>,
+    pub(super) counts: Counts,
+    pub(super) client: Option<IpAddr>,
+    pub(super) since: Instant,
+    pub(super) answer: Mutex<Option<oneshot::Sender<Answer>>>,
+}
+
+/// What came of a login.
+pub(super) struct Answer {
+    pub(super) result: Result<Accepted, LoginError>,
+    /// How long it waited for a thread.
+    pub(super) waited: Duration,
+}
+
+/// Who takes logins, and when.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rank {
+    /// At once; hashes in idle time.
+    Worker,
+    /// Those that no worker takes or ends in time, for a share of a core.
+    Floor,
+}
+
+impl Job {
+    /// Does nobody wait for it any more?
+    fn is_given_up(&self, now: Instant) -> bool {
+        self.since + MAX_WAIT <= now || self.is_answered()
+    }
+
+    fn is_answered(&self) -> bool {
+        // Who holds it may have lost its core.
+        self.answer.try_lock().is_some_and(|answer| answer.as_ref().is_none_or(oneshot::Sender::is_closed))
+    }
+
+    fn end(&self, result: Result<Accepted, LoginError>, waited: Duration) {
+        if let Some(answer) = self.answer.lock().take() {
+            // A client that went away does not want to know.
+            let _ = answer.send(Answer { result, waited });
+        }
+    }
+}
+
+impl Pool {
+    /// Starts the threads.
+    pub(super) fn start(
+        workers: usize,
+        throttle: Throttle,
+        metrics: Arc<Metrics>,
+        failures: Arc<FailedLogins>,
+    ) -> std::io::Result<Self> {
+        let began = Instant::now();
+        let state = State {
+            queue: Queue::new(),
+            in_hand: Vec::new(),
+            parked: Vec::new(),
+            floor_due: began,
+            cost: USUAL_COST,
+            is_closed: false,
+        };
+        let shared = Shared {
+            throttle,
+            answer_time: AnswerTime::new(),
+            failures,
+            metrics,
+            state: Mutex::new(state),
+            changed_for_floor: Condvar::new(),
+            workers,
+            began,
+        };
+        // From here on whatever ends the pool, an error too, ends its threads.
+        let pool = Self { shared: Arc::new(shared) };
+        for _ in 0..workers {
+            pool.add("login", |shared| {
+                hash_in_idle_time();
+                work(shared, Rank::Worker);
+            })?;
+        }
+        pool.add("login-floor", |shared| {
+            hash_in_batches();
+            work(shared, Rank::Floor);
+        })?;
+        Ok(pool)
+    }
+
+    fn add(&self, name: &str, run: fn(&Shared)) -> std::io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        thread::Builder::new().name(name.into()).spawn(move || run(&shared)).map(drop)
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Queues a login. It is answered in any case.
+    pub(super) fn push(&self, waiter: Waiter, job: Job) {
+        self.shared.push(waiter, Arc::new(job));
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let parked = {
+            let mut state = self.shared.state.lock();
+            state.is_closed = true;
+            std::mem::take(&mut state.parked)
+        };
+        parked.iter().for_each(Thread::unpark);
+        self.shared.changed_for_floor.notify_all();
+    }
+}
+
+impl Shared {
+    /// The time as the throttle counts it.
+    pub(super) fn ticks(&self) -> Ticks {
+        let elapsed = self.began.elapsed().as_millis() * u128::from(Ticks::PER_SECOND) / 1000;
+        Ticks(u32::try_from(elapsed).unwrap_or(u32::MAX))
+    }
+
+    fn push(&self, waiter: Waiter, job: Arc<Job>) {
+        // Called where requests are served: not to wait for a worker that lost its core between two of its steps.
+        let Some(mut state) = self.state.try_lock_for(LONGEST_LOCK) else {
+            return self.turn_away(&job, LoginOutcome::QueueFull);
+        };
+        let capacity = capacity(self.workers, state.cost);
+        let was_empty = state.queue.len() == 0;
+        let pushed = state.queue.push(waiter, job, capacity);
+        let worker = state.parked.pop();
+        drop(state);
+        if let Some(worker) = worker {
+            worker.unpark();
+        }
+        match pushed {
+            Pushed::Waits => self.metrics.login_queue(1),
+            Pushed::InPlaceOf(displaced) => self.turn_away(&displaced, LoginOutcome::Displaced),
+            Pushed::Refused(Full::Queue, refused) => {
+                return self.turn_away(&refused, LoginOutcome::QueueFull);
+            }
+            Pushed::Refused(Full::Pair, refused) => return self.turn_away(&refused, LoginOutcome::PairFull),
+        }
+        if was_empty {
+            // Behind others, the floor knows when its time comes.
+            self.changed_for_floor.notify_one();
+        }
+    }
+
+    fn turn_away(&self, job: &Job, outcome: LoginOutcome) {
+        self.metrics.login(outcome);
+        job.end(Err(LoginError::Busy), job.since.elapsed());
+    }
+
+    /// Waits for the next login; `None` when there will be none. `release` is called before it waits.
+    fn next(&self, rank: Rank, release: impl FnMut()) -> Option<Arc<Job>> {
+        match rank {
+            Rank::Worker => self.next_for_worker(release),
+            Rank::Floor => self.next_for_floor(release),
+        }
+    }
+
+    fn next_for_worker(&self, mut release: impl FnMut()) -> Option<Arc<Job>> {
+        let me = thread::current();
+        loop {
+            let mut state = self.lock_of_worker();
+            if state.is_closed {
+                return None;
+            }
+            // Where it woke for no reason, it is still in the list, and who pushes must not take it for one that waits.
+            state.parked.retain(|thread| thread.id() != me.id());
+            if let Some(job) = self.take(&mut state, Rank::Worker) {
+                return Some(job);
+            }
+            state.parked.push(me.clone());
+            drop(state);
+            release();
+            thread::park();
+        }
+    }
+
+    fn lock_of_worker(&self) -> MutexGuard<'_, State> {
+        loop {
+            if let Some(state) = self.state.try_lock() {
+                return state;
+            }
+            thread::sleep(LONGEST_LOCK);
+        }
+    }
+
+    fn next_for_floor(&self, mut release: impl FnMut()) -> Option<Arc<Job>> {
+        let mut state = self.state.lock();
+        while !state.is_closed {
+            match due(&state) {
+                Some(due) if due <= Instant::now() => {
+                    if let Some(job) = self.take(&mut state, Rank::Floor) {
+                        return Some(job);
+                    }
+                }
+                Some(due) => _ = self.changed_for_floor.wait_until(&mut state, due),
+                None => {
+                    release();
+                    self.changed_for_floor.wait(&mut state);
+                }
+            }
+        }
+        None
+    }
+
+    /// The next login that may be checked, counted. Those before it that may not are answered.
+    fn take(&self, state: &mut State, rank: Rank) -> Option<Arc<Job>> {
+        let now = Instant::now();
+        if rank == Rank::Floor {
+            let is_stuck = |one: &&mut InHand| !one.is_shared && one.since + STUCK <= now;
+            while let Some(one) = state.in_hand.iter_mut().find(is_stuck) {
+                one.is_shared = true;
+                if !one.job.is_answered() {
+                    return Some(Arc::clone(&one.job));
+                }
+            }
+        }
+        for job in state.queue.drain(|job| job.is_given_up(now)) {
+            self.metrics.login_queue(-1);
+            self.turn_away(&job, LoginOutcome::Late);
+        }
+        while let Some(job) = state.queue.pop() {
+            self.metrics.login_queue(-1);
+            if let Err(throttled) = self.throttle.take(&job.counts, job.credentials.passwords(), self.ticks())
+            {
+                self.throttled(throttled);
+                job.end(Err(LoginError::Throttled(throttled)), job.since.elapsed());
+                continue;
+            }
+            if rank == Rank::Worker {
+                state.in_hand.push(InHand { job: Arc::clone(&job), since: now, is_shared: false });
+                self.changed_for_floor.notify_one();
+            }
+            return Some(job);
+        }
+        None
+    }
+
+    /// Counts a login that was refused before anything was hashed.
+    pub(super) fn throttled(&self, throttled: Throttled) {
+        self.metrics.login(match throttled.reason {
+            Reason::Account => LoginOutcome::ThrottledAccount,
+            Reason::Source => LoginOutcome::ThrottledSource,
+            Reason::Address => LoginOutcome::ThrottledAddress,
+            Reason::Network => LoginOutcome::ThrottledNetwork,
+        });
+    }
+
+    /// A thread is done with a login, which took it so long by the clock and of its core.
+    fn done(&self, rank: Rank, job: &Arc<Job>, wall: Duration, core: Duration) {
+        let now = Instant::now();
+        let charge = core * CORE_OF_FLOOR;
+        match rank {
+            Rank::Worker => {
+                let mut state = self.lock_of_worker();
+                state.in_hand.retain(|one| !Arc::ptr_eq(&one.job, job));
+                state.cost = (state.cost * 7 + wall) / 8;
+                // While workers get on, the floor is not needed, and soon after they do not it is.
+                let due = state.floor_due.max(now) + charge;
+                state.floor_due = state.floor_due.max(due.min(now + STUCK));
+            }
+            Rank::Floor => {
+                let mut state = self.state.lock();
+                let started = now.checked_sub(wall).unwrap_or(now);
+                state.floor_due = state.floor_due.max(started) + charge;
+            }
+        }
+    }
+}
+
+/// When the floor may take a login; `None` as long as nothing changes.
+fn due(state: &State) -> Option<Instant> {
+    let waits = state.queue.iter().map(|job| job.since + GRACE);
+    let stuck = state.in_hand.iter().filter(|one| !one.is_shared).map(|one| one.since + STUCK);
+    Some(waits.chain(stuck).min()?.max(state.floor_due))
+}
+
+/// How many logins may wait: those that the workers check in [`LONGEST_QUEUE`].
+fn capacity(workers: usize, cost: Duration) -> usize {
+    let each = LONGEST_QUEUE.as_micros() / cost.as_micros().max(1);
+    usize::try_from(each).unwrap_or(usize::MAX).saturating_mul(workers).clamp(LEAST_QUEUE, MOST_QUEUE)
+}
+
+/// What a thread does until the pool ends.
+fn work(shared: &Shared, rank: Rank) {
+    let mut memory = HashMemory::default();
+    // The memory is kept for as long as one login follows the other.
+    while let Some(job) = shared.next(rank, || memory.release()) {
+        let (started, core) = (Instant::now(), core_time());
+        let waited = started.saturating_duration_since(job.since);
+        // A panic must not cost the pool one of its few threads.
+        let check = || check(&job, &mut memory);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check));
+        let (wall, core) = (started.elapsed(), core_time().saturating_sub(core));
+        shared.answer_time.observe(wall, core, job.credentials.passwords());
+        shared.done(rank, &job, wall, core);
+        settle(shared, &job, result.unwrap_or(Err(LoginError::Busy)), waited);
+        if rank == Rank::Floor {
+            memory.release();
+        }
+    }
+}
+
+/// Answers a login, if no other thread has, and counts what came of it.
+fn settle(shared: &Shared, job: &Job, result: Result<Accepted, LoginError>, waited: Duration) {
+    let Some(answer) = job.answer.lock().take() else { return };
+    match &result {
+        Ok(_) => {
+            shared.throttle.give_back(&job.counts, job.credentials.passwords());
+            shared.metrics.login(LoginOutcome::Ok);
+        }
+        Err(LoginError::Refused) => {
+            let name = job.record.as_ref().map(|record| record.user.identity.user.as_str());
+            shared.failures.note(name, job.client);
+            shared.metrics.login(LoginOutcome::Refused);
+        }
+        // A panic; what it said is in the log.
+        Err(_) => shared.metrics.login(LoginOutcome::Late),
+    }
+    // A client that went away does not want to know.
+    let _ = answer.send(Answer { result, waited });
+}
+
+/// Checks all passwords that a client may have meant. A failure costs at least as much as that of a user that does not exist.
+fn check(job: &Job, memory: &mut HashMemory) -> Result<Accepted, LoginError> {
+    let unknown = Phc::decoy();
+    let phc = job.record.as_ref().map_or(&unknown, |record| &record.phc);
+    let fitting = job.credentials.all_passwords().find(|password| phc.verify(password, memory));
+    match (&job.record, fitting) {
+        (Some(record), Some(password)) if !record.user.disabled => {
+            let rehashed = if phc.is_current() { None } else { rehash(password, memory) };
+            Ok(Accepted { user: record.user.clone(), rehashed })
+        }
+        _ => {
+            if !phc.is_current() {
+                job.credentials.all_passwords().for_each(|password| _ = unknown.verify(password, memory));
+            }
+            Err(LoginError::Refused)
+        }
+    }
+}
+
+fn rehash(password: &Secret, memory: &mut HashMemory) -> Option<Phc> {
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).ok()?;
+    Phc::hash(password, salt, memory)
+}
+
+/// What this thread has had of a core.
+fn core_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// The longest time that all who wait take, and the fewest and the most that may.
+const LONGEST_QUEUE: Duration = Duration::from_secs(2);
+const LEAST_QUEUE: usize = 16;
+const MOST_QUEUE: usize = 10_000;
+/// What a hash takes until it has been measured.
+const USUAL_COST: Duration = Duration::from_millis(50);
+/// The longest time that a login waits for a thread, where hashes have become dearer than they were when it came.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+/// The floor hashes for one part of so many of a core's time.
+const CORE_OF_FLOOR: u32 = 4;
+/// A login that waited so long is one for the floor.
+const GRACE: Duration = Duration::from_millis(100);
+/// So is one that a worker has not ended by then: it has lost its core.
+const STUCK: Duration = Duration::from_millis(250);
+/// The longest time that a request waits to get into the queue.
+const LONGEST_LOCK: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::name::Name;
+    use crate::auth::source::{Block, Source};
+    use crate::service::login::sketch::Sketch;
+    use crate::service::login::throttle::{Attempt, Debt};
+    use std::net::Ipv4Addr;
+
+    fn shared() -> Shared {
+        Shared {
+            throttle: Throttle::new(Sketch::new([1; 32])),
+            answer_time: AnswerTime::new(),
+            failures: Arc::default(),
+            metrics: Arc::default(),
+            state: Mutex::new(State {
+                queue: Queue::new(),
+                in_hand: Vec::new(),
+                parked: Vec::new(),
+                floor_due: Instant::now(),
+                cost: USUAL_COST,
+                is_closed: false,
+            }),
+            changed_for_floor: Condvar::new(),
+            workers: 1,
+            began: Instant::now(),
+        }
+    }
+
+    type Answered = oneshot::Receiver<Answer>;
+
+    /// One from an address of its own, that somebody waits for while the other half is kept.
+    fn job(shared: &Shared, number: u8, since: Instant) -> (Waiter, Arc<Job>, Answered) {
+        let client = IpAddr::from(Ipv4Addr::new(10, 0, number, 1));
+        let from = Some((Source::of(client), Block::of(client)));
+        let user = Name::parse_user("anna").unwrap();
+        let attempt = Attempt { name: user.as_str(), unlocks: 0, source: from, is_known: true };
+        let counts = shared.throttle.counts(&attempt);
+        let credentials =
+            Credentials { user, password: Secret::new(b"password".to_vec()), variants: Vec::new() };
+        let (answer, receiver) = oneshot::channel();
+        let job = Job {
+            credentials,
+            record: None,
+            counts,
+            client: Some(client),
+            since,
+            answer: Mutex::new(Some(answer)),
+        };
+        let waiter = Waiter { is_known: true, from, pair: number.into(), debt: Debt::default() };
+        (waiter, Arc::new(job), receiver)
+    }
+
+    fn push(shared: &Shared, number: u8, since: Instant) -> (Arc<Job>, Answered) {
+        let (waiter, job, receiver) = job(shared, number, since);
+        shared.push(waiter, Arc::clone(&job));
+        (job, receiver)
+    }
+
+    fn ago(duration: Duration) -> Instant {
+        Instant::now().checked_sub(duration).unwrap()
+    }
+
+    #[test]
+    fn the_floor_takes_what_no_worker_takes() {
+        let shared = shared();
+        let (job, _wanted) = push(&shared, 1, Instant::now());
+        let due = || due(&shared.state.lock());
+        assert_eq!(due(), Some(job.since + GRACE));
+        let taken = shared.next(Rank::Floor, || ()).expect("after a while");
+        assert!(Arc::ptr_eq(&taken, &job) && job.since.elapsed() >= GRACE);
+        // A hash of 25 ms by itself, which a busy core made 40.
+        shared.done(Rank::Floor, &job, Duration::from_millis(40), Duration::from_millis(25));
+        let rest = shared.state.lock().floor_due.saturating_duration_since(Instant::now());
+        assert!(rest > Duration::from_millis(30) && rest <= Duration::from_millis(60), "{rest:?}");
+        assert_eq!(due(), None, "until somebody logs in");
+    }
+
+    #[test]
+    fn the_floor_leaves_logins_to_workers_that_get_on() {
+        let shared = shared();
+        let (first, _wanted) = push(&shared, 1, ago(GRACE));
+        let (_second, _wanted_too) = push(&shared, 2, ago(GRACE));
+        assert!(shared.take(&mut shared.state.lock(), Rank::Worker).is_some());
+        shared.done(Rank::Worker, &first, Duration::from_millis(80), Duration::from_millis(80));
+        let due = due(&shared.state.lock()).expect("one still waits");
+        let rest = due.saturating_duration_since(Instant::now());
+        assert!(rest > STUCK / 2 && rest <= STUCK, "{rest:?}");
+    }
+
+    #[test]
+    fn a_login_that_a_worker_cannot_end_is_checked_again_and_answered_once() {
+        let shared = shared();
+        let (_, mut wanted) = push(&shared, 1, Instant::now());
+        let stuck = shared.next(Rank::Worker, || ()).expect("the login");
+        shared.state.lock().in_hand[0].since = ago(STUCK);
+        let again = shared.next(Rank::Floor, || ()).expect("the same login");
+        assert!(Arc::ptr_eq(&again, &stuck));
+        settle(&shared, &again, Err(LoginError::Refused), Duration::ZERO);
+        assert_eq!(wanted.try_recv().unwrap().result.unwrap_err(), LoginError::Refused);
+        assert_eq!(due(&shared.state.lock()), None, "not a third time");
+        settle(&shared, &stuck, Err(LoginError::Refused), Duration::ZERO);
+        shared.done(Rank::Worker, &stuck, Duration::from_secs(1), Duration::from_millis(25));
+        assert_eq!(shared.failures.take().rows()[0].count, 1, "and counted once");
+        assert!(shared.state.lock().in_hand.is_empty());
+    }
+
+    #[test]
+    fn nobody_works_for_who_has_gone_or_waited_too_long() {
+        let shared = shared();
+        let (_, mut late) = push(&shared, 1, ago(MAX_WAIT));
+        let (_, gone) = push(&shared, 2, Instant::now());
+        let (good, _wanted) = push(&shared, 3, Instant::now());
+        drop(gone);
+        let taken = shared.next(Rank::Worker, || ()).expect("the good one");
+        assert!(Arc::ptr_eq(&taken, &good));
+        assert_eq!(late.try_recv().unwrap().result.unwrap_err(), LoginError::Busy);
+    }
+
+    #[test]
+    fn as_many_wait_as_are_checked_in_two_seconds() {
+        let millis = Duration::from_millis;
+        for (workers, cost, expected) in
+            [(1, 50, 40), (4, 25, 320), (1, 1000, 16), (256, 1, MOST_QUEUE), (1, 0, MOST_QUEUE)]
+        {
+            assert_eq!(capacity(workers, millis(cost)), expected, "{workers} of {cost} ms");
+        }
+    }
+
+    #[test]
+    fn all_threads_end_with_the_pool() {
+        let throttle = Throttle::new(Sketch::new([1; 32]));
+        let pool = Pool::start(2, throttle, Arc::default(), Arc::default()).unwrap();
+        let shared = Arc::downgrade(&pool.shared);
+        let (_job, answer) = push(&pool.shared, 1, Instant::now());
+        assert_eq!(answer.blocking_recv().unwrap().result.unwrap_err(), LoginError::Refused);
+        drop(pool);
+        let ended = (0..500).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            shared.strong_count() == 0
+        });
+        assert!(ended, "a thread holds what they share");
+    }
+}

@@ -1,0 +1,306 @@
+//! How many wrong passwords are checked: so many an account from places that it never logged in from, so many from each place that
+//! it did, and more loosely by address and network. Decided before a password is hashed, and only those that are hashed count.
+//!
+//! Names that nobody bears are counted as any other. The reasons, and what is given up: `docs/decisions/0021-logins.md`.
+
+use super::sketch::{Limit, Place, Sketch, Ticks};
+use crate::auth::source::{Block, Source};
+
+/// Wrong passwords for one account from all places that it never logged in from: 100 in any hour, 60 of them at once.
+pub(super) const ACCOUNT: Limit = Limit::new(60, 90);
+/// For one account from one place that it has logged in from.
+pub(super) const SOURCE: Limit = Limit::new(20, 180);
+/// From one address, for accounts that never logged in from there.
+pub(super) const ADDRESS: Limit = Limit::new(120, 10);
+/// From one network.
+pub(super) const NETWORK: Limit = Limit::new(600, 2);
+
+/// How long a wrong password counts against its address and its network in the order of the queue: longer than ten thousand
+/// addresses take for a round.
+const RECENT: Limit = Limit::new(u32::MAX, 1200);
+
+/// What it is that has too many wrong passwords.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The account, from places that it never logged in from.
+    Account,
+    /// The account, from this place.
+    Source,
+    /// The address.
+    Address,
+    /// Its network.
+    Network,
+}
+
+/// Too many wrong passwords: how long until one more is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Throttled {
+    /// Of what.
+    pub reason: Reason,
+    /// At least 1.
+    pub seconds: u32,
+}
+
+/// Who tries to log in, and from where.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt<'a> {
+    /// As sent; there may be no such user.
+    pub(super) name: &'a str,
+    /// How often an operator has unlocked this name: with each, all its counts begin anew.
+    pub(super) unlocks: u64,
+    /// `None`: the client has no address, and so no place of its own.
+    pub(super) source: Option<(Source, Block)>,
+    /// The account has logged in from there, or the place is trusted by the configuration.
+    pub(super) is_known: bool,
+}
+
+/// The counts that an attempt has a part in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Counts {
+    limited: Vec<(Reason, Limit, Place)>,
+    /// Of the network and the address, where the account does not know them: for the order of the queue.
+    recent: Option<(Place, Place)>,
+}
+
+/// How many wrong passwords came of late from where an attempt comes from: fewer go first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Debt {
+    /// From its network.
+    pub(super) network: u32,
+    /// From its address.
+    pub(super) address: u32,
+}
+
+/// The counts of all.
+pub(super) struct Throttle {
+    sketch: Sketch,
+}
+
+impl Throttle {
+    /// Goes on from what was counted.
+    pub(super) const fn new(sketch: Sketch) -> Self {
+        Self { sketch }
+    }
+
+    /// What was counted.
+    pub(super) const fn sketch(&self) -> &Sketch {
+        &self.sketch
+    }
+
+    /// Where an attempt is counted.
+    pub(super) fn counts(&self, attempt: &Attempt<'_>) -> Counts {
+        let (name, unlocks) = (attempt.name.as_bytes(), attempt.unlocks.to_le_bytes());
+        let (mut limited, mut recent) = (Vec::with_capacity(3), None);
+        let mut count =
+            |reason, limit, parts: &[&[u8]]| limited.push((reason, limit, self.sketch.place(parts)));
+        match attempt.source {
+            Some((source, _)) if attempt.is_known => {
+                count(Reason::Source, SOURCE, &[b"source", name, &unlocks, source.to_string().as_bytes()]);
+            }
+            from => {
+                count(Reason::Account, ACCOUNT, &[b"account", name, &unlocks]);
+                if let Some((source, network)) =
+                    from.map(|(source, network)| (source.to_string(), network.to_string()))
+                {
+                    count(Reason::Address, ADDRESS, &[b"address", source.as_bytes()]);
+                    count(Reason::Network, NETWORK, &[b"network", network.as_bytes()]);
+                    let place = |kind: &[u8], key: &str| self.sketch.place(&[kind, key.as_bytes()]);
+                    recent = Some((place(b"recent network", &network), place(b"recent address", &source)));
+                }
+            }
+        }
+        Counts { limited, recent }
+    }
+
+    /// May one more password be checked?
+    pub(super) fn check(&self, counts: &Counts, now: Ticks) -> Result<(), Throttled> {
+        let waits = counts
+            .limited
+            .iter()
+            .map(|(reason, limit, place)| (self.sketch.wait(*place, *limit, now), *reason));
+        match waits.max_by_key(|(wait, _)| *wait) {
+            Some((wait, reason)) if wait > 0 => {
+                // Where several passwords of one attempt were counted, it may take longer.
+                let seconds = wait.div_ceil(Ticks::PER_SECOND).min(MAX_RETRY_AFTER);
+                Err(Throttled { reason, seconds })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts passwords that are about to be checked, if they may be. By one thread at a time.
+    pub(super) fn take(&self, counts: &Counts, passwords: u32, now: Ticks) -> Result<(), Throttled> {
+        self.check(counts, now)?;
+        for (_, limit, place) in &counts.limited {
+            self.sketch.add(*place, *limit, passwords, now);
+        }
+        for place in counts.recent.iter().flat_map(|(network, address)| [network, address]) {
+            self.sketch.add(*place, RECENT, passwords, now);
+        }
+        Ok(())
+    }
+
+    /// One of them was right: they do not count, and neither do those that came before from a place that the account knows.
+    pub(super) fn give_back(&self, counts: &Counts, passwords: u32) {
+        for (reason, limit, place) in &counts.limited {
+            match reason {
+                Reason::Source => self.sketch.clear(*place),
+                _ => self.sketch.take_back(*place, *limit, passwords),
+            }
+        }
+        for place in counts.recent.iter().flat_map(|(network, address)| [network, address]) {
+            self.sketch.take_back(*place, RECENT, passwords);
+        }
+    }
+
+    /// What its place has had checked of late.
+    pub(super) fn debt(&self, counts: &Counts, now: Ticks) -> Debt {
+        if let Some((network, address)) = counts.recent {
+            let count = |place| self.sketch.count(place, RECENT, now);
+            return Debt { network: count(network), address: count(address) };
+        }
+        let known = counts.limited.iter().map(|(_, limit, place)| self.sketch.count(*place, *limit, now));
+        Debt { network: 0, address: known.sum() }
+    }
+}
+
+/// The longest time that a client is told to wait, in seconds: until the next attempt from a place that the account knows.
+pub const MAX_RETRY_AFTER: u32 = SOURCE.every / Ticks::PER_SECOND;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    fn from(address: u32) -> Option<(Source, Block)> {
+        let address = IpAddr::from(Ipv4Addr::from_bits(address));
+        Some((Source::of(address), Block::of(address)))
+    }
+
+    fn attempt(name: &str, address: u32, is_known: bool) -> Attempt<'_> {
+        Attempt { name, unlocks: 0, source: from(address), is_known }
+    }
+
+    fn throttle() -> Throttle {
+        Throttle::new(Sketch::new([7; 32]))
+    }
+
+    fn seconds(seconds: u32) -> Ticks {
+        Ticks(seconds * Ticks::PER_SECOND)
+    }
+
+    const HOUR: u32 = 3600;
+    const OWNER: u32 = 0xc000_0201;
+
+    /// Four days of attackers without a pause, ten thousand of them, beside an owner who logs in now and then.
+    #[test]
+    fn no_attacker_elsewhere_locks_an_owner_out_and_guesses_are_few_in_every_hour() {
+        let throttle = throttle();
+        let (mut guesses, mut second) = (Vec::new(), 0);
+        let mut random = fastrand::Rng::with_seed(1);
+        while second < 4 * 24 * HOUR {
+            for _ in 0..3 {
+                let attacker = throttle.counts(&attempt("owner", 0x0a00_0000 + random.u32(..10_000), false));
+                if throttle.take(&attacker, 1, seconds(second)).is_ok() {
+                    guesses.push(second);
+                }
+            }
+            if second % 600 < 7 {
+                let owner = throttle.counts(&attempt("owner", OWNER, true));
+                assert_eq!(throttle.take(&owner, 1, seconds(second)), Ok(()), "at {second} s");
+                if random.u8(..10) > 0 {
+                    throttle.give_back(&owner, 1);
+                }
+            }
+            second += 7;
+        }
+        for (at, first) in guesses.iter().enumerate() {
+            let within = guesses[at..].iter().take_while(|guess| **guess < first + HOUR).count();
+            assert!(within <= 100, "{within} guesses in the hour from {first} s");
+        }
+        assert!(
+            guesses.len() > 4 * 24 * 30,
+            "some must be let through, or a new address would wait for ever"
+        );
+    }
+
+    #[test]
+    fn an_attacker_behind_the_owners_address_delays_the_owner_by_three_minutes_at_most() {
+        let throttle = throttle();
+        let owner = throttle.counts(&attempt("owner", OWNER, true));
+        let mut attacks = 0;
+        while throttle.take(&owner, 1, seconds(0)).is_ok() {
+            attacks += 1;
+        }
+        assert_eq!(attacks, 20);
+        let throttled = throttle.check(&owner, seconds(0)).unwrap_err();
+        assert_eq!(throttled, Throttled { reason: Reason::Source, seconds: 180 });
+        assert_eq!(throttle.check(&owner, seconds(180)), Ok(()));
+        // Other accounts at this address, and the owner elsewhere, go on.
+        assert_eq!(throttle.check(&throttle.counts(&attempt("other", OWNER, true)), seconds(0)), Ok(()));
+        assert_eq!(throttle.check(&throttle.counts(&attempt("owner", OWNER + 1, true)), seconds(0)), Ok(()));
+        throttle.take(&owner, 1, seconds(180)).unwrap();
+        throttle.give_back(&owner, 1);
+        for _ in 0..20 {
+            throttle.take(&owner, 1, seconds(181)).expect("a right password gives all of them back");
+        }
+    }
+
+    #[test]
+    fn each_limit_is_reached_by_what_it_is_about_alone() {
+        for (reason, limit, count) in [
+            (Reason::Account, ACCOUNT, 60),
+            (Reason::Source, SOURCE, 20),
+            (Reason::Address, ADDRESS, 120),
+            (Reason::Network, NETWORK, 600),
+        ] {
+            let throttle = throttle();
+            let of = |number: u32| -> (String, u32, bool) {
+                let name = |number: u32| format!("user{number}");
+                match reason {
+                    Reason::Account => ("owner".into(), 0x0a00_0000 + (number << 8), false),
+                    Reason::Source => ("owner".into(), OWNER, true),
+                    Reason::Address => (name(number), OWNER, false),
+                    Reason::Network => (name(number), (OWNER & !0xff) + number % 200, false),
+                }
+            };
+            for number in 0..count {
+                let (name, address, is_known) = of(number);
+                let counts = throttle.counts(&attempt(&name, address, is_known));
+                assert_eq!(throttle.take(&counts, 1, seconds(0)), Ok(()), "{reason:?} {number}");
+            }
+            let (name, address, is_known) = of(count);
+            let counts = throttle.counts(&attempt(&name, address, is_known));
+            let throttled = throttle.check(&counts, seconds(0)).unwrap_err();
+            assert_eq!((throttled.reason, throttled.seconds), (reason, limit.every / Ticks::PER_SECOND));
+            assert_eq!(throttle.check(&counts, Ticks(limit.every)), Ok(()), "{reason:?}");
+            let elsewhere = throttle.counts(&attempt("somebody", 0x2000_0000, false));
+            assert_eq!(throttle.check(&elsewhere, seconds(0)), Ok(()), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn an_unlocked_account_begins_anew() {
+        let throttle = throttle();
+        for is_known in [false, true] {
+            let locked = attempt("owner", OWNER, is_known);
+            let counts = throttle.counts(&locked);
+            while throttle.take(&counts, 1, seconds(0)).is_ok() {}
+            let unlocked = throttle.counts(&Attempt { unlocks: 1, source: from(OWNER + 0x1_0000), ..locked });
+            assert_eq!(throttle.check(&unlocked, seconds(0)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn what_is_refused_does_not_count() {
+        let throttle = throttle();
+        let counts = throttle.counts(&attempt("owner", OWNER, false));
+        while throttle.take(&counts, 1, seconds(0)).is_ok() {}
+        for _ in 0..10_000 {
+            assert!(throttle.take(&counts, 1, seconds(0)).is_err());
+        }
+        assert_eq!(throttle.check(&counts, seconds(90)), Ok(()));
+        assert_eq!(throttle.debt(&counts, seconds(0)), Debt { network: 60, address: 60 });
+        assert_eq!(throttle.debt(&counts, seconds(59 * 1200)), Debt { network: 1, address: 1 });
+    }
+}
