@@ -19,7 +19,7 @@ use crate::auth::token_set::{Keep, RevokedToken};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::metrics::{TokenAction, TokenOutcome};
-use crate::service::login::{Login, LoginError, Logins, MAX_RETRY_AFTER};
+use crate::service::login::{Accepted, Login, LoginError, Logins, MAX_RETRY_AFTER, Verified};
 use crate::store::command::{Actor, Mint, MintOutcome, Rehash};
 use crate::store::records::User;
 use crate::store::{Store, StoreError};
@@ -195,8 +195,7 @@ impl TokenEndpoint {
             }
             TokenRequest::Inspect { credentials, token } => {
                 if let Some(credentials) = credentials {
-                    let user = self.log_in(credentials, call).await?;
-                    belongs(&user.identity, call)?;
+                    self.log_in(credentials, call).await?;
                 }
                 let permit = self.inspect(token.as_bytes(), call)?;
                 let reply = Reply::inspected(&permit);
@@ -213,7 +212,6 @@ impl TokenEndpoint {
     async fn mint(&self, credentials: Credentials, call: &Call<'_>) -> Result<(User, Minted), Failure> {
         for _ in 0..2 {
             let user = self.log_in(credentials.clone(), call).await?;
-            belongs(&user.identity, call)?;
             let name: Box<str> = user.identity.user.as_str().into();
             self.mints.check_key(&name).map_err(|_| Failure::RateLimited(name))?;
             if let Some(minted) = self.store_mint(&user, call.client).await? {
@@ -248,22 +246,29 @@ impl TokenEndpoint {
         }
     }
 
+    /// A user of the organization in the path whose password is right.
     async fn log_in(&self, credentials: Credentials, call: &Call<'_>) -> Result<User, Failure> {
         let arrived = Instant::now();
-        let source = call.client.map(|client| Source::of(client.ip));
-        let record = self.store.login_record(credentials.user.as_str(), source).await?;
         let client = call.client.map(|client| client.ip);
-        let login = self.logins.check(Login { credentials, record, client, arrived }).await?;
-        if let Some(phc) = login.rehashed {
-            let Identity { user, .. } = login.user.identity.clone();
-            let actor = Actor::client(user.as_str(), "login");
-            let rehash = Rehash { user, credential_version: login.user.credential_version, phc };
+        let record = self.store.login_record(credentials.user.as_str(), client.map(Source::of)).await?;
+        let Accepted { verified, refuse_at } =
+            self.logins.check(Login { credentials, record, client, arrived }).await?;
+        let Verified { user, rehashed } = verified;
+        if let Err(failure) = belongs(&user.identity, call) {
+            // As late as a wrong password's: nothing may tell that it was right.
+            tokio::time::sleep_until(refuse_at.into()).await;
+            return Err(failure);
+        }
+        if let Some(phc) = rehashed {
+            let name = user.identity.user.clone();
+            let actor = Actor::client(name.as_str(), "login");
+            let rehash = Rehash { user: name, credential_version: user.credential_version, phc };
             if let Err(error) = self.store.execute(rehash, actor).await {
                 // The old hash still fits; the next login tries again.
                 log::warn!("an old password hash was not replaced: {error}");
             }
         }
-        Ok(login.user)
+        Ok(user)
     }
 
     fn inspect(&self, token: &[u8], call: &Call<'_>) -> Result<Permit, Failure> {

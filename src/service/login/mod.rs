@@ -37,7 +37,7 @@ use crate::config::{Limits, Networks};
 use crate::metrics::{LoginOutcome, Metrics, Span};
 use crate::store::records::LoginRecord;
 
-pub use self::outcome::{Accepted, LoginError};
+pub use self::outcome::{Accepted, LoginError, Verified};
 pub use self::throttle::{MAX_RETRY_AFTER, Throttled};
 
 /// A login to be checked.
@@ -138,17 +138,17 @@ impl Logins {
             self.metrics.login(LoginOutcome::Late);
             return Err(LoginError::Busy);
         };
-        if answer.result.as_ref().is_err_and(|error| *error == LoginError::Refused) {
-            // From its arrival, so that the store's look-up is no part of it.
-            let (began, time) = (arrived + answer.waited, shared.answer_time.of(passwords));
-            let mut at = began + time;
-            // Where it took longer, not at once: how much longer would tell of the hash.
-            while at < Instant::now() {
-                at += time;
-            }
-            tokio::time::sleep_until(at.into()).await;
+        // From its arrival, so that the store's look-up is no part of it.
+        let (began, time) = (arrived + answer.waited, shared.answer_time.of(passwords));
+        let mut refuse_at = began + time;
+        // Where it took longer, not at once: how much longer would tell of the hash.
+        while refuse_at < Instant::now() {
+            refuse_at += time;
         }
-        answer.result
+        if let Err(LoginError::Refused) = answer.result {
+            tokio::time::sleep_until(refuse_at.into()).await;
+        }
+        answer.result.map(|verified| Accepted { verified, refuse_at })
     }
 }
 

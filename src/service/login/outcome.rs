@@ -1,5 +1,7 @@
 //! What comes of a login.
 
+use std::time::Instant;
+
 use super::throttle::Throttled;
 use crate::auth::password::Phc;
 use crate::store::records::User;
@@ -18,6 +20,15 @@ pub enum LoginError {
 /// A login that succeeded.
 #[derive(Debug)]
 pub struct Accepted {
+    /// Whom the password fits.
+    pub verified: Verified,
+    /// Who refuses it for another reason answers then, as a wrong password would be.
+    pub refuse_at: Instant,
+}
+
+/// A user whose password was right.
+#[derive(Debug)]
+pub struct Verified {
     /// As the store held it when the password was checked.
     pub user: User,
     /// The same password with today's costs, if the stored hash has others.

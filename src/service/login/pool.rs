@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::answer_time::AnswerTime;
 use super::failed_logins::FailedLogins;
-use super::outcome::{Accepted, LoginError};
+use super::outcome::{LoginError, Verified};
 use super::priority::{hash_in_batches, hash_in_idle_time};
 use super::queue::{Full, Pushed, Queue, Waiter};
 use super::sketch::Ticks;
@@ -78,7 +78,7 @@ pub(super) struct Job {
 
 /// What came of a login.
 pub(super) struct Answer {
-    pub(super) result: Result<Accepted, LoginError>,
+    pub(super) result: Result<Verified, LoginError>,
     /// How long it waited for a thread.
     pub(super) waited: Duration,
 }
@@ -103,7 +103,7 @@ impl Job {
         self.answer.try_lock().is_some_and(|answer| answer.as_ref().is_none_or(oneshot::Sender::is_closed))
     }
 
-    fn end(&self, result: Result<Accepted, LoginError>, waited: Duration) {
+    fn end(&self, result: Result<Verified, LoginError>, waited: Duration) {
         if let Some(answer) = self.answer.lock().take() {
             // A client that went away does not want to know.
             let _ = answer.send(Answer { result, waited });
@@ -373,7 +373,7 @@ fn work(shared: &Shared, rank: Rank) {
 }
 
 /// Answers a login, if no other thread has, and counts what came of it.
-fn settle(shared: &Shared, job: &Job, result: Result<Accepted, LoginError>, waited: Duration) {
+fn settle(shared: &Shared, job: &Job, result: Result<Verified, LoginError>, waited: Duration) {
     let Some(answer) = job.answer.lock().take() else { return };
     match &result {
         Ok(_) => {
@@ -393,14 +393,14 @@ fn settle(shared: &Shared, job: &Job, result: Result<Accepted, LoginError>, wait
 }
 
 /// Checks all passwords that a client may have meant. A failure costs at least as much as that of a user that does not exist.
-fn check(job: &Job, memory: &mut HashMemory) -> Result<Accepted, LoginError> {
+fn check(job: &Job, memory: &mut HashMemory) -> Result<Verified, LoginError> {
     let unknown = Phc::decoy();
     let phc = job.record.as_ref().map_or(&unknown, |record| &record.phc);
     let fitting = job.credentials.all_passwords().find(|password| phc.verify(password, memory));
     match (&job.record, fitting) {
         (Some(record), Some(password)) if !record.user.disabled => {
             let rehashed = if phc.is_current() { None } else { rehash(password, memory) };
-            Ok(Accepted { user: record.user.clone(), rehashed })
+            Ok(Verified { user: record.user.clone(), rehashed })
         }
         _ => {
             if !phc.is_current() {
