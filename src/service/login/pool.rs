@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::answer_time::AnswerTime;
 use super::failed_logins::FailedLogins;
 use super::outcome::{LoginError, Verified};
-use super::priority::{hash_in_batches, hash_in_idle_time};
+use super::priority::hash_in_idle_time;
 use super::queue::{Full, Pushed, Queue, Waiter};
 use super::sketch::Ticks;
 use super::throttle::{Counts, Reason, Throttle, Throttled};
@@ -146,10 +146,7 @@ impl Pool {
                 work(shared, Rank::Worker);
             })?;
         }
-        pool.add("login-floor", |shared| {
-            hash_in_batches();
-            work(shared, Rank::Floor);
-        })?;
+        pool.add("login-floor", |shared| work(shared, Rank::Floor))?;
         Ok(pool)
     }
 
