@@ -167,4 +167,6 @@ pub fn split_target(target: &[u8]) -> (&[u8], Option<&[u8]>) {
 #[cfg(test)]
 mod readers;
 #[cfg(test)]
+mod spellings;
+#[cfg(test)]
 mod tests;
