@@ -1,6 +1,8 @@
 # One way to do each thing. `make` alone lists them.
 
 CARGO ?= cargo
+# Where `make servers` keeps what it installs from PyPI and npm.
+SERVERS = $(or $(CARGO_TARGET_DIR),target)/servers
 # Servers lie where the path of an ordinary user does not lead.
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -8,7 +10,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Most tests wait for processes and not for a core.
 export RUST_TEST_THREADS ?= $(shell expr 2 \* "$$(nproc)")
 
-.PHONY: help run build build-tuned test test-long model crash faults attack fuzz check bench bench-peers bench-instructions load soak deps clean
+.PHONY: help run build build-tuned test test-long model crash faults attack servers fuzz check bench bench-peers bench-instructions load soak deps clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -32,6 +34,7 @@ test-long: deps ## every test in its long form: all orders of the model, 300 kil
 	CRASH_ROUNDS=300 HOUSEKEEPING_ROWS=1000000 LARGE_MEGABYTES=1024 PROPTEST_CASES=4096 SIMULATION_RUNS=100 SIMULATION_STEPS=5000 $(CARGO) test --locked
 	$(MAKE) faults
 	$(MAKE) attack
+	$(MAKE) servers
 	$(MAKE) model PREEMPTIONS=0
 
 model: deps ## the core's threads in many orders of their steps, part of test; PREEMPTIONS=N interrupts them N times (4), 0: all orders
@@ -45,6 +48,10 @@ faults: deps ## the disk fails, hangs, fills up; files of the store vanish: each
 
 attack: deps ## every attack beside honest clients, each for SECONDS=60 seconds, and how those fared; test has a short form. ATTACK_SEED=N repeats one
 	ATTACK_SECONDS=$(or $(SECONDS),60) $(CARGO) test --locked --test it -- --nocapture attack::
+
+servers: deps ## nginx, Apache, PHP, Tomcat, lighttpd and frameworks of PyPI and npm behind the gateway, installed if missing (Debian then starts nginx and lighttpd as services). SERVERS_SEED=N repeats a run
+	@.ci/servers $(SERVERS)
+	REAL_SERVERS=$(SERVERS) $(CARGO) test --locked --test it -- --nocapture servers::
 
 fuzz: deps ## the parsers under coverage-guided fuzzing, each for SECONDS=60; TARGET=path: one of them, INPUT=FILE: with one input
 	@.ci/deps c++ build-essential

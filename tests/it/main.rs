@@ -77,6 +77,7 @@ mod revoked_keys;
 mod routes;
 mod running;
 mod secrets;
+mod servers;
 mod slow;
 mod starts;
 mod startup;
