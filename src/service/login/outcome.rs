@@ -31,6 +31,6 @@ pub struct Accepted {
 pub struct Verified {
     /// As the store held it when the password was checked.
     pub user: User,
-    /// The same password with today's costs, if the stored hash has others.
+    /// The same password with today's costs, if the stored hash has others and ignored nothing of it.
     pub rehashed: Option<Phc>,
 }

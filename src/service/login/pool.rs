@@ -396,7 +396,9 @@ fn check(job: &Job, memory: &mut HashMemory) -> Result<Verified, LoginError> {
     let fitting = job.credentials.all_passwords().find(|password| phc.verify(password, memory));
     match (&job.record, fitting) {
         (Some(record), Some(password)) if !record.user.disabled => {
-            let rehashed = if phc.is_current() { None } else { rehash(password, memory) };
+            // A password of which the old hash ignored a part need not be the right one.
+            let stays = phc.is_current() || phc.is_lossy_for(password);
+            let rehashed = if stays { None } else { rehash(password, memory) };
             Ok(Verified { user: record.user.clone(), rehashed })
         }
         _ => {
