@@ -27,7 +27,7 @@ use ds_gateway::auth::token::TokenId;
 use ds_gateway::auth::token_set::{Keep, RevokedToken};
 use ds_gateway::clock::Clock;
 use ds_gateway::metrics::Metrics;
-use ds_gateway::store::command::{Actor, Expiry, ImportUsers, NewUser, RevokeToken};
+use ds_gateway::store::command::{Actor, Expiry, ImportUsers, ImportedUser, NewUser, RevokeToken};
 use ds_gateway::store::{Opening, Store};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
@@ -147,17 +147,25 @@ fn loading() {
 /// Adds [`LOADED`] users.
 fn fill_users(runtime: &Runtime, store: &Store) {
     let phc = Phc::parse(PHC).unwrap();
-    let user = |number: u64| NewUser {
-        identity: Identity {
-            user: Name::parse_user(&format!("user-{number}")).unwrap(),
-            email: "bench@example.com".into(),
-            organization: Name::parse("Main Org.").unwrap(),
+    let user = |number: u64| ImportedUser {
+        user: NewUser {
+            identity: Identity {
+                user: Name::parse_user(&format!("user-{number}")).unwrap(),
+                email: "bench@example.com".into(),
+                organization: Name::parse("Main Org.").unwrap(),
+            },
+            phc: phc.clone(),
         },
-        phc: phc.clone(),
+        disabled: None,
     };
-    for first in (0..LOADED).step_by(1000) {
-        let import = ImportUsers { users: (first..first + 1000).map(user).collect() };
-        runtime.block_on(store.execute(import, Actor::operator("bench", "bench"))).unwrap().unwrap();
+    let mut next = 0;
+    while next < LOADED {
+        // It takes as many as a slice of time holds.
+        let import =
+            ImportUsers { users: (next..LOADED.min(next + 1000)).map(user).collect(), update: false };
+        let outcome = runtime.block_on(store.execute(import, Actor::operator("bench", "bench"))).unwrap();
+        assert!(outcome.added > 0);
+        next += outcome.added as u64;
     }
 }
 

@@ -1,140 +1,172 @@
 //! `ds-gateway user import`: many users at once, in bounded memory.
 //!
-//! The file is read twice: once to check all of it, so that a faulty one imports nothing, and once to import it, slice by slice, so
-//! that nobody else waits for long. Beside a slice only a hash of each name is kept, 8 bytes, to find names that come twice.
+//! First all of the file is checked: each line, all names against each other, and against the store. A file with an error imports nothing.
+//! Then it is imported slice by slice, in the order of the names: between two slices everybody else has the store, and an import that was
+//! interrupted is run again.
 
-use std::collections::HashSet;
-use std::collections::hash_map::RandomState;
+mod lines;
+mod sorted;
+mod speed;
+
 use std::fs::File;
-use std::hash::BuildHasher as _;
-use std::io::{self, BufRead, BufReader, IsTerminal as _, Read as _, Seek as _, Write as _};
+use std::io::{self, BufReader, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use serde::Deserialize;
-use zeroize::Zeroizing;
+use clap::Args;
+use serde::Serialize;
 
-use super::context::{ConfigArgs, InitArgs, Opened, execute_patiently};
-use super::new_user::{explain, identity};
+use self::lines::Lines;
+use self::sorted::{Entry, Sorted, Sorter};
+use self::speed::Speed;
+use super::context::{ConfigArgs, InitArgs, execute_patiently};
 use super::output::{Failure, say};
 use crate::app::block_on;
-use crate::auth::password::Phc;
-use crate::store::Store;
-use crate::store::command::{ImportUsers, NameConflict, NewUser};
+use crate::store::command::{Difference, ImportConflict, ImportEffect, ImportUsers, Imported};
+use crate::store::{Store, StoreError};
 
-/// One line of an import.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ImportLine {
-    name: String,
-    email: String,
-    organization: String,
-    password: String,
+/// `ds-gateway user import …`
+#[derive(Args, Debug)]
+pub(super) struct Import {
+    /// JSON lines or CSV with a header; `-` for standard input
+    file: PathBuf,
+    /// Change users that exist with other data, and revoke their tokens; without it, they are errors
+    #[arg(long)]
+    update: bool,
+    /// Check everything and print what would be done, but change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    init: InitArgs,
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
-/// Imports the users of a file, `-` for standard input.
-pub(super) fn import(file: &Path, init: &InitArgs, config: &ConfigArgs) -> Result<(), Failure> {
-    // Opened before the store: as whom that is opened may be somebody who cannot read the file.
-    let input = Input::open(file)?;
-    let Opened { store, state_dir, .. } = config.open_with(init.creation())?;
-    let mut source = input.settle(&state_dir)?;
-    let mut faults = Faults { file: file.to_owned(), lines: Vec::new(), more: 0 };
-    let count = check(&mut source, &store, &mut faults)?;
-    if !faults.lines.is_empty() {
-        return Err(Failure::no_such(format!("nothing was imported\n{}", faults.explain())));
+/// What `--help` says of it.
+pub(super) const HELP: &str = r#"Two forms of FILE are recognised by the first line, with or without a byte order mark, with line ends of any system:
+
+  {"name":"anna","email":"anna@example.com","organization":"Main Org.","password":"$2b$12$…"}
+  {"name":"bert","email":"bert@example.com","organization":"Main Org.","password":"$argon2id$…","disabled":true}
+
+  name,email,organization,password,disabled
+  anna,anna@example.com,Main Org.,$2b$12$…,
+  bert,bert@example.com,"Main Org., North",pbkdf2_sha256$600000$…,true
+
+The columns may be in any order, between commas, semicolons or tabs. "disabled" may be left out: then a new user is enabled, and one that exists
+stays what it is.
+
+The password is a hash, as the other system stored it; plain text is refused. A login that succeeds replaces it by Argon2id, unless the old
+algorithm read only a part of the password (bcrypt: 72 bytes). Accepted are
+
+  Argon2              $argon2id$ $argon2i$ $argon2d$ (PHC), argon2$argon2id$ (Django)
+  bcrypt              $2a$ $2b$ $2x$ $2y$, bcrypt$ and bcrypt_sha256$ (Django), $bcrypt-sha256$ (passlib)
+  PBKDF2              $pbkdf2-sha256$ $pbkdf2-sha512$ $pbkdf2-sha1$ (PHC), and $pbkdf2$ (passlib), pbkdf2_sha256$ pbkdf2_sha1$ (Django),
+                      pbkdf2:sha256: and :sha512: and :sha1: (Werkzeug)
+  scrypt              $scrypt$ (PHC, passlib), scrypt$ (Django), scrypt: (Werkzeug)
+  SHA-crypt           $5$ $6$
+  apr1                $apr1$ (htpasswd)
+  salted SHA          {SSHA} {SSHA256} {SSHA512}, and {CRYPT} before any of those that crypt(3) has (LDAP)
+
+if a login with them takes no more than 250 ms on this machine. The rest is refused by name.
+
+Everything is checked before anything is changed: each line, all names against each other, and against the store. Then users are imported slice by
+slice, so that a running gateway goes on minting and revoking. An import that was interrupted is run again: users that are there with the
+same data are left alone.
+
+  ds-gateway user import users.csv --dry-run
+  ds-gateway user import users.csv
+  ds-gateway user import users.csv --update"#;
+
+/// How many users an import concerns, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+struct Counts {
+    added: usize,
+    updated: usize,
+    unchanged: usize,
+}
+
+impl Counts {
+    const fn total(self) -> usize {
+        self.added + self.updated + self.unchanged
     }
-    let done = write(&mut source, &store, count, &mut faults)?;
-    if !faults.lines.is_empty() {
-        // Somebody else added one of them in between.
-        let text = faults.explain();
-        return Err(Failure::no_such(format!("only the first {done} of {count} were imported\n{text}")));
+
+    fn add(&mut self, imported: &Imported) {
+        self.added += imported.added;
+        self.updated += imported.updated;
+        self.unchanged += imported.unchanged;
     }
-    say(format_args!("imported {count} users"))
+}
+
+/// The result as JSON.
+#[derive(Serialize)]
+struct Report {
+    users: usize,
+    #[serde(flatten)]
+    counts: Counts,
+    dry_run: bool,
+}
+
+impl Import {
+    pub(super) fn execute(self) -> Result<(), Failure> {
+        // Opened before the store: as whom that is opened may be somebody who cannot read the file.
+        let input = Input::open(&self.file)?;
+        let (store, folder) = self.open()?;
+        let mut faults = Faults { file: self.file.clone(), lines: Vec::new(), more: 0 };
+        let sorted = read(input, folder, &mut faults)?;
+        let counts = check(&sorted, store.as_ref(), self.update, &mut faults)?;
+        if !faults.lines.is_empty() {
+            return Err(Failure::no_such(format!("nothing was imported\n{}", faults.explain())));
+        }
+        let counts = match store {
+            Some(store) if !self.dry_run => write(&sorted, &store, self.update, &mut faults)?,
+            _ => counts,
+        };
+        self.print(counts)
+    }
+
+    /// The store, and a folder for what does not fit into memory. `None` for a store that only a real import would create.
+    fn open(&self) -> Result<(Option<Store>, PathBuf), Failure> {
+        if self.dry_run && !self.config.load()?.store.path.exists() {
+            return Ok((None, std::env::temp_dir()));
+        }
+        let opened = self.config.open_with(self.init.creation())?;
+        Ok((Some(opened.store), opened.state_dir))
+    }
+
+    fn print(&self, counts: Counts) -> Result<(), Failure> {
+        let Counts { added, updated, unchanged } = counts;
+        let (users, dry_run) = (counts.total(), self.dry_run);
+        if self.json {
+            let report = Report { users, counts, dry_run };
+            return say(serde_json::to_string_pretty(&report).map_err(Failure::cannot_start)?);
+        }
+        let what = if dry_run { "nothing was changed; of" } else { "imported" };
+        let would = if dry_run { " would be" } else { "" };
+        say(format_args!(
+            "{what} {users} users,{would} added: {added}, updated: {updated}, unchanged: {unchanged}"
+        ))
+    }
 }
 
 /// What is imported, as it was given.
-enum Input {
-    /// Can be read twice.
-    File(File),
-    /// A pipe.
-    Stream(Box<dyn io::Read>),
-}
+struct Input(Box<dyn io::Read>);
 
 impl Input {
     fn open(path: &Path) -> Result<Self, Failure> {
         if path == Path::new("-") {
-            return Ok(Self::Stream(Box::new(io::stdin())));
+            return Ok(Self(Box::new(io::stdin())));
         }
         let named = |error: io::Error| Failure::usage(format!("{}: {error}", path.display()));
         let file = File::open(path).map_err(named)?;
-        let metadata = file.metadata().map_err(named)?;
-        if metadata.is_dir() {
+        if file.metadata().map_err(named)?.is_dir() {
             return Err(Failure::usage(format!("{}: this is a folder", path.display())));
         }
-        Ok(if metadata.is_file() { Self::File(file) } else { Self::Stream(Box::new(file)) })
+        Ok(Self(Box::new(file)))
     }
-
-    /// A file to read twice; what comes from a pipe is kept in one without a name, which goes with the process.
-    fn settle(self, state_dir: &Path) -> Result<Source, Failure> {
-        let file = match self {
-            Self::File(file) => file,
-            Self::Stream(mut stream) => {
-                let mut kept = tempfile::tempfile_in(state_dir).map_err(Failure::cannot_start)?;
-                io::copy(&mut stream, &mut kept).map_err(Failure::cannot_start)?;
-                kept
-            }
-        };
-        Ok(Source { reader: BufReader::with_capacity(BUFFER, file), number: 0, line: Zeroizing::default() })
-    }
-}
-
-/// The lines of an import, one after the other.
-struct Source {
-    reader: BufReader<File>,
-    number: usize,
-    line: Zeroizing<Vec<u8>>,
-}
-
-/// A line with its number, and the user on it or what is wrong with it.
-type Parsed = (usize, Result<NewUser, String>);
-
-impl Source {
-    fn rewind(&mut self) -> Result<(), Failure> {
-        self.number = 0;
-        self.reader.rewind().map_err(Failure::cannot_start)
-    }
-
-    /// The next line that is not blank.
-    fn next(&mut self) -> Result<Option<Parsed>, Failure> {
-        loop {
-            self.line.clear();
-            let mut limited = self.reader.by_ref().take(MAX_LINE);
-            let read = limited.read_until(b'\n', &mut self.line).map_err(Failure::cannot_start)?;
-            if read == 0 {
-                return Ok(None);
-            }
-            self.number += 1;
-            if self.line.last() != Some(&b'\n') && read as u64 == MAX_LINE {
-                self.reader.skip_until(b'\n').map_err(Failure::cannot_start)?;
-                return Ok(Some((self.number, Err(format!("the line is longer than {MAX_LINE} bytes")))));
-            }
-            let Ok(text) = std::str::from_utf8(&self.line) else {
-                return Ok(Some((self.number, Err("the line is not UTF-8".into()))));
-            };
-            if !text.trim().is_empty() {
-                return Ok(Some((self.number, parse(text))));
-            }
-        }
-    }
-}
-
-fn parse(line: &str) -> Result<NewUser, String> {
-    // serde's messages name members and places, not the values.
-    let line: ImportLine = serde_json::from_str(line).map_err(|error| error.to_string())?;
-    let identity = identity(&line.name, &line.email, &line.organization).map_err(|fault| fault.text)?;
-    let phc = Phc::parse(&line.password).map_err(|error| format!("the password {error}"))?;
-    Ok(NewUser { identity, phc })
 }
 
 /// What stands against an import, by line.
@@ -150,12 +182,8 @@ impl Faults {
         if self.lines.len() < MAX_FAULTS { self.lines.push((number, text)) } else { self.more += 1 }
     }
 
-    fn add_conflicts(&mut self, slice: &[(usize, NewUser)], conflicts: &[(usize, NameConflict)]) {
-        for (place, conflict) in conflicts {
-            if let Some((number, user)) = slice.get(*place) {
-                self.add(*number, explain(conflict, user.identity.user.as_str()).text);
-            }
-        }
+    fn add_conflict(&mut self, entry: &Entry, conflict: &ImportConflict) {
+        self.add(entry.number, explain(conflict, entry.user.user.identity.user.as_str()));
     }
 
     fn explain(&mut self) -> String {
@@ -172,113 +200,151 @@ impl Faults {
     }
 }
 
-/// Checks every line, against the others and against the store; returns how many users there are.
-fn check(source: &mut Source, store: &Store, faults: &mut Faults) -> Result<usize, Failure> {
-    source.rewind()?;
-    let mut names = Names::default();
-    let mut slice = Vec::with_capacity(SLICE);
-    let (mut count, mut progress) = (0, Progress::new("checked"));
-    while let Some((number, parsed)) = source.next()? {
-        match parsed {
-            Ok(user) => {
-                names.add(number, user.identity.user.folded());
-                slice.push((number, user));
-                count += 1;
-            }
+/// Why a user cannot be imported, as a sentence.
+fn explain(conflict: &ImportConflict, name: &str) -> String {
+    match conflict {
+        ImportConflict::Confusable(other) => {
+            format!("{name:?} could be taken for the user {other:?}: choose another name")
+        }
+        ImportConflict::Differs(difference) => {
+            let Difference { email, organization, password, disabled } = *difference;
+            let what: Vec<&str> = [
+                (email, "another e-mail address"),
+                (organization, "another organization"),
+                (password, "another password hash"),
+                (disabled, "another state (enabled or disabled)"),
+            ]
+            .into_iter()
+            .filter_map(|(is_other, what)| is_other.then_some(what))
+            .collect();
+            format!("there is a user {name:?} already, with {}: give --update to change it", what.join(", "))
+        }
+    }
+}
+
+/// Reads all of the input, checks each line and sorts the users by name.
+fn read(input: Input, folder: PathBuf, faults: &mut Faults) -> Result<Sorted, Failure> {
+    let mut lines = Lines::new(BufReader::with_capacity(BUFFER, input.0));
+    let (mut sorter, mut speed) = (Sorter::new(folder, IN_MEMORY), Speed::new());
+    let (mut count, mut progress) = (0, Progress::new("read"));
+    while let Some((number, parsed)) = lines.next().map_err(Failure::cannot_start)? {
+        match parsed.and_then(|user| speed.check(&user.user.phc).map(|()| user)) {
+            Ok(user) => sorter.add(number, user).map_err(Failure::cannot_start)?,
             Err(text) => faults.add(number, text),
         }
-        if slice.len() == SLICE {
-            check_slice(&mut slice, store, faults)?;
+        count += 1;
+        if count % PROGRESS == 0 {
             progress.show(count, None);
         }
     }
-    check_slice(&mut slice, store, faults)?;
     progress.show(count, Some(count));
-    names.find_twins(source, faults)?;
-    Ok(count)
+    sorter.finish().map_err(Failure::cannot_start)
 }
 
-fn check_slice(slice: &mut Vec<(usize, NewUser)>, store: &Store, faults: &mut Faults) -> Result<(), Failure> {
-    let new = slice.iter().map(|(_, user)| user.clone()).collect();
-    faults.add_conflicts(slice, &block_on(store.conflicts(new))?);
-    slice.clear();
+/// Checks every name against the others, and every user against the store; says what an import would do.
+fn check(
+    sorted: &Sorted,
+    store: Option<&Store>,
+    update: bool,
+    faults: &mut Faults,
+) -> Result<Counts, Failure> {
+    let (mut counts, mut progress) = (Counts::default(), Progress::new("checked"));
+    let mut batch: Vec<Entry> = Vec::with_capacity(BATCH);
+    let mut last: Option<Entry> = None;
+    let mut checked = 0;
+    for entry in sorted.iter().map_err(Failure::cannot_start)? {
+        let entry = entry.map_err(Failure::cannot_start)?;
+        checked += 1;
+        match &last {
+            Some(first) if first.folded == entry.folded => {
+                let (name, other) = (&entry.user.user.identity.user, &first.user.user.identity.user);
+                faults.add(
+                    entry.number,
+                    match name == other {
+                        true => format!("{:?} is on line {} already", name.as_str(), first.number),
+                        false => format!(
+                            "{:?} could be taken for {:?} on line {}: choose another name",
+                            name.as_str(),
+                            other.as_str(),
+                            first.number
+                        ),
+                    },
+                );
+            }
+            _ => {
+                last = Some(entry.clone());
+                batch.push(entry);
+            }
+        }
+        if batch.len() == BATCH {
+            check_batch(&mut batch, store, update, &mut counts, faults)?;
+            progress.show(checked, Some(sorted.count()));
+        }
+    }
+    check_batch(&mut batch, store, update, &mut counts, faults)?;
+    progress.show(checked, Some(sorted.count()));
+    Ok(counts)
+}
+
+fn check_batch(
+    batch: &mut Vec<Entry>,
+    store: Option<&Store>,
+    update: bool,
+    counts: &mut Counts,
+    faults: &mut Faults,
+) -> Result<(), Failure> {
+    let Some(store) = store else {
+        counts.added += batch.len();
+        batch.clear();
+        return Ok(());
+    };
+    let users = batch.iter().map(|entry| entry.user.clone()).collect();
+    let effects = block_on(store.import_effects(users, update))?;
+    for (entry, effect) in batch.drain(..).zip(effects) {
+        match effect {
+            ImportEffect::Added => counts.added += 1,
+            ImportEffect::Updated => counts.updated += 1,
+            ImportEffect::Unchanged => counts.unchanged += 1,
+            ImportEffect::Conflict(conflict) => faults.add_conflict(&entry, &conflict),
+        }
+    }
     Ok(())
 }
 
-/// Hashes of the names so far, and the lines whose name has one of them.
-#[derive(Default)]
-struct Names {
-    keyed: RandomState,
-    seen: HashSet<u64>,
-    /// Numbers and hashes of lines that seem to repeat a name.
-    suspects: Vec<(usize, u64)>,
-}
-
-impl Names {
-    fn add(&mut self, number: usize, folded: String) {
-        let hash = self.keyed.hash_one(folded);
-        if !self.seen.insert(hash) && self.suspects.len() <= MAX_FAULTS {
-            self.suspects.push((number, hash));
-        }
-    }
-
-    /// Reads the file again if it seems to have a name twice, and says which.
-    fn find_twins(&self, source: &mut Source, faults: &mut Faults) -> Result<(), Failure> {
-        if self.suspects.is_empty() {
-            return Ok(());
-        }
-        source.rewind()?;
-        let wanted: HashSet<u64> = self.suspects.iter().map(|(_, hash)| *hash).collect();
-        let mut first: Vec<(String, String)> = Vec::new();
-        while let Some((number, parsed)) = source.next()? {
-            let Ok(user) = parsed else { continue };
-            let (folded, name) = (user.identity.user.folded(), user.identity.user.to_string());
-            if !wanted.contains(&self.keyed.hash_one(&folded)) {
-                continue;
-            }
-            match first.iter().find(|(known, _)| *known == folded) {
-                None => first.push((folded, name)),
-                Some((_, other)) if *other == name => {
-                    faults.add(number, explain(&NameConflict::Exists, &name).text);
-                }
-                Some((_, other)) => {
-                    faults.add(number, explain(&NameConflict::Confusable(other.clone()), &name).text);
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Imports slice by slice. Says how many users were imported; the faults say why not all of them.
-fn write(source: &mut Source, store: &Store, count: usize, faults: &mut Faults) -> Result<usize, Failure> {
-    source.rewind()?;
-    let (mut done, mut progress) = (0, Progress::new("imported"));
+/// Imports slice by slice.
+fn write(sorted: &Sorted, store: &Store, update: bool, faults: &mut Faults) -> Result<Counts, Failure> {
+    let (mut counts, mut progress) = (Counts::default(), Progress::new("imported"));
+    let interrupted = |counts: Counts, failure: Failure| {
+        let (done, all) = (counts.total(), sorted.count());
+        failure.after(&format!("only {done} of {all} users were imported, run it again to go on"))
+    };
+    let mut entries = sorted.iter().map_err(Failure::cannot_start)?;
+    // Those that were given and not done yet come first.
+    let mut batch: Vec<Entry> = Vec::new();
+    let mut size = FIRST_SLICE;
     loop {
-        let mut slice = Vec::with_capacity(SLICE);
-        while slice.len() < SLICE
-            && let Some((number, parsed)) = source.next()?
+        while batch.len() < size
+            && let Some(entry) = entries.next()
         {
-            match parsed {
-                Ok(user) => slice.push((number, user)),
-                // The file was changed after it was checked.
-                Err(text) => {
-                    faults.add(number, text);
-                    return Ok(done);
-                }
-            }
+            batch.push(entry.map_err(Failure::cannot_start).map_err(|failure| interrupted(counts, failure))?);
         }
-        if slice.is_empty() {
-            return Ok(done);
+        if batch.is_empty() {
+            return Ok(counts);
         }
-        let users = slice.iter().map(|(_, user)| user.clone()).collect();
-        if let Err(conflicts) = execute_patiently(store, ImportUsers { users })? {
-            faults.add_conflicts(&slice, &conflicts);
-            return Ok(done);
+        let users = batch.iter().take(size).map(|entry| entry.user.clone()).collect();
+        let imported = execute_patiently(store, ImportUsers { users, update });
+        let imported = imported.map_err(|error: StoreError| interrupted(counts, error.into()))?;
+        counts.add(&imported);
+        if let (Some(conflict), Some(entry)) = (&imported.conflict, batch.get(imported.done())) {
+            // Somebody else changed it in between.
+            faults.add_conflict(entry, conflict);
+            return Err(interrupted(counts, Failure::no_such(faults.explain())));
         }
-        done += slice.len();
-        progress.show(done, Some(count));
-        // Whoever waits for the store's lock asks for it more often than this.
+        batch.drain(..imported.done());
+        // A bit more than it was able to do.
+        size = (imported.done() * 5 / 4).clamp(FIRST_SLICE, BATCH);
+        progress.show(counts.total(), Some(sorted.count()));
+        // Who waits for the store's lock asks for it more often than this.
         thread::sleep(PAUSE);
     }
 }
@@ -295,7 +361,7 @@ impl Progress {
     }
 
     fn show(&mut self, done: usize, all: Option<usize>) {
-        if !self.is_shown || all.is_some_and(|all| all <= SLICE) {
+        if !self.is_shown || all.is_some_and(|all| all <= BATCH) {
             return;
         }
         let of = all.map(|all| format!(" of {all}")).unwrap_or_default();
@@ -306,16 +372,22 @@ impl Progress {
     }
 }
 
-/// Users that are imported in one transaction.
-const SLICE: usize = 500;
+/// Users that are given to the store at once; it takes as many as it can in a slice of time.
+const BATCH: usize = 2_000;
 
-/// Between two transactions.
-const PAUSE: Duration = Duration::from_millis(2);
+/// The least that is given.
+const FIRST_SLICE: usize = 200;
 
-/// The longest line: more than any user needs.
-const MAX_LINE: u64 = 64 * 1024;
+/// Between two slices.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What is kept in memory before a file is begun, in bytes.
+const IN_MEMORY: usize = 8 << 20;
 
 /// Faults that are shown.
-const MAX_FAULTS: usize = 1000;
+const MAX_FAULTS: usize = 100;
+
+/// Lines between two reports of progress.
+const PROGRESS: usize = 2_000;
 
 const BUFFER: usize = 1 << 18;

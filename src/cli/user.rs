@@ -1,14 +1,13 @@
 //! `ds-gateway user`: writes to the store beside a running gateway, which sees the change by itself.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
-use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::context::{ConfigArgs, InitArgs, execute, execute_to_revoke, not_revoked};
-use super::import::import;
+use super::import::{self, Import};
 use super::new_user::{email_of, explain, identity, organization_of};
 use super::output::{Failure, print, say};
 use crate::app::block_on;
@@ -106,20 +105,9 @@ enum Action {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Add many users: one JSON object a line with name, email, organization and password
-    ///
-    /// All lines are checked first; if one is wrong, nothing is imported. An import that was interrupted can be run again.
-    ///
-    /// The password is a hash: a PHC string (argon2id, argon2i, argon2d, pbkdf2-sha256, pbkdf2-sha512) or
-    /// bcrypt. It is replaced by Argon2id at the user's next login.
-    Import {
-        /// `-` for standard input
-        file: PathBuf,
-        #[command(flatten)]
-        init: InitArgs,
-        #[command(flatten)]
-        config: ConfigArgs,
-    },
+    /// Add or change many users, from JSON lines or CSV with password hashes of other systems
+    #[command(after_long_help = import::HELP)]
+    Import(Import),
 }
 
 #[derive(Args, Debug)]
@@ -182,9 +170,7 @@ impl User {
                 let row = Row::from(require(&config.open_store()?, &name)?);
                 if json { print_json(&row)? } else { print_one(&row)? }
             }
-            Action::Import { file, init, config } => {
-                import(&file, &init, &config)?;
-            }
+            Action::Import(import) => import.execute()?,
         }
         Ok(())
     }

@@ -246,16 +246,82 @@ impl Command for AddUser {
     type Outcome = Result<(), NameConflict>;
 }
 
-/// Adds a slice of many users, all of it or nothing.
+/// A user as an import has it.
+#[derive(Clone, Debug)]
+pub struct ImportedUser {
+    /// All that a new user has.
+    pub user: NewUser,
+    /// Whether it is disabled. Where nothing is said of it, a new user is not, and another stays what it is.
+    pub disabled: Option<bool>,
+}
+
+/// Imports users, in their order, until a conflict or the end of a slice of time: the rest is given again. A user that is there with the
+/// same data is left alone, so an import can be repeated.
 #[derive(Clone, Debug)]
 pub struct ImportUsers {
-    /// The users, in the order of the import.
-    pub users: Vec<NewUser>,
+    /// The users.
+    pub users: Vec<ImportedUser>,
+    /// Whether a user that is there with other data is changed, as [`ChangeUser`] would, or is a conflict.
+    pub update: bool,
+}
+
+/// What becomes of [`ImportUsers`]: of the first so many users, that they are as they should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// So many were added,
+    pub added: usize,
+    /// so many changed, whose tokens are revoked,
+    pub updated: usize,
+    /// and so many were like that already.
+    pub unchanged: usize,
+    /// Why the user behind them is not imported, where that ended the slice.
+    pub conflict: Option<ImportConflict>,
+}
+
+impl Imported {
+    /// How many users are as they should be.
+    pub const fn done(&self) -> usize {
+        self.added + self.updated + self.unchanged
+    }
+}
+
+/// What an import would do with a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImportEffect {
+    /// Add it.
+    Added,
+    /// Change it and revoke its tokens.
+    Updated,
+    /// Nothing.
+    Unchanged,
+    /// Refuse it.
+    Conflict(ImportConflict),
+}
+
+/// Why a user cannot be imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImportConflict {
+    /// A person would confuse the name with this user's.
+    Confusable(String),
+    /// There is a user of that name, who is not to be changed.
+    Differs(Difference),
+}
+
+/// In what a user in an import differs from the one in the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// The e-mail address.
+    pub email: bool,
+    /// The organization.
+    pub organization: bool,
+    /// The password hash.
+    pub password: bool,
+    /// Whether it is disabled.
+    pub disabled: bool,
 }
 
 impl Command for ImportUsers {
-    /// On refusal, each user that cannot be added, by its place in the slice.
-    type Outcome = Result<(), Vec<(usize, NameConflict)>>;
+    type Outcome = Imported;
 }
 
 /// What is to be changed of a user.

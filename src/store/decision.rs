@@ -3,12 +3,13 @@
 //! A store reads the rows, asks here, and writes what it is told. Nothing here knows SQL, reads a clock or fails.
 
 use super::command::{
-    ChangeUser, Expiry, KeyRecord, Mint, MintOutcome, NameConflict, NewUser, Prune, RevokeKeyOutcome, Role,
-    UserChange,
+    ChangeUser, Difference, Expiry, ImportConflict, ImportEffect, ImportedUser, KeyRecord, Mint, MintOutcome,
+    NameConflict, NewUser, Prune, RevokeKeyOutcome, Role, UserChange,
 };
 use super::records::{RecordedKey, User, UserRecord};
 use crate::auth::identity::Identity;
 use crate::auth::keys::Fingerprint;
+use crate::auth::password::HashDigest;
 use crate::auth::revocation::{Mark, Subject};
 use crate::auth::time::{Lived, UnixTime};
 use crate::auth::token::{self, Minted};
@@ -177,13 +178,67 @@ pub(super) fn refuse_user(user: &NewUser, confusable: Option<&str>) -> Option<Na
     }
 }
 
-/// Is this user there already, with nothing changed since? Then an import that was interrupted goes on behind it. A login may have
-/// replaced an imported hash by one with today's costs.
-pub(super) fn is_imported(user: &NewUser, record: &UserRecord) -> bool {
-    let UserRecord { user: known, phc } = record;
-    let is_untouched = known.identity == user.identity && !known.disabled;
-    let is_rehashed = known.created_at == known.updated_at && phc.is_current() && !user.phc.is_current();
-    is_untouched && (*phc == user.phc || is_rehashed)
+/// What is to be done to import a user.
+#[derive(Clone, Debug)]
+pub(super) enum ImportStep {
+    /// Add it, and then make these changes.
+    Add(Vec<UserChange>),
+    /// Make these changes.
+    Change(Vec<UserChange>),
+    /// Nothing.
+    Nothing,
+    /// Refuse it.
+    Refuse(ImportConflict),
+}
+
+impl ImportStep {
+    /// What it does to the user, for who asks before.
+    pub(super) fn effect(self) -> ImportEffect {
+        match self {
+            Self::Add(_) => ImportEffect::Added,
+            Self::Change(_) => ImportEffect::Updated,
+            Self::Nothing => ImportEffect::Unchanged,
+            Self::Refuse(conflict) => ImportEffect::Conflict(conflict),
+        }
+    }
+}
+
+/// Decides from the user whose name is the same, or one that a person would confuse with it, and from the hash that was imported for it
+/// last: a login may have replaced that by one with today's costs.
+pub(super) fn import_user(
+    imported: &ImportedUser,
+    known: Option<(&UserRecord, Option<HashDigest>)>,
+    update: bool,
+) -> ImportStep {
+    let ImportedUser { user: NewUser { identity, phc }, disabled } = imported;
+    let Some((UserRecord { user, phc: known_phc }, last)) = known else {
+        return ImportStep::Add(
+            disabled.filter(|disabled| *disabled).map(|_| UserChange::Disable).into_iter().collect(),
+        );
+    };
+    if user.identity.user != identity.user {
+        return ImportStep::Refuse(ImportConflict::Confusable(user.identity.user.to_string()));
+    }
+    let difference = Difference {
+        email: user.identity.email != identity.email,
+        organization: user.identity.organization != identity.organization,
+        password: known_phc != phc && last != Some(phc.digest()),
+        disabled: disabled.is_some_and(|disabled| disabled != user.disabled),
+    };
+    if difference == Difference::default() {
+        return ImportStep::Nothing;
+    }
+    if !update {
+        return ImportStep::Refuse(ImportConflict::Differs(difference));
+    }
+    let claims = (difference.email || difference.organization).then(|| UserChange::Claims {
+        email: Some(identity.email.clone()),
+        organization: Some(identity.organization.clone()),
+    });
+    let password = difference.password.then(|| UserChange::Password(phc.clone()));
+    let disabled = if *disabled == Some(true) { UserChange::Disable } else { UserChange::Enable };
+    let disabled = difference.disabled.then_some(disabled);
+    ImportStep::Change(claims.into_iter().chain(password).chain(disabled).collect())
 }
 
 /// The row of a new user.

@@ -33,7 +33,7 @@ pub use self::health::Health;
 pub use self::sqlite::Opening;
 
 use self::after_restore::Legacy;
-use self::command::{Actor, Command, KeyRecord, NameConflict, NewUser};
+use self::command::{Actor, Command, ImportEffect, ImportedUser, KeyRecord};
 use self::health::COMMAND_TIMEOUT;
 use self::records::{
     Acknowledgement, AuditFilter, AuditRow, Changes, LoginRecord, RecordedKey, Revocation, RevocationFilter,
@@ -136,9 +136,13 @@ impl Store {
         self.engine.users(after, limit).await
     }
 
-    /// Those of the users that [`ImportUsers`](command::ImportUsers) would refuse, by their places.
-    pub async fn conflicts(&self, users: Vec<NewUser>) -> Result<Vec<(usize, NameConflict)>, StoreError> {
-        self.engine.conflicts(users).await
+    /// What [`ImportUsers`](command::ImportUsers) would do with each of the users, by themselves.
+    pub async fn import_effects(
+        &self,
+        users: Vec<ImportedUser>,
+        update: bool,
+    ) -> Result<Vec<ImportEffect>, StoreError> {
+        self.engine.import_effects(users, update).await
     }
 
     /// Has the store a user of that organization?

@@ -52,6 +52,7 @@ mod headers;
 mod housekeeping;
 mod http2;
 mod identity;
+mod import;
 mod inspection;
 mod large;
 mod limits;

@@ -38,7 +38,7 @@ fn a_list_takes_no_more_memory_at_its_end_than_at_its_beginning() {
         "INSERT INTO marks (kind, name, number, second, closed, reason)
          SELECT 'user', 'somebody ' || i, 100 + i, 0, 0, 'revoke_user' FROM n",
         // Names that begin with anything: the pages go by their bytes.
-        "INSERT INTO users SELECT char(33 + i % 90) || 'é' || i, i, email, organization, phc, 0, 1, 0, 0, 100 + i
+        "INSERT INTO users SELECT char(33 + i % 90) || 'é' || i, i, email, organization, phc, 0, 1, 0, 0, 100 + i, NULL
          FROM n, users WHERE name = 'myUser' AND char(33 + i % 90) != ':'",
     ] {
         store.execute(&format!("{numbers} {rows}"), []).expect("rows");
@@ -128,8 +128,14 @@ fn an_import_holds_a_slice_however_long_the_file_is() {
 
     // From a pipe, which can be read only once.
     let few = format!("{}{}\n{}", line("one"), "  ", line("two"));
-    assert_eq!(folder.cli(&["user", "import", "-"], &few).ok(), "imported 2 users\n");
-    assert_eq!(folder.cli(&["user", "import", "-"], &few).ok(), "imported 2 users\n", "again, unchanged");
+    assert_eq!(
+        folder.cli(&["user", "import", "-"], &few).ok(),
+        "imported 2 users, added: 2, updated: 0, unchanged: 0\n"
+    );
+    assert_eq!(
+        folder.cli(&["user", "import", "-"], &few).ok(),
+        "imported 2 users, added: 0, updated: 0, unchanged: 2\n"
+    );
     eventually("both", || folder.cli(&["user", "list"], "").stdout.contains("two").then_some(()));
 }
 

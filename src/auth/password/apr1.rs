@@ -25,7 +25,7 @@ impl<'t> Hash<'t> {
     }
 
     pub(super) fn verify(&self, password: &[u8]) -> bool {
-        encode(&*digest(password, self.salt)).ct_eq(self.digest).into()
+        encode(&digest(password, self.salt)).ct_eq(self.digest).into()
     }
 
     pub(super) fn cost() -> Cost {

@@ -9,8 +9,8 @@ use crate::auth::name::Name;
 use crate::auth::revocation::Subject;
 use crate::auth::time::UnixTime;
 use crate::store::command::{
-    Actor, AddUser, ChangeUser, Deregister, FailedLogins, Heartbeat, ImportUsers, NoteFailedLogins, Prune,
-    Purge, RecordKeys, Rehash, RepairClock, RequestAcknowledgements, RevokeKey, RevokeSubject, UnlockUser,
+    Actor, AddUser, ChangeUser, Deregister, FailedLogins, Heartbeat, NoteFailedLogins, Prune, Purge,
+    RecordKeys, Rehash, RepairClock, RequestAcknowledgements, RevokeKey, RevokeSubject, UnlockUser,
     UserChange,
 };
 use crate::store::records::{AuditFilter, AuditRow};
@@ -27,10 +27,7 @@ fn commands() -> Vec<Case> {
     }
     vec![
         (|it| _ = it.execute(AddUser { user: new_user("anna") }), &[("user_add", "anna")]),
-        (
-            |it| _ = it.execute(ImportUsers { users: vec![new_user("bert"), new_user("cleo")] }),
-            &[("user_add", "bert"), ("user_add", "cleo")],
-        ),
+        (|it| it.import_new(&["bert", "cleo"]), &[("user_add", "bert"), ("user_add", "cleo")]),
         (
             |it| {
                 let to = Some(organization("Other"));

@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 
 use super::harness::{Fixture, on_every_engine};
-use super::samples::{DAY, START, actor, mint_for, new_user, revoke_id, user_subject};
-use crate::store::command::{Actor, FailedLogins, ImportUsers, NoteFailedLogins, Prune, RevokeSubject};
+use super::samples::{DAY, START, actor, imported_user, mint_for, revoke_id, user_subject};
+use crate::store::command::{Actor, FailedLogins, NoteFailedLogins, Prune, RevokeSubject};
 use crate::store::decision::{AUDIT_ROW_BYTES, SLICE};
 use crate::store::records::AuditRow;
 
@@ -154,8 +154,8 @@ fn import_leaves_half_of_the_room_to_clients_and_what_else_operators_did() {
         fixture.add("anna");
         fixture.revoke(user_subject("anna"));
         mint(&fixture, "anna", 50);
-        let users = (0..1000).map(|which| new_user(&format!("user {which}"))).collect();
-        assert_eq!(fixture.execute(ImportUsers { users }), Ok(()));
+        let users = (0..1000).map(|which| imported_user(&format!("user {which}"))).collect();
+        assert_eq!(fixture.import(users, false).added, 1000);
         mint(&fixture, "anna", 50);
         prune(&fixture, room_for(100));
         let after = fixture.audit();

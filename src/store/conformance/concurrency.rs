@@ -6,8 +6,8 @@ use tokio::task::JoinSet;
 
 use super::harness::{Fixture, on_every_engine};
 use super::samples::{
-    ALL, START, actor, key_record, key_records, mint_for, new_user, revoke_id, sequence_of, token_id,
-    user_subject, verified,
+    ALL, START, actor, imported_user, key_record, key_records, mint_for, new_user, revoke_id, sequence_of,
+    token_id, user_subject, verified,
 };
 use crate::auth::denial::Denial;
 use crate::auth::revocation::Standing;
@@ -55,8 +55,10 @@ fn sequences_of_accepted_commands_are_unique_and_without_gap() {
                             None
                         }
                         1 => {
-                            let users = vec![new_user(&format!("x{which}")), new_user(&format!("y{which}"))];
-                            store.execute(ImportUsers { users }, actor()).await.unwrap().unwrap();
+                            let users =
+                                ["x", "y"].map(|letter| imported_user(&format!("{letter}{which}"))).to_vec();
+                            let import = ImportUsers { users, update: false };
+                            assert_eq!(store.execute(import, actor()).await.unwrap().added, 2);
                             None
                         }
                         2 | 3 => {

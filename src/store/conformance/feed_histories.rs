@@ -5,8 +5,8 @@
 
 use super::harness::{Fixture, on_every_engine};
 use super::samples::{
-    ACCEPT, ALL, RULES, START, actor, foreign_token, key, key_records, mint_for, new_user, organization,
-    organization_subject, phc, user_subject, verified,
+    ACCEPT, ALL, RULES, START, actor, foreign_token, imported_user, key, key_records, mint_for, new_user,
+    organization, organization_subject, phc, user_subject, verified,
 };
 use crate::auth::revocation::{Standing, Subject};
 use crate::auth::token::Verified;
@@ -90,9 +90,11 @@ impl History {
         match self.dice.u8(0..20) {
             0..3 => drop(self.execute(AddUser { user: new_user(name) })),
             3 => {
-                let users = vec![new_user(name), new_user(self.choose(&USERS))];
-                // Of a name twice nothing is imported either.
-                drop(self.execute(ImportUsers { users }));
+                let mut users = vec![imported_user(name), imported_user(self.choose(&USERS))];
+                users[0].disabled = self.choose(&[None, Some(false), Some(true)]);
+                users[1].user.phc = phc(self.dice.u8(..));
+                let update = self.dice.bool();
+                self.execute(ImportUsers { users, update });
             }
             4..9 => {
                 let change = self.user_change();

@@ -10,8 +10,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
 use super::samples::{
-    ALL, DAY, RULES, START, actor, key_records, mint_for, minted, new_user, organization_subject, phc,
-    verified,
+    ALL, DAY, RULES, START, actor, imported_user, key_records, mint_for, minted, new_user,
+    organization_subject, phc, verified,
 };
 use crate::auth::denial::Denial;
 use crate::auth::identity::Identity;
@@ -20,8 +20,9 @@ use crate::auth::token::Verified;
 use crate::clock::{Clock, Manual};
 use crate::metrics::Metrics;
 use crate::store::command::{
-    Actor, AddUser, ChangeOutcome, ChangeUser, Expiry, FailedLogins, Heartbeat, NoteFailedLogins, RecordKeys,
-    RecordKeysOutcome, RequestAcknowledgements, RevokeKey, RevokeSubject, RevokeToken, UserChange,
+    Actor, AddUser, ChangeOutcome, ChangeUser, Expiry, FailedLogins, Heartbeat, ImportUsers, Imported,
+    ImportedUser, NoteFailedLogins, RecordKeys, RecordKeysOutcome, RequestAcknowledgements, RevokeKey,
+    RevokeSubject, RevokeToken, UserChange,
 };
 use crate::store::records::{
     Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, RevocationFilter, StoredTime,
@@ -305,6 +306,28 @@ impl Fixture {
 
     pub(super) fn add(&self, name: &str) {
         assert_eq!(self.execute(AddUser { user: new_user(name) }), Ok(()));
+    }
+
+    /// Imports users that are all accepted, in as many slices as it takes.
+    pub(super) fn import(&self, users: Vec<ImportedUser>, update: bool) -> Imported {
+        let mut sum = Imported::default();
+        while sum.done() < users.len() {
+            let users = users[sum.done()..].to_vec();
+            let Imported { added, updated, unchanged, conflict } =
+                self.execute(ImportUsers { users, update });
+            assert_eq!(conflict, None);
+            assert!(added + updated + unchanged > 0, "an import does not move");
+            sum.added += added;
+            sum.updated += updated;
+            sum.unchanged += unchanged;
+        }
+        sum
+    }
+
+    /// Imports new users of these names.
+    pub(super) fn import_new(&self, names: &[&str]) {
+        let users = names.iter().map(|name| imported_user(name)).collect();
+        assert_eq!(self.import(users, false), Imported { added: names.len(), ..Imported::default() });
     }
 
     pub(super) fn change(&self, name: &str, change: UserChange) {

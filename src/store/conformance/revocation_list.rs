@@ -2,14 +2,12 @@
 
 use super::harness::{Fixture, assert_pages, on_every_engine};
 use super::samples::{
-    ALL, DAY, START, new_user, organization, organization_subject, phc, revoke_id, token_id, user_subject,
+    ALL, DAY, START, organization, organization_subject, phc, revoke_id, token_id, user_subject,
 };
 use crate::auth::revocation::Subject;
 use crate::auth::time::UnixTime;
 use crate::store::after_restore::AfterRestore;
-use crate::store::command::{
-    ImportUsers, NoteFailedLogins, Prune, Purge, RepairClock, RevokeKey, UserChange,
-};
+use crate::store::command::{NoteFailedLogins, Prune, Purge, RepairClock, RevokeKey, UserChange};
 use crate::store::records::{Revocation, RevocationFilter, RevocationKind};
 
 const HOUR: u64 = 3600;
@@ -154,8 +152,7 @@ fn new_user_has_a_cutoff_that_is_no_revocation() {
     on_every_engine(|fixture| {
         let before = fixture.revocations();
         fixture.add("anna");
-        let users = vec![new_user("bert"), new_user("cleo")];
-        assert_eq!(fixture.execute(ImportUsers { users }), Ok(()));
+        fixture.import_new(&["bert", "cleo"]);
         assert_eq!(fixture.revocations(), before);
         for kind in [None, Some(RevocationKind::User)] {
             assert_eq!(found(&fixture, &filter(kind, Some("anna"), 0)), []);
@@ -179,7 +176,7 @@ fn name_that_is_given_again_keeps_the_reason_of_its_cutoff() {
             let removed = fixture.revocation("user", "anna").unwrap();
             assert_eq!((removed.reason.as_deref(), removed.blocked), (Some("user_remove"), true));
             if import {
-                assert_eq!(fixture.execute(ImportUsers { users: vec![new_user("anna")] }), Ok(()));
+                fixture.import_new(&["anna"]);
             } else {
                 fixture.add("anna");
             }

@@ -13,7 +13,9 @@ use crate::auth::revocation::Subject;
 use crate::auth::secret::Secret;
 use crate::auth::time::UnixTime;
 use crate::auth::token::{Minted, Origin, TokenId, TokenRules, UnknownUsers, Verified, verify};
-use crate::store::command::{Actor, Expiry, KeyRecord, Mint, MintOutcome, NewUser, RevokeToken};
+use crate::store::command::{
+    Actor, Expiry, ImportedUser, KeyRecord, Mint, MintOutcome, NewUser, RevokeToken,
+};
 use crate::store::records::User;
 
 /// What all the clocks read at first. They are never moved before it.
@@ -43,6 +45,11 @@ pub(super) fn new_user(name: &str) -> NewUser {
         },
         phc: phc(0),
     }
+}
+
+/// The same as a line of an import that says nothing of `disabled`.
+pub(super) fn imported_user(name: &str) -> ImportedUser {
+    ImportedUser { user: new_user(name), disabled: None }
 }
 
 pub(super) fn organization(name: &str) -> Name {

@@ -26,6 +26,7 @@ mod revocations;
 mod revoked_keys_file;
 mod sequence;
 mod sequence_file;
+mod slice;
 mod time;
 mod transaction;
 mod users;
@@ -48,7 +49,7 @@ use self::file::{Checkpoints, DatabaseFile, Opened};
 use self::reader::Reader;
 use self::writer::Writer;
 use super::after_restore::Legacy;
-use super::command::{Actor, KeyRecord, NameConflict, NewUser};
+use super::command::{Actor, ImportEffect, ImportedUser, KeyRecord};
 use super::error::StoreError;
 use super::health::Health;
 use super::records::{
@@ -146,11 +147,12 @@ impl Sqlite {
         self.read(move |connection| users::page(connection, &after, limit)).await
     }
 
-    pub(super) async fn conflicts(
+    pub(super) async fn import_effects(
         &self,
-        new: Vec<NewUser>,
-    ) -> Result<Vec<(usize, NameConflict)>, StoreError> {
-        self.read(move |connection| users::conflicts(connection, &new)).await
+        users: Vec<ImportedUser>,
+        update: bool,
+    ) -> Result<Vec<ImportEffect>, StoreError> {
+        self.read(move |connection| users::import_effects(connection, &users, update)).await
     }
 
     pub(super) async fn organization_exists(&self, name: &str) -> Result<bool, StoreError> {

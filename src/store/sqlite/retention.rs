@@ -3,13 +3,14 @@
 //! A slice is a transaction that takes little time, whatever the disk and the rows are like, and the writer begins one only
 //! when nobody else waits.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::slice::{self, Slice};
 use super::transaction::{Apply, Transaction};
 use super::{audit_shares, known_sources, time};
 use crate::auth::time::Lived;
 use crate::store::command::{Prune, Purge};
-use crate::store::decision::{self, SLICE, SOURCE_RETENTION};
+use crate::store::decision::{self, SOURCE_RETENTION};
 use crate::store::error::StoreError;
 
 impl Apply for Purge {
@@ -18,7 +19,7 @@ impl Apply for Purge {
     fn apply(self, transaction: &Transaction<'_>) -> Result<usize, StoreError> {
         let Lived(before) = time::expire(transaction, self.retention)?;
         let last_seen = transaction.lived.0.checked_sub(SOURCE_RETENTION);
-        in_steps(|rows| {
+        slice::in_steps(SHORT, |rows| {
             let tokens = purge_tokens(transaction, before, rows)?;
             let cutoffs = purge_cutoffs(transaction, before, rows.saturating_sub(tokens))?;
             let gateways = purge_gateways(transaction, before, rows.saturating_sub(tokens + cutoffs))?;
@@ -36,7 +37,7 @@ impl Apply for Prune {
 
     fn apply(self, transaction: &Transaction<'_>) -> Result<usize, StoreError> {
         let before = transaction.lived.0.checked_sub(self.age);
-        in_steps(|rows| {
+        slice::in_steps(SHORT, |rows| {
             let old = before.map_or(Ok(0), |before| prune_old(transaction, before, rows))?;
             let counted = audit_shares::count(transaction, rows - old)?;
             match old + counted {
@@ -80,20 +81,6 @@ fn prune_excess(transaction: &Transaction<'_>, command: Prune, rows: usize) -> R
     Ok(deleted)
 }
 
-/// Works on a slice in steps of so many rows: until a step finds none, the slice is full or its time is over. Says how many
-/// rows that were.
-fn in_steps(mut step: impl FnMut(usize) -> Result<usize, StoreError>) -> Result<usize, StoreError> {
-    let (began, mut done) = (Instant::now(), 0);
-    while done < SLICE as usize {
-        let rows = step(STEP.min(SLICE as usize - done))?;
-        done += rows;
-        if rows == 0 || began.elapsed() >= LONGEST {
-            break;
-        }
-    }
-    Ok(done)
-}
-
 fn purge_tokens(transaction: &Transaction<'_>, before: u64, rows: usize) -> Result<usize, StoreError> {
     let mut old = transaction.prepare_cached(
         "DELETE FROM revoked_tokens WHERE token_id IN (
@@ -129,8 +116,5 @@ fn purge_gateways(transaction: &Transaction<'_>, before: u64, rows: usize) -> Re
     Ok(old.execute((before, rows))?)
 }
 
-/// Rows between two looks at the time.
-const STEP: usize = 50;
-
-/// No step is begun in a slice that has taken so long.
-const LONGEST: Duration = Duration::from_millis(10);
+/// With its commit it takes about twice as long.
+const SHORT: Slice = Slice { rows: decision::SLICE as usize, time: Duration::from_millis(10) };

@@ -1,18 +1,22 @@
 //! Users: adding, importing and changing them, and their rows.
 
-use std::collections::HashMap;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::slice::{self, Slice};
 use super::transaction::{Apply, Transaction};
 use super::{audit, cutoffs, known_sources};
 use crate::auth::identity::Identity;
 use crate::auth::name::Name;
-use crate::auth::password::Phc;
+use crate::auth::password::{HashDigest, Phc};
 use crate::auth::revocation::Subject;
 use crate::auth::time::UnixTime;
-use crate::store::command::{AddUser, ChangeOutcome, ChangeUser, ImportUsers, NameConflict, NewUser, Rehash};
-use crate::store::decision;
+use crate::store::command::{
+    AddUser, ChangeOutcome, ChangeUser, ImportEffect, ImportUsers, Imported, ImportedUser, NameConflict,
+    NewUser, Rehash,
+};
+use crate::store::decision::{self, ImportStep};
 use crate::store::error::StoreError;
 use crate::store::records::{User, UserRecord};
 
@@ -20,51 +24,107 @@ impl Apply for AddUser {
     fn apply(self, transaction: &Transaction<'_>) -> Result<Self::Outcome, StoreError> {
         match conflict(transaction, &self.user)? {
             Some(conflict) => Ok(Err(conflict)),
-            None => add(self.user, transaction).map(Ok),
+            None => add(self.user, None, transaction).map(Ok),
         }
     }
 }
 
 impl Apply for ImportUsers {
-    fn apply(self, transaction: &Transaction<'_>) -> Result<Self::Outcome, StoreError> {
-        let conflicts = conflicts(transaction, &self.users)?;
-        if !conflicts.is_empty() {
-            return Ok(Err(conflicts));
-        }
-        for user in self.users {
-            if !is_imported(transaction, &user)? {
-                add(user, transaction)?;
+    fn apply(self, transaction: &Transaction<'_>) -> Result<Imported, StoreError> {
+        let (mut imported, mut users) = (Imported::default(), self.users.into_iter());
+        slice::in_steps(SLICE, |count| {
+            let before = imported.done();
+            for user in users.by_ref().take(count) {
+                import(user, self.update, transaction, &mut imported)?;
+                if imported.conflict.is_some() {
+                    break;
+                }
             }
-        }
-        Ok(Ok(()))
+            Ok(if imported.conflict.is_some() { 0 } else { imported.done() - before })
+        })?;
+        Ok(imported)
     }
+}
+
+fn import(
+    user: ImportedUser,
+    update: bool,
+    transaction: &Transaction<'_>,
+    imported: &mut Imported,
+) -> Result<(), StoreError> {
+    let ImportedUser { user: NewUser { identity, phc }, .. } = &user;
+    let (name, digest) = (Box::<str>::from(identity.user.as_str()), Some(phc.digest()));
+    let (counter, changes) = match step(transaction, &user, update)? {
+        ImportStep::Nothing => (&mut imported.unchanged, Vec::new()),
+        ImportStep::Change(changes) => (&mut imported.updated, changes),
+        ImportStep::Add(changes) => {
+            add(user.user, digest, transaction)?;
+            (&mut imported.added, changes)
+        }
+        ImportStep::Refuse(conflict) => {
+            imported.conflict = Some(conflict);
+            return Ok(());
+        }
+    };
+    *counter += 1;
+    for change in changes {
+        change_user(ChangeUser { name: name.clone(), change }, digest, transaction)?;
+    }
+    Ok(())
+}
+
+/// What an import would do with each of the users, by themselves.
+pub(super) fn import_effects(
+    connection: &Connection,
+    users: &[ImportedUser],
+    update: bool,
+) -> Result<Vec<ImportEffect>, StoreError> {
+    users.iter().map(|user| Ok(step(connection, user, update)?.effect())).collect()
+}
+
+fn step(connection: &Connection, user: &ImportedUser, update: bool) -> Result<ImportStep, StoreError> {
+    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE folded = ?1"))?;
+    let read = |row: &Row<'_>| Ok((read(row)?, row.get::<_, Option<[u8; 16]>>("imported")?));
+    let known = statement.query_row([user.user.identity.user.folded()], read).optional()?;
+    let known =
+        known.map(|(record, last)| Ok::<_, StoreError>((record?, last.map(HashDigest)))).transpose()?;
+    Ok(decision::import_user(user, known.as_ref().map(|(record, last)| (record, *last)), update))
 }
 
 impl Apply for ChangeUser {
     fn apply(self, transaction: &Transaction<'_>) -> Result<ChangeOutcome, StoreError> {
-        let Some(record) = find(transaction, &self.name)? else {
-            return Ok(ChangeOutcome::Unknown);
-        };
-        if decision::is_unchanged(&self.change, &record.user) {
-            return Ok(ChangeOutcome::Unchanged);
-        }
-        let (name, action) = (self.name.clone(), decision::audit_of_change(&self.change));
-        let stamp = transaction.stamp()?;
-        let changed = decision::change_user(self, record, stamp);
-        match &changed.record {
-            Some(record) => update(transaction, record, stamp.sequence)?,
-            None => {
-                transaction.prepare_cached("DELETE FROM users WHERE name = ?1")?.execute([&name])?;
-                // A user who gets the name later is somebody else.
-                known_sources::forget(transaction, &name)?;
-            }
-        }
-        let subject = Subject::User(name.clone());
-        let cutoff = decision::cutoff(cutoffs::get(transaction, &subject)?, stamp, changed.blocked);
-        cutoffs::set(transaction, &subject, cutoff, Some(action))?;
-        audit::write(transaction, stamp, action, &name, None)?;
-        Ok(ChangeOutcome::Changed)
+        change_user(self, None, transaction)
     }
+}
+
+/// Changes a user. A new password came from an import where it has a digest.
+fn change_user(
+    command: ChangeUser,
+    imported: Option<HashDigest>,
+    transaction: &Transaction<'_>,
+) -> Result<ChangeOutcome, StoreError> {
+    let Some(record) = find(transaction, &command.name)? else {
+        return Ok(ChangeOutcome::Unknown);
+    };
+    if decision::is_unchanged(&command.change, &record.user) {
+        return Ok(ChangeOutcome::Unchanged);
+    }
+    let (name, action) = (command.name.clone(), decision::audit_of_change(&command.change));
+    let stamp = transaction.stamp()?;
+    let changed = decision::change_user(command, record, stamp);
+    match &changed.record {
+        Some(record) => update(transaction, record, imported, stamp.sequence)?,
+        None => {
+            transaction.prepare_cached("DELETE FROM users WHERE name = ?1")?.execute([&name])?;
+            // A user who gets the name later is somebody else.
+            known_sources::forget(transaction, &name)?;
+        }
+    }
+    let subject = Subject::User(name.clone());
+    let cutoff = decision::cutoff(cutoffs::get(transaction, &subject)?, stamp, changed.blocked);
+    cutoffs::set(transaction, &subject, cutoff, Some(action))?;
+    audit::write(transaction, stamp, action, &name, None)?;
+    Ok(ChangeOutcome::Changed)
 }
 
 impl Apply for Rehash {
@@ -97,23 +157,6 @@ pub(super) fn page(connection: &Connection, after: &str, limit: usize) -> Result
     rows.map(|row| Ok(row??.user)).collect()
 }
 
-/// Those of the users that cannot be added, by their places; of two confusable names in `users` the second.
-pub(super) fn conflicts(
-    connection: &Connection,
-    users: &[NewUser],
-) -> Result<Vec<(usize, NameConflict)>, StoreError> {
-    let mut found = Vec::new();
-    let mut earlier: HashMap<String, &str> = HashMap::new();
-    for (place, user) in users.iter().enumerate() {
-        let name = &user.identity.user;
-        let within = earlier.insert(name.folded(), name.as_str());
-        let stored = if is_imported(connection, user)? { None } else { conflict(connection, user)? };
-        let conflict = stored.or_else(|| decision::refuse_user(user, within));
-        found.extend(conflict.map(|conflict| (place, conflict)));
-    }
-    Ok(found)
-}
-
 fn conflict(connection: &Connection, user: &NewUser) -> Result<Option<NameConflict>, StoreError> {
     let confusable: Option<String> = connection
         .prepare_cached("SELECT name FROM users WHERE folded = ?1")?
@@ -122,20 +165,16 @@ fn conflict(connection: &Connection, user: &NewUser) -> Result<Option<NameConfli
     Ok(decision::refuse_user(user, confusable.as_deref()))
 }
 
-fn is_imported(connection: &Connection, user: &NewUser) -> Result<bool, StoreError> {
-    let found = find(connection, user.identity.user.as_str())?;
-    Ok(found.is_some_and(|record| decision::is_imported(user, &record)))
-}
-
-fn add(user: NewUser, transaction: &Transaction<'_>) -> Result<(), StoreError> {
+/// Adds a user. Its hash came from an import where it has a digest.
+fn add(user: NewUser, imported: Option<HashDigest>, transaction: &Transaction<'_>) -> Result<(), StoreError> {
     let stamp = transaction.stamp()?;
     let UserRecord { user, phc } = decision::add_user(user, stamp);
     let name = user.identity.user.as_str();
     transaction
         .prepare_cached(
             "INSERT INTO users (name, folded, email, organization, phc, disabled, credential_version,
-                                created_at, updated_at, number)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                                created_at, updated_at, number, imported)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute((
             name,
@@ -148,6 +187,7 @@ fn add(user: NewUser, transaction: &Transaction<'_>) -> Result<(), StoreError> {
             user.created_at.0,
             user.updated_at.0,
             stamp.sequence,
+            imported.map(|HashDigest(digest)| digest),
         ))?;
     let subject = Subject::User(name.into());
     let cutoff = decision::first_cutoff(cutoffs::get(transaction, &subject)?, stamp);
@@ -161,12 +201,18 @@ pub(super) fn touch(connection: &Connection, name: &str, sequence: u64) -> Resul
     Ok(())
 }
 
-fn update(connection: &Connection, record: &UserRecord, sequence: u64) -> Result<(), StoreError> {
+/// A hash that was imported is forgotten with the one that it became.
+fn update(
+    connection: &Connection,
+    record: &UserRecord,
+    imported: Option<HashDigest>,
+    sequence: u64,
+) -> Result<(), StoreError> {
     let UserRecord { user, phc } = record;
     connection
         .prepare_cached(
             "UPDATE users SET email = ?2, organization = ?3, phc = ?4, disabled = ?5, credential_version = ?6,
-               updated_at = ?7, number = ?8 WHERE name = ?1",
+               updated_at = ?7, number = ?8, imported = iif(phc = ?4, imported, ?9) WHERE name = ?1",
         )?
         .execute((
             user.identity.user.as_str(),
@@ -177,6 +223,7 @@ fn update(connection: &Connection, record: &UserRecord, sequence: u64) -> Result
             user.credential_version,
             user.updated_at.0,
             sequence,
+            imported.map(|HashDigest(digest)| digest),
         ))?;
     Ok(())
 }
@@ -200,4 +247,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Result<UserRecord, StoreError>> {
 }
 
 const SELECT: &str = "SELECT name, email, organization, phc, disabled, credential_version,
-                             created_at, updated_at FROM users";
+                             created_at, updated_at, imported FROM users";
+
+/// Of an import: with its commit, a slice is over before a mint that waits for it notices.
+const SLICE: Slice = Slice { rows: usize::MAX, time: Duration::from_millis(20) };

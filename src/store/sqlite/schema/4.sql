@@ -14,3 +14,7 @@ CREATE TABLE unlocks (
     user TEXT PRIMARY KEY,
     count INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What the hash is recognised by that an import brought: a login replaces the hash, and the next import must not take that for
+-- another password. NULL: the password did not come from an import.
+ALTER TABLE users ADD COLUMN imported BLOB;

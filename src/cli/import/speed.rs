@@ -1,0 +1,101 @@
+//! How long a login with an imported hash would take on this machine: measured once for each algorithm and its parameters.
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+use crate::auth::password::{Cost, HashMemory, Phc};
+use crate::auth::secret::Secret;
+
+/// What was measured so far.
+pub(super) struct Speed {
+    memory: HashMemory,
+    /// As long as one may be: some algorithms take longer for it.
+    password: Secret,
+    bearable: Vec<Cost>,
+    slow: Vec<(Cost, Duration)>,
+}
+
+impl Speed {
+    pub(super) fn new() -> Self {
+        let password = Secret::new(vec![b'x'; Phc::MAX_PASSWORD]);
+        Self { memory: HashMemory::default(), password, bearable: Vec::new(), slow: Vec::new() }
+    }
+
+    /// Refuses a hash that would take too long, by the name of its algorithm.
+    pub(super) fn check(&mut self, phc: &Phc) -> Result<(), String> {
+        let Some(cost) = phc.cost() else { return Ok(()) };
+        // Rounds often vary from user to user: what is cheaper than one that was measured is not measured again.
+        if self.bearable.iter().any(|bearable| cost.is_at_most(bearable)) {
+            return Ok(());
+        }
+        if let Some((slow, took)) = self.slow.iter().find(|(slow, _)| slow.is_at_most(&cost)) {
+            return Err(explain(&cost, if cost == *slow { "" } else { "more than " }, *took));
+        }
+        let took = self.measure(phc);
+        if took > LONGEST {
+            let text = explain(&cost, "", took);
+            self.slow.push((cost, took));
+            return Err(text);
+        }
+        self.bearable.retain(|bearable| !bearable.is_at_most(&cost));
+        self.bearable.push(cost);
+        Ok(())
+    }
+
+    /// The best of a few times, or the first one that leaves no doubt. Of this thread's own time: others may want the core too.
+    fn measure(&mut self, phc: &Phc) -> Duration {
+        let mut best = Duration::MAX;
+        for _ in 0..TIMES {
+            let began = time();
+            phc.verify(&self.password, &mut self.memory);
+            best = best.min(time().saturating_sub(began));
+            if best <= LONGEST || best > 2 * LONGEST {
+                break;
+            }
+        }
+        best
+    }
+}
+
+fn explain(cost: &Cost, more: &str, took: Duration) -> String {
+    format!(
+        "the password is {cost}: a login would take {more}{} ms on this machine, and {} ms are allowed",
+        took.as_millis(),
+        LONGEST.as_millis()
+    )
+}
+
+/// Of this thread. Where the system does not tell, nothing seems to take long, and only the fixed limits hold.
+fn time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// The longest that one login may take of a core.
+const LONGEST: Duration = Duration::from_millis(250);
+
+const TIMES: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hash_that_takes_too_long_is_refused_by_name_and_measured_once() {
+        let mut speed = Speed::new();
+        let bcrypt = |cost: u32| {
+            Phc::parse(&format!("$2b${cost:02}$abcdefghijklmnopqrstuus1WVYqqoT97lnjjYbcK6C5rzUHVXE/i"))
+                .unwrap()
+        };
+        assert_eq!(speed.check(&bcrypt(5)), Ok(()));
+        // Two seconds on a fast machine.
+        let refused = speed.check(&bcrypt(15)).unwrap_err();
+        assert!(refused.starts_with("the password is bcrypt with cost 15: a login would take "), "{refused}");
+        assert!(refused.ends_with(" ms are allowed"), "{refused}");
+        let began = time();
+        assert_eq!(speed.check(&bcrypt(15)), Err(refused));
+        assert_eq!(speed.check(&bcrypt(4)), Ok(()));
+        assert!(speed.slow.len() == 1 && speed.bearable.len() == 1, "cheaper ones are not measured");
+        assert!(time() >= began);
+    }
+}
