@@ -10,7 +10,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Most tests wait for processes and not for a core.
 export RUST_TEST_THREADS ?= $(shell expr 2 \* "$$(nproc)")
 
-.PHONY: help run build build-tuned test test-long model crash faults attack servers fuzz check bench bench-peers bench-instructions load soak deps clean
+.PHONY: help run build build-tuned test test-long model crash faults attack servers fuzz check bench bench-peers bench-instructions load soak storm deps clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -79,6 +79,9 @@ load: deps ## 2,000 clients for a minute, half of it beside a storm of logins; C
 
 soak: deps ## the same for an hour; DURATION=3600
 	DURATION=$(or $(DURATION),3600) $(CARGO) bench --locked --bench proxy -- held
+
+storm: deps ## storms of logins, logins on busy cores, times of failed logins; DURATION=20 SAMPLES=1000, PARTS=once,storms,floor,times, ONLY=/24: storms so named
+	$(CARGO) bench --locked --bench proxy -- storm
 
 bench-instructions: deps ## instructions of a decision, a mint and a request, beside those kept; UPDATE=1 keeps the new ones
 	@.ci/deps valgrind valgrind

@@ -82,9 +82,14 @@ impl Request {
 
 /// The POST of somebody who wants a token.
 pub fn login(user: &str, password: &str) -> Vec<u8> {
+    login_with(user, password, "")
+}
+
+/// The same with more fields, each with the end of its line.
+pub fn login_with(user: &str, password: &str, fields: &str) -> Vec<u8> {
     let basic = STANDARD.encode(format!("{user}:{password}"));
     format!(
-        "POST /ds-api/user-token HTTP/1.1\r\nhost: bench\r\nauthorization: Basic {basic}\r\ncontent-length: 0\r\n\r\n"
+        "POST /ds-api/user-token HTTP/1.1\r\nhost: bench\r\nauthorization: Basic {basic}\r\ncontent-length: 0\r\n{fields}\r\n"
     )
     .into_bytes()
 }
@@ -120,6 +125,8 @@ pub struct Client {
 /// What came back; its body is with the client until the next.
 pub struct Answer<'c> {
     pub status: u16,
+    /// The status line and all fields.
+    pub head: &'c [u8],
     pub body: &'c [u8],
     /// From the first byte sent to the last received, and with the handshake where a request has one.
     pub took: Duration,
@@ -129,15 +136,14 @@ impl Client {
     /// Clients of different numbers come from different addresses, up to a point.
     pub fn new(address: SocketAddr, transport: Transport, number: usize) -> Result<Self> {
         let tls = (transport != Transport::Http).then(connector).transpose()?;
-        let source = Ipv4Addr::new(127, 0, 0, (number % 64) as u8 + 1).into();
-        Ok(Self {
-            address,
-            source,
-            tls,
-            keeps: transport != Transport::HttpsAnew,
-            stream: None,
-            answer: Vec::with_capacity(4096),
-        })
+        let source = Ipv4Addr::new(127, 0, 0, (number % 64) as u8 + 1);
+        Ok(Self { tls, keeps: transport != Transport::HttpsAnew, ..Self::from_source(address, source) })
+    }
+
+    /// One without TLS that comes from that address.
+    pub fn from_source(address: SocketAddr, source: Ipv4Addr) -> Self {
+        let answer = Vec::with_capacity(4096);
+        Self { address, source: source.into(), tls: None, keeps: true, stream: None, answer }
     }
 
     /// So many, all of which have asked once at the same time: the proxy has as many connections to the platform as it
@@ -189,7 +195,12 @@ impl Client {
         let head = head.context("the connection was closed without an answer")?;
         let (head, body) = self.answer.split_at(head);
         let status = std::str::from_utf8(head)?.get(9..12).context("no status line")?.parse()?;
-        Ok(Answer { status, body, took })
+        Ok(Answer { status, head, body, took })
+    }
+
+    /// The next request opens a connection.
+    pub fn close(&mut self) {
+        self.stream = None;
     }
 
     async fn open(&self) -> Result<Box<dyn Stream>> {

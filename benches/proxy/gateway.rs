@@ -61,7 +61,7 @@ impl Gateway {
 
         let mut gateway =
             Self { folder, token: String::new(), minted_at: wall().0, launches: AtomicUsize::new(0) };
-        let (server, _) = gateway.launch(&[], PROGRAM, &["--init"], Logs::Events).await?;
+        let (server, _) = gateway.launch(&[], PROGRAM, &["--init"], Logs::Events, &[]).await?;
         gateway.add_user()?;
         gateway.minted_at = wall().0;
         gateway.token = mint(server.http).await?;
@@ -75,17 +75,22 @@ impl Gateway {
 
     /// Starts the gateway on the store that `prepare` left; how long it took from spawning it until `/readyz` said 200.
     pub async fn start(&self, logs: Logs) -> Result<(Server, Duration)> {
-        self.launch(&[], PROGRAM, &[], logs).await
+        self.launch(&[], PROGRAM, &[], logs, &[]).await
+    }
+
+    /// The same, with more settings: environment variables and their values.
+    pub async fn start_with(&self, settings: &[(&str, &str)]) -> Result<Server> {
+        Ok(self.launch(&[], PROGRAM, &[], Logs::Events, settings).await?.0)
     }
 
     /// The same, with a command before it.
     pub async fn start_under(&self, wrapper: &[String]) -> Result<(Server, Duration)> {
-        self.launch(wrapper, PROGRAM, &[], Logs::Events).await
+        self.launch(wrapper, PROGRAM, &[], Logs::Events, &[]).await
     }
 
     /// The same, of another build.
     pub async fn start_other(&self, program: &str, logs: Logs) -> Result<(Server, Duration)> {
-        self.launch(&[], program, &[], logs).await
+        self.launch(&[], program, &[], logs, &[]).await
     }
 
     /// The builds that `OTHER` names, `a name=path/to/ds-gateway,…`, all on the one store.
@@ -169,6 +174,7 @@ impl Gateway {
         program: &str,
         options: &[&str],
         logs: Logs,
+        settings: &[(&str, &str)],
     ) -> Result<(Server, Duration)> {
         let log = self.folder.join(format!("log-{}", self.launches.fetch_add(1, Relaxed)));
         fs::write(&log, "")?;
@@ -179,6 +185,7 @@ impl Gateway {
             .arg(self.configuration())
             .args(options)
             .env("DS_GATEWAY__LOG__ACCESS", (logs == Logs::Requests).to_string())
+            .envs(settings.iter().copied())
             .stderr(OpenOptions::new().append(true).open(&log)?);
         let start = Instant::now();
         let mut process = Running::spawn(command)?;
@@ -224,22 +231,41 @@ impl Gateway {
 
     /// So many more, all with the password of the first; their names.
     pub fn import_users(&self, count: usize) -> Result<Vec<String>> {
-        let password = Secret::new(PASSWORD.into());
-        let hash = Phc::hash(&password, [7; 16], &mut HashMemory::default()).context("a hash")?;
+        let hash = password_hash()?;
         let names: Vec<_> = (0..count).map(|number| format!("{USER}-{number}")).collect();
-        let line = |name: &String| {
+        self.import(names.iter().map(|name| (name.as_str(), hash.as_str())))?;
+        Ok(names)
+    }
+
+    /// Users by name and password hash.
+    pub fn import<'u>(&self, users: impl Iterator<Item = (&'u str, &'u str)>) -> Result<()> {
+        let line = |(name, hash): (&str, &str)| {
             let email = format!("{name}@example.com");
-            let user = json!({ "name": name, "email": email, "organization": "Main Org.", "password": hash.as_str() });
+            let user = json!({ "name": name, "email": email, "organization": "Main Org.", "password": hash });
             format!("{user}\n")
         };
-        let lines: String = names.iter().map(line).collect();
-        self.run(&["user", "import", "-"], &lines)?;
-        Ok(names)
+        self.run(&["user", "import", "-"], &users.map(line).collect::<String>())
+    }
+
+    /// Disables all users whose name begins so, while no gateway runs. Straight into the table: the command takes one at a
+    /// time, and waits each time for gateways that have just ended.
+    pub fn disable(&self, prefix: &str) -> Result<()> {
+        let store = rusqlite::Connection::open(self.folder.join("state/gateway.db"))?;
+        let changed = store.execute("UPDATE users SET disabled = 1 WHERE name GLOB ?1 || '*'", [prefix])?;
+        ensure!(changed > 0, "there is no user {prefix}…");
+        Ok(())
     }
 
     fn configuration(&self) -> PathBuf {
         self.folder.join("gateway.toml")
     }
+}
+
+/// As the gateway hashes the password of the first user today.
+pub fn password_hash() -> Result<String> {
+    let password = Secret::new(PASSWORD.into());
+    let hash = Phc::hash(&password, [7; 16], &mut HashMemory::default()).context("a hash")?;
+    Ok(hash.as_str().to_owned())
 }
 
 /// Where a listener is, as the gateway logs it (the configuration asks for port 0).

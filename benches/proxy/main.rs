@@ -26,6 +26,7 @@ mod report;
 mod rounds;
 mod server;
 mod stats;
+mod storm;
 mod train;
 
 use std::time::Duration;
@@ -43,7 +44,10 @@ const REQUESTS: usize = 20_000;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(served) = bare::serve(&arguments).or_else(|| instructions::serve(&arguments)) {
+    if let Some(served) = bare::serve(&arguments)
+        .or_else(|| instructions::serve(&arguments))
+        .or_else(|| storm::serve(&arguments))
+    {
         return served;
     }
     process::pin_this_to(process::LOAD_CORE)?;
@@ -62,8 +66,13 @@ fn main() -> Result<()> {
                 let length = Duration::from_secs(number("DURATION", 60)? as u64);
                 held::hold(folder.path(), clients, rate, length).await
             }
+            ["storm"] => {
+                let (seconds, samples) = (number("DURATION", 20)?, number("SAMPLES", 1_000)?);
+                let length = Duration::from_secs(seconds as u64);
+                storm::measure(folder.path(), length, samples, number("AT_ONCE", 8)?).await
+            }
             ["train", program] => train::train(folder.path(), program).await,
-            _ => bail!("there are peers, instructions, held and train PROGRAM"),
+            _ => bail!("there are peers, instructions, held, storm and train PROGRAM"),
         }
     })
 }

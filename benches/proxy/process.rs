@@ -18,7 +18,7 @@ pub const LOAD_CORE: usize = 1;
 /// How long a fresh process is left alone before its memory is read.
 pub const REST: Duration = Duration::from_secs(1);
 
-/// A process on the proxy's core.
+/// A process that is pinned to a core, the proxy's in most cases.
 pub struct Running(Child);
 
 /// CPU time so far, by thread.
@@ -61,6 +61,16 @@ impl Running {
             .sum())
     }
 
+    /// CPU time so far of all threads whose name begins so, in nanoseconds too.
+    pub fn cpu_of(&self, prefix: &str) -> Result<Duration> {
+        let CpuTimes(times) = self.cpu_times()?;
+        let has_name = |thread: &str| {
+            let name = fs::read_to_string(format!("/proc/{}/task/{thread}/comm", self.0.id()));
+            name.is_ok_and(|name| name.starts_with(prefix))
+        };
+        Ok(times.iter().filter(|(thread, _)| has_name(thread)).map(|(_, time)| *time).sum())
+    }
+
     /// As an operator would, and waits until it has ended.
     pub fn stop(mut self) -> Result<()> {
         let asked = Command::new("kill").arg(self.0.id().to_string()).status()?;
@@ -90,8 +100,13 @@ pub fn on_proxy_core(program: impl AsRef<OsStr>) -> Command {
 
 /// The same, with a command and its arguments before it.
 pub fn on_proxy_core_under(wrapper: &[String], program: impl AsRef<OsStr>) -> Command {
+    on_core(PROXY_CORE, wrapper, program)
+}
+
+/// The same, on any core.
+pub fn on_core(core: usize, wrapper: &[String], program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("taskset");
-    command.args(["-c", &PROXY_CORE.to_string()]).args(wrapper).arg(program);
+    command.args(["-c", &core.to_string()]).args(wrapper).arg(program);
     command
 }
 

@@ -31,6 +31,21 @@ pub fn interval(values: &[f64]) -> (f64, f64) {
     (at(&values, low), at(&values, n.saturating_sub(1 + low)))
 }
 
+/// How likely one of `values` is larger than one of `others` (a tie counts half): the Mann-Whitney U statistic over n·m, the
+/// area under the curve of a threshold that is to tell the two apart. 0.5: it cannot.
+pub fn auc(values: &[f64], others: &[f64]) -> f64 {
+    let (values, others) = (sorted(values), sorted(others));
+    let wins: f64 = values
+        .iter()
+        .map(|value| {
+            let below = others.partition_point(|other| other < value);
+            let up_to = others.partition_point(|other| other <= value);
+            (below + up_to) as f64 / 2.0
+        })
+        .sum();
+    wins / (values.len() * others.len()) as f64
+}
+
 fn sorted(values: &[f64]) -> Vec<f64> {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
