@@ -178,7 +178,7 @@ fn levels_go_up_and_come_down_again() {
     drop(clients);
     becomes("connections", 0.0);
 
-    let mut clients: Vec<_> = (0..20).map(|_| gateway.client()).collect();
+    let mut clients: Vec<_> = (0..15).map(|_| gateway.client()).collect();
     let wrong = basic(USER, "wrong");
     for client in &mut clients {
         client.send(request("POST", "/ds-api/user-token", &[("Authorization", &wrong)]));
