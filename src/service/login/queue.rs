@@ -193,8 +193,12 @@ pub(super) const MAX_OF_PAIR: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::login::throttle::Recent;
     use proptest::prelude::*;
     use std::net::{IpAddr, Ipv4Addr};
+
+    const SOME: Recent = Recent { wrong: 1, tried: 0 };
+    const DEBT: Debt = Debt { network: SOME, address: SOME };
 
     fn waiter(address: [u8; 4], is_known: bool) -> Waiter {
         let ip = IpAddr::from(Ipv4Addr::from(address));
@@ -242,8 +246,7 @@ mod tests {
     fn a_place_without_wrong_passwords_comes_first() {
         let mut queue = Queue::new();
         for number in 0..50 {
-            let debt = Debt { network: 1, address: 1 };
-            push(&mut queue, Waiter { debt, ..waiter([10, 0, number, 1], false) }, "storm");
+            push(&mut queue, Waiter { debt: DEBT, ..waiter([10, 0, number, 1], false) }, "storm");
         }
         push(&mut queue, waiter([192, 0, 2, 1], false), "honest");
         assert_eq!(queue.pop().as_deref(), Some("honest"));
@@ -287,9 +290,8 @@ mod tests {
     #[test]
     fn among_equals_a_place_without_wrong_passwords_displaces() {
         let mut queue = Queue::new();
-        let debt = Debt { network: 3, address: 3 };
         for number in 0..20 {
-            push(&mut queue, Waiter { debt, ..waiter([10, 0, number, 1], false) }, "storm");
+            push(&mut queue, Waiter { debt: DEBT, ..waiter([10, 0, number, 1], false) }, "storm");
         }
         let honest = queue.push(waiter([192, 0, 2, 1], false), "honest".into(), 20);
         assert_eq!(honest, Pushed::InPlaceOf("storm".into()));

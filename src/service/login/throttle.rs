@@ -17,7 +17,9 @@ pub(super) const NETWORK: Limit = Limit::new(600, 2);
 
 /// How long a wrong password counts against its address and its network in the order of the queue: longer than ten thousand
 /// addresses take for a round.
-const RECENT: Limit = Limit::new(u32::MAX, 1200);
+const WRONG: Limit = Limit::new(u32::MAX, 1200);
+/// How long a login counts so, whatever came of it: where all are new, those that come again and again wait behind those that do not.
+const TRIED: Limit = Limit::new(u32::MAX, 30);
 
 /// What it is that has too many wrong passwords.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,16 +61,32 @@ pub(super) struct Attempt<'a> {
 pub(super) struct Counts {
     limited: Vec<(Reason, Limit, Place)>,
     /// Of the network and the address, where the account does not know them: for the order of the queue.
-    recent: Option<(Place, Place)>,
+    recent: Option<[Places; 2]>,
 }
 
-/// How many wrong passwords came of late from where an attempt comes from: fewer go first.
+/// Where wrong passwords and all logins of a network or an address are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Places {
+    wrong: Place,
+    tried: Place,
+}
+
+/// What came of late from where an attempt comes from: less goes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Debt {
     /// From its network.
-    pub(super) network: u32,
+    pub(super) network: Recent,
     /// From its address.
-    pub(super) address: u32,
+    pub(super) address: Recent,
+}
+
+/// Of a network or an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Recent {
+    /// Wrong passwords.
+    pub(super) wrong: u32,
+    /// Logins.
+    pub(super) tried: u32,
 }
 
 /// The counts of all.
@@ -99,13 +117,14 @@ impl Throttle {
             }
             from => {
                 count(Reason::Account, ACCOUNT, &[b"account", name, &unlocks]);
-                if let Some((source, network)) =
-                    from.map(|(source, network)| (source.to_string(), network.to_string()))
-                {
+                if let Some((source, network)) = from {
+                    let (source, network) = (source.to_string(), network.to_string());
                     count(Reason::Address, ADDRESS, &[b"address", source.as_bytes()]);
                     count(Reason::Network, NETWORK, &[b"network", network.as_bytes()]);
-                    let place = |kind: &[u8], key: &str| self.sketch.place(&[kind, key.as_bytes()]);
-                    recent = Some((place(b"recent network", &network), place(b"recent address", &source)));
+                    recent = Some([network, source].map(|key| Places {
+                        wrong: self.sketch.place(&[b"wrong", key.as_bytes()]),
+                        tried: self.sketch.place(&[b"tried", key.as_bytes()]),
+                    }));
                 }
             }
         }
@@ -134,8 +153,8 @@ impl Throttle {
         for (_, limit, place) in &counts.limited {
             self.sketch.add(*place, *limit, passwords, now);
         }
-        for place in counts.recent.iter().flat_map(|(network, address)| [network, address]) {
-            self.sketch.add(*place, RECENT, passwords, now);
+        for places in counts.recent.iter().flatten() {
+            self.sketch.add(places.wrong, WRONG, passwords, now);
         }
         Ok(())
     }
@@ -148,19 +167,26 @@ impl Throttle {
                 _ => self.sketch.take_back(*place, *limit, passwords),
             }
         }
-        for place in counts.recent.iter().flat_map(|(network, address)| [network, address]) {
-            self.sketch.take_back(*place, RECENT, passwords);
+        for places in counts.recent.iter().flatten() {
+            self.sketch.take_back(places.wrong, WRONG, passwords);
         }
     }
 
-    /// What its place has had checked of late.
+    /// Counts an attempt, and says what came before it from its place.
     pub(super) fn debt(&self, counts: &Counts, now: Ticks) -> Debt {
-        if let Some((network, address)) = counts.recent {
-            let count = |place| self.sketch.count(place, RECENT, now);
-            return Debt { network: count(network), address: count(address) };
+        let recent = |places: Places| {
+            let count = |place, limit| self.sketch.count(place, limit, now);
+            let recent = Recent { wrong: count(places.wrong, WRONG), tried: count(places.tried, TRIED) };
+            // Some may be lost where several threads add; it is only for the order.
+            self.sketch.add(places.tried, TRIED, 1, now);
+            recent
+        };
+        if let Some(places) = counts.recent {
+            let [network, address] = places.map(recent);
+            return Debt { network, address };
         }
         let known = counts.limited.iter().map(|(_, limit, place)| self.sketch.count(*place, *limit, now));
-        Debt { network: 0, address: known.sum() }
+        Debt { network: Recent::default(), address: Recent { wrong: known.sum(), tried: 0 } }
     }
 }
 
@@ -300,7 +326,12 @@ mod tests {
             assert!(throttle.take(&counts, 1, seconds(0)).is_err());
         }
         assert_eq!(throttle.check(&counts, seconds(90)), Ok(()));
-        assert_eq!(throttle.debt(&counts, seconds(0)), Debt { network: 60, address: 60 });
-        assert_eq!(throttle.debt(&counts, seconds(59 * 1200)), Debt { network: 1, address: 1 });
+        let debt = |wrong, tried| {
+            let recent = Recent { wrong, tried };
+            Debt { network: recent, address: recent }
+        };
+        assert_eq!(throttle.debt(&counts, seconds(0)), debt(60, 0));
+        assert_eq!(throttle.debt(&counts, seconds(0)), debt(60, 1));
+        assert_eq!(throttle.debt(&counts, seconds(59 * 1200)), debt(1, 0));
     }
 }
