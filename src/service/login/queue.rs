@@ -2,7 +2,7 @@
 //!
 //! Turns go round networks, and within each round its addresses; those that had the fewest wrong passwords checked of late come
 //! first. Accounts at places that they know get three turns of four where others wait too. Where the queue is full, a newcomer takes
-//! the place of one of the network that has the most.
+//! the place of one of the network that has the most. Where all are new, the newest goes first: the oldest has waited for too long.
 
 use std::collections::HashMap;
 
@@ -20,6 +20,13 @@ pub(super) struct Waiter {
     pub(super) pair: u64,
     /// What had been checked for its place when it came.
     pub(super) debt: Debt,
+}
+
+impl Waiter {
+    /// The first login from its network in a while, and from a place that the account does not know.
+    fn is_fresh(&self) -> bool {
+        !self.is_known && self.debt == Debt::default()
+    }
 }
 
 /// Why there is no place for one more.
@@ -49,6 +56,8 @@ pub(super) struct Queue<T> {
     sources: HashMap<Option<Source>, Turns>,
     /// Turns that were had; also the time by which those that come are told apart.
     turn: u64,
+    /// More came than there were places for, and half of them are still taken.
+    is_overloaded: bool,
 }
 
 struct Entry<T> {
@@ -68,7 +77,13 @@ struct Turns {
 impl<T> Queue<T> {
     /// An empty one.
     pub(super) fn new() -> Self {
-        Self { waiting: Vec::new(), networks: HashMap::new(), sources: HashMap::new(), turn: 0 }
+        Self {
+            waiting: Vec::new(),
+            networks: HashMap::new(),
+            sources: HashMap::new(),
+            turn: 0,
+            is_overloaded: false,
+        }
     }
 
     /// How many wait.
@@ -83,8 +98,10 @@ impl<T> Queue<T> {
             return Pushed::Refused(Full::Pair, item);
         }
         let displaced = if self.waiting.len() < capacity {
+            self.is_overloaded &= self.waiting.len() > capacity / 2;
             None
         } else {
+            self.is_overloaded = true;
             let Some(at) = self.displaced_by(&waiter) else { return Pushed::Refused(Full::Queue, item) };
             Some(self.remove(at))
         };
@@ -111,7 +128,13 @@ impl<T> Queue<T> {
             let last = |turns: Option<&Turns>| turns.map_or(0, |turns| turns.last);
             let network = (debt.network, last(self.networks.get(&network)));
             let source = (debt.address, last(self.sources.get(&source)));
-            (is_known != first, network, source, entry.since)
+            // In time for the newest, where it is too late for the oldest in any case.
+            let age = if self.is_overloaded && entry.waiter.is_fresh() {
+                self.turn - entry.since
+            } else {
+                u64::MAX
+            };
+            (is_known != first, age, network, source, entry.since)
         };
         let (at, _) = self.waiting.iter().enumerate().min_by_key(|(_, entry)| rank(entry))?;
         let turn = self.turn;
@@ -160,13 +183,16 @@ impl<T> Queue<T> {
         };
         let candidates =
             self.waiting.iter().enumerate().filter(|(_, entry)| entry.waiter.is_known == is_known);
-        let weight = |entry: &Entry<T>| (waiting(&entry.waiter), entry.waiter.debt, entry.since);
+        let age =
+            |entry: &Entry<T>| if entry.waiter.is_fresh() { u64::MAX - entry.since } else { entry.since };
+        let weight = |entry: &Entry<T>| (waiting(&entry.waiter), entry.waiter.debt, age(entry));
         let (at, most) = candidates.max_by_key(|(_, entry)| weight(entry))?;
         let (networks, sources) = waiting(newcomer);
         let ((most_networks, most_sources), most_debt, _) = weight(most);
-        let is_less =
-            ((networks + 1, sources + 1), newcomer.debt) < ((most_networks, most_sources), most_debt);
-        (is_known != newcomer.is_known || is_less).then_some(at)
+        let mine = ((networks + 1, sources + 1), newcomer.debt);
+        let most = ((most_networks, most_sources), most_debt);
+        let has_less = if newcomer.is_fresh() { mine <= most } else { mine < most };
+        (is_known != newcomer.is_known || has_less).then_some(at)
     }
 
     fn remove(&mut self, at: usize) -> T {
@@ -272,8 +298,8 @@ mod tests {
         let pushed = |queue: &mut Queue<String>, waiter| queue.push(waiter, "honest".to_owned(), 20);
         assert_eq!(pushed(&mut queue, waiter([10, 1, 0, 1], false)), Pushed::InPlaceOf("flood".into()));
         assert_eq!(pushed(&mut queue, waiter([10, 2, 0, 1], true)), Pushed::InPlaceOf("flood".into()));
-        let again = pushed(&mut queue, waiter([10, 0, 0, 99], false));
-        assert_eq!(again, Pushed::Refused(Full::Queue, "honest".into()));
+        let again = pushed(&mut queue, waiter([10, 1, 0, 2], false));
+        assert_eq!(again, Pushed::InPlaceOf("flood".into()));
         // Those that are known leave a quarter to others.
         let mut queue = Queue::new();
         for number in 0..20 {
@@ -283,7 +309,8 @@ mod tests {
             let newcomer = waiter([10, 1, number, 1], false);
             assert_eq!(pushed(&mut queue, newcomer), Pushed::InPlaceOf("known".into()), "{number}");
         }
-        assert!(matches!(pushed(&mut queue, waiter([10, 2, 0, 1], false)), Pushed::Refused(Full::Queue, _)));
+        let again = Waiter { debt: DEBT, ..waiter([10, 2, 0, 1], false) };
+        assert!(matches!(pushed(&mut queue, again), Pushed::Refused(Full::Queue, _)));
         assert_eq!(queue.len(), 20);
     }
 
@@ -296,6 +323,27 @@ mod tests {
         let honest = queue.push(waiter([192, 0, 2, 1], false), "honest".into(), 20);
         assert_eq!(honest, Pushed::InPlaceOf("storm".into()));
         assert_eq!(queue.pop().as_deref(), Some("honest"));
+    }
+
+    #[test]
+    fn where_all_are_new_and_too_many_the_newest_goes_first() {
+        let mut queue = Queue::new();
+        for number in 0..20 {
+            let name = format!("storm {number}");
+            assert_eq!(queue.push(waiter([10, 0, number, 1], false), name, 20), Pushed::Waits);
+        }
+        let honest = queue.push(waiter([192, 0, 2, 1], false), "honest".into(), 20);
+        assert_eq!(honest, Pushed::InPlaceOf("storm 0".into()));
+        let again = Waiter { debt: DEBT, ..waiter([10, 0, 99, 1], false) };
+        assert!(matches!(queue.push(again, "again".into(), 20), Pushed::Refused(Full::Queue, _)));
+        assert_eq!(queue.pop().as_deref(), Some("honest"));
+        assert_eq!(queue.pop().as_deref(), Some("storm 19"));
+        // Once half of the places are free, it is as ever.
+        for _ in 0..9 {
+            queue.pop();
+        }
+        push(&mut queue, waiter([192, 0, 3, 1], false), "later");
+        assert_eq!(queue.pop().as_deref(), Some("storm 1"));
     }
 
     proptest! {
