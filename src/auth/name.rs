@@ -79,6 +79,10 @@ impl Name {
     /// What two names share when a person would take one for the other: case is folded, compatibility
     /// forms are unified.
     pub fn folded(&self) -> String {
+        if self.0.is_ascii() {
+            // What the rest would come to.
+            return self.0.to_ascii_lowercase();
+        }
         // Upper, then lower: the two together fold `ß` and `SS`, `ſ` and `s`, `ς` and `σ`.
         let upper: String = self.0.nfkc().collect::<String>().to_uppercase();
         upper.to_lowercase().nfc().collect()

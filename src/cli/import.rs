@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{self, BufReader, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
@@ -322,6 +322,7 @@ fn write(sorted: &Sorted, store: &Store, update: bool, faults: &mut Faults) -> R
     // Those that were given and not done yet come first.
     let mut batch: Vec<Entry> = Vec::new();
     let mut size = FIRST_SLICE;
+    let mut last = Instant::now();
     loop {
         while batch.len() < size
             && let Some(entry) = entries.next()
@@ -332,8 +333,11 @@ fn write(sorted: &Sorted, store: &Store, update: bool, faults: &mut Faults) -> R
             return Ok(counts);
         }
         let users = batch.iter().take(size).map(|entry| entry.user.clone()).collect();
+        // Who waits for the store's lock asks for it more often than this.
+        thread::sleep(PAUSE.saturating_sub(last.elapsed()));
         let imported = execute_patiently(store, ImportUsers { users, update });
         let imported = imported.map_err(|error: StoreError| interrupted(counts, error.into()))?;
+        last = Instant::now();
         counts.add(&imported);
         if let (Some(conflict), Some(entry)) = (&imported.conflict, batch.get(imported.done())) {
             // Somebody else changed it in between.
@@ -344,8 +348,6 @@ fn write(sorted: &Sorted, store: &Store, update: bool, faults: &mut Faults) -> R
         // A bit more than it was able to do.
         size = (imported.done() * 5 / 4).clamp(FIRST_SLICE, BATCH);
         progress.show(counts.total(), Some(sorted.count()));
-        // Who waits for the store's lock asks for it more often than this.
-        thread::sleep(PAUSE);
     }
 }
 
@@ -378,7 +380,7 @@ const BATCH: usize = 2_000;
 /// The least that is given.
 const FIRST_SLICE: usize = 200;
 
-/// Between two slices.
+/// Between two slices, in which the next one is made ready.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// What is kept in memory before a file is begun, in bytes.

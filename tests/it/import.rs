@@ -7,13 +7,14 @@ use crate::contract::ENDPOINT;
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
 use crate::options::{Options, User};
 use crate::platform::Platform;
+use crate::revocation::{Forge, delete, house_with};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::mpsc::{TryRecvError, channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -275,30 +276,57 @@ fn user_count() -> u64 {
     std::env::var("IMPORT_USERS").map_or(5_000, |text| text.parse().expect("a number"))
 }
 
-/// Mints at a steady pace until it is told to end; how long each took, from the least.
-fn mint_all_the_time(gateway: &Gateway, is_over: impl Fn() -> bool) -> Vec<Duration> {
+/// Sends a request again and again at a steady pace until it is told to end; how long each took, from the least.
+fn at_a_pace(
+    gateway: &Gateway,
+    is_over: impl Fn() -> bool,
+    status: u16,
+    mut request: impl FnMut() -> Vec<u8>,
+) -> Vec<Duration> {
     let mut client: Client = gateway.client();
-    let authorization = basic(USER, PASSWORD);
     let mut waits = Vec::new();
     let mut next = Instant::now();
     while !is_over() {
+        let bytes = request();
         let began = Instant::now();
-        let answer = client.exchange(request("POST", ENDPOINT, &[("Authorization", &authorization)]));
+        let answer = client.exchange(bytes);
         waits.push(began.elapsed());
-        assert_eq!(answer.status, 201);
-        next += Duration::from_millis(200);
+        assert_eq!(answer.status, status, "{}", answer.text());
+        next = Instant::now().max(next + Duration::from_millis(100));
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     waits.sort_unstable();
     waits
 }
 
-/// Reports how long a client waited, and asserts no time.
+/// Mints and logs out, each at a pace: both wait for a commit, and a mint for a password besides.
+fn mint_and_log_out(
+    gateway: &Gateway,
+    forge: &Forge,
+    is_over: impl Fn() -> bool + Sync,
+) -> [Vec<Duration>; 2] {
+    static SERIAL: AtomicU64 = AtomicU64::new(1_000);
+    let authorization = basic(USER, PASSWORD);
+    thread::scope(|scope| {
+        let mints = scope.spawn(|| {
+            at_a_pace(gateway, &is_over, 201, || {
+                request("POST", ENDPOINT, &[("Authorization", &authorization)])
+            })
+        });
+        let log_outs = at_a_pace(gateway, &is_over, 204, || {
+            delete(&forge.token(USER, SERIAL.fetch_add(1, Ordering::Relaxed))).into()
+        });
+        [mints.join().expect("a client that was answered"), log_outs]
+    })
+}
+
+/// Reports how long clients waited, and asserts no time.
 #[test]
-fn mints_go_on_while_many_users_are_imported() {
+fn mints_and_log_outs_go_on_while_many_users_are_imported() {
     let count = user_count();
-    let platform = Platform::echo();
-    let gateway = Options::new(&platform).start();
+    let house =
+        house_with(|options| options.set("limits", "mint_rate", "1000").set("limits", "mint_burst", "1000"));
+    let (gateway, forge) = (&house.gateway, &Forge::of(&house));
     let path = gateway.folder.dir.path().join("users.jsonl");
     let mut file = BufWriter::new(fs::File::create(&path).expect("a file"));
     for number in 0..count {
@@ -308,12 +336,11 @@ fn mints_go_on_while_many_users_are_imported() {
     }
     file.flush().expect("a file");
     let quiet_until = Instant::now() + Duration::from_secs(if count > 100_000 { 30 } else { 1 });
-    let quiet = mint_all_the_time(&gateway, || Instant::now() > quiet_until);
-    let (done, is_done) = channel::<()>();
-    let (waits, took) = thread::scope(|scope| {
-        let gateway = &gateway;
-        let minter = scope
-            .spawn(move || mint_all_the_time(gateway, || is_done.try_recv() != Err(TryRecvError::Empty)));
+    let quiet = mint_and_log_out(gateway, forge, || Instant::now() > quiet_until);
+    let is_done = &AtomicBool::new(false);
+    let (busy, took) = thread::scope(|scope| {
+        let clients =
+            scope.spawn(move || mint_and_log_out(gateway, forge, || is_done.load(Ordering::Relaxed)));
         let began = Instant::now();
         let mut child = gateway
             .folder
@@ -321,32 +348,25 @@ fn mints_go_on_while_many_users_are_imported() {
             .stdout(Stdio::null())
             .spawn()
             .expect("a command");
-        let status = within(60 + count / 1_000, || child.try_wait().expect("a child")).expect("an end");
+        let status = within(60 + count / 1_000, || child.try_wait().expect("a child"));
         let took = began.elapsed();
-        assert!(status.success());
-        drop(done);
-        (minter.join().expect("a client that was answered"), took)
+        is_done.store(true, Ordering::Relaxed);
+        assert!(status.expect("an end").success());
+        (clients.join().expect("clients that were answered"), took)
     });
     eventually("the gateway to know them", || {
         (gateway.metric("ds_gateway_users", &[]) as u64 == count + 1).then_some(())
     });
-    let of = |waits: &[Duration]| {
+    let of = |waits: &Vec<Duration>| {
         let at = |part: f64| waits.get((waits.len() as f64 * part) as usize).copied().unwrap_or_default();
-        format!(
-            "p50 {:.1?}, p99 {:.1?}, longest {:.1?}",
-            at(0.5),
-            at(0.99),
-            waits.last().copied().unwrap_or_default()
-        )
+        let longest = waits.last().copied().unwrap_or_default();
+        format!("{}: p50 {:.1?}, p99 {:.1?}, longest {longest:.1?}", waits.len(), at(0.5), at(0.99))
     };
     // Past the harness, which would keep it to itself.
-    drop(writeln!(
-        std::io::stderr(),
-        "import: {count} users in {took:.1?}; {} mints meanwhile: {}; {} mints before: {}",
-        waits.len(),
-        of(&waits),
-        quiet.len(),
-        of(&quiet),
-    ));
+    let mut out = std::io::stderr();
+    drop(writeln!(out, "import: {count} users in {took:.1?}"));
+    for (when, [mints, log_outs]) in [("before", &quiet), ("meanwhile", &busy)] {
+        drop(writeln!(out, "import: {when}, mints {}; log outs {}", of(mints), of(log_outs)));
+    }
     gateway.still_healthy();
 }

@@ -283,12 +283,15 @@ mod tests {
     use super::*;
     use crate::auth::cache::{Cache, CacheLimits};
     use crate::auth::gate::Gate;
+    use crate::auth::identity::Identity;
     use crate::auth::keys::{Algorithm, Key, KeyRing};
+    use crate::auth::name::Name;
+    use crate::auth::password::Phc;
     use crate::auth::revocation::{Standing, Subject};
     use crate::auth::secret::Secret;
     use crate::auth::token::TokenRules;
     use crate::store::Store;
-    use crate::store::command::{FailedLogins, NoteFailedLogins, RevokeSubject};
+    use crate::store::command::{FailedLogins, ImportUsers, NewUser, NoteFailedLogins, RevokeSubject};
     use crate::store::replica::{Replica, Settings};
     use std::sync::mpsc;
 
@@ -338,6 +341,30 @@ mod tests {
         runtime
             .block_on(async { tokio::time::timeout(Duration::from_secs(60), test).await })
             .expect("no wait");
+    }
+
+    #[test]
+    fn import_keeps_the_log_short_itself() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Sqlite::create(&folder.path().join("s.db"), Clock::observer(), Arc::default()).unwrap();
+        let imported = |which: u32| {
+            let identity = Identity {
+                user: Name::parse_user(&format!("user {which:06}")).unwrap(),
+                email: "x".repeat(200).into(),
+                organization: Name::parse("Main Org.").unwrap(),
+            };
+            ImportedUser { user: NewUser { identity, phc: Phc::decoy() }, disabled: None }
+        };
+        let mut left: Vec<ImportedUser> = (0..20 * LOG_PAGES).map(imported).collect();
+        while !left.is_empty() {
+            let import = ImportUsers { users: left.iter().take(500).cloned().collect(), update: false };
+            let done = runtime.block_on(engine.execute(import, Actor::gateway())).unwrap().done();
+            left.drain(..done);
+        }
+        let length = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().len();
+        let (log, file) = (length("s.db-wal"), length("s.db"));
+        assert!(log < u64::from(LOG_PAGES) * 4096 && file > 3 * log, "{log} bytes of {file}");
     }
 
     #[test]

@@ -18,9 +18,9 @@ pub(super) fn current_and_requested(connection: &Connection) -> Result<(u64, u64
 
 /// Takes the next sequence for the running transaction.
 pub(super) fn next(connection: &Connection) -> Result<u64, StoreError> {
-    let mut statement =
-        connection.prepare_cached("UPDATE sequence SET number = number + 1 RETURNING number")?;
-    Ok(statement.query_row([], |row| row.get(0))?)
+    // Two statements: for RETURNING, SQLite builds a table and keeps what it would need to undo the statement alone.
+    connection.prepare_cached("UPDATE sequence SET number = number + 1 WHERE id = 1")?.execute([])?;
+    current(connection)
 }
 
 /// Goes on behind everything that any store in this place may have given out, of which `known` is the last that was noted.
