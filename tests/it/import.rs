@@ -314,7 +314,7 @@ fn mint_and_log_out(
             })
         });
         let log_outs = at_a_pace(gateway, &is_over, 204, || {
-            delete(&forge.token(USER, SERIAL.fetch_add(1, Ordering::Relaxed))).into()
+            delete(&forge.token(USER, SERIAL.fetch_add(1, Ordering::Relaxed)))
         });
         [mints.join().expect("a client that was answered"), log_outs]
     })
