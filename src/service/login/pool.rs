@@ -317,7 +317,7 @@ impl Shared {
     /// A thread is done with a login, which took it so long by the clock and of its core.
     fn done(&self, rank: Rank, job: &Arc<Job>, wall: Duration, core: Duration) {
         let now = Instant::now();
-        let charge = core * CORE_OF_FLOOR.1 / CORE_OF_FLOOR.0;
+        let charge = core * CORE_OF_FLOOR;
         match rank {
             Rank::Worker => {
                 let mut state = self.lock_of_worker();
@@ -429,8 +429,8 @@ const MOST_QUEUE: usize = 10_000;
 const USUAL_COST: Duration = Duration::from_millis(50);
 /// The longest time that a login waits for a thread, where hashes have become dearer than they were when it came.
 const MAX_WAIT: Duration = Duration::from_secs(5);
-/// The floor hashes for so many parts of so many of a core's time.
-const CORE_OF_FLOOR: (u32, u32) = (2, 5);
+/// The floor hashes for one part of so many of a core's time.
+const CORE_OF_FLOOR: u32 = 4;
 /// A login that waited so long is one for the floor.
 const GRACE: Duration = Duration::from_millis(100);
 /// So is one that a worker has not ended by then: it has lost its core.
@@ -512,7 +512,7 @@ mod tests {
         // A hash of 25 ms by itself, which a busy core made 40.
         shared.done(Rank::Floor, &job, Duration::from_millis(40), Duration::from_millis(25));
         let rest = shared.state.lock().floor_due.saturating_duration_since(Instant::now());
-        assert!(rest > Duration::from_millis(10) && rest <= Duration::from_millis(25), "{rest:?}");
+        assert!(rest > Duration::from_millis(30) && rest <= Duration::from_millis(60), "{rest:?}");
         assert_eq!(due(), None, "until somebody logs in");
     }
 
