@@ -254,4 +254,4 @@ const SELECT: &str = "SELECT name, email, organization, phc, disabled, credentia
                              created_at, updated_at, imported FROM users";
 
 /// Of an import: with its commit, a slice is over before a mint that waits for it notices.
-const SLICE: Slice = Slice { rows: usize::MAX, time: Duration::from_millis(20) };
+const SLICE: Slice = Slice { rows: usize::MAX, time: Duration::from_millis(15) };
