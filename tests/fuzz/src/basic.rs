@@ -3,7 +3,7 @@
 //! The input: a byte for the kind, then fields of `Authorization`, one a line, or a query.
 
 use ds_gateway::auth::endpoint::{InspectAuth, Refusal, TokenRequest, read};
-use unicode_normalization::is_nfc;
+use unicode_normalization::UnicodeNormalization as _;
 
 pub fn run(input: &[u8]) {
     let Some((&kind, text)) = input.split_first() else { return };
@@ -23,10 +23,17 @@ fn fields(fields: &[&[u8]]) {
     };
     match (read("POST", None, fields, InspectAuth::Basic), &expected) {
         (Ok(TokenRequest::Mint { credentials }), Some((user, password))) => {
-            assert_eq!(
-                (credentials.user.as_str(), credentials.password.expose_secret()),
-                (user.as_str(), password.as_bytes())
-            );
+            assert_eq!(credentials.user.as_str(), user);
+            // What was sent, and the same in the normalization forms C and D where that differs and is not too long.
+            let mut forms = vec![password.clone()];
+            for form in [password.nfc().collect::<String>(), password.nfd().collect()] {
+                if !forms.contains(&form) && form.len() <= LONGEST {
+                    forms.push(form);
+                }
+            }
+            let tried: Vec<&[u8]> =
+                credentials.all_passwords().map(|password| password.expose_secret()).collect();
+            assert_eq!(tried, forms.iter().map(String::as_bytes).collect::<Vec<_>>());
         }
         (Err(Refusal::Credentials), None) => {}
         (other, _) => panic!("{other:?} where {expected:?} was expected"),
@@ -38,19 +45,27 @@ fn fields(fields: &[&[u8]]) {
     assert_eq!(read("PUT", None, fields, InspectAuth::Token), Err(Refusal::Method));
 }
 
-/// User and password (RFC 7617): one field, strict base64, UTF-8, no controls, neither half empty, a name that can be one.
+/// User and password (RFC 7617): one field, strict base64, UTF-8 or else Latin-1, no controls, neither half empty, a name that can
+/// be one, a password that is not too long.
 fn pair(field: &[u8]) -> Option<(String, String)> {
     let scheme = field.get(..6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
         return None;
     }
     let blanks = field[6..].iter().take_while(|byte| **byte == b' ').count();
-    let text = String::from_utf8(decode(&field[6 + blanks..])?).ok()?;
+    let latin1 =
+        |error: std::string::FromUtf8Error| error.as_bytes().iter().map(|byte| char::from(*byte)).collect();
+    let text = String::from_utf8(decode(&field[6 + blanks..])?).unwrap_or_else(latin1);
     let (user, password) = text.split_once(':')?;
-    let is_name = (1..=128).contains(&user.chars().count()) && user.trim() == user && is_nfc(user);
-    let is_pair = is_name && !password.is_empty() && !text.chars().any(char::is_control);
-    is_pair.then(|| (user.to_owned(), password.to_owned()))
+    let user: String = user.nfc().collect();
+    let is_name = (1..=128).contains(&user.chars().count()) && user.trim() == user;
+    let is_password = (1..=LONGEST).contains(&password.len());
+    let is_pair = is_name && is_password && !text.chars().any(char::is_control);
+    is_pair.then(|| (user, password.to_owned()))
 }
+
+/// The longest password, in bytes.
+const LONGEST: usize = 1024;
 
 /// The value of the one parameter that is the token.
 fn query(query: &[u8]) {
