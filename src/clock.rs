@@ -253,6 +253,11 @@ pub fn describe(error: i64) -> String {
     }
 }
 
+/// What this thread has had of a core. Zero where the system does not tell.
+pub fn core_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
 /// The bare wall clock. Before 1970 it is 1970: everything is then in the future, and refused.
 pub fn wall() -> UnixTime {
     UnixTime(system_wall().as_secs())

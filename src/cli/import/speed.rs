@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
-
 use crate::auth::password::{Cost, HashMemory, Phc};
 use crate::auth::secret::Secret;
+use crate::clock::core_time;
 
 /// What was measured so far.
 pub(super) struct Speed {
@@ -43,13 +42,14 @@ impl Speed {
         Ok(())
     }
 
-    /// The best of a few times, or the first one that leaves no doubt. Of this thread's own time: others may want the core too.
+    /// The best of a few times, or the first one that leaves no doubt. Of this thread's own time: others may want the core too. Where
+    /// the system does not tell it, nothing seems to take long, and only the fixed limits hold.
     fn measure(&mut self, phc: &Phc) -> Duration {
         let mut best = Duration::MAX;
         for _ in 0..TIMES {
-            let began = time();
+            let began = core_time();
             phc.verify(&self.password, &mut self.memory);
-            best = best.min(time().saturating_sub(began));
+            best = best.min(core_time().saturating_sub(began));
             if best <= LONGEST || best > 2 * LONGEST {
                 break;
             }
@@ -64,11 +64,6 @@ fn explain(cost: &Cost, more: &str, took: Duration) -> String {
         took.as_millis(),
         LONGEST.as_millis()
     )
-}
-
-/// Of this thread. Where the system does not tell, nothing seems to take long, and only the fixed limits hold.
-fn time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// The longest that one login may take of a core.
@@ -92,10 +87,10 @@ mod tests {
         let refused = speed.check(&bcrypt(15)).unwrap_err();
         assert!(refused.starts_with("the password is bcrypt with cost 15: a login would take "), "{refused}");
         assert!(refused.ends_with(" ms are allowed"), "{refused}");
-        let began = time();
+        let began = core_time();
         assert_eq!(speed.check(&bcrypt(15)), Err(refused));
         assert_eq!(speed.check(&bcrypt(4)), Ok(()));
         assert!(speed.slow.len() == 1 && speed.bearable.len() == 1, "cheaper ones are not measured");
-        assert!(time() >= began);
+        assert!(core_time() >= began);
     }
 }

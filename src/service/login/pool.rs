@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use nix::time::{ClockId, clock_gettime};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
@@ -23,6 +22,7 @@ use super::throttle::{Counts, Reason, Throttle, Throttled};
 use crate::auth::endpoint::Credentials;
 use crate::auth::password::{HashMemory, Phc};
 use crate::auth::secret::Secret;
+use crate::clock::core_time;
 use crate::metrics::{LoginOutcome, Metrics};
 use crate::store::records::UserRecord;
 
@@ -414,11 +414,6 @@ fn rehash(password: &Secret, memory: &mut HashMemory) -> Option<Phc> {
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).ok()?;
     Phc::hash(password, salt, memory)
-}
-
-/// What this thread has had of a core.
-fn core_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// The longest time that all who wait take, and the fewest and the most that may.
