@@ -40,6 +40,9 @@ pub(super) struct Import {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    /// Accept hashes that take a login up to so long of a core; a stranger may ask for as many as they like
+    #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = humantime::parse_duration)]
+    max_hash_time: Duration,
     #[command(flatten)]
     init: InitArgs,
     #[command(flatten)]
@@ -71,7 +74,7 @@ algorithm read only a part of the password (bcrypt: 72 bytes). Accepted are
   apr1                $apr1$ (htpasswd)
   salted SHA          {SSHA} {SSHA256} {SSHA512}, and {CRYPT} before any of those that crypt(3) has (LDAP)
 
-if a login with them takes no more than 250 ms on this machine. The rest is refused by name.
+if a login with them takes no more than --max-hash-time on this machine. The rest is refused by name.
 
 Everything is checked before anything is changed: each line, all names against each other, and against the store. Then users are imported slice by
 slice, so that a running gateway goes on minting and revoking. An import that was interrupted is run again: users that are there with the
@@ -116,7 +119,7 @@ impl Import {
         let input = Input::open(&self.file)?;
         let (store, folder) = self.open()?;
         let mut faults = Faults { file: self.file.clone(), lines: Vec::new(), more: 0 };
-        let sorted = read(input, folder, &mut faults)?;
+        let sorted = read(input, folder, self.max_hash_time, &mut faults)?;
         let counts = check(&sorted, store.as_ref(), self.update, &mut faults)?;
         if !faults.lines.is_empty() {
             return Err(Failure::no_such(format!("nothing was imported\n{}", faults.explain())));
@@ -223,9 +226,14 @@ fn explain(conflict: &ImportConflict, name: &str) -> String {
 }
 
 /// Reads all of the input, checks each line and sorts the users by name.
-fn read(input: Input, folder: PathBuf, faults: &mut Faults) -> Result<Sorted, Failure> {
+fn read(
+    input: Input,
+    folder: PathBuf,
+    max_hash_time: Duration,
+    faults: &mut Faults,
+) -> Result<Sorted, Failure> {
     let mut lines = Lines::new(BufReader::with_capacity(BUFFER, input.0));
-    let (mut sorter, mut speed) = (Sorter::new(folder, IN_MEMORY), Speed::new());
+    let (mut sorter, mut speed) = (Sorter::new(folder, IN_MEMORY), Speed::new(max_hash_time));
     let (mut count, mut progress) = (0, Progress::new("read"));
     while let Some((number, parsed)) = lines.next().map_err(Failure::cannot_start)? {
         match parsed.and_then(|user| speed.check(&user.user.phc).map(|()| user)) {

@@ -25,14 +25,20 @@ impl<'t> Hash<'t> {
             }
             _ => return Err(MALFORMED),
         };
-        let (algorithm, length) = match id {
-            "5" => ("sha256-crypt", 43),
-            "6" => ("sha512-crypt", 86),
+        // The last character has what is left of the digest: four bits, or two. Any other would be refused before anything is hashed.
+        let (algorithm, length, last) = match id {
+            "5" => ("sha256-crypt", 43, "./0123456789ABCD"),
+            "6" => ("sha512-crypt", 86, "./01"),
             _ => return Err(MALFORMED),
         };
         let is_crypt =
             |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"./".contains(&byte));
-        if !(1..=16).contains(&salt.len()) || digest.len() != length || !is_crypt(salt) || !is_crypt(digest) {
+        if !(1..=16).contains(&salt.len())
+            || digest.len() != length
+            || !digest.ends_with(|end| last.contains(end))
+            || !is_crypt(salt)
+            || !is_crypt(digest)
+        {
             return Err(MALFORMED);
         }
         // crypt(3) takes fewer for 1,000: what is written is not what was done.

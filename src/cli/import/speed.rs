@@ -11,14 +11,16 @@ pub(super) struct Speed {
     memory: HashMemory,
     /// As long as one may be: some algorithms take longer for it.
     password: Secret,
+    /// The longest that one login may take of a core.
+    longest: Duration,
     bearable: Vec<Cost>,
     slow: Vec<(Cost, Duration)>,
 }
 
 impl Speed {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(longest: Duration) -> Self {
         let password = Secret::new(vec![b'x'; Phc::MAX_PASSWORD]);
-        Self { memory: HashMemory::default(), password, bearable: Vec::new(), slow: Vec::new() }
+        Self { memory: HashMemory::default(), password, longest, bearable: Vec::new(), slow: Vec::new() }
     }
 
     /// Refuses a hash that would take too long, by the name of its algorithm.
@@ -29,11 +31,11 @@ impl Speed {
             return Ok(());
         }
         if let Some((slow, took)) = self.slow.iter().find(|(slow, _)| slow.is_at_most(&cost)) {
-            return Err(explain(&cost, if cost == *slow { "" } else { "more than " }, *took));
+            return Err(self.explain(&cost, if cost == *slow { "" } else { "more than " }, *took));
         }
         let took = self.measure(phc);
-        if took > LONGEST {
-            let text = explain(&cost, "", took);
+        if took > self.longest {
+            let text = self.explain(&cost, "", took);
             self.slow.push((cost, took));
             return Err(text);
         }
@@ -50,24 +52,21 @@ impl Speed {
             let began = core_time();
             phc.verify(&self.password, &mut self.memory);
             best = best.min(core_time().saturating_sub(began));
-            if best <= LONGEST || best > 2 * LONGEST {
+            if best <= self.longest || best > 2 * self.longest {
                 break;
             }
         }
         best
     }
-}
 
-fn explain(cost: &Cost, more: &str, took: Duration) -> String {
-    format!(
-        "the password is {cost}: a login would take {more}{} ms on this machine, and {} ms are allowed",
-        took.as_millis(),
-        LONGEST.as_millis()
-    )
+    fn explain(&self, cost: &Cost, more: &str, took: Duration) -> String {
+        format!(
+            "the password is {cost}: a login would take {more}{} ms on this machine, and {} ms are allowed (--max-hash-time)",
+            took.as_millis(),
+            self.longest.as_millis()
+        )
+    }
 }
-
-/// The longest that one login may take of a core.
-const LONGEST: Duration = Duration::from_millis(250);
 
 const TIMES: u32 = 3;
 
@@ -77,7 +76,7 @@ mod tests {
 
     #[test]
     fn hash_that_takes_too_long_is_refused_by_name_and_measured_once() {
-        let mut speed = Speed::new();
+        let mut speed = Speed::new(Duration::from_millis(250));
         let bcrypt = |cost: u32| {
             Phc::parse(&format!("$2b${cost:02}$abcdefghijklmnopqrstuus1WVYqqoT97lnjjYbcK6C5rzUHVXE/i"))
                 .unwrap()
@@ -86,11 +85,13 @@ mod tests {
         // Two seconds on a fast machine.
         let refused = speed.check(&bcrypt(15)).unwrap_err();
         assert!(refused.starts_with("the password is bcrypt with cost 15: a login would take "), "{refused}");
-        assert!(refused.ends_with(" ms are allowed"), "{refused}");
+        assert!(refused.ends_with(" and 250 ms are allowed (--max-hash-time)"), "{refused}");
         let began = core_time();
         assert_eq!(speed.check(&bcrypt(15)), Err(refused));
         assert_eq!(speed.check(&bcrypt(4)), Ok(()));
         assert!(speed.slow.len() == 1 && speed.bearable.len() == 1, "cheaper ones are not measured");
         assert!(core_time() >= began);
+        // Who wants them can have them.
+        assert_eq!(Speed::new(Duration::from_secs(3_600)).check(&bcrypt(13)), Ok(()));
     }
 }

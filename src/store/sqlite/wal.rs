@@ -96,8 +96,8 @@ fn committed_length(connection: &Connection) -> Result<u64, StoreError> {
         .map_or(0, |frames| HEADER + frames * (FRAME + page)))
 }
 
-/// Saves what the removed log holds to the database. `true`: all of it is there, and synced.
-pub(super) fn rescue(connection: &Connection) -> Result<bool, StoreError> {
+/// Moves what the log holds into the database, also where the log was removed. `true`: all of it is there, and synced.
+pub(super) fn checkpoint(connection: &Connection) -> Result<bool, StoreError> {
     let (busy, frames, saved) = connection
         .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .map(|row: (i64, i64, i64)| row)?;

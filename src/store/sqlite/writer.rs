@@ -98,7 +98,7 @@ impl Drop for Writer {
 trait Job: Send {
     /// Whether it waits until nothing else does.
     fn is_upkeep(&self) -> bool;
-    /// Whether its process keeps the log short after it.
+    /// Whether the log is emptied after it.
     fn is_bulk(&self) -> bool;
     /// Whether keys may be revoked by it.
     fn revokes_keys(&self) -> bool;
@@ -188,7 +188,11 @@ impl Work {
                     self.session = None;
                 }
             }
+            let is_bulk = batch.iter().any(|job| job.is_bulk());
             batch.into_iter().for_each(|job| job.settle(&verdict));
+            if is_bulk && let Some(session) = &self.session {
+                session.empty_log();
+            }
             if let Ok(sequence) = committed {
                 self.sequence_file.record(sequence);
             }
@@ -206,10 +210,6 @@ impl Work {
             None => self.session.insert(Session::begin(&self.file)?),
         };
         session.check_log()?;
-        if batch.iter().any(|job| job.is_bulk()) {
-            // After its commit, when others have the lock again: a gateway would do it before it acknowledges a mint.
-            session.connection.pragma_update(None, "wal_autocheckpoint", BULK_LOG_PAGES)?;
-        }
         let mut transaction = session.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let time = time::advance(&transaction, &self.clock)?;
         let revokes_keys = batch.iter().any(|job| job.revokes_keys());
@@ -279,7 +279,7 @@ impl Session {
         match change {
             // If somebody else has committed since, it may have been to another log.
             Some(Change::LogRemoved)
-                if wal::version(&self.connection)? == self.version && wal::rescue(&self.connection)? =>
+                if wal::version(&self.connection)? == self.version && wal::checkpoint(&self.connection)? =>
             {
                 log::error!(
                     "-wal beside the store was removed; what was committed is safe in the database: restart"
@@ -293,6 +293,13 @@ impl Session {
             ),
         }
         Err(StoreError::LogChanged)
+    }
+
+    /// Moves what is in the log into the file, so that the next who writes begins it again. Others have the lock meanwhile. A gateway
+    /// would do it in the commit of a mint, once the log is long.
+    fn empty_log(&self) {
+        // What fails is tried again after the next slice, and what is wrong with the disk is found by it.
+        _ = (0..CHECKPOINTS).any(|_| wal::checkpoint(&self.connection).unwrap_or(true));
     }
 
     fn committed(&mut self) -> Result<(), StoreError> {
@@ -313,8 +320,8 @@ const QUEUE: usize = 1024;
 /// The most commands in one commit.
 const BATCH: usize = 256;
 
-/// Pages that an import lets gather in the log: fewer than a gateway does.
-const BULK_LOG_PAGES: u32 = 400;
+/// How often it is tried to empty the log after a slice of an import: others write to it meanwhile.
+const CHECKPOINTS: usize = 3;
 
 /// Upkeep that has waited so long joins the next commit, or a writer that is never idle would fill the disk.
 const LONGEST_UPKEEP_WAIT: Duration = Duration::from_millis(250);
