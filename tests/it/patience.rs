@@ -110,7 +110,8 @@ fn a_revocation_during_an_import_is_durable_before_the_import_ends() {
         let store = Connection::open(folder.state().join("gateway.db")).expect("a store");
         store.query_row("SELECT count(*) FROM users", [], |row| row.get::<_, u64>(0)).unwrap_or(0)
     };
-    eventually("the import to write", || (users() > 1_000).then_some(()));
+    // All of it is checked before.
+    within(120, || (users() > 1_000).then_some(())).expect("the import to write");
     let done = folder.cli(&["revoke", "user", USER], "");
     assert!(done.stdout.starts_with("durable; in force on"), "{done:?}");
     assert!(import.child.try_wait().expect("a child").is_none(), "the import was still at it");
