@@ -1,10 +1,11 @@
 //! The room that thinks and touches nothing: no socket, file, clock, randomness, environment or log.
 //! What it needs to know of the world comes in as an argument.
 //!
-//! In the order of its arrows: [`time`], [`secret`], [`name`], [`source`], [`identity`], [`password`], [`keys`],
+//! In the order of its arrows: [`time`], [`secret`], [`name`], [`source`], [`client_address`], [`identity`], [`password`], [`keys`],
 //! [`fields`], [`denial`], [`token`], [`names`], `shared`, [`token_set`], [`revocation`], [`cache`], [`policy`], [`gate`], [`endpoint`], [`reply`].
 
 pub mod cache;
+pub mod client_address;
 pub mod denial;
 pub mod endpoint;
 pub mod fields;

@@ -11,11 +11,11 @@ use http::{HeaderMap, Response};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
-use super::pending::Pending;
 use crate::auth::gate::Gate;
 use crate::clock::{Clock, describe};
 use crate::logging::Sink;
 use crate::metrics::{Facts, Metrics};
+use crate::service::pending_revocations::Pending;
 use crate::store::{Store, StoreError};
 
 /// What the admin listener shows.

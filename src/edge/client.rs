@@ -3,41 +3,12 @@
 //! A field says nothing by itself: anybody can send it. It counts from a proxy that the configuration trusts, and of what it
 //! lists only as far as trusted proxies wrote it: from the right up to the first address that is not one of them.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::auth::client_address::ClientAddress;
 use crate::config::{ForwardedFields, Networks};
-
-/// The address of a client, in one form everywhere: IPv4 is never written as IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientAddress {
-    /// Without its port.
-    pub ip: IpAddr,
-    port: Option<u16>,
-}
-
-impl ClientAddress {
-    /// The end of a connection.
-    pub fn of_socket(address: SocketAddr) -> Self {
-        Self { ip: address.ip().to_canonical(), port: Some(address.port()) }
-    }
-
-    /// Without its port, as the value of a field.
-    pub(super) fn field_value(&self) -> HeaderValue {
-        value(&self.ip.to_string())
-    }
-}
-
-impl fmt::Display for ClientAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.port {
-            Some(port) => SocketAddr::new(self.ip, port).fmt(f),
-            None => self.ip.fmt(f),
-        }
-    }
-}
 
 /// Where a request comes from.
 #[derive(Clone, Debug)]
@@ -98,7 +69,7 @@ fn vouched(
     for hop in hops.into_iter().rev() {
         // A proxy that hides an address, or something that is none: the one that wrote it is the last that is known.
         let Some(ip) = hop else { break };
-        client = ClientAddress { ip, port: None };
+        client = ClientAddress::without_port(ip);
         chain.push(ip);
         if !trusted.contains(ip) {
             break;

@@ -27,10 +27,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::admission::{ActiveRequest, Activity, Network};
-use super::client::ClientAddress;
 use super::deadline::Deadline;
 use super::quota::{Budget, Reserved, Usage};
 use super::request_id::{REQUEST_ID, RequestId};
+use crate::auth::client_address::ClientAddress;
 use crate::auth::reply::{Malformed, Overload, Reply};
 use crate::config::Limits;
 use crate::metrics::{Metrics, RouteLabel};

@@ -3,7 +3,7 @@
 //!
 //! A connection comes in through [`listener`], which asks [`admission`] for a place and hands it to a worker; there
 //! [`connection`] bounds it, and each of its requests goes through the phases of [`proxy`], which reads it ([`request`]),
-//! answers it itself ([`answer`], [`token`]) or forwards it ([`rewrite`], [`upstream`]).
+//! answers it itself ([`answer`]) or forwards it ([`rewrite`], [`upstream`]).
 
 pub mod admin;
 pub mod admission;
@@ -16,7 +16,6 @@ mod cut;
 mod deadline;
 pub mod listener;
 pub mod local;
-pub mod pending;
 pub mod proxy;
 mod proxy_protocol;
 pub mod quota;
@@ -25,7 +24,6 @@ mod request_id;
 pub mod rewrite;
 mod socket;
 pub mod tls;
-pub mod token;
 mod trace;
 pub mod upstream;
 mod worker;

@@ -26,16 +26,16 @@ use pingora::{Error, ErrorSource, ErrorType, OrErr, Result};
 
 use super::admission::ActiveRequest;
 use super::answer;
-use super::client::{ClientAddress, Origin, origin};
+use super::client::{Origin, origin};
 use super::connection;
 use super::cut::{self, Cut};
 use super::quota::Reserved;
 use super::request::{Body, Wire, read_framing, screen};
 use super::request_id::{REQUEST_ID, RequestId};
 use super::rewrite::{Forwarded, Rewrite};
-use super::token::{Call, TokenEndpoint};
 use super::trace::Trace;
 use super::upstream::Upstream;
+use crate::auth::client_address::ClientAddress;
 use crate::auth::gate::{Gate, Moment, Pass, Permit};
 use crate::auth::policy::{PathPattern, Policy, Route, split_target};
 use crate::auth::reply::{Malformed, Overload, PlatformFault, Reply};
@@ -44,6 +44,7 @@ use crate::clock::Clock;
 use crate::config::{ForwardedFields, Limits, Networks};
 use crate::logging::{AccessLine, Sink, redact_text};
 use crate::metrics::{Decision, InFlight, Metrics, RouteLabel, Span};
+use crate::service::token_endpoint::{Call, TokenEndpoint};
 use crate::store::read_gap::ReadGap;
 
 /// The gateway as pingora sees it. Each worker has one of its own.

@@ -17,7 +17,6 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::admission::{RefusalSlot, Slot};
-use super::client::ClientAddress;
 use super::connection::{Connection, LimitedStream, SETTLE, refuse};
 use super::connection_log::ConnectionLog;
 use super::cut::ConnectionApp;
@@ -25,6 +24,7 @@ use super::proxy_protocol::read_header;
 use super::quota::Budget;
 use super::socket::Socket;
 use super::tls::{HandshakeError, Offer, TlsAcceptor};
+use crate::auth::client_address::ClientAddress;
 use crate::auth::lane;
 use crate::auth::reply::Reply;
 use crate::config::{Limits, Networks};

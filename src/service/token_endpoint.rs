@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
-use super::client::ClientAddress;
-use super::pending::{Pending, Revocation};
+use super::login::{Accepted, Login, LoginError, Logins, MAX_RETRY_AFTER, Verified};
+use super::pending_revocations::{Pending, Revocation};
+use crate::auth::client_address::ClientAddress;
 use crate::auth::denial::Denial;
 use crate::auth::endpoint::{self, Credentials, InspectAuth, Refusal, TokenRequest};
 use crate::auth::gate::{Gate, Permit, TokenField};
@@ -19,7 +20,6 @@ use crate::auth::token_set::{Keep, RevokedToken};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::metrics::{TokenAction, TokenOutcome};
-use crate::service::login::{Accepted, Login, LoginError, Logins, MAX_RETRY_AFTER, Verified};
 use crate::store::command::{Actor, Mint, MintOutcome, Rehash};
 use crate::store::records::User;
 use crate::store::{Store, StoreError};
