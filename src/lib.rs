@@ -24,7 +24,9 @@ pub mod metrics;
 pub mod logging;
 pub mod store;
 pub mod service;
+pub mod tls;
 pub mod edge;
+pub mod admin;
 pub mod app;
 pub mod cli;
 

@@ -33,6 +33,8 @@ use pingora::server::{RunArgs, Server};
 use pingora::services::ServiceWithDependents;
 use pingora::services::background::background_service;
 
+use crate::admin::Admin;
+use crate::admin::health::Health;
 use crate::auth::cache::Cache;
 use crate::auth::gate::Gate;
 use crate::auth::keys::KeyRing;
@@ -40,14 +42,11 @@ use crate::auth::policy::{PathPattern, Policy};
 use crate::auth::token::TokenRules;
 use crate::clock::{Clock, wall};
 use crate::config::{self, CertifiedKey, Config, ForwardedFields, Limits, Networks, Stop, StoreSettings};
-use crate::edge::admin::Admin;
-use crate::edge::certificate::{not_after, self_signed};
 use crate::edge::listener::{Bound, Listeners};
 use crate::edge::local::Local;
 use crate::edge::proxy::{Gateway, MAX_TRIES};
 use crate::edge::quota::{Quotas, kept_connections};
 use crate::edge::rewrite::Rewrite;
-use crate::edge::tls::TlsAcceptor;
 use crate::edge::upstream::Upstream;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
@@ -59,6 +58,8 @@ use crate::store::command::{Actor, Deregister, Prune};
 use crate::store::read_gap::ReadGap;
 use crate::store::replica::{Reload, Replica, Settings};
 use crate::store::{Opening, Store, StoreError};
+use crate::tls::acceptor::TlsAcceptor;
+use crate::tls::self_signed::{not_after, self_signed};
 
 pub use self::blocking::block_on;
 pub use self::error::StartError;
@@ -333,16 +334,18 @@ impl Shared {
         is_loopback: bool,
     ) -> Admin {
         Admin {
-            gate: Arc::clone(&self.gate),
+            health: Health {
+                gate: Arc::clone(&self.gate),
+                clock: self.clock.clone(),
+                pending,
+                store,
+                stopping: Arc::clone(&self.stopping),
+            },
             metrics: Arc::clone(&self.metrics),
-            clock: self.clock.clone(),
             sink: self.sink.clone(),
             choices,
-            pending,
-            store,
             certificate_not_after,
             is_loopback,
-            stopping: Arc::clone(&self.stopping),
         }
     }
 }

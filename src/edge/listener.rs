@@ -24,10 +24,10 @@ use tokio::sync::oneshot;
 use super::admission::{Admission, Bounds, Refusal};
 use super::connection_log::ConnectionLog;
 use super::quota::Budget;
-use super::tls::TlsAcceptor;
 use super::worker::{self, Accepted, Inbox};
 use crate::config::{Limits, Networks};
 use crate::metrics::{ConnectionEnd, Metrics};
+use crate::tls::acceptor::TlsAcceptor;
 
 /// A socket that accepts already; connections wait in its backlog until a service takes it.
 pub struct Bound {

@@ -5,10 +5,8 @@
 //! [`connection`] bounds it, and each of its requests goes through the phases of [`proxy`], which reads it ([`request`]),
 //! answers it itself ([`answer`]) or forwards it ([`rewrite`], [`upstream`]).
 
-pub mod admin;
 pub mod admission;
 pub mod answer;
-pub mod certificate;
 pub mod client;
 pub mod connection;
 mod connection_log;
@@ -23,7 +21,6 @@ pub mod request;
 mod request_id;
 pub mod rewrite;
 mod socket;
-pub mod tls;
 mod trace;
 pub mod upstream;
 mod worker;

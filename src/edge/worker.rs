@@ -23,12 +23,12 @@ use super::cut::ConnectionApp;
 use super::proxy_protocol::read_header;
 use super::quota::Budget;
 use super::socket::Socket;
-use super::tls::{HandshakeError, Offer, TlsAcceptor};
 use crate::auth::client_address::ClientAddress;
 use crate::auth::lane;
 use crate::auth::reply::Reply;
 use crate::config::{Limits, Networks};
 use crate::metrics::{ConnectionEnd, Metrics};
+use crate::tls::acceptor::{HandshakeError, Offer, TlsAcceptor};
 
 /// A connection that was accepted, not yet known to any runtime.
 pub(super) struct Accepted {

@@ -1,4 +1,4 @@
-//! The certificate of the TLS listener: the operator's, or one that signs itself.
+//! A certificate that signs itself, for TLS listeners where the operator names none.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};

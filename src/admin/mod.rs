@@ -1,8 +1,9 @@
 //! The admin listener: metrics, health and readiness, apart from the traffic.
 
+pub mod health;
+
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use http::header::HOST;
@@ -11,70 +12,24 @@ use http::{HeaderMap, Response};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
-use crate::auth::gate::Gate;
-use crate::clock::{Clock, describe};
+use self::health::Health;
 use crate::logging::Sink;
 use crate::metrics::{Facts, Metrics};
-use crate::service::pending_revocations::Pending;
-use crate::store::{Store, StoreError};
 
 /// What the admin listener shows.
 pub struct Admin {
-    /// For its number and its age.
-    pub gate: Arc<Gate>,
+    /// Whether traffic should come here.
+    pub health: Health,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Reads the clock.
-    pub clock: Clock,
     /// For its dropped lines.
     pub sink: Sink,
     /// The choices of the configuration that metrics show.
     pub choices: Vec<(&'static str, &'static str)>,
-    /// Revocations that the store has not taken.
-    pub pending: Arc<Pending>,
-    /// For its health.
-    pub store: Store,
     /// When the certificate of the TLS listener ends, in seconds since 1970.
     pub certificate_not_after: Option<i64>,
     /// Whether it listens on a loopback address: then only this machine asks.
     pub is_loopback: bool,
-    /// Set once the process is asked to stop.
-    pub stopping: Arc<AtomicBool>,
-}
-
-impl Admin {
-    /// Why traffic should go elsewhere, or somebody has to come.
-    fn unready(&self) -> Vec<&'static str> {
-        let log_changed = self.store.health().fault == Some(StoreError::LogChanged);
-        let stale = self.gate.is_stale(self.clock.uptime());
-        let stopping = self.stopping.load(Ordering::Relaxed);
-        let reasons = [
-            (stale, "the store has not been read for longer than store.max_staleness"),
-            (!self.pending.is_empty(), "revocations wait for the store, which takes no writes"),
-            (
-                log_changed,
-                "-wal or -shm beside the store was removed, replaced or cut: put it back or restart",
-            ),
-            (self.gate.signs_with().is_none(), "every signing key is revoked: no token can be minted"),
-            (stopping, "the gateway is stopping"),
-        ];
-        reasons.into_iter().filter(|(on, _)| *on).map(|(_, reason)| reason).collect()
-    }
-
-    /// What an operator should know and no balancer should act on. To turn traffic away for it would make an outage of it:
-    /// another gateway has the same disk, and the same time service.
-    fn warnings(&self) -> Vec<String> {
-        let health = self.store.health();
-        let hangs = health.hangs().then(|| {
-            let seconds = health.commit_age.as_secs();
-            format!(
-                "a commit of the store has not ended for {seconds} s: nothing is minted or revoked meanwhile"
-            )
-        });
-        let fault = health.fault.filter(|fault| *fault != StoreError::LogChanged);
-        let clock = self.clock.error().map(describe);
-        hangs.into_iter().chain(fault.map(|fault| fault.to_string())).chain(clock).collect()
-    }
 }
 
 #[async_trait]
@@ -90,23 +45,25 @@ impl ServeHttp for Admin {
         }
         match request.uri.path() {
             "/metrics" => {
+                let Health { gate, clock, pending, store, .. } = &self.health;
+                let health = store.health();
                 let text = self.metrics.scrape(Facts {
-                    gate: &self.gate,
-                    uptime: self.clock.uptime(),
+                    gate,
+                    uptime: clock.uptime(),
                     dropped_log_lines: self.sink.dropped(),
                     choices: &self.choices,
-                    pending_revocations: self.pending.len(),
-                    clock_error: self.clock.error().unwrap_or_default(),
-                    store_queue_length: self.store.health().queue_length,
-                    store_commit_age: self.store.health().commit_age,
+                    pending_revocations: pending.len(),
+                    clock_error: clock.error().unwrap_or_default(),
+                    store_queue_length: health.queue_length,
+                    store_commit_age: health.commit_age,
                     certificate_not_after: self.certificate_not_after,
                 });
                 respond(200, prometheus::TEXT_FORMAT, text)
             }
             "/healthz" => respond(200, JSON, r#"{"healthy": true}"#.into()),
             "/readyz" => {
-                let reasons = self.unready();
-                let warnings = self.warnings();
+                let reasons = self.health.unready();
+                let warnings = self.health.warnings();
                 let body = serde_json::json!({
                     "ready": reasons.is_empty(),
                     "reasons": reasons,

@@ -1,4 +1,4 @@
-//! TLS towards clients.
+//! The handshake of accepted connections.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct TlsAcceptor {
 
 /// What may be spoken over TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Offer {
+pub enum Offer {
     /// HTTP/2 or HTTP/1.1, as the client likes.
     Any,
     /// HTTP/1.1: for an answer that needs no connection around it.
@@ -28,7 +28,7 @@ pub(super) enum Offer {
 
 /// Why a connection did not come to speak TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HandshakeError {
+pub enum HandshakeError {
     /// What the client sent is no handshake, or nothing in it is common to both.
     Failed,
     /// It was not over in time.
@@ -62,7 +62,7 @@ impl TlsAcceptor {
     }
 
     /// Makes the handshake, which may take `limit`.
-    pub(super) async fn accept<S: IO>(
+    pub async fn accept<S: IO>(
         &self,
         socket: S,
         offer: Offer,
