@@ -23,6 +23,7 @@ pub mod clock;
 pub mod metrics;
 pub mod logging;
 pub mod store;
+pub mod state_dir;
 pub mod service;
 pub mod tls;
 pub mod edge;

@@ -2,9 +2,9 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::error::StartError;
 use crate::config::Limits;
 use crate::edge::admission::{ENDING, REFUSALS};
+use crate::state_dir::error::StartError;
 
 /// Raises this process's limit as far as it may. Where the configured connections do not fit all the same, lowers them and says
 /// so; refuses where hardly any would be left.

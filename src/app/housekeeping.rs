@@ -10,14 +10,14 @@ use parking_lot::Mutex;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
-use super::login_counts::LoginCounts;
-use super::presence::Presence;
 use crate::auth::gate::Gate;
 use crate::auth::revocation::Standing;
 use crate::service::login::Logins;
 use crate::service::login::failed_logins::FailedLogins;
 use crate::service::pending_revocations::Pending;
 use crate::service::token_endpoint::MintLimiter;
+use crate::state_dir::login_counts::LoginCounts;
+use crate::state_dir::presence::Presence;
 use crate::store::command::{Actor, Deregister, NoteFailedLogins, Prune, Purge};
 use crate::store::replica::Replica;
 use crate::store::{Executable, Store, StoreError};

@@ -3,18 +3,10 @@
 //! Everything is loaded before a listener is bound, and every listener is bound before anything runs, so
 //! that a start either works or says why it does not.
 
-pub mod backup;
-mod blocking;
 pub mod core_dumps;
 pub mod descriptors;
-mod error;
 mod housekeeping;
-mod login_counts;
-pub mod new_key;
 mod panics;
-pub mod presence;
-pub mod restore;
-pub mod state;
 mod stop;
 
 use std::net::SocketAddr;
@@ -54,22 +46,21 @@ use crate::service::login::Logins;
 use crate::service::login::failed_logins::FailedLogins;
 use crate::service::pending_revocations::Pending;
 use crate::service::token_endpoint::{TokenEndpoint, mint_limiter};
+use crate::state_dir::error::{StartError, store_error};
+use crate::state_dir::login_counts::LoginCounts;
+use crate::state_dir::presence::{self, Presence};
+use crate::state_dir::{Creation, LockWait, Services, State, read_ring};
 use crate::store::command::{Actor, Deregister, Prune};
 use crate::store::read_gap::ReadGap;
 use crate::store::replica::{Reload, Replica, Settings};
-use crate::store::{Opening, Store, StoreError};
+use crate::store::{Opening, Store, StoreError, block_on};
 use crate::tls::acceptor::TlsAcceptor;
 use crate::tls::self_signed::{not_after, self_signed};
 
-pub use self::blocking::block_on;
-pub use self::error::StartError;
 pub use self::stop::OnExit;
 
 use self::descriptors::ADMIN_CONNECTIONS;
 use self::housekeeping::{Housekeeping, PendingRetry};
-use self::login_counts::LoginCounts;
-use self::presence::Presence;
-use self::state::{Creation, LockWait, Services, State, read_ring, store_error};
 use self::stop::End;
 
 /// What a caller adds to a run.

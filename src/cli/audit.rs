@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::context::ConfigArgs;
 use super::output::{Failure, print};
-use crate::app::block_on;
 use crate::auth::time::UnixTime;
 use crate::clock::wall;
+use crate::store::block_on;
 use crate::store::records::{AuditFilter, AuditRow};
 
 /// `ds-gateway audit …`

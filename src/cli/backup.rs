@@ -7,11 +7,11 @@ use clap::Args;
 
 use super::context::{ACCOUNT, ConfigArgs, LOCK_WAIT};
 use super::output::{Failure, note, say};
-use crate::app::backup::Target;
-use crate::app::restore::{RestoreError, Source};
-use crate::app::state::Services;
 use crate::clock::{Clock, wall};
 use crate::config::SigningKeys;
+use crate::state_dir::Services;
+use crate::state_dir::backup::Target;
+use crate::state_dir::restore::{RestoreError, Source};
 use crate::store::StoreError;
 
 /// `ds-gateway backup`

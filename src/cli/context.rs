@@ -13,8 +13,6 @@ use once_cell::sync::Lazy;
 use tokio::time::{sleep, timeout};
 
 use super::output::{Failure, note};
-use crate::app::block_on;
-use crate::app::state::{Creation, LockWait, Services, State};
 use crate::auth::cache::{Cache, CacheLimits};
 use crate::auth::gate::Gate;
 use crate::auth::identity::Identity;
@@ -25,6 +23,8 @@ use crate::auth::revocation::Standing;
 use crate::auth::token::TokenRules;
 use crate::clock::Clock;
 use crate::config::{Config, PREFIX};
+use crate::state_dir::{Creation, LockWait, Services, State};
+use crate::store::block_on;
 use crate::store::command::Actor;
 use crate::store::{Executable, Opening, Store, StoreError};
 

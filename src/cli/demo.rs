@@ -13,8 +13,7 @@ use pingora::protocols::http::ServerSession;
 
 use super::context::LOCK_WAIT;
 use super::output::Failure;
-use crate::app::state::{Creation, Services, State};
-use crate::app::{self, Hooks, Listening, block_on};
+use crate::app::{self, Hooks, Listening};
 use crate::auth::identity::Identity;
 use crate::auth::name::Name;
 use crate::auth::password::{HashMemory, Phc};
@@ -23,7 +22,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::edge::listener::Bound;
 use crate::logging::Sink;
+use crate::state_dir::{Creation, Services, State};
 use crate::store::Opening;
+use crate::store::block_on;
 use crate::store::command::{Actor, AddUser, NewUser};
 
 /// `ds-gateway demo`

@@ -8,8 +8,8 @@ use tokio::time::sleep;
 
 use super::context::{ACCOUNT, Opened, execute_patiently};
 use super::output::{Failure, say};
-use crate::app::block_on;
-use crate::app::presence::{self, Liveness};
+use crate::state_dir::presence::{self, Liveness};
+use crate::store::block_on;
 use crate::store::command::{Deregister, RequestAcknowledgements};
 use crate::store::{Store, StoreError};
 

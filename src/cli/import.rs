@@ -22,7 +22,7 @@ use self::sorted::{Entry, Sorted, Sorter};
 use self::speed::Speed;
 use super::context::{ConfigArgs, InitArgs, execute_patiently};
 use super::output::{Failure, say};
-use crate::app::block_on;
+use crate::store::block_on;
 use crate::store::command::{Difference, ImportConflict, ImportEffect, ImportUsers, Imported};
 use crate::store::{Store, StoreError};
 

@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 
 use super::context::{ConfigArgs, LOCK_WAIT, Opened, execute};
 use super::output::{Failure, say};
-use crate::app::new_key::NewKey;
 use crate::clock::wall;
+use crate::state_dir::new_key::NewKey;
 use crate::store::command::{RecordKeys, RecordKeysOutcome};
 
 /// `ds-gateway key …`

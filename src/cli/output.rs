@@ -11,9 +11,9 @@ use nix::errno::Errno;
 use nix::unistd::write;
 use zeroize::Zeroizing;
 
-use crate::app::StartError;
 use crate::config::Fault;
 use crate::logging::visible;
+use crate::state_dir::error::StartError;
 use crate::store::StoreError;
 
 /// The text of a file, `-` for standard input, up to so many bytes. It may hold a secret.

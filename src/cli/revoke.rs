@@ -10,13 +10,13 @@ use super::key::{conflict, make};
 use super::output::{Failure, note, say};
 use super::revocations::List;
 use super::token::read_token;
-use crate::app::block_on;
 use crate::auth::denial::Denial;
 use crate::auth::gate::Gate;
 use crate::auth::name::Name;
 use crate::auth::revocation::Subject;
 use crate::auth::token::{TokenId, TokenRules};
 use crate::store::Store;
+use crate::store::block_on;
 use crate::store::command::{Expiry, RevokeKey, RevokeKeyOutcome, RevokeSubject, RevokeToken};
 
 /// `ds-gateway revoke …`

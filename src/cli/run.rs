@@ -2,8 +2,9 @@ use clap::Args;
 
 use super::context::{ConfigArgs, InitArgs, RestoredArgs};
 use super::output::Failure;
-use crate::app::{self, Hooks, StartError};
+use crate::app::{self, Hooks};
 use crate::logging::Sink;
+use crate::state_dir::error::StartError;
 
 /// `ds-gateway run`
 #[derive(Args, Debug)]

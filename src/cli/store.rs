@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::context::{ConfigArgs, execute};
 use super::gateways::Gateways;
 use super::output::{Failure, say};
-use crate::app::block_on;
+use crate::store::block_on;
 use crate::store::command::RepairClock;
 
 /// `ds-gateway store …`

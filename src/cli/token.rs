@@ -9,10 +9,10 @@ use zeroize::Zeroizing;
 
 use super::context::{ConfigArgs, Opened, execute};
 use super::output::{Failure, read_input, say};
-use crate::app::block_on;
 use crate::auth::gate::{Moment, Outcome};
 use crate::auth::policy::Route;
 use crate::clock::Clock;
+use crate::store::block_on;
 use crate::store::command::{Mint, MintOutcome};
 
 /// `ds-gateway token …`

@@ -10,10 +10,10 @@ use super::context::{ConfigArgs, InitArgs, execute, execute_to_revoke, not_revok
 use super::import::{self, Import};
 use super::new_user::{email_of, explain, identity, organization_of};
 use super::output::{Failure, print, say};
-use crate::app::block_on;
 use crate::auth::password::{HashMemory, Phc};
 use crate::auth::secret::Secret;
 use crate::store::Store;
+use crate::store::block_on;
 use crate::store::command::{
     AddUser, ChangeOutcome, ChangeUser, NameConflict, NewUser, UnlockOutcome, UnlockUser, UserChange,
 };

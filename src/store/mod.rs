@@ -8,6 +8,7 @@
 //! [`Store`] is asynchronous and works on threads of its own: a future of it may be awaited on any Tokio runtime that has timers.
 
 pub mod after_restore;
+mod blocking;
 pub mod command;
 #[cfg(test)]
 mod conformance;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
+pub use self::blocking::block_on;
 pub use self::error::StoreError;
 pub use self::health::Health;
 pub use self::sqlite::Opening;

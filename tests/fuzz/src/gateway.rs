@@ -6,8 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use std::{panic, process, thread};
 
-use ds_gateway::app::state::{Creation, LockWait, Services, State};
-use ds_gateway::app::{self, Hooks, Listening, block_on};
+use ds_gateway::app::{self, Hooks, Listening};
 use ds_gateway::auth::identity::Identity;
 use ds_gateway::auth::name::Name;
 use ds_gateway::auth::password::{HashMemory, Phc};
@@ -15,8 +14,9 @@ use ds_gateway::auth::secret::Secret;
 use ds_gateway::clock::Clock;
 use ds_gateway::config::{Config, SigningKeys};
 use ds_gateway::logging::Sink;
-use ds_gateway::store::Opening;
+use ds_gateway::state_dir::{Creation, LockWait, Services, State};
 use ds_gateway::store::command::{Actor, AddUser, NewUser};
+use ds_gateway::store::{Opening, block_on};
 
 pub const USER: &str = "myUser";
 pub const PASSWORD: &str = "myPassword";

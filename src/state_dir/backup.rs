@@ -12,11 +12,9 @@ use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::blocking::block_on;
-use super::error::StartError;
-use super::state::{file_error, store_error};
+use super::error::{StartError, file_error, store_error};
 use crate::auth::time::UnixTime;
-use crate::store::Store;
+use crate::store::{Store, block_on};
 
 /// A folder for a backup: a new one, an empty one, or one that holds a backup already.
 #[derive(Debug)]

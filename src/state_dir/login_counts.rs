@@ -10,19 +10,20 @@ use tempfile::Builder;
 
 /// The file.
 #[derive(Clone)]
-pub(super) struct LoginCounts {
+pub struct LoginCounts {
     path: PathBuf,
     /// The last write failed, and that has been said.
     has_failed: Arc<AtomicBool>,
 }
 
 impl LoginCounts {
-    pub(super) fn new(state_dir: &Path) -> Self {
+    /// The one in this state folder.
+    pub fn new(state_dir: &Path) -> Self {
         Self { path: state_dir.join("failed-logins"), has_failed: Arc::default() }
     }
 
     /// What is there; nothing at a first start.
-    pub(super) fn read(&self) -> Option<Vec<u8>> {
+    pub fn read(&self) -> Option<Vec<u8>> {
         match fs::read(&self.path) {
             Ok(bytes) => Some(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -35,7 +36,7 @@ impl LoginCounts {
     }
 
     /// Writes all of it, or leaves what is there.
-    pub(super) fn write(&self, bytes: &[u8]) {
+    pub fn write(&self, bytes: &[u8]) {
         match self.replace(bytes) {
             Ok(()) => self.has_failed.store(false, Ordering::Relaxed),
             Err(error) if !self.has_failed.swap(true, Ordering::Relaxed) => {

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::slice;
 
-use super::blocking::block_on;
-use super::error::StartError;
-use super::state::{LockWait, file_error, generate_key, lock, ring_of, store_error};
+use super::error::{StartError, file_error, store_error};
+use super::key_files::{generate_key, ring_of};
+use super::lock::{LockWait, lock};
 use crate::auth::time::UnixTime;
-use crate::store::Store;
 use crate::store::command::KeyRecord;
+use crate::store::{Store, block_on};
 
 /// A key whose file was just made. Dropping it removes the file.
 #[derive(Debug)]

@@ -14,16 +14,15 @@ use nix::unistd::geteuid;
 use zeroize::Zeroizing;
 
 use super::backup::{FOLDERS, STORE, read_files, read_manifest, remove_if_there, sync, write_file};
-use super::blocking::block_on;
-use super::error::StartError;
-use super::presence;
-use super::state::{
-    Services, become_owner, file_error, generate_key, lock, prepare_folder, read_ring, store_error,
-};
+use super::error::{StartError, file_error, store_error};
+use super::key_files::{generate_key, read_ring};
+use super::lock::lock;
+use super::privileges::{become_owner, prepare_folder};
+use super::{Services, presence};
 use crate::store::after_restore::{AfterRestore, Legacy};
 use crate::store::command::Actor;
 use crate::store::records::RecordedKey;
-use crate::store::{Opening, Store, StoreError};
+use crate::store::{Opening, Store, StoreError, block_on};
 
 /// A backup that was read as far as it must be before this process becomes the state folder's owner.
 pub struct Source {

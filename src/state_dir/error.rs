@@ -1,7 +1,8 @@
 //! Why the gateway, or a command beside it, does not start.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::config::Fault;
 use crate::store::StoreError;
@@ -30,7 +31,23 @@ impl fmt::Display for StartError {
 }
 
 impl StartError {
-    pub(super) fn refused(error: impl fmt::Display) -> Self {
+    /// Says what failed in the words of `error`.
+    pub fn refused(error: impl fmt::Display) -> Self {
         Self::Refused(error.to_string())
+    }
+}
+
+/// An error of the store at `path`.
+pub fn store_error(path: &Path, error: StoreError) -> StartError {
+    StartError::Store(path.to_owned(), error)
+}
+
+/// Makes a start's error of an I/O error at `path`.
+pub(super) fn file_error(path: &Path) -> impl Fn(io::Error) -> StartError + '_ {
+    move |error| match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            StartError::Store(path.to_owned(), StoreError::NotPermitted(error.to_string()))
+        }
+        _ => StartError::Refused(format!("{}: {error}", path.display())),
     }
 }

@@ -1,0 +1,238 @@
+//! The state folder: store and keys, opened together or created together, never one without the other.
+
+pub mod backup;
+pub mod error;
+mod key_files;
+mod lock;
+pub mod login_counts;
+pub mod new_key;
+pub mod presence;
+mod privileges;
+pub mod restore;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use self::key_files::read_ring;
+pub use self::lock::LockWait;
+
+use self::error::{StartError, store_error};
+use self::key_files::{generated_ring, list_keys};
+use self::lock::lock;
+use self::privileges::{become_owner, prepare_folder};
+use crate::auth::keys::KeyRing;
+use crate::clock::Clock;
+use crate::config::{SigningKeys, StoreSettings};
+use crate::metrics::Metrics;
+use crate::store::command::{Actor, KeyRecord, RecordKeys, RecordKeysOutcome};
+use crate::store::records::{RecordedKey, compare_keys};
+use crate::store::{Opening, Store, StoreError, block_on};
+
+/// May a store be created where there is none?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Creation {
+    /// Only where there are no keys either: then nothing can have been lost.
+    IfNew,
+    /// Even so; the operator says that the old one is gone for good.
+    Init,
+}
+
+/// What the store works with beside its file.
+#[derive(Clone)]
+pub struct Services {
+    /// Stamps every change.
+    pub clock: Clock,
+    /// Counts commits.
+    pub metrics: Arc<Metrics>,
+    /// What is done while somebody else has the state folder locked.
+    pub lock_wait: LockWait,
+}
+
+/// What the folder holds, checked against each other.
+#[derive(Debug)]
+pub struct State {
+    /// Users, marks, audit.
+    pub store: Store,
+    /// The signing keys.
+    pub keys: KeyRing,
+    /// Where they lie, if they were made here and may be joined by others.
+    pub key_folder: Option<PathBuf>,
+}
+
+impl State {
+    /// Opens what is there, or creates it.
+    pub fn open(
+        folder: &Path,
+        settings: &StoreSettings,
+        keys: SigningKeys,
+        opening: Opening,
+        creation: Creation,
+        services: Services,
+    ) -> Result<Self, StartError> {
+        prepare_folder(folder)?;
+        become_owner(folder)?;
+        // Store and keys are made in several steps: one process at a time looks at them or makes them.
+        let _lock = lock(folder, services.lock_wait)?;
+        let key_folder = folder.join("keys");
+        let key_files = list_keys(&key_folder)?;
+        let has_keys = matches!(keys, SigningKeys::Configured(_)) || !key_files.is_empty();
+        let path = &settings.path;
+        let now = services.clock.now();
+        let store = open_store(path, has_keys, opening, creation, services)?;
+        let recorded = block_on(store.keys()).map_err(|error| store_error(path, error))?;
+        let (keys, key_folder) = match keys {
+            SigningKeys::Configured(ring) => (ring, None),
+            SigningKeys::Generated => {
+                let ring = generated_ring(&recorded, &key_folder, key_files, now)?;
+                (ring, Some(key_folder))
+            }
+        };
+        settle_keys(&store, &recorded, &keys, path)?;
+        Ok(Self { store, keys, key_folder })
+    }
+}
+
+fn open_store(
+    path: &Path,
+    has_keys: bool,
+    opening: Opening,
+    creation: Creation,
+    services: Services,
+) -> Result<Store, StartError> {
+    let Services { clock, metrics, .. } = services;
+    match Store::open(path, opening, clock.clone(), Arc::clone(&metrics)) {
+        Ok(store) => Ok(store),
+        Err(StoreError::Missing) if has_keys && creation == Creation::IfNew => {
+            Err(StartError::Refused(format!(
+                "the store {} does not exist, but signing keys do: restore the store from a backup, or \
+                 say `--init` once (`ds-gateway user add … --init`, or `run --init`), which ends every token and starts without users",
+                path.display()
+            )))
+        }
+        Err(StoreError::Missing) => {
+            Store::create(path, clock, metrics).map_err(|error| store_error(path, error))
+        }
+        Err(error) => Err(store_error(path, error)),
+    }
+}
+
+/// Every key is the one that the store knows by its name, or becomes it.
+fn settle_keys(
+    store: &Store,
+    recorded: &[RecordedKey],
+    keys: &KeyRing,
+    path: &Path,
+) -> Result<(), StartError> {
+    let conflict = |kid: String| {
+        Err(StartError::Refused(format!(
+            "the key {kid:?} is not the one that the store knows by this name: put the old file back, or \
+             give the new key another kid"
+        )))
+    };
+    match compare_keys(recorded, keys) {
+        // Most starts change nothing, and then they wait for nobody.
+        Ok(true) => return Ok(()),
+        Ok(false) => {}
+        Err(kid) => return conflict(kid),
+    }
+    block_on(store.checked()).map_err(|error| store_error(path, error))?;
+    let record = RecordKeys { keys: KeyRecord::all(keys) };
+    let outcome = block_on(store.execute(record, Actor::operator("ds-gateway", "start")));
+    match outcome.map_err(|error| store_error(path, error))? {
+        RecordKeysOutcome::Recorded => Ok(()),
+        RecordKeysOutcome::Conflict(kid) => conflict(kid),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Manual;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
+    struct World {
+        folder: tempfile::TempDir,
+    }
+
+    fn services() -> Services {
+        let time = Arc::<Manual>::default();
+        time.wall.store(1_700_000_000, Ordering::Relaxed);
+        let lock_wait = LockWait { timeout: Duration::from_secs(10), tell: |_| {} };
+        Services { clock: Clock::manual(&time, false), metrics: Arc::default(), lock_wait }
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().unwrap() }
+        }
+
+        fn state(&self) -> PathBuf {
+            self.folder.path().join("state")
+        }
+
+        fn open(&self, creation: Creation) -> Result<State, String> {
+            let settings = StoreSettings {
+                path: self.state().join("gateway.db"),
+                max_staleness: Duration::from_secs(300),
+                poll_interval: Duration::from_millis(100),
+                heartbeat_interval: Duration::from_secs(5),
+                upkeep_interval: Duration::from_secs(60),
+            };
+            State::open(&self.state(), &settings, SigningKeys::Generated, Opening::Run, creation, services())
+                .map_err(|error| error.to_string())
+        }
+    }
+
+    #[test]
+    fn store_and_key_are_made_once_and_found_again() {
+        let world = World::new();
+        let one = world.open(Creation::IfNew).unwrap();
+        assert_eq!(one.keys.signer().kid(), "2023-11-14");
+        let two = world.open(Creation::IfNew).unwrap();
+        assert_eq!(one.keys.signer().fingerprint(), two.keys.signer().fingerprint());
+        assert_eq!(fs::metadata(world.state()).unwrap().mode() & 0o777, 0o700);
+        let key = world.state().join("keys/2023-11-14.hs256");
+        assert_eq!(fs::metadata(key).unwrap().mode() & 0o777, 0o600);
+        let store = world.state().join("gateway.db");
+        assert_eq!(fs::metadata(store).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_lost_store_or_key_is_noticed() {
+        let world = World::new();
+        world.open(Creation::IfNew).unwrap();
+        for name in ["gateway.db", "gateway.db-wal", "gateway.db-shm"] {
+            let _ = fs::remove_file(world.state().join(name));
+        }
+        let refusal = world.open(Creation::IfNew).unwrap_err();
+        assert!(refusal.contains("does not exist, but signing keys do"), "{refusal}");
+        world.open(Creation::Init).unwrap();
+
+        fs::remove_dir_all(world.state().join("keys")).unwrap();
+        let refusal = world.open(Creation::IfNew).unwrap_err();
+        assert!(refusal.contains("are gone"), "{refusal}");
+    }
+
+    #[test]
+    fn a_changed_key_is_noticed() {
+        let world = World::new();
+        world.open(Creation::IfNew).unwrap();
+        let key = world.state().join("keys/2023-11-14.hs256");
+        fs::write(key, "0123456789abcdef0123456789abcdef").unwrap();
+        let refusal = world.open(Creation::IfNew).unwrap_err();
+        assert!(refusal.contains("is not the one that the store knows"), "{refusal}");
+    }
+
+    #[test]
+    fn an_open_folder_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let world = World::new();
+        fs::create_dir(world.state()).unwrap();
+        fs::set_permissions(world.state(), fs::Permissions::from_mode(0o755)).unwrap();
+        let refusal = world.open(Creation::IfNew).unwrap_err();
+        assert!(refusal.contains("chmod 700"), "{refusal}");
+    }
+}
