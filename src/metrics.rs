@@ -47,7 +47,7 @@ impl RouteLabel {
 
 /// What was decided about a request that wanted to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum DecisionLabel {
     /// It carried a valid token.
     Admitted,
     /// Its path is public.
@@ -56,7 +56,7 @@ pub enum Decision {
     Denied(Denial),
 }
 
-impl Decision {
+impl DecisionLabel {
     /// The decision as log and metrics name it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -330,11 +330,11 @@ impl Metrics {
     }
 
     /// The gate, or the policy, decided.
-    pub fn decision(&self, decision: Decision) {
+    pub fn decision(&self, decision: DecisionLabel) {
         let offset = match decision {
-            Decision::Admitted => 0,
-            Decision::Public => 1,
-            Decision::Denied(denial) => 2 + denial as usize,
+            DecisionLabel::Admitted => 0,
+            DecisionLabel::Public => 1,
+            DecisionLabel::Denied(denial) => 2 + denial as usize,
         };
         self.cells.add(DECISIONS + offset, 1);
     }
@@ -428,7 +428,7 @@ impl Metrics {
             })
         });
         let decisions = (DECISIONS..)
-            .zip(Decision::all())
+            .zip(DecisionLabel::all())
             .map(|(cell, decision)| labelled_counter(sum(cell), &[("decision", decision.as_str())]));
         let tokens = TokenAction::ALL.into_iter().flat_map(|action| {
             TokenOutcome::ALL.into_iter().map(move |outcome| {
@@ -715,9 +715,9 @@ mod tests {
                 scope.spawn(|| {
                     let _guard = metrics.begin();
                     for denial in Denial::ALL {
-                        metrics.decision(Decision::Denied(denial));
+                        metrics.decision(DecisionLabel::Denied(denial));
                     }
-                    metrics.decision(Decision::Admitted);
+                    metrics.decision(DecisionLabel::Admitted);
                     metrics.request(RouteLabel::Protected, 204, Duration::from_millis(3));
                     metrics.token_request(TokenAction::Inspect, TokenOutcome::StoreUnavailable);
                     metrics.connection(1);

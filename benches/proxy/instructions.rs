@@ -101,7 +101,7 @@ fn repeat(case: &str, steps: u64) -> Result<()> {
             "mint" => mint(&identity, step, [7; 16], now, &rules, &signer).is_some(),
             PLAIN | "path with escapes" | "hostile path" => {
                 let path = std::hint::black_box(paths.next().context("a path")?);
-                policy.classify("GET", path.as_bytes(), false).is_ok()
+                policy.classify(b"GET", path.as_bytes(), false).is_ok()
             }
             _ => gate.admit(TokenField::One(std::hint::black_box(token.as_bytes())), moment).is_ok(),
         };

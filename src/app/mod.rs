@@ -30,15 +30,15 @@ use crate::admin::health::Health;
 use crate::auth::cache::Cache;
 use crate::auth::gate::Gate;
 use crate::auth::keys::KeyRing;
-use crate::auth::policy::{PathPattern, Policy};
 use crate::auth::token::TokenRules;
 use crate::clock::{Clock, wall};
-use crate::config::{self, CertifiedKey, Config, ForwardedFields, Limits, Networks, Stop, StoreSettings};
+use crate::config::{self, CertifiedKey, Config, Limits, Stop, StoreSettings};
+use crate::edge::forward::Rewrite;
 use crate::edge::listener::{Bound, Listeners};
 use crate::edge::local::Local;
-use crate::edge::proxy::{Gateway, MAX_TRIES};
+use crate::edge::pingora::{self as engine, Gateway, MAX_TRIES};
 use crate::edge::quota::{Quotas, kept_connections};
-use crate::edge::rewrite::Rewrite;
+use crate::edge::runtime::Runtime;
 use crate::edge::upstream::Upstream;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
@@ -162,17 +162,26 @@ pub fn run(
     );
     server.bootstrap();
     let quotas = Quotas::new(&limits, settings.threads);
-    let proxies = (Arc::new(settings.trusted_proxies.clone()), settings.forwarded_fields);
-    let gateway = shared.gateway(
-        tokens,
-        (upstream, rewrite),
-        (config.routes, config.request_durations),
+    let runtime = Runtime {
+        gate: Arc::clone(&shared.gate),
+        policy: config.routes,
+        rewrite,
+        upstream,
         limits,
-        proxies,
+        request_durations: config.request_durations,
+        proxies: Arc::new(settings.trusted_proxies.clone()),
+        forwarded_fields: settings.forwarded_fields,
+    };
+    let common = engine::Shared {
+        tokens,
+        clock: shared.clock.clone(),
         gap,
-    );
+        metrics: Arc::clone(&shared.metrics),
+        sink: shared.sink.clone(),
+        stopping: Arc::clone(&shared.stopping),
+    };
     let (conf, threads) = (&server.configuration, settings.threads);
-    server.add_service(front(conf, &gateway, &quotas, threads, sockets.traffic, pair.as_ref())?);
+    server.add_service(front(conf, (&runtime, &common), &quotas, threads, sockets.traffic, pair.as_ref())?);
     let not_after = pair.as_ref().and_then(not_after);
     let admin =
         shared.admin(choices, Arc::clone(&pending), state.store.clone(), not_after, admin.ip().is_loopback());
@@ -289,33 +298,6 @@ fn load(
 }
 
 impl Shared {
-    fn gateway(
-        &self,
-        tokens: TokenEndpoint,
-        (upstream, rewrite): (Arc<Upstream>, Rewrite),
-        (policy, request_durations): (Policy, Vec<(PathPattern, Option<Duration>)>),
-        limits: Limits,
-        (proxies, forwarded_fields): (Arc<Networks>, ForwardedFields),
-        gap: Arc<ReadGap>,
-    ) -> Gateway {
-        Gateway {
-            gap,
-            gate: Arc::clone(&self.gate),
-            policy,
-            request_durations,
-            tokens,
-            upstream,
-            rewrite,
-            proxies,
-            forwarded_fields,
-            clock: self.clock.clone(),
-            limits,
-            metrics: Arc::clone(&self.metrics),
-            sink: self.sink.clone(),
-            stopping: Arc::clone(&self.stopping),
-        }
-    }
-
     fn admin(
         &self,
         choices: Vec<(&'static str, &'static str)>,
@@ -352,15 +334,15 @@ fn fit_memory(limits: &mut Limits) {
 /// The listeners for clients, with a proxy for each worker.
 fn front(
     conf: &Arc<ServerConf>,
-    gateway: &Gateway,
+    (runtime, shared): (&Runtime, &engine::Shared),
     quotas: &Quotas,
     threads: usize,
     sockets: Traffic,
     pair: Option<&CertifiedKey>,
 ) -> Result<Listeners, StartError> {
-    let limits = gateway.limits;
+    let limits = runtime.limits;
     let apps = (0..threads).map(|_| {
-        let mut proxy = http_proxy(conf, gateway.clone());
+        let mut proxy = http_proxy(conf, Gateway::new(runtime.clone(), shared.clone()));
         // A fresh set would lose the engine's bounds on HTTP/2, so only what differs is set.
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(limits.keepalive_timeout);
@@ -373,8 +355,8 @@ fn front(
         proxy.h2_options = Some(http2);
         (proxy, quotas.budget())
     });
-    let metrics = Arc::clone(&gateway.metrics);
-    let front = Listeners::new("gateway", apps.collect(), limits, Arc::clone(&gateway.proxies), metrics);
+    let metrics = Arc::clone(&shared.metrics);
+    let front = Listeners::new("gateway", apps.collect(), limits, Arc::clone(&runtime.proxies), metrics);
     let front = front.map_err(StartError::refused)?.listen(sockets.http, None);
     let Some(pair) = pair else {
         return Ok(front);

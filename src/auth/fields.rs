@@ -42,7 +42,7 @@ impl ManagedFields {
         Self { names, shortcut }
     }
 
-    /// What the field of that name, in lower case, is.
+    /// What the field of that name is, in whatever case.
     pub fn classify(&self, name: &[u8]) -> Field {
         if !self.shortcut.may_hold(name) {
             return Field::Free;
@@ -50,7 +50,7 @@ impl ManagedFields {
         let begins = |prefix: &[u8]| {
             name.split_at_checked(prefix.len()).is_some_and(|(head, _)| reads_as(head, prefix))
         };
-        if name == TOKEN {
+        if name.eq_ignore_ascii_case(TOKEN) {
             Field::Token
         } else if reads_as(name, TOKEN) {
             Field::TokenAlias
@@ -58,7 +58,8 @@ impl ManagedFields {
             Field::MethodOverride
         } else if begins(FORWARDED) || self.names.iter().any(|managed| reads_as(name, managed)) {
             Field::Managed
-        } else if FRAMING.iter().any(|framing| name != *framing && reads_as(name, framing)) {
+        } else if FRAMING.iter().any(|framing| !name.eq_ignore_ascii_case(framing) && reads_as(name, framing))
+        {
             Field::FramingAlias
         } else {
             Field::Free
@@ -68,8 +69,8 @@ impl ManagedFields {
     /// Does a value of `Connection` nominate a field that must not disappear on the way?
     pub fn is_nominated(&self, connection: &[u8]) -> bool {
         connection.split(|&byte| byte == b',').any(|option| {
-            let option = option.trim_ascii().to_ascii_lowercase();
-            option == b"host" || self.classify(&option) != Field::Free
+            let option = option.trim_ascii();
+            option.eq_ignore_ascii_case(b"host") || self.classify(option) != Field::Free
         })
     }
 }
@@ -97,7 +98,7 @@ impl Shortcut {
     }
 
     fn may_hold(&self, name: &[u8]) -> bool {
-        let lengths = name.first().and_then(|&byte| self.0.get(usize::from(byte)));
+        let lengths = name.first().and_then(|byte| self.0.get(usize::from(byte.to_ascii_lowercase())));
         lengths.is_some_and(|lengths| lengths & Self::bit(name.len()) != 0)
     }
 
@@ -107,9 +108,11 @@ impl Shortcut {
     }
 }
 
-/// Equal, with every byte of `name` that is no letter or digit read as `-`.
+/// Equal but for case, with every byte of `name` that is no letter or digit read as `-`.
 fn reads_as(name: &[u8], managed: &[u8]) -> bool {
-    let reads = |(&have, &want): (&u8, &u8)| have == want || (want == b'-' && !have.is_ascii_alphanumeric());
+    let reads = |(have, &want): (&u8, &u8)| {
+        have.to_ascii_lowercase() == want || (want == b'-' && !have.is_ascii_alphanumeric())
+    };
     name.len() == managed.len() && name.iter().zip(managed).all(reads)
 }
 
@@ -216,6 +219,8 @@ mod tests {
             ("", Field::Free),
         ] {
             assert_eq!(managed().classify(name.as_bytes()), expected, "{name}");
+            let upper = name.to_ascii_uppercase();
+            assert_eq!(managed().classify(upper.as_bytes()), expected, "{upper}");
         }
     }
 

@@ -2,12 +2,13 @@
 //! What it needs to know of the world comes in as an argument.
 //!
 //! In the order of its arrows: [`time`], [`secret`], [`name`], [`source`], [`client_address`], [`identity`], [`password`], [`keys`],
-//! [`fields`], [`denial`], [`token`], [`names`], `shared`, [`token_set`], [`revocation`], [`cache`], [`policy`], [`gate`], [`endpoint`], [`reply`].
+//! [`fields`], [`denial`], [`token`], [`names`], `shared`, [`token_set`], [`revocation`], [`cache`], [`policy`], [`gate`], [`explain`], [`endpoint`], [`reply`].
 
 pub mod cache;
 pub mod client_address;
 pub mod denial;
 pub mod endpoint;
+pub mod explain;
 pub mod fields;
 pub mod gate;
 mod hmac;

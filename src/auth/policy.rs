@@ -86,8 +86,8 @@ impl PublicRoute {
         self.pattern.prefix && &*self.pattern.path == "/"
     }
 
-    fn matches(&self, method: &str, path: &[u8]) -> bool {
-        self.pattern.matches(path) && self.methods.iter().any(|allowed| **allowed == *method)
+    fn matches(&self, method: &[u8], path: &[u8]) -> bool {
+        self.pattern.matches(path) && self.methods.iter().any(|allowed| allowed.as_bytes() == method)
     }
 }
 
@@ -120,13 +120,13 @@ impl Policy {
     /// body: a request with one is never public. Allocates only for an organization with escapes.
     pub fn classify<'r>(
         &self,
-        method: &str,
+        method: &[u8],
         target: &'r [u8],
         has_body: bool,
     ) -> Result<Route<'r>, TargetError> {
         let (path, _) = split_target(target);
         if path.first() != Some(&b'/') {
-            return if method == "OPTIONS" && target == b"*" {
+            return if method == b"OPTIONS" && target == b"*" {
                 Ok(Route::Protected)
             } else {
                 Err(TargetError::NotOriginForm)

@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 
 use super::context::{ConfigArgs, Opened, execute};
 use super::output::{Failure, read_input, say};
-use crate::auth::gate::{Moment, Outcome};
+use crate::auth::explain::{self, Outcome};
+use crate::auth::gate::Moment;
 use crate::auth::policy::Route;
 use crate::clock::Clock;
 use crate::store::block_on;
@@ -156,7 +157,7 @@ fn inspect(token: &str, json: bool, opened: Opened) -> Result<(), Failure> {
 fn explain(token: &str, method: &str, path: &str, opened: Opened) -> Result<(), Failure> {
     let moment = now(&opened.clock);
     let (gate, policy) = opened.into_gate_for(token)?;
-    let route = match policy.classify(method, path.as_bytes(), false) {
+    let route = match policy.classify(method.as_bytes(), path.as_bytes(), false) {
         Err(error) => format!("refused: 400, {}", error.as_str()),
         Ok(Route::Endpoint { .. }) => "the token endpoint: answered by the gateway itself".into(),
         Ok(Route::Subtree) => "under the token endpoint: 404, never forwarded".into(),
@@ -165,7 +166,7 @@ fn explain(token: &str, method: &str, path: &str, opened: Opened) -> Result<(), 
     };
     say(format_args!("{:10} {route}", "route"))?;
     let mut refused = false;
-    for (check, outcome) in gate.explain(token.as_bytes(), moment) {
+    for (check, outcome) in explain::explain(&gate, token.as_bytes(), moment) {
         let text = match outcome {
             Outcome::Passed => "ok",
             Outcome::NotReached => "-",

@@ -5,8 +5,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderValue;
 
+use super::request_head::RequestHead;
 use crate::auth::client_address::ClientAddress;
 use crate::config::{ForwardedFields, Networks};
 
@@ -30,30 +31,41 @@ pub struct Told {
     pub forwarded: Option<HeaderValue>,
     /// `X-Request-Id`.
     pub request_id: Option<Box<str>>,
+    passes_host: bool,
+    passes_port: bool,
 }
 
 /// Reads what the fields of a request say of where it comes from. `peer` is the other end of the connection.
-pub fn origin(peer: ClientAddress, fields: &HeaderMap, trusted: &Networks, style: ForwardedFields) -> Origin {
+pub fn origin<H: RequestHead>(
+    peer: ClientAddress,
+    head: &H,
+    trusted: &Networks,
+    style: ForwardedFields,
+) -> Origin {
     if !trusted.contains(peer.ip) {
         return Origin { client: peer, forwarded_for: peer.field_value(), told: None };
     }
     let hops = match style {
         ForwardedFields::XForwarded => {
-            listed(fields, &X_FORWARDED_FOR).iter().map(|text| address(text)).collect()
+            listed(head, X_FORWARDED_FOR).iter().map(|text| address(text)).collect()
         }
-        ForwardedFields::Rfc7239 => forwarded_for(fields),
+        ForwardedFields::Rfc7239 => forwarded_for(head),
     };
     let (client, chain) = vouched(peer, hops, trusted);
     let chain: Vec<String> = chain.iter().map(ToString::to_string).collect();
     let told = Told {
         is_tls: match style {
-            ForwardedFields::XForwarded => scheme(single(fields, &X_FORWARDED_PROTO)),
+            ForwardedFields::XForwarded => scheme(head.single(X_FORWARDED_PROTO)),
             ForwardedFields::Rfc7239 => {
-                scheme(forwarded_proto(fields, chain.len() - 1).as_deref().map(str::as_bytes))
+                scheme(forwarded_proto(head, chain.len() - 1).as_deref().map(str::as_bytes))
             }
         },
-        forwarded: (style == ForwardedFields::Rfc7239).then(|| forwarded(fields, peer, chain.len())),
-        request_id: single(fields, &X_REQUEST_ID).and_then(request_id),
+        forwarded: (style == ForwardedFields::Rfc7239).then(|| forwarded(head, peer, chain.len())),
+        passes_host: style == ForwardedFields::XForwarded
+            && head.single(X_FORWARDED_HOST).is_some_and(is_place),
+        passes_port: style == ForwardedFields::XForwarded
+            && head.single(X_FORWARDED_PORT).is_some_and(is_place),
+        request_id: head.single(X_REQUEST_ID).and_then(request_id),
     };
     Origin { client, forwarded_for: value(&chain.join(", ")), told: Some(told) }
 }
@@ -80,9 +92,8 @@ fn vouched(
 }
 
 /// Every element of the lists in all fields of that name, in order.
-fn listed(fields: &HeaderMap, name: &HeaderName) -> Vec<String> {
-    let values = fields.get_all(name).iter();
-    let texts = values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+fn listed<H: RequestHead>(head: &H, name: &str) -> Vec<String> {
+    let texts = head.values(name).map(|value| String::from_utf8_lossy(value).into_owned());
     let elements =
         texts.flat_map(|text| text.split(',').map(|part| part.trim().to_owned()).collect::<Vec<_>>());
     elements.filter(|element| !element.is_empty()).collect()
@@ -97,7 +108,7 @@ fn address(text: &str) -> Option<IpAddr> {
 }
 
 /// The parameters of each element of `Forwarded` (RFC 7239 §4), names in lower case.
-fn elements(fields: &HeaderMap) -> Vec<Vec<(String, String)>> {
+fn elements<H: RequestHead>(head: &H) -> Vec<Vec<(String, String)>> {
     let of_element = |element: String| {
         let pairs = element.split(';').filter_map(|pair| {
             let (name, value) = pair.split_once('=')?;
@@ -105,21 +116,21 @@ fn elements(fields: &HeaderMap) -> Vec<Vec<(String, String)>> {
         });
         pairs.collect()
     };
-    listed(fields, &FORWARDED).into_iter().map(of_element).collect()
+    listed(head, FORWARDED).into_iter().map(of_element).collect()
 }
 
 fn parameter<'e>(element: &'e [(String, String)], name: &str) -> Option<&'e str> {
     element.iter().find(|(have, _)| have == name).map(|(_, value)| value.as_str())
 }
 
-fn forwarded_for(fields: &HeaderMap) -> Vec<Option<IpAddr>> {
-    let elements = elements(fields);
+fn forwarded_for<H: RequestHead>(head: &H) -> Vec<Option<IpAddr>> {
+    let elements = elements(head);
     elements.iter().map(|element| parameter(element, "for").and_then(address)).collect()
 }
 
 /// What the client used: the first of the elements that are vouched for, as many as there are hops, says so.
-fn forwarded_proto(fields: &HeaderMap, hops: usize) -> Option<String> {
-    let elements = elements(fields);
+fn forwarded_proto<H: RequestHead>(head: &H, hops: usize) -> Option<String> {
+    let elements = elements(head);
     elements
         .iter()
         .rev()
@@ -129,8 +140,8 @@ fn forwarded_proto(fields: &HeaderMap, hops: usize) -> Option<String> {
 }
 
 /// The elements that are vouched for, and one for the peer.
-fn forwarded(fields: &HeaderMap, peer: ClientAddress, length: usize) -> HeaderValue {
-    let all = listed(fields, &FORWARDED);
+fn forwarded<H: RequestHead>(head: &H, peer: ClientAddress, length: usize) -> HeaderValue {
+    let all = listed(head, FORWARDED);
     let kept = all.len().saturating_sub(length - 1);
     let own = match peer.ip {
         IpAddr::V4(ip) => format!("for={ip}"),
@@ -155,28 +166,25 @@ fn request_id(text: &[u8]) -> Option<Box<str>> {
     is_id.then(|| String::from_utf8_lossy(text).into())
 }
 
-/// The value of a field that is there once.
-pub(super) fn single<'f>(fields: &'f HeaderMap, name: &HeaderName) -> Option<&'f [u8]> {
-    let mut values = fields.get_all(name).iter();
-    let first = values.next()?;
-    values.next().is_none().then(|| first.as_bytes())
-}
-
 /// Of texts that are visible ASCII; anything else would be dropped.
 fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
-/// Names of fields that go on from a trusted proxy, and from nobody else: what it says of the client, and what is dropped because
-/// servers believe it.
-pub(super) fn passes(name: &HeaderName, style: ForwardedFields, fields: &HeaderMap) -> bool {
-    match name.as_str() {
-        "x-forwarded-host" | "x-forwarded-port" => {
-            let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(byte);
-            let is_sound = |value: &[u8]| (1..=255).contains(&value.len()) && value.iter().all(is_part);
-            style == ForwardedFields::XForwarded && single(fields, name).is_some_and(is_sound)
-        }
-        name => PASSED.contains(&name),
+/// A host or a port that a platform may be told.
+fn is_place(value: &[u8]) -> bool {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(byte);
+    (1..=255).contains(&value.len()) && value.iter().all(is_part)
+}
+
+impl Told {
+    /// Does a field of that name go on, as it would from nobody else? What a trusted proxy says of the client does, and what is
+    /// dropped because servers believe it.
+    pub(super) fn passes(&self, name: &[u8]) -> bool {
+        let is = |passed: &str| name.eq_ignore_ascii_case(passed.as_bytes());
+        (self.passes_host && is(X_FORWARDED_HOST))
+            || (self.passes_port && is(X_FORWARDED_PORT))
+            || PASSED.into_iter().any(is)
     }
 }
 
@@ -191,14 +199,18 @@ const PASSED: [&str; 8] = [
     "x-real-ip",
 ];
 
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED: &str = "forwarded";
+const X_FORWARDED_FOR: &str = "x-forwarded-for";
+const X_FORWARDED_HOST: &str = "x-forwarded-host";
+const X_FORWARDED_PORT: &str = "x-forwarded-port";
+const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
+const X_REQUEST_ID: &str = "x-request-id";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::request_head::EngineHead;
+    use http::{HeaderMap, HeaderName};
     use proptest::collection::vec;
     use proptest::prelude::{Just, prop_oneof};
     use proptest::{prop_assert, prop_assert_eq, proptest};
@@ -212,7 +224,15 @@ mod tests {
         for (name, value) in fields {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
-        origin(ClientAddress::of_socket(peer.parse().unwrap()), &headers, &trusted(), style)
+        let head = EngineHead {
+            method: "GET",
+            target: b"/",
+            version: http::Version::HTTP_2,
+            headers: &headers,
+            raw: None,
+            has_unannounced_body: false,
+        };
+        origin(ClientAddress::of_socket(peer.parse().unwrap()), &head, &trusted(), style)
     }
 
     #[test]

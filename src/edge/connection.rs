@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
 use http::HeaderValue;
+use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::{SslDigest, TlsRef};
 use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
-    TimingDigest, UniqueID, UniqueIDType,
+    ALPN, Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    Stream, TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
@@ -35,31 +36,9 @@ use crate::auth::reply::{Malformed, Overload, Reply};
 use crate::config::Limits;
 use crate::metrics::{Metrics, RouteLabel};
 
-/// Told by the proxy: the header of this connection's request is complete.
-pub(super) fn header_read() {
-    let _ = CONNECTION.try_with(|connection| {
-        if !connection.is_http2 {
-            connection.phase.store(REQUEST, Ordering::Relaxed);
-        }
-    });
-}
-
-/// Told by the proxy: the request is over.
-pub(super) fn request_done() {
-    let _ = CONNECTION.try_with(|connection| {
-        if !connection.is_http2 && connection.phase.load(Ordering::Relaxed) == REQUEST {
-            connection.phase.store(IDLE, Ordering::Relaxed);
-        }
-    });
-}
-
-/// The connection that this request came by.
-pub(super) fn current() -> Option<Arc<Connection>> {
-    CONNECTION.try_with(Arc::clone).ok()
-}
-
-tokio::task_local! {
-    static CONNECTION: Arc<Connection>;
+/// The connection that a request came by.
+pub(super) fn of(digest: Option<&Digest>) -> Option<&Arc<Connection>> {
+    digest?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
 }
 
 /// What the proxy and the limits tell each other about one connection.
@@ -91,9 +70,18 @@ impl Connection {
         Arc::new(Self { phase, is_http2, peer, forwarded_for, is_trusted, activity, budget, usage })
     }
 
-    /// Has `work` find this connection.
-    pub(super) async fn scope<F: Future>(self: &Arc<Self>, work: F) -> F::Output {
-        CONNECTION.scope(Arc::clone(self), work).await
+    /// The header of its request is complete.
+    pub(super) fn header_read(&self) {
+        if !self.is_http2 {
+            self.phase.store(REQUEST, Ordering::Relaxed);
+        }
+    }
+
+    /// The request is over.
+    pub(super) fn request_done(&self) {
+        if !self.is_http2 && self.phase.load(Ordering::Relaxed) == REQUEST {
+            self.phase.store(IDLE, Ordering::Relaxed);
+        }
     }
 
     /// The other end.
@@ -125,6 +113,12 @@ impl Connection {
     pub(super) fn active_request(&self) -> ActiveRequest {
         self.activity.request()
     }
+}
+
+/// What the engine has for a proxy that it was reached by, of which there is none here: it carries data of ours besides.
+fn digest_of(connection: &Arc<Connection>) -> Option<Arc<ProxyDigest>> {
+    let response = ResponseHeader::build(200, Some(0)).ok()?;
+    Some(Arc::new(ProxyDigest::new(Box::new(response), Some(Box::new(Arc::clone(connection))))))
 }
 
 /// Between two requests.
@@ -174,6 +168,8 @@ impl RequestLine {
 pub(super) struct LimitedStream {
     inner: Stream,
     connection: Arc<Connection>,
+    /// The same, where the engine keeps what a request can ask its connection for.
+    digest: Option<Arc<ProxyDigest>>,
     limits: Limits,
     metrics: Arc<Metrics>,
     deadline: Deadline,
@@ -202,6 +198,7 @@ impl LimitedStream {
     ) -> Self {
         Self {
             inner,
+            digest: digest_of(&connection),
             connection,
             limits,
             metrics,
@@ -457,7 +454,7 @@ impl GetTimingDigest for LimitedStream {
 
 impl GetProxyDigest for LimitedStream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.inner.get_proxy_digest()
+        self.digest.clone()
     }
 }
 

@@ -20,8 +20,6 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::connection::Connection;
-
 /// Why a request was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
@@ -78,11 +76,10 @@ type OnCut = Box<dyn FnOnce(Cut) + Send>;
 
 const DONE: u64 = u64::MAX;
 
-/// The application of one connection: its HTTP/2 streams, which run in tasks of their own, find the connection by it, and are
-/// watched.
+/// The application of one connection, whose requests are watched. They run in tasks of the engine's making, and their state is
+/// made inside: a task-local is the only thing that both sides can see.
 pub(super) struct ConnectionApp<A> {
     inner: Arc<A>,
-    connection: Arc<Connection>,
     body_timeout: Duration,
     /// May a request have a deadline?
     has_deadlines: bool,
@@ -90,13 +87,8 @@ pub(super) struct ConnectionApp<A> {
 
 impl<A> ConnectionApp<A> {
     /// `body_timeout` is how long a body may stand still.
-    pub(super) fn new(
-        inner: Arc<A>,
-        connection: Arc<Connection>,
-        body_timeout: Duration,
-        has_deadlines: bool,
-    ) -> Arc<Self> {
-        Arc::new(Self { inner, connection, body_timeout, has_deadlines })
+    pub(super) fn new(inner: Arc<A>, body_timeout: Duration, has_deadlines: bool) -> Arc<Self> {
+        Arc::new(Self { inner, body_timeout, has_deadlines })
     }
 }
 
@@ -139,7 +131,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ConnectionApp<A> {
         let request = STREAM.scope(Arc::clone(&stream), self.inner.process_new_http(session, shutdown));
         tokio::select! {
             biased;
-            reused = self.connection.scope(request) => reused,
+            reused = request => reused,
             () = stands_still(&stream.moves, self.body_timeout) => cut(&stream, Cut::BodyStalled),
             () = overdue(&stream) => cut(&stream, Cut::Overdue),
         }

@@ -29,8 +29,11 @@ impl<S: ServeHttp + Send + Sync + 'static> HttpServerApp for Local<S> {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
+        let connection = connection::of(session.digest()).cloned();
         let reused = self.0.process_new_http(session, shutdown).await;
-        connection::request_done();
+        if let Some(connection) = connection {
+            connection.request_done();
+        }
         reused
     }
 }
@@ -43,7 +46,9 @@ struct Marked<S> {
 #[async_trait]
 impl<S: ServeHttp + Send + Sync> ServeHttp for Marked<S> {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        connection::header_read();
+        if let Some(connection) = connection::of(session.digest()) {
+            connection.header_read();
+        }
         let is_too_large = |raw: usize| raw > self.header_bytes;
         if session.as_http1().is_some_and(|http1| is_too_large(http1.get_headers_raw_bytes().len())) {
             session.set_keepalive(None);

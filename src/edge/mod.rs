@@ -2,9 +2,10 @@
 //! its answers.
 //!
 //! A connection comes in through [`listener`], which asks [`admission`] for a place and hands it to a worker; there
-//! [`connection`] bounds it, and each of its requests goes through the phases of [`proxy`], which reads it ([`request`]),
-//! answers it itself ([`answer`]) or forwards it ([`rewrite`], [`upstream`]).
+//! [`connection`] bounds it, and each of its requests goes through the engine's phases ([`mod@pingora`]). They ask [`decide`], which
+//! reads it ([`request`]) and knows no engine, then answer it ([`answer`]) or forward it ([`forward`], [`upstream`]).
 
+mod access_log;
 pub mod admission;
 pub mod answer;
 pub mod client;
@@ -12,14 +13,20 @@ pub mod connection;
 mod connection_log;
 mod cut;
 mod deadline;
+pub mod decide;
+mod errors;
+pub mod forward;
 pub mod listener;
 pub mod local;
-pub mod proxy;
+pub mod pingora;
 mod proxy_protocol;
 pub mod quota;
+pub mod raw_head;
 pub mod request;
+pub mod request_head;
 mod request_id;
-pub mod rewrite;
+mod request_state;
+pub mod runtime;
 mod socket;
 mod trace;
 pub mod upstream;

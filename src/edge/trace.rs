@@ -1,20 +1,20 @@
 //! W3C Trace Context: a request belongs to the trace that a trusted proxy names, or to a new one whose id is the request's
 //! (<https://www.w3.org/TR/trace-context-1/>).
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
-use super::client::single;
+use super::request_head::RequestHead;
 use super::request_id::{RequestId, hex};
 
 /// The trace that a request belongs to.
 #[derive(Clone, Debug)]
-pub(super) struct Trace {
+pub struct Trace {
     /// 32 hexadecimal digits, where it is not the request's own.
-    pub(super) id: Option<Box<str>>,
+    pub id: Option<Box<str>>,
     /// `traceparent` towards the platform, with a span of the gateway's.
-    pub(super) parent: HeaderValue,
+    pub parent: HeaderValue,
     /// Does `tracestate` go on as it came?
-    pub(super) keeps_state: bool,
+    pub keeps_state: bool,
 }
 
 impl Trace {
@@ -24,8 +24,8 @@ impl Trace {
     }
 
     /// The one that these fields name, from somebody who may say so; a new one where they are not well-formed.
-    pub(super) fn continued(fields: &HeaderMap, request: &RequestId) -> Self {
-        let read = single(fields, &TRACEPARENT).and_then(parse);
+    pub(super) fn continued<H: RequestHead>(head: &H, request: &RequestId) -> Self {
+        let read = head.single(TRACEPARENT.as_str()).and_then(parse);
         let Some((id, flags)) = read else {
             return Self::new(request);
         };
@@ -78,6 +78,13 @@ pub(super) static TRACESTATE: HeaderName = HeaderName::from_static("tracestate")
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::request_head::EngineHead;
+    use http::HeaderMap;
+
+    fn head(headers: &HeaderMap) -> EngineHead<'_> {
+        let version = http::Version::HTTP_2;
+        EngineHead { method: "GET", target: b"/", version, headers, raw: None, has_unannounced_body: false }
+    }
 
     #[test]
     fn a_well_formed_parent_is_continued() {
@@ -95,7 +102,7 @@ mod tests {
             ("", false),
         ] {
             let fields = HeaderMap::from_iter([(TRACEPARENT.clone(), value.parse().unwrap())]);
-            let trace = Trace::continued(&fields, &RequestId::new());
+            let trace = Trace::continued(&head(&fields), &RequestId::new());
             assert_eq!(trace.id.as_deref() == Some(&good[3..35]), expected, "{value}");
             let parent = trace.parent.to_str().unwrap();
             assert!(parse(parent.as_bytes()).is_some(), "{parent}");
@@ -106,6 +113,6 @@ mod tests {
         for _ in 0..2 {
             twice.append(&TRACEPARENT, good.parse().unwrap());
         }
-        assert!(Trace::continued(&twice, &RequestId::new()).id.is_none());
+        assert!(Trace::continued(&head(&twice), &RequestId::new()).id.is_none());
     }
 }

@@ -163,7 +163,7 @@ async fn serve<A>(
     };
     let peer = ClientAddress::of_socket(client);
     let connection = Connection::new(peer, is_proxy, is_http2, activity, budget);
-    let stream = LimitedStream::new(stream, Arc::clone(&connection), limits, Arc::clone(&shared.metrics));
-    let app = ConnectionApp::new(app, Arc::clone(&connection), limits.body_timeout, limits.has_deadlines);
-    connection.scope(app.process_new(Box::new(stream), stopping)).await;
+    let stream = LimitedStream::new(stream, connection, limits, Arc::clone(&shared.metrics));
+    let app = ConnectionApp::new(app, limits.body_timeout, limits.has_deadlines);
+    app.process_new(Box::new(stream), stopping).await;
 }

@@ -1,6 +1,5 @@
 //! The token endpoint: asks the pool, the store and the gate, and lets `auth` decide what it means.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,9 +10,10 @@ use super::pending_revocations::{Pending, Revocation};
 use crate::auth::client_address::ClientAddress;
 use crate::auth::denial::Denial;
 use crate::auth::endpoint::{self, Credentials, InspectAuth, Refusal, TokenRequest};
-use crate::auth::gate::{Gate, Permit, TokenField};
+use crate::auth::gate::{Gate, Permit};
 use crate::auth::identity::Identity;
 use crate::auth::reply::Reply;
+use crate::auth::secret::Secret;
 use crate::auth::source::Source;
 use crate::auth::token::{Minted, TokenId};
 use crate::auth::token_set::{Keep, RevokedToken};
@@ -53,18 +53,19 @@ pub fn mint_limiter(limits: &Limits) -> MintLimiter {
     RateLimiter::keyed(Quota::per_second(limits.mint_rate).allow_burst(limits.mint_burst))
 }
 
-/// One request to the endpoint.
-pub struct Call<'r> {
+/// One request to the endpoint. What may be a credential is wiped when it is dropped.
+#[derive(Debug)]
+pub struct Call {
     /// As sent.
-    pub method: &'r str,
+    pub method: Box<str>,
     /// Without its `?`.
-    pub query: Option<&'r [u8]>,
+    pub query: Option<Secret>,
     /// Every `Authorization` field.
-    pub authorization: Vec<&'r [u8]>,
-    /// The `user-token` fields.
-    pub token: TokenField<'r>,
+    pub authorization: Vec<Secret>,
+    /// The token in the `user-token` field, or what is wrong with those fields.
+    pub token: Result<Secret, Denial>,
     /// The organization in the path, decoded.
-    pub organization: Option<Cow<'r, str>>,
+    pub organization: Option<Box<str>>,
     /// Where it comes from.
     pub client: Option<ClientAddress>,
 }
@@ -124,8 +125,8 @@ impl From<StoreError> for Failure {
 
 impl TokenEndpoint {
     /// Answers one request.
-    pub async fn serve(&self, call: Call<'_>) -> Served {
-        let action = match call.method {
+    pub async fn serve(&self, call: Call) -> Served {
+        let action = match &*call.method {
             "POST" => TokenAction::Mint,
             "GET" => TokenAction::Inspect,
             "DELETE" if call.organization.is_none() => return self.revoke(&call).await,
@@ -141,14 +142,12 @@ impl TokenEndpoint {
     }
 
     /// Ends the token that the request carries. In force here before anything else; durable before the 204.
-    async fn revoke(&self, call: &Call<'_>) -> Served {
+    async fn revoke(&self, call: &Call) -> Served {
         let failed =
             |denial: Denial| Served::new(Reply::denied(denial), TokenAction::Revoke, TokenOutcome::BadToken);
-        let token = match call.token {
-            TokenField::One(token) if !token.is_empty() => token,
-            TokenField::Several => return failed(Denial::TokenRepeated),
-            TokenField::Alias => return failed(Denial::TokenAlias),
-            TokenField::One(_) | TokenField::Absent => return failed(Denial::TokenMissing),
+        let token = match &call.token {
+            Ok(token) => token.expose_secret(),
+            Err(denial) => return failed(*denial),
         };
         let moment = self.clock.moment();
         let verified = match self.gate.identify_at(token, moment.now) {
@@ -181,8 +180,10 @@ impl TokenEndpoint {
         }
     }
 
-    async fn answer(&self, call: &Call<'_>) -> Result<Served, Failure> {
-        let read = endpoint::read(call.method, call.query, &call.authorization, self.inspect_auth);
+    async fn answer(&self, call: &Call) -> Result<Served, Failure> {
+        let authorization: Vec<&[u8]> = call.authorization.iter().map(Secret::expose_secret).collect();
+        let query = call.query.as_ref().map(Secret::expose_secret);
+        let read = endpoint::read(&call.method, query, &authorization, self.inspect_auth);
         match read.map_err(Failure::Refused)? {
             TokenRequest::Mint { credentials } => {
                 let (user, minted) = self.mint(credentials, call).await?;
@@ -209,7 +210,7 @@ impl TokenEndpoint {
     }
 
     /// Mints for a user whose password fits. If the user changes in between, once more, then no.
-    async fn mint(&self, credentials: Credentials, call: &Call<'_>) -> Result<(User, Minted), Failure> {
+    async fn mint(&self, credentials: Credentials, call: &Call) -> Result<(User, Minted), Failure> {
         for _ in 0..2 {
             let user = self.log_in(credentials.clone(), call).await?;
             let name: Box<str> = user.identity.user.as_str().into();
@@ -247,7 +248,7 @@ impl TokenEndpoint {
     }
 
     /// A user of the organization in the path whose password is right.
-    async fn log_in(&self, credentials: Credentials, call: &Call<'_>) -> Result<User, Failure> {
+    async fn log_in(&self, credentials: Credentials, call: &Call) -> Result<User, Failure> {
         let arrived = Instant::now();
         let client = call.client.map(|client| client.ip);
         let record = self.store.login_record(credentials.user.as_str(), client.map(Source::of)).await?;
@@ -271,7 +272,7 @@ impl TokenEndpoint {
         Ok(user)
     }
 
-    fn inspect(&self, token: &[u8], call: &Call<'_>) -> Result<Permit, Failure> {
+    fn inspect(&self, token: &[u8], call: &Call) -> Result<Permit, Failure> {
         let permit = self.gate.inspect(token, self.clock.moment()).map_err(|denial| match denial {
             Denial::StateStale => Failure::Stale,
             _ => Failure::Token,
@@ -284,9 +285,9 @@ impl TokenEndpoint {
 }
 
 /// Is the organization in the path, if there is one, this identity's?
-fn belongs(identity: &Identity, call: &Call<'_>) -> Result<(), Failure> {
+fn belongs(identity: &Identity, call: &Call) -> Result<(), Failure> {
     match &call.organization {
-        Some(name) if name.as_ref() != identity.organization.as_str() => Err(Failure::Organization),
+        Some(name) if **name != *identity.organization.as_str() => Err(Failure::Organization),
         _ => Ok(()),
     }
 }

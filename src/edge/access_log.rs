@@ -1,0 +1,53 @@
+//! The line that the log has of each request.
+
+use std::time::Duration;
+
+use super::request_state::RequestState;
+use crate::auth::gate::Permit;
+use crate::logging::{AccessLine, Sink, redact_text};
+
+/// What the log shows of a request that its state does not hold.
+pub(super) struct Exchange<'r> {
+    pub(super) method: &'r str,
+    pub(super) target: &'r [u8],
+    pub(super) bytes_received: usize,
+    pub(super) bytes_sent: usize,
+}
+
+/// The line; everything in it is a copy.
+pub(super) fn access_line(
+    sink: &Sink,
+    state: &RequestState,
+    exchange: &Exchange<'_>,
+    status: u16,
+    elapsed: Duration,
+) -> AccessLine {
+    let permit = state.permit();
+    let user = permit.map(|permit| permit.identity().user.as_str()).or(state.user.as_deref());
+    let method = exchange.method;
+    AccessLine {
+        request_id: state.request_id.as_str().to_owned(),
+        client: state.client.map(|client| client.to_string()),
+        trace_id: state.trace.as_ref().and_then(|trace| trace.id.as_deref()).map(str::to_owned),
+        method: redact_text(method.get(..METHOD_BYTES).unwrap_or(method)),
+        path: sink.redact_target(exchange.target),
+        status,
+        route: state.facts.route.as_str(),
+        decision: state.facts.word,
+        user: user.map(str::to_owned),
+        token_id: permit.map(Permit::id).or(state.token).map(|id| id.to_string()),
+        duration_ms: millis(elapsed),
+        platform_ms: state.platform_time.map(millis),
+        bytes_received: exchange.bytes_received,
+        bytes_sent: exchange.bytes_sent,
+        fault: None,
+    }
+}
+
+/// With three digits behind the point.
+pub(super) fn millis(elapsed: Duration) -> f64 {
+    elapsed.as_micros() as f64 / 1e3
+}
+
+/// Bytes of a method that the log shows; the longest one registered has 16.
+const METHOD_BYTES: usize = 32;

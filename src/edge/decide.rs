@@ -1,0 +1,112 @@
+//! The whole decision about a request, top to bottom: syntax, route, token. It knows no engine, waits for nothing, and allocates
+//! nothing for a request that is admitted by the cache.
+
+use super::request::{Body, Refused, Validated, validate};
+use super::request_head::RequestHead;
+use super::runtime::Runtime;
+use crate::auth::gate::{Moment, Pass, TokenField};
+use crate::auth::policy::{Route, split_target};
+use crate::auth::reply::{Malformed, Reply};
+use crate::auth::secret::Secret;
+use crate::metrics::{DecisionLabel, RouteLabel};
+use crate::service::token_endpoint::Call;
+
+/// What becomes of a request. Nothing in it borrows from the head.
+#[derive(Debug)]
+pub enum Decision {
+    /// It goes on to the platform.
+    Forward(Pass, Facts),
+    /// The token endpoint answers it.
+    Endpoint(Call, Facts),
+    /// It is answered at once.
+    Answer(Reply, Facts),
+}
+
+/// What else the decision found, for those who carry it out, count it and log it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Which way it goes.
+    pub route: RouteLabel,
+    /// What was decided about a request that wants to go on.
+    pub label: Option<DecisionLabel>,
+    /// The decision as the log names it.
+    pub word: &'static str,
+    /// The body that follows the head.
+    pub body: Body,
+    /// Does the client wait for `100 Continue`?
+    pub expects_continue: bool,
+    /// Are there fields that must be dropped?
+    pub has_managed: bool,
+}
+
+impl Facts {
+    const fn of(route: RouteLabel, word: &'static str, validated: &Validated<'_>) -> Self {
+        let Validated { body, expects_continue, has_managed, .. } = *validated;
+        Self { route, label: None, word, body, expects_continue, has_managed }
+    }
+
+    fn labelled(route: RouteLabel, label: DecisionLabel, validated: &Validated<'_>) -> Self {
+        Self { label: Some(label), ..Self::of(route, label.as_str(), validated) }
+    }
+}
+
+/// Decides on a request.
+pub fn decide<H: RequestHead>(head: &H, runtime: &Runtime, clock: Moment) -> Decision {
+    let validated = match validate(head, runtime.rewrite.managed(), &runtime.limits) {
+        Ok(validated) => validated,
+        Err(Refused { fault, body }) => {
+            let (route, word) = (RouteLabel::Refused, MALFORMED);
+            let facts = Facts { route, label: None, word, body, expects_continue: false, has_managed: false };
+            return Decision::Answer(Reply::malformed(fault), facts);
+        }
+    };
+    let has_body = validated.body != Body::Absent;
+    match runtime.policy.classify(head.method(), head.target(), has_body) {
+        Err(error) => {
+            let facts = Facts::of(RouteLabel::Refused, MALFORMED, &validated);
+            Decision::Answer(Reply::malformed(Malformed::Target(error)), facts)
+        }
+        Ok(Route::Subtree) => {
+            let facts = Facts::of(RouteLabel::Endpoint, "not_found", &validated);
+            Decision::Answer(Reply::not_found(), facts)
+        }
+        Ok(Route::Endpoint { organization }) => {
+            let facts = Facts::of(RouteLabel::Endpoint, MALFORMED, &validated);
+            Decision::Endpoint(call(head, validated.token, organization.as_deref()), facts)
+        }
+        Ok(Route::Public(pass)) if validated.token != TokenField::Alias => {
+            let facts = Facts::labelled(RouteLabel::Public, DecisionLabel::Public, &validated);
+            Decision::Forward(Pass::Public(pass), facts)
+        }
+        Ok(Route::Public(_) | Route::Protected) => match runtime.gate.admit(validated.token, clock) {
+            Ok(permit) => {
+                let facts = Facts::labelled(RouteLabel::Protected, DecisionLabel::Admitted, &validated);
+                Decision::Forward(Pass::Permit(permit), facts)
+            }
+            Err(denial) => {
+                let label = DecisionLabel::Denied(denial);
+                let facts = Facts::labelled(RouteLabel::Protected, label, &validated);
+                Decision::Answer(Reply::denied(denial), facts)
+            }
+        },
+    }
+}
+
+/// A request for the token endpoint, with a copy of all that it needs: it is answered after a wait.
+fn call<H: RequestHead>(head: &H, token: TokenField<'_>, organization: Option<&str>) -> Call {
+    let secret = |bytes: &[u8]| Secret::new(bytes.to_vec());
+    Call {
+        method: String::from_utf8_lossy(head.method()).into(),
+        query: split_target(head.target()).1.map(secret),
+        authorization: head.values("authorization").map(secret).collect(),
+        token: token.single().map(secret),
+        organization: organization.map(Into::into),
+        client: None,
+    }
+}
+
+/// A request that is refused for its form.
+const MALFORMED: &str = "malformed";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,482 @@
+//! The phases of a request, in the order in which pingora calls them:
+//!
+//! 1. [`early_request_filter`](ProxyHttp::early_request_filter): settings that each header resets
+//! 2. [`request_filter`](ProxyHttp::request_filter): ask [`decide`], and answer here or go on
+//! 3. [`upstream_peer`](ProxyHttp::upstream_peer): a server, for a pass only
+//! 4. [`upstream_request_filter`](ProxyHttp::upstream_request_filter): what the platform sees
+//! 5. [`request_body_filter`](ProxyHttp::request_body_filter): the size of the body
+//! 6. [`upstream_response_filter`](ProxyHttp::upstream_response_filter),
+//!    [`response_filter`](ProxyHttp::response_filter): what the client sees
+//! 7. [`fail_to_proxy`](ProxyHttp::fail_to_proxy): the platform's failures as answers
+//! 8. [`logging`](ProxyHttp::logging): counters and one line
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::HeaderMap;
+use http::request::Parts;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, OrErr, Result};
+
+use super::access_log::{Exchange, access_line, millis};
+use super::answer;
+use super::client::origin;
+use super::connection::{self, Connection};
+use super::cut::{self, Cut};
+use super::decide::{Decision, decide};
+use super::errors::{OVERLOADED, TOO_LARGE, TOO_SLOW, platform_fault, reply_to};
+use super::forward::ForwardContext;
+use super::request_head::{EngineHead, RequestHead as _};
+use super::request_id::REQUEST_ID;
+use super::request_state::RequestState;
+use super::runtime::Runtime;
+use super::trace::Trace;
+use crate::auth::gate::Moment;
+use crate::auth::reply::{Overload, Reply};
+use crate::clock::Clock;
+use crate::logging::{AccessLine, Sink, redact_text};
+use crate::metrics::{Metrics, Span};
+use crate::service::token_endpoint::{Call, TokenEndpoint};
+use crate::store::read_gap::ReadGap;
+
+/// The gateway as the engine sees it. Each worker has one of its own.
+pub struct Gateway {
+    /// What requests are decided by. Of this worker alone: taking it writes to no word that another core uses.
+    pub runtime: ArcSwap<Runtime>,
+    /// What they have in common.
+    pub shared: Shared,
+}
+
+/// What stays as it is while the process runs.
+#[derive(Clone)]
+pub struct Shared {
+    /// The token endpoint.
+    pub tokens: TokenEndpoint,
+    /// Reads the clock.
+    pub clock: Clock,
+    /// After a pause the first requests wait for what was revoked meanwhile.
+    pub gap: Arc<ReadGap>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Log lines.
+    pub sink: Sink,
+    /// Set once the process is asked to stop: each answer is then the last of its connection.
+    pub stopping: Arc<AtomicBool>,
+}
+
+impl Gateway {
+    /// Of one worker.
+    pub fn new(runtime: Runtime, shared: Shared) -> Self {
+        Self { runtime: ArcSwap::from_pointee(runtime), shared }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = RequestState;
+
+    fn new_ctx(&self) -> RequestState {
+        RequestState::new(self.runtime.load_full(), self.shared.metrics.begin())
+    }
+
+    /// The compression module that pingora adds by default has nothing to do here.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, state: &mut RequestState) -> Result<()> {
+        if let Some(connection) = connection::of(session.digest()) {
+            connection.header_read();
+        }
+        state.has_unannounced_body = session.is_http2() && !session.is_body_empty();
+        if self.shared.stopping.load(Ordering::Relaxed) {
+            session.set_keepalive(None);
+        }
+        // What comes behind a request waits until that one is answered (RFC 9112 §9.3.2). Without this the engine would give up
+        // a request that the platform works on, for a line end behind it.
+        session.set_pipelining_enabled(true);
+        // A client may close its half once it has asked, and still wants its answer.
+        session.set_abort_on_close(false);
+        session.set_read_timeout(Some(state.runtime.limits.body_timeout));
+        // On HTTP/1 the socket has one, which counts what the client takes and not what the engine writes.
+        if session.is_http2() {
+            session.set_write_timeout(Some(state.runtime.limits.write_timeout));
+        }
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, state: &mut RequestState) -> Result<bool> {
+        match self.decision(session, state).await {
+            Ok(Next::Forward) => {
+                self.watch(session, state);
+                Ok(false)
+            }
+            Ok(Next::Answer(reply)) => {
+                // Nothing is done for it any more, however long its client takes.
+                state.active = None;
+                bound_own_answer(session);
+                let (id, facts) = (state.request_id.as_str(), state.facts);
+                answer::send(session, &reply, id, facts.body, facts.expects_continue).await?;
+                Ok(true)
+            }
+            Err(overload) => {
+                state.facts.word = overload.as_str();
+                state.active = None;
+                self.shared.metrics.overloaded(overload);
+                bound_own_answer(session);
+                let id = state.request_id.as_str();
+                answer::send_overload(session, &Reply::overloaded(overload), id).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, state: &mut RequestState) -> Result<Box<HttpPeer>> {
+        let peer = state.pass.as_ref().and_then(|pass| {
+            if state.tries == 0 {
+                state.first_server = state.runtime.upstream.next();
+            }
+            state.runtime.upstream.peer(pass, state.first_server, state.tries)
+        });
+        // Nothing has waited since the request came; a try that follows another has.
+        state.forwarded = Some(if state.tries == 0 { state.started } else { Instant::now() });
+        state.tries += 1;
+        peer.ok_or_else(|| Error::explain(ErrorType::InternalError, "no pass, or no server"))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        state: &mut RequestState,
+    ) -> Result<()> {
+        let Some(pass) = &state.pass else {
+            return Error::e_explain(ErrorType::InternalError, "no pass");
+        };
+        let Some(connection) = connection::of(session.digest()) else {
+            return Error::e_explain(ErrorType::InternalError, "no connection");
+        };
+        let origin = state.origin.as_deref();
+        let told = origin.and_then(|origin| origin.told.as_ref());
+        let has_tls = || session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        let context = ForwardContext {
+            pass,
+            has_managed: state.facts.has_managed,
+            request_id: state.request_id.as_str(),
+            forwarded_for: origin.map_or(connection.forwarded_for(), |origin| &origin.forwarded_for).clone(),
+            told,
+            trace: state.trace.clone().unwrap_or_else(|| Trace::new(&state.request_id)),
+            is_tls: told.and_then(|told| told.is_tls).unwrap_or_else(has_tls),
+        };
+        change_fields(request, |headers| {
+            let rewritten = state.runtime.rewrite.apply(headers, context);
+            rewritten.or_err(ErrorType::InternalError, "a field that is no value")
+        })
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        state: &mut RequestState,
+    ) -> Result<()> {
+        cut::note(end_of_stream);
+        // An HTTP/2 stream may end with an empty frame. The engine would write it as a last chunk and then write
+        // the last chunk, and the platform would take the second for the beginning of another request.
+        if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
+        let Some(chunk) = body else {
+            return Ok(());
+        };
+        state.body_read += chunk.len() as u64;
+        if state.runtime.limits.body_bytes.is_some_and(|limit| state.body_read > limit) {
+            return Error::e_explain(TOO_LARGE, "body larger than the limit");
+        }
+        if state.is_too_slow() {
+            return Error::e_explain(TOO_SLOW, "body slower than the limit");
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        state: &mut RequestState,
+    ) -> Result<()> {
+        state.platform_time = state.forwarded.map(|moment| moment.elapsed());
+        // Nobody asked for another protocol; the client would wait for an answer for ever.
+        if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "unexpected 101").into_up());
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        state: &mut RequestState,
+    ) -> Result<()> {
+        // It may have begun before the process was asked to stop.
+        if self.shared.stopping.load(Ordering::Relaxed) {
+            session.set_keepalive(None);
+        }
+        let status = response.status;
+        let is_bare = session.req_header().method == http::Method::HEAD
+            || status.is_informational()
+            || matches!(status.as_u16(), 204 | 304);
+        let length = if is_bare { Some(0) } else { content_length(response) };
+        if let Err(overload) = state.take_for_response(length) {
+            self.shared.metrics.overloaded(overload);
+            return Error::e_explain(OVERLOADED, "no memory for the response");
+        }
+        response.insert_header(REQUEST_ID, state.request_id.as_str())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        state: &mut RequestState,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        // Nothing was sent, so even a POST may go to the next server.
+        error.set_retry(state.tries < state.runtime.upstream.servers().min(MAX_TRIES));
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        state: &mut RequestState,
+    ) -> FailToProxy {
+        state.fault = Some(error.etype().as_str());
+        if let Some(fault) = platform_fault(error) {
+            self.shared.metrics.platform_failed(fault);
+        }
+        let reply = reply_to(error);
+        let error_code = reply.as_ref().map_or(0, |reply| reply.status);
+        let begun = session.response_written().is_some_and(|header| !header.status.is_informational());
+        if let (Some(reply), false) = (reply, begun) {
+            // A client that went away meanwhile does not want to know.
+            let _ = answer::send_last(session, &reply, state.request_id.as_str()).await;
+        }
+        FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, state: &mut RequestState) {
+        if let Some(connection) = connection::of(session.digest()) {
+            connection.request_done();
+        }
+        let elapsed = state.started.elapsed();
+        let status = match session.response_written() {
+            Some(header) => header.status.as_u16(),
+            None => CLIENT_CLOSED,
+        };
+        self.shared.metrics.request(state.facts.route, status, elapsed);
+        self.shared.metrics.bytes(session.body_bytes_read(), session.body_bytes_sent());
+        if let Some(elapsed) = state.platform_time {
+            self.shared.metrics.span(Span::Platform, elapsed);
+        }
+        if self.shared.sink.writes_access() {
+            let fault = state.fault.or(error.map(|error| error.etype().as_str()));
+            self.shared
+                .sink
+                .access(&AccessLine { fault, ..self.access_line(session, state, status, elapsed) });
+        }
+    }
+
+    /// Ours is the access line, which shows no secret.
+    fn suppress_error_log(&self, _session: &Session, _state: &RequestState, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _state: &RequestState,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+
+    /// pingora's own would show the query.
+    fn request_summary(&self, session: &Session, state: &RequestState) -> String {
+        let request = session.req_header();
+        let (method, target) =
+            (redact_text(request.method.as_str()), self.shared.sink.redact_target(request.raw_path()));
+        format!("{method} {target} {}", state.request_id.as_str())
+    }
+}
+
+/// Has the fields of a request changed as one table. pingora's own way keeps a second table of how each name was spelt,
+/// which costs as much again; names are lower case on HTTP/2 too, so a platform must read them so.
+fn change_fields(
+    request: &mut RequestHeader,
+    change: impl FnOnce(&mut HeaderMap) -> Result<()>,
+) -> Result<()> {
+    let not_text = (!request.raw_path_is_utf8()).then(|| request.raw_path().to_vec());
+    let empty = RequestHeader::from(http::Request::new(()).into_parts().0);
+    let mut parts = Parts::from(std::mem::replace(request, empty));
+    change(&mut parts.headers)?;
+    *request = parts.into();
+    not_text.map_or(Ok(()), |target| request.set_raw_path(&target))
+}
+
+impl Gateway {
+    /// Asks for the decision on a request, and carries it out as far as nothing is sent.
+    async fn decision(&self, session: &Session, state: &mut RequestState) -> Result<Next, Overload> {
+        let request = session.req_header();
+        let raw = session.as_downstream().as_http1().map(|http1| http1.get_headers_raw_bytes());
+        let head = EngineHead {
+            method: request.method.as_str(),
+            target: request.raw_path(),
+            version: request.version,
+            headers: &request.headers,
+            raw: raw.as_deref(),
+            has_unannounced_body: state.has_unannounced_body,
+        };
+        // Every request comes by a connection.
+        let connection = connection::of(session.digest()).ok_or(Overload::Requests)?;
+        read_origin(connection, &head, state);
+        let field_bytes = || head.fields().map(|(name, value)| name.len() + value.len()).sum();
+        state.take_first(head.raw.is_none().then(field_bytes))?;
+        let clock = self.read_clock().await;
+        let runtime = Arc::clone(&state.runtime);
+        match decide(&head, &runtime, clock) {
+            Decision::Forward(pass, facts) => {
+                state.facts = facts;
+                state.take_to_forward()?;
+                facts.label.into_iter().for_each(|label| self.shared.metrics.decision(label));
+                state.active = Some(connection.active_request());
+                state.pass = Some(pass);
+                Ok(Next::Forward)
+            }
+            Decision::Endpoint(call, facts) => {
+                state.facts = facts;
+                state.active = Some(connection.active_request());
+                let call = Call { client: state.client, ..call };
+                let served = self.shared.tokens.serve(call).await;
+                state.facts.word = served.as_str();
+                if let Some((action, outcome)) = served.counted {
+                    self.shared.metrics.token_request(action, outcome);
+                }
+                state.user = served.user;
+                state.token = served.token;
+                Ok(Next::Answer(served.reply))
+            }
+            Decision::Answer(reply, facts) => {
+                state.facts = facts;
+                facts.label.into_iter().for_each(|label| self.shared.metrics.decision(label));
+                Ok(Next::Answer(reply))
+            }
+        }
+    }
+
+    /// Both clocks, now. After a pause of the process this waits for what was revoked meanwhile.
+    async fn read_clock(&self) -> Moment {
+        let Shared { clock, gap, .. } = &self.shared;
+        let reading = clock.moment();
+        if !gap.is_open(reading.uptime) {
+            return reading;
+        }
+        gap.wait(reading.uptime).await;
+        clock.moment()
+    }
+
+    fn access_line(
+        &self,
+        session: &Session,
+        state: &RequestState,
+        status: u16,
+        elapsed: Duration,
+    ) -> AccessLine {
+        let request = session.req_header();
+        let exchange = Exchange {
+            method: request.method.as_str(),
+            target: request.raw_path(),
+            bytes_received: session.body_bytes_read(),
+            bytes_sent: session.body_bytes_sent(),
+        };
+        access_line(&self.shared.sink, state, &exchange, status, elapsed)
+    }
+
+    /// Has a request that is forwarded ended, and logged then, if its body stands still over HTTP/2 or if it takes too long.
+    fn watch(&self, session: &Session, state: &RequestState) {
+        let duration = state.runtime.request_duration(session.req_header().raw_path());
+        if duration.is_none() && !state.has_unannounced_body {
+            return;
+        }
+        let line = self.access_line(session, state, 0, Duration::ZERO);
+        let (sink, metrics) = (self.shared.sink.clone(), Arc::clone(&self.shared.metrics));
+        let (route, started) = (state.facts.route, state.started);
+        cut::watch(move |reason| {
+            let (status, fault) = match reason {
+                Cut::BodyStalled => (408, "the body stood still"),
+                Cut::Overdue => (504, "the request took too long"),
+            };
+            let elapsed = started.elapsed();
+            metrics.request(route, status, elapsed);
+            sink.access(&AccessLine { status, fault: Some(fault), duration_ms: millis(elapsed), ..line });
+        });
+        if state.has_unannounced_body {
+            cut::body_begins();
+        }
+        if let Some(duration) = duration {
+            cut::end_after(duration);
+        }
+    }
+}
+
+/// What follows a decision.
+enum Next {
+    Forward,
+    Answer(Reply),
+}
+
+/// Where the request comes from: its connection's other end, or whom a trusted proxy names.
+fn read_origin(connection: &Connection, head: &EngineHead<'_>, state: &mut RequestState) {
+    if !connection.is_trusted() {
+        state.client = Some(connection.peer());
+        state.reserved = Some(connection.reserved());
+        return;
+    }
+    let runtime = &state.runtime;
+    let mut origin = origin(connection.peer(), head, &runtime.proxies, runtime.forwarded_fields);
+    if let Some(id) = origin.told.as_mut().and_then(|told| told.request_id.take()) {
+        state.request_id.give(id);
+    }
+    state.trace = Some(Trace::continued(head, &state.request_id));
+    state.client = Some(origin.client);
+    state.reserved = Some(connection.reserved_for(origin.client.ip));
+    state.origin = Some(Box::new(origin));
+}
+
+/// A client that has no window for an answer of ours, a hundred bytes, does not want it.
+fn bound_own_answer(session: &mut Session) {
+    if session.is_http2() {
+        session.set_write_timeout(Some(OWN_ANSWER_TIMEOUT));
+    }
+}
+
+fn content_length(response: &ResponseHeader) -> Option<u64> {
+    response.headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+const OWN_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Servers that one request is tried on at most.
+pub const MAX_TRIES: usize = 3;
+
+/// What logs and metrics say where the client went away before it was answered.
+const CLIENT_CLOSED: u16 = 499;

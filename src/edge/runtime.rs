@@ -1,0 +1,44 @@
+//! What a request is decided and forwarded by. All of it may change while the gateway runs, and one request sees one state of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::forward::Rewrite;
+use super::upstream::Upstream;
+use crate::auth::gate::Gate;
+use crate::auth::policy::{PathPattern, Policy, split_target};
+use crate::config::{ForwardedFields, Limits, Networks};
+
+/// Everything that a reload may replace at once. What the gate holds goes on through a reload: revocations, the cache and the
+/// keys, which other gateways add to as well.
+#[derive(Clone)]
+pub struct Runtime {
+    /// Keys, token rules and the revocation snapshot.
+    pub gate: Arc<Gate>,
+    /// Which routes are public.
+    pub policy: Policy,
+    /// What the platform sees of a request.
+    pub rewrite: Rewrite,
+    /// The platform's servers.
+    pub upstream: Arc<Upstream>,
+    /// Sizes and times.
+    pub limits: Limits,
+    /// How long requests of some routes may take.
+    pub request_durations: Vec<(PathPattern, Option<Duration>)>,
+    /// Proxies in front whose word counts.
+    pub proxies: Arc<Networks>,
+    /// In which fields they say who the client is.
+    pub forwarded_fields: ForwardedFields,
+}
+
+impl Runtime {
+    /// How long a request for this target may take.
+    pub fn request_duration(&self, target: &[u8]) -> Option<Duration> {
+        if !self.limits.has_deadlines {
+            return None;
+        }
+        let (path, _) = split_target(target);
+        let own = self.request_durations.iter().find(|(pattern, _)| pattern.matches(path));
+        own.map_or(self.limits.request_duration, |(_, limit)| *limit)
+    }
+}
