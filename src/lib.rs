@@ -18,6 +18,7 @@
 //! The modules stand in the order of their arrows: each uses only those above it.
 
 pub mod auth;
+pub mod thread_slot;
 pub mod config;
 pub mod clock;
 pub mod metrics;

@@ -1,6 +1,6 @@
 //! Every metric name and label. Labels are bounded: no user, path or token is ever one.
 //!
-//! What a request touches lives in lanes, one a thread, so that no two cores write one cache line; a scrape
+//! What a request touches lives in slots, one a thread, so that no two cores write one cache line; a scrape
 //! sums them. The rest is read when it is asked for.
 
 mod cells;
@@ -419,7 +419,7 @@ impl Metrics {
 
     fn counted(&self) -> Vec<MetricFamily> {
         let sum = |cell| self.cells.sum(cell);
-        // Ends may be counted by another lane than beginnings: the sum is what is left.
+        // Ends may be counted in another slot than beginnings: the sum is what is left.
         let level = |cell| sum(cell).cast_signed() as f64;
         let requests = RouteLabel::ALL.into_iter().flat_map(|route| {
             (0..).zip(CLASSES).map(move |(class, status)| {
@@ -683,7 +683,7 @@ const BOUNDS: [f64; 14] =
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-// Where each series has its cells in a lane.
+// Where each series has its cells in a slot.
 const REQUESTS: usize = 0;
 const DECISIONS: usize = REQUESTS + RouteLabel::ALL.len() * CLASSES.len();
 const TOKENS: usize = DECISIONS + 2 + Denial::ALL.len();

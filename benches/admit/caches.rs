@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ds_gateway::auth::cache::{Cache, CacheLimits};
 use ds_gateway::auth::token::{TokenRules, Verified, verify};
+use ds_gateway::thread_slot;
 use fastrand::Rng;
 use parking_lot::RwLock;
 
@@ -80,7 +81,7 @@ fn candidates(entries: usize, threads: usize) -> [(&'static str, Box<dyn Candida
     let limits = CacheLimits { entries, bytes: 8 << 30 };
     let shards = (0..64).map(|_| RwLock::default()).collect();
     [
-        ("ours", Box::new(Cache::new(limits, threads, 42))),
+        ("ours", Box::new(Cache::new(limits, threads, thread_slot::current, 42))),
         (
             "quick_cache",
             Box::new(Quick::with(

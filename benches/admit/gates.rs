@@ -13,6 +13,7 @@ use ds_gateway::auth::secret::Secret;
 use ds_gateway::auth::time::{Lived, UnixTime};
 use ds_gateway::auth::token::{TokenId, TokenRules, mint};
 use ds_gateway::auth::token_set::{Keep, RevokedToken};
+use ds_gateway::thread_slot;
 
 pub(super) const NOW: UnixTime = UnixTime(1_800_000_000);
 const MOMENT: Moment = Moment { now: NOW, uptime: Duration::ZERO };
@@ -21,7 +22,7 @@ pub(super) fn gate(entries: usize, threads: usize) -> Gate {
     let secret = Secret::new((0..48).collect());
     let ring = KeyRing::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
     let rules = TokenRules::DEFAULT;
-    let cache = Cache::new(CacheLimits { entries, bytes: 8 << 30 }, threads, 42);
+    let cache = Cache::new(CacheLimits { entries, bytes: 8 << 30 }, threads, thread_slot::current, 42);
     Gate::new(ring, rules, cache, Duration::MAX, Standing::default(), Duration::ZERO)
 }
 

@@ -89,7 +89,7 @@ fn repeat(case: &str, steps: u64) -> Result<()> {
     let rules = TokenRules::DEFAULT;
     let signer = key()?;
     let entries = if case == "admit, cache hit" { 1_000 } else { 0 };
-    let cache = Cache::new(CacheLimits { entries, bytes: 1 << 20 }, 1, 0);
+    let cache = Cache::new(CacheLimits { entries, bytes: 1 << 20 }, 1, || 0, 0);
     let ring = KeyRing::new(vec![key()?]).map_err(anyhow::Error::msg)?;
     let gate = Gate::new(ring, rules, cache, Duration::MAX, Standing::default(), Duration::ZERO);
     let token = mint(&identity, 1, [7; 16], now, &rules, &signer).context("a token")?.token;

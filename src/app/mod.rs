@@ -54,6 +54,7 @@ use crate::store::command::{Actor, Deregister, Prune};
 use crate::store::read_gap::ReadGap;
 use crate::store::replica::{Reload, Replica, Settings};
 use crate::store::{Opening, Store, StoreError, block_on};
+use crate::thread_slot;
 use crate::tls::acceptor::TlsAcceptor;
 use crate::tls::self_signed::{not_after, self_signed};
 
@@ -106,7 +107,7 @@ pub fn run(
     let lock_wait = LockWait { timeout: LOCK_TIMEOUT, tell: |text| log::warn!("{text}") };
     let services = Services { clock: clock.clone(), metrics: Arc::clone(&metrics), lock_wait };
     let state = State::open(&settings.state_dir, &store, keys, opening, creation, services)?;
-    let cache = Cache::new(config.cache, settings.threads, fastrand::u64(..));
+    let cache = Cache::new(config.cache, settings.threads, thread_slot::current, fastrand::u64(..));
     let gate = load(&state.store, &store, state.keys, config.token, cache, &clock)?;
     let shared =
         Shared { gate: Arc::new(gate), metrics, clock, sink: sink.clone(), stopping: Arc::default() };

@@ -4,14 +4,13 @@
 //! asked on every hit, so that an entry cannot outlive a revocation. Only verified tokens enter; garbage
 //! costs its sender and nobody else.
 //!
-//! There is a part for each thread. A hit takes a lock that no other thread wants and counts a reference
+//! There is a shard for each worker. A hit takes a lock that no other thread wants and counts a reference
 //! that no other thread holds: nothing is written that another core reads.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
-use super::lane;
 use super::names::fold;
 use super::shared::Mutex;
 use super::token::Verified;
@@ -42,58 +41,60 @@ pub struct CacheStatistics {
 
 /// Verified identities by the bytes of their tokens.
 pub struct Cache {
-    parts: Box<[Padded]>,
+    shards: Box<[Padded]>,
+    slot: fn() -> usize,
 }
 
 /// Apart from its neighbours' cache lines.
 #[repr(align(128))]
-struct Padded(Mutex<Part>);
+struct Padded(Mutex<Shard>);
 
 impl Cache {
-    /// A cache for `threads` threads; `seed` makes the places of entries unpredictable.
-    pub fn new(limits: CacheLimits, threads: usize, seed: u64) -> Self {
-        let threads = threads.max(1);
-        let limits = CacheLimits { entries: limits.entries / threads, bytes: limits.bytes / threads };
-        let part = || Padded(Mutex::new(Part::new(limits, Tail { seed })));
-        Self { parts: (0..threads).map(|_| part()).collect() }
+    /// A cache of so many shards; `slot` says which of them the calling thread uses, modulo their number. `seed` makes the places
+    /// of entries unpredictable.
+    pub fn new(limits: CacheLimits, shards: usize, slot: fn() -> usize, seed: u64) -> Self {
+        let shards = shards.max(1);
+        let limits = CacheLimits { entries: limits.entries / shards, bytes: limits.bytes / shards };
+        let shard = || Padded(Mutex::new(Shard::new(limits, Tail { seed })));
+        Self { shards: (0..shards).map(|_| shard()).collect(), slot }
     }
 
     /// What is known of this very token.
     pub fn find(&self, token: &[u8]) -> Option<Arc<Verified>> {
-        self.part()?.lock().find(token)
+        self.shard()?.lock().find(token)
     }
 
     /// Keeps what was verified of a token, for this thread.
     pub fn keep(&self, token: &[u8], verified: &Arc<Verified>) {
-        if let Some(part) = self.part() {
-            part.lock().keep(token, verified);
+        if let Some(shard) = self.shard() {
+            shard.lock().keep(token, verified);
         }
     }
 
     /// Forgets everything: keys or rules have changed.
     pub fn clear(&self) {
-        for Padded(part) in &self.parts {
-            part.lock().clear();
+        for Padded(shard) in &self.shards {
+            shard.lock().clear();
         }
     }
 
     /// What it did so far.
     pub fn statistics(&self) -> CacheStatistics {
         let mut sum = CacheStatistics::default();
-        for Padded(part) in &self.parts {
-            let part = part.lock();
-            sum.entries += part.entries.len();
-            sum.bytes += part.bytes;
-            sum.hits += part.hits;
-            sum.misses += part.misses;
-            sum.evictions += part.evictions;
+        for Padded(shard) in &self.shards {
+            let shard = shard.lock();
+            sum.entries += shard.entries.len();
+            sum.bytes += shard.bytes;
+            sum.hits += shard.hits;
+            sum.misses += shard.misses;
+            sum.evictions += shard.evictions;
         }
         sum
     }
 
-    fn part(&self) -> Option<&Mutex<Part>> {
-        let lane = lane::of_this_thread().checked_rem(self.parts.len())?;
-        self.parts.get(lane).map(|Padded(part)| part)
+    fn shard(&self) -> Option<&Mutex<Shard>> {
+        let shard = (self.slot)().checked_rem(self.shards.len())?;
+        self.shards.get(shard).map(|Padded(shard)| shard)
     }
 }
 
@@ -106,7 +107,7 @@ impl std::fmt::Debug for Cache {
 /// One thread's entries. Which one makes room is decided by SIEVE (Zhang et al., NSDI 2024): a hand goes over the
 /// tokens from the oldest to the newest, spares those that were asked for since it last came by, and takes the first
 /// that was not. So a token that is used once leaves before one that is in use, and a hit moves nothing.
-struct Part {
+struct Shard {
     limits: CacheLimits,
     entries: HashMap<Arc<[u8]>, Entry, Tail>,
     bytes: usize,
@@ -125,7 +126,7 @@ struct Entry {
     was_asked_for: bool,
 }
 
-impl Part {
+impl Shard {
     fn new(limits: CacheLimits, hasher: Tail) -> Self {
         // All at once, for a table that grows makes the request wait that grows it; memory that is not written yet
         // is not taken yet.
@@ -281,7 +282,7 @@ mod tests {
     }
 
     fn cache(entries: usize, bytes: usize) -> Cache {
-        Cache::new(CacheLimits { entries, bytes }, 1, 7)
+        Cache::new(CacheLimits { entries, bytes }, 1, || 0, 7)
     }
 
     #[test]
@@ -378,9 +379,9 @@ mod tests {
                 let statistics = cache.statistics();
                 prop_assert!(statistics.entries <= entries);
                 let weight: usize = {
-                    let part = cache.parts[0].0.lock();
-                    prop_assert_eq!(part.entries.len(), part.ahead.len() + part.passed.len());
-                    part.entries.keys().map(|token| weight(token)).sum()
+                    let shard = cache.shards[0].0.lock();
+                    prop_assert_eq!(shard.entries.len(), shard.ahead.len() + shard.passed.len());
+                    shard.entries.keys().map(|token| weight(token)).sum()
                 };
                 prop_assert_eq!(statistics.bytes, weight);
             }

@@ -14,7 +14,6 @@ pub mod gate;
 mod hmac;
 pub mod identity;
 pub mod keys;
-pub mod lane;
 #[cfg(test)]
 #[cfg(feature = "model")]
 mod model;

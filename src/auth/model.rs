@@ -36,7 +36,7 @@ fn key(kid: &str) -> Key {
 
 fn gate(entries: usize) -> Arc<Gate> {
     let ring = KeyRing::new(vec![key("k")]).unwrap();
-    let cache = Cache::new(CacheLimits { entries, bytes: 1 << 20 }, 1, 0);
+    let cache = Cache::new(CacheLimits { entries, bytes: 1 << 20 }, 1, || 0, 0);
     Arc::new(Gate::new(ring, TokenRules::DEFAULT, cache, Duration::MAX, Standing::default(), Duration::ZERO))
 }
 

@@ -142,7 +142,7 @@ impl Opened {
     /// A gate that decides on this one token as a gateway that starts now would.
     pub(super) fn into_gate_for(self, token: &str) -> Result<(Gate, Policy), Failure> {
         let standing = self.keys_alone()?;
-        let cache = Cache::new(CacheLimits { entries: 0, bytes: 0 }, 1, 0);
+        let cache = Cache::new(CacheLimits { entries: 0, bytes: 0 }, 1, || 0, 0);
         let gate = Gate::new(self.keys, self.rules, cache, Duration::MAX, standing, Duration::ZERO);
         // One that is not identified is refused for that.
         if let Ok(verified) = gate.identify(token.as_bytes()) {

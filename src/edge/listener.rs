@@ -102,8 +102,7 @@ impl Listeners {
         let admission = Admission::new(bounds, apps.len(), Arc::clone(&metrics));
         let log = Arc::new(ConnectionLog::new(Arc::clone(&metrics)));
         let shared = worker::Shared { limits, metrics, log: Arc::clone(&log), proxies: Arc::clone(&proxies) };
-        let start =
-            |(number, (app, budget))| worker::start(format!("{name} {number}"), app, budget, shared.clone());
+        let start = |(number, (app, budget))| worker::start(name, number, app, budget, shared.clone());
         let inboxes = (0..).zip(apps).map(start).collect::<io::Result<_>>()?;
         let acceptor = Some(Arc::new(Acceptor { inboxes, admission, log, proxies }));
         Ok(Self { name, endpoints: Vec::new(), acceptor, serves_until_exit: false })

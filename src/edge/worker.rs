@@ -4,7 +4,6 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use pingora::apps::{HttpServerApp, ServerApp};
@@ -24,10 +23,10 @@ use super::proxy_protocol::read_header;
 use super::quota::Budget;
 use super::socket::Socket;
 use crate::auth::client_address::ClientAddress;
-use crate::auth::lane;
 use crate::auth::reply::Reply;
 use crate::config::{Limits, Networks};
 use crate::metrics::{ConnectionEnd, Metrics};
+use crate::thread_slot;
 use crate::tls::acceptor::{HandshakeError, Offer, TlsAcceptor};
 
 /// A connection that was accepted, not yet known to any runtime.
@@ -63,20 +62,23 @@ impl Inbox {
 }
 
 /// Starts a worker, which runs until the process ends.
-pub(super) fn start<A>(name: String, app: A, budget: Arc<Budget>, shared: Shared) -> io::Result<Inbox>
+pub(super) fn start<A>(
+    name: &str,
+    number: usize,
+    app: A,
+    budget: Arc<Budget>,
+    shared: Shared,
+) -> io::Result<Inbox>
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (sender, inbox) = unbounded_channel();
-    let (started, has_started) = sync_channel(1);
-    thread::Builder::new().name(name).spawn(move || {
-        // Workers ask one after the other, so that each has a lane of the cache to itself.
-        lane::of_this_thread();
-        let _ = started.send(());
+    thread::Builder::new().name(format!("{name} {number}")).spawn(move || {
+        // Each has a shard of the cache to itself.
+        thread_slot::assign(number);
         runtime.block_on(Worker { app: Arc::new(app), budget, shared }.run(inbox));
     })?;
-    has_started.recv().map_err(io::Error::other)?;
     Ok(Inbox(sender))
 }
 

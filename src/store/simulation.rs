@@ -182,7 +182,7 @@ impl World {
     }
 
     fn start(&mut self) -> Gateway {
-        let cache = Cache::new(CacheLimits { entries: self.random.usize(0..6), bytes: 1 << 20 }, 1, 1);
+        let cache = Cache::new(CacheLimits { entries: self.random.usize(0..6), bytes: 1 << 20 }, 1, || 0, 1);
         let time = Arc::new(Manual { wall: self.wall().into(), boot: self.boot.into() });
         let clock = Clock::manual(&time, false);
         let metrics = Arc::new(Metrics::new());

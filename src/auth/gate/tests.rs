@@ -14,7 +14,7 @@ use proptest::prelude::*;
 const NOW: UnixTime = UnixTime(1_700_000_000);
 
 fn cache() -> Cache {
-    Cache::new(CacheLimits { entries: 100, bytes: 1 << 20 }, 1, 0)
+    Cache::new(CacheLimits { entries: 100, bytes: 1 << 20 }, 1, || 0, 0)
 }
 
 fn gate() -> Gate {
@@ -220,7 +220,7 @@ proptest! {
             let secret = |fill: u8| Secret::new((0..48).map(|byte| byte ^ fill).collect());
             let key = |kid, fill| Key::new(kid, Algorithm::Hs256, &secret(fill), false).unwrap();
             let ring = KeyRing::new(vec![key("k", 0), key("old", 64)]).unwrap();
-            let cache = Cache::new(CacheLimits { entries, bytes: 1 << 20 }, 1, 3);
+            let cache = Cache::new(CacheLimits { entries, bytes: 1 << 20 }, 1, || 0, 3);
             let rules = *gate().rules();
             Gate::new(ring, rules, cache, Duration::MAX, Standing::default(), Duration::ZERO)
         };

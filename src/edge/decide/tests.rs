@@ -38,7 +38,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     let config = config.unwrap();
     let secret = Secret::new(b"0123456789abcdef0123456789abcdef".to_vec());
     let ring = KeyRing::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
-    let cache = Cache::new(CacheLimits { entries: 100, bytes: 1 << 20 }, 1, 0);
+    let cache = Cache::new(CacheLimits { entries: 100, bytes: 1 << 20 }, 1, || 0, 0);
     let (standing, staleness) = (Standing::default(), Duration::from_secs(300));
     Runtime {
         gate: Arc::new(Gate::new(ring, TokenRules::DEFAULT, cache, staleness, standing, Duration::ZERO)),

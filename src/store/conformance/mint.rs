@@ -200,7 +200,7 @@ fn order_of_mint_and_revocation_decides_within_one_second() {
 }
 
 fn gate(fixture: &Fixture) -> Gate {
-    let cache = Cache::new(CacheLimits { entries: 100, bytes: 1 << 20 }, 1, 0);
+    let cache = Cache::new(CacheLimits { entries: 100, bytes: 1 << 20 }, 1, || 0, 0);
     let keys = key_set(SIGNER.0, SIGNER.1);
     Gate::new(keys, RULES, cache, Duration::MAX, fixture.load(), Duration::ZERO)
 }

@@ -304,7 +304,7 @@ mod tests {
         let store = Store { engine: Arc::new(engine), timeout: Duration::from_secs(600) };
         let secret = Secret::new((0..48).collect());
         let keys = KeyRing::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
-        let cache = Cache::new(CacheLimits { entries: 10, bytes: 1 << 20 }, 1, 0);
+        let cache = Cache::new(CacheLimits { entries: 10, bytes: 1 << 20 }, 1, || 0, 0);
         let (standing, start) = (Standing::default(), Duration::ZERO);
         let gate = Arc::new(Gate::new(keys, TokenRules::DEFAULT, cache, Duration::MAX, standing, start));
         let settings = Settings {

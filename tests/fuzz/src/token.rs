@@ -150,7 +150,7 @@ fn gate(entries: usize) -> Gate {
         Key::new(name, algorithm, &Secret::new(secret.to_vec()), foreign).expect("a key")
     };
     let keys = KeyRing::new(KEYS.into_iter().map(key).collect()).expect("keys");
-    let cache = Cache::new(CacheLimits { entries, bytes: 1 << 20 }, 1, 7);
+    let cache = Cache::new(CacheLimits { entries, bytes: 1 << 20 }, 1, || 0, 7);
     Gate::new(keys, RULES, cache, Duration::from_secs(300), Standing::default(), Duration::ZERO)
 }
 
