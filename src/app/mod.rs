@@ -34,9 +34,10 @@ use crate::auth::token::TokenRules;
 use crate::clock::{Clock, wall};
 use crate::config::{self, CertifiedKey, Config, Limits, Stop, StoreSettings};
 use crate::edge::forward::Rewrite;
+use crate::edge::gateway::{self, Gateway};
 use crate::edge::listener::{Bound, Listeners};
 use crate::edge::local::Local;
-use crate::edge::pingora::{self as engine, Gateway, MAX_TRIES};
+use crate::edge::pingora::MAX_TRIES;
 use crate::edge::quota::{Quotas, kept_connections};
 use crate::edge::runtime::Runtime;
 use crate::edge::upstream::Upstream;
@@ -173,7 +174,7 @@ pub fn run(
         proxies: Arc::new(settings.trusted_proxies.clone()),
         forwarded_fields: settings.forwarded_fields,
     };
-    let common = engine::Shared {
+    let common = gateway::Shared {
         tokens,
         clock: shared.clock.clone(),
         gap,
@@ -335,7 +336,7 @@ fn fit_memory(limits: &mut Limits) {
 /// The listeners for clients, with a proxy for each worker.
 fn front(
     conf: &Arc<ServerConf>,
-    (runtime, shared): (&Runtime, &engine::Shared),
+    (runtime, shared): (&Runtime, &gateway::Shared),
     quotas: &Quotas,
     threads: usize,
     sockets: Traffic,

@@ -9,7 +9,7 @@ use pingora::apps::{HttpServerApp, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 
-use super::connection;
+use super::connection_context as connection;
 use crate::auth::reply::{Malformed, Reply};
 
 /// `S`, telling the limits how far a request is.

@@ -2,7 +2,7 @@
 //! its answers.
 //!
 //! A connection comes in through [`listener`], which asks [`admission`] for a place and hands it to a worker; there
-//! [`connection`] bounds it, and each of its requests goes through the engine's phases ([`mod@pingora`]). They ask [`decide`], which
+//! [`connection`] bounds it, and each of its requests goes through the engine's phases ([`mod@pingora`]). [`gateway`] asks [`decide`], which
 //! reads it ([`request`]) and knows no engine, then answer it ([`answer`]) or forward it ([`forward`], [`upstream`]).
 
 mod access_log;
@@ -10,12 +10,14 @@ pub mod admission;
 pub mod answer;
 pub mod client;
 pub mod connection;
+mod connection_context;
 mod connection_log;
 mod cut;
 mod deadline;
 pub mod decide;
 mod errors;
 pub mod forward;
+pub mod gateway;
 pub mod listener;
 pub mod local;
 pub mod pingora;

@@ -10,11 +10,9 @@
 //! 7. [`fail_to_proxy`](ProxyHttp::fail_to_proxy): the platform's failures as answers
 //! 8. [`logging`](ProxyHttp::logging): counters and one line
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -25,58 +23,18 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, OrErr, Result};
 
-use super::access_log::{Exchange, access_line, millis};
 use super::answer;
-use super::client::origin;
-use super::connection::{self, Connection};
-use super::cut::{self, Cut};
-use super::decide::{Decision, decide};
+use super::connection_context as connection;
+use super::cut;
 use super::errors::{OVERLOADED, TOO_LARGE, TOO_SLOW, platform_fault, reply_to};
 use super::forward::ForwardContext;
-use super::request_head::{EngineHead, RequestHead as _};
+use super::gateway::{Gateway, Next};
 use super::request_id::REQUEST_ID;
 use super::request_state::RequestState;
-use super::runtime::Runtime;
 use super::trace::Trace;
-use crate::auth::gate::Moment;
-use crate::auth::reply::{Overload, Reply};
-use crate::clock::Clock;
-use crate::logging::{AccessLine, Sink, redact_text};
-use crate::metrics::{Metrics, Span};
-use crate::service::token_endpoint::{Call, TokenEndpoint};
-use crate::store::read_gap::ReadGap;
-
-/// The gateway as the engine sees it. Each worker has one of its own.
-pub struct Gateway {
-    /// What requests are decided by. Of this worker alone: taking it writes to no word that another core uses.
-    pub runtime: ArcSwap<Runtime>,
-    /// What they have in common.
-    pub shared: Shared,
-}
-
-/// What stays as it is while the process runs.
-#[derive(Clone)]
-pub struct Shared {
-    /// The token endpoint.
-    pub tokens: TokenEndpoint,
-    /// Reads the clock.
-    pub clock: Clock,
-    /// After a pause the first requests wait for what was revoked meanwhile.
-    pub gap: Arc<ReadGap>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
-    /// Log lines.
-    pub sink: Sink,
-    /// Set once the process is asked to stop: each answer is then the last of its connection.
-    pub stopping: Arc<AtomicBool>,
-}
-
-impl Gateway {
-    /// Of one worker.
-    pub fn new(runtime: Runtime, shared: Shared) -> Self {
-        Self { runtime: ArcSwap::from_pointee(runtime), shared }
-    }
-}
+use crate::auth::reply::Reply;
+use crate::logging::{AccessLine, redact_text};
+use crate::metrics::Latency;
 
 #[async_trait]
 impl ProxyHttp for Gateway {
@@ -285,7 +243,7 @@ impl ProxyHttp for Gateway {
         self.shared.metrics.request(state.facts.route, status, elapsed);
         self.shared.metrics.bytes(session.body_bytes_read(), session.body_bytes_sent());
         if let Some(elapsed) = state.platform_time {
-            self.shared.metrics.span(Span::Platform, elapsed);
+            self.shared.metrics.latency(Latency::Platform, elapsed);
         }
         if self.shared.sink.writes_access() {
             let fault = state.fault.or(error.map(|error| error.etype().as_str()));
@@ -331,135 +289,6 @@ fn change_fields(
     change(&mut parts.headers)?;
     *request = parts.into();
     not_text.map_or(Ok(()), |target| request.set_raw_path(&target))
-}
-
-impl Gateway {
-    /// Asks for the decision on a request, and carries it out as far as nothing is sent.
-    async fn decision(&self, session: &Session, state: &mut RequestState) -> Result<Next, Overload> {
-        let request = session.req_header();
-        let raw = session.as_downstream().as_http1().map(|http1| http1.get_headers_raw_bytes());
-        let head = EngineHead {
-            method: request.method.as_str(),
-            target: request.raw_path(),
-            version: request.version,
-            headers: &request.headers,
-            raw: raw.as_deref(),
-            has_unannounced_body: state.has_unannounced_body,
-        };
-        // Every request comes by a connection.
-        let connection = connection::of(session.digest()).ok_or(Overload::Requests)?;
-        read_origin(connection, &head, state);
-        let field_bytes = || head.fields().map(|(name, value)| name.len() + value.len()).sum();
-        state.take_first(head.raw.is_none().then(field_bytes))?;
-        let clock = self.read_clock().await;
-        let runtime = Arc::clone(&state.runtime);
-        match decide(&head, &runtime, clock) {
-            Decision::Forward(pass, facts) => {
-                state.facts = facts;
-                state.take_to_forward()?;
-                facts.label.into_iter().for_each(|label| self.shared.metrics.decision(label));
-                state.active = Some(connection.active_request());
-                state.pass = Some(pass);
-                Ok(Next::Forward)
-            }
-            Decision::Endpoint(call, facts) => {
-                state.facts = facts;
-                state.active = Some(connection.active_request());
-                let call = Call { client: state.client, ..call };
-                let served = self.shared.tokens.serve(call).await;
-                state.facts.word = served.as_str();
-                if let Some((action, outcome)) = served.counted {
-                    self.shared.metrics.token_request(action, outcome);
-                }
-                state.user = served.user;
-                state.token = served.token;
-                Ok(Next::Answer(served.reply))
-            }
-            Decision::Answer(reply, facts) => {
-                state.facts = facts;
-                facts.label.into_iter().for_each(|label| self.shared.metrics.decision(label));
-                Ok(Next::Answer(reply))
-            }
-        }
-    }
-
-    /// Both clocks, now. After a pause of the process this waits for what was revoked meanwhile.
-    async fn read_clock(&self) -> Moment {
-        let Shared { clock, gap, .. } = &self.shared;
-        let reading = clock.moment();
-        if !gap.is_open(reading.uptime) {
-            return reading;
-        }
-        gap.wait(reading.uptime).await;
-        clock.moment()
-    }
-
-    fn access_line(
-        &self,
-        session: &Session,
-        state: &RequestState,
-        status: u16,
-        elapsed: Duration,
-    ) -> AccessLine {
-        let request = session.req_header();
-        let exchange = Exchange {
-            method: request.method.as_str(),
-            target: request.raw_path(),
-            bytes_received: session.body_bytes_read(),
-            bytes_sent: session.body_bytes_sent(),
-        };
-        access_line(&self.shared.sink, state, &exchange, status, elapsed)
-    }
-
-    /// Has a request that is forwarded ended, and logged then, if its body stands still over HTTP/2 or if it takes too long.
-    fn watch(&self, session: &Session, state: &RequestState) {
-        let duration = state.runtime.request_duration(session.req_header().raw_path());
-        if duration.is_none() && !state.has_unannounced_body {
-            return;
-        }
-        let line = self.access_line(session, state, 0, Duration::ZERO);
-        let (sink, metrics) = (self.shared.sink.clone(), Arc::clone(&self.shared.metrics));
-        let (route, started) = (state.facts.route, state.started);
-        cut::watch(move |reason| {
-            let (status, fault) = match reason {
-                Cut::BodyStalled => (408, "the body stood still"),
-                Cut::Overdue => (504, "the request took too long"),
-            };
-            let elapsed = started.elapsed();
-            metrics.request(route, status, elapsed);
-            sink.access(&AccessLine { status, fault: Some(fault), duration_ms: millis(elapsed), ..line });
-        });
-        if state.has_unannounced_body {
-            cut::body_begins();
-        }
-        if let Some(duration) = duration {
-            cut::end_after(duration);
-        }
-    }
-}
-
-/// What follows a decision.
-enum Next {
-    Forward,
-    Answer(Reply),
-}
-
-/// Where the request comes from: its connection's other end, or whom a trusted proxy names.
-fn read_origin(connection: &Connection, head: &EngineHead<'_>, state: &mut RequestState) {
-    if !connection.is_trusted() {
-        state.client = Some(connection.peer());
-        state.reserved = Some(connection.reserved());
-        return;
-    }
-    let runtime = &state.runtime;
-    let mut origin = origin(connection.peer(), head, &runtime.proxies, runtime.forwarded_fields);
-    if let Some(id) = origin.told.as_mut().and_then(|told| told.request_id.take()) {
-        state.request_id.give(id);
-    }
-    state.trace = Some(Trace::continued(head, &state.request_id));
-    state.client = Some(origin.client);
-    state.reserved = Some(connection.reserved_for(origin.client.ip));
-    state.origin = Some(Box::new(origin));
 }
 
 /// A client that has no window for an answer of ours, a hundred bytes, does not want it.

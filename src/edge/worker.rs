@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::admission::{RefusalSlot, Slot};
-use super::connection::{Connection, LimitedStream, SETTLE, refuse};
+use super::connection::{LimitedStream, SETTLE, refuse};
+use super::connection_context::Connection;
 use super::connection_log::ConnectionLog;
 use super::cut::ConnectionApp;
 use super::proxy_protocol::read_header;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::auth::denial::Denial;
 
 #[test]
 fn what_threads_count_apart_is_summed() {
@@ -14,7 +15,7 @@ fn what_threads_count_apart_is_summed() {
                 metrics.request(RouteLabel::Protected, 204, Duration::from_millis(3));
                 metrics.token_request(TokenAction::Inspect, TokenOutcome::StoreUnavailable);
                 metrics.connection(1);
-                metrics.span(Span::Commit, Duration::from_secs(60));
+                metrics.latency(Latency::Commit, Duration::from_secs(60));
                 metrics.bytes(3, 5);
             });
         }
@@ -22,7 +23,7 @@ fn what_threads_count_apart_is_summed() {
     // Another thread ends what those began.
     metrics.connection(-1);
     assert_eq!(metrics.in_flight(), 0);
-    let text = TextEncoder::new().encode_to_string(&metrics.counted()).unwrap();
+    let text = scrape::encode(&scrape::counted(&metrics.cells));
     for line in [
         "ds_gateway_requests_total{route=\"protected\",status=\"2xx\"} 4",
         "ds_gateway_decisions_total{decision=\"admitted\"} 4",

@@ -34,7 +34,7 @@ use self::throttle::{Attempt, Throttle};
 use crate::auth::endpoint::Credentials;
 use crate::auth::source::{Block, Source};
 use crate::config::{Limits, Networks};
-use crate::metrics::{LoginOutcome, Metrics, Span};
+use crate::metrics::{Latency, LoginOutcome, Metrics};
 use crate::store::records::LoginRecord;
 
 pub use self::outcome::{Accepted, LoginError, Verified};
@@ -133,7 +133,7 @@ impl Logins {
         );
         // No answer in time, or none at all: the same to who asked.
         let answer = tokio::time::timeout(LONGEST, receiver).await;
-        self.metrics.span(Span::Login, since.elapsed());
+        self.metrics.latency(Latency::Login, since.elapsed());
         let Ok(Ok(answer)) = answer else {
             self.metrics.login(LoginOutcome::Late);
             return Err(LoginError::Busy);

@@ -26,7 +26,7 @@ use super::transaction::{Apply, Time, Transaction};
 use super::wal::{self, Change, Wal};
 use super::{keys, revoked_keys_file, sequence};
 use crate::clock::Clock;
-use crate::metrics::{Metrics, Span};
+use crate::metrics::{Latency, Metrics};
 use crate::store::command::Actor;
 use crate::store::error::StoreError;
 use crate::store::health::Health;
@@ -179,7 +179,7 @@ impl Work {
             self.activity.commit_begins();
             let began = Instant::now();
             let committed = self.commit(&mut batch);
-            self.metrics.span(Span::Commit, began.elapsed());
+            self.metrics.latency(Latency::Commit, began.elapsed());
             let verdict = committed.as_ref().map(drop).map_err(Clone::clone);
             if let Err(error) = &verdict {
                 self.metrics.commit_failed();

@@ -1,0 +1,30 @@
+//! Where each series has its cells in a slot.
+
+use super::labels::{ConnectionEnd, Latency, LoginOutcome, RouteLabel, TokenAction, TokenOutcome};
+use crate::auth::denial::Denial;
+use crate::auth::reply::{Overload, PlatformFault};
+
+/// Upper bounds of the buckets, in seconds.
+pub(super) const BOUNDS: [f64; 14] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+pub(super) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+pub(super) const REQUESTS: usize = 0;
+pub(super) const DECISIONS: usize = REQUESTS + RouteLabel::ALL.len() * CLASSES.len();
+pub(super) const TOKENS: usize = DECISIONS + 2 + Denial::ALL.len();
+pub(super) const BYTES: usize = TOKENS + TokenAction::ALL.len() * TokenOutcome::ALL.len();
+pub(super) const COMMIT_ERRORS: usize = BYTES + 2;
+pub(super) const PLATFORM_FAULTS: usize = COMMIT_ERRORS + 1;
+pub(super) const IN_FLIGHT: usize = PLATFORM_FAULTS + PlatformFault::ALL.len();
+pub(super) const CONNECTIONS: usize = IN_FLIGHT + 1;
+pub(super) const LOGIN_QUEUE: usize = CONNECTIONS + 1;
+pub(super) const CONNECTION_ENDS: usize = LOGIN_QUEUE + 1;
+pub(super) const OVERLOADS: usize = CONNECTION_ENDS + ConnectionEnd::ALL.len();
+pub(super) const LOGINS: usize = OVERLOADS + Overload::ALL.len();
+pub(super) const DURATIONS: usize = LOGINS + LoginOutcome::ALL.len();
+pub(super) const LATENCIES: usize = DURATIONS + RouteLabel::ALL.len() * HISTOGRAM;
+pub(super) const CELLS: usize = LATENCIES + Latency::ALL.len() * HISTOGRAM;
+
+/// Cells of one histogram: the buckets, the one without a bound, the sum in microseconds.
+pub(super) const HISTOGRAM: usize = BOUNDS.len() + 2;

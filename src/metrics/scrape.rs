@@ -1,0 +1,302 @@
+//! A scrape: what was counted, and what is read when it is asked for.
+
+use std::time::Duration;
+
+use prometheus::core::Collector as _;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{TextEncoder, proto::MetricFamily};
+
+use super::cells::Cells;
+use super::families::{counters, gauge, gauges, histograms, labelled_counter};
+use super::labels::{
+    ConnectionEnd, DecisionLabel, Latency, LoginOutcome, RouteLabel, TokenAction, TokenOutcome,
+};
+use super::layout::*;
+use crate::auth::gate::Gate;
+use crate::auth::reply::{Overload, PlatformFault};
+
+/// What is read when a scrape asks, and not counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'f> {
+    /// For the store's number and age, users and keys.
+    pub gate: &'f Gate,
+    /// The clock that the gate compares with.
+    pub uptime: Duration,
+    /// Lines that the log dropped.
+    pub dropped_log_lines: u64,
+    /// The choices of the configuration that matter to whoever reads the numbers, by name.
+    pub choices: &'f [(&'static str, &'static str)],
+    /// Revocations that wait for the store.
+    pub pending_revocations: usize,
+    /// How far the wall clock is off, in seconds, where it seems wrong.
+    pub clock_error: i64,
+    /// Commands that wait for a commit of the store.
+    pub store_queue_length: usize,
+    /// How long the running commit has taken so far.
+    pub store_commit_age: Duration,
+    /// When the certificate of the TLS listener ends, in seconds since 1970.
+    pub certificate_not_after: Option<i64>,
+}
+
+/// The text of a scrape, in the Prometheus exposition format 0.0.4.
+pub(super) fn text(cells: &Cells<CELLS>, facts: Facts<'_>) -> String {
+    let mut families = counted(cells);
+    families.extend(read(facts));
+    families.extend(ProcessCollector::for_self().collect());
+    families.sort_by(|one, other| one.name().cmp(other.name()));
+    encode(&families)
+}
+
+pub(super) fn encode(families: &[MetricFamily]) -> String {
+    // This fails only for a family without a name, and each of ours has one.
+    TextEncoder::new().encode_to_string(families).unwrap_or_default()
+}
+
+/// Counts and sum, in seconds, of one histogram.
+fn observed(cells: &Cells<CELLS>, histogram: usize) -> ([u64; BOUNDS.len() + 1], f64) {
+    let mut counts = [0; BOUNDS.len() + 1];
+    for (offset, count) in counts.iter_mut().enumerate() {
+        *count = cells.sum(histogram + offset);
+    }
+    (counts, cells.sum(histogram + BOUNDS.len() + 1) as f64 / 1e6)
+}
+
+/// What was counted.
+pub(super) fn counted(cells: &Cells<CELLS>) -> Vec<MetricFamily> {
+    let sum = |cell| cells.sum(cell);
+    // Ends may be counted in another slot than beginnings: the sum is what is left.
+    let level = |cell| sum(cell).cast_signed() as f64;
+    let requests = RouteLabel::ALL.into_iter().flat_map(|route| {
+        (0..).zip(CLASSES).map(move |(class, status)| {
+            let cell = REQUESTS + route as usize * CLASSES.len() + class;
+            labelled_counter(sum(cell), &[("route", route.as_str()), ("status", status)])
+        })
+    });
+    let decisions = (DECISIONS..)
+        .zip(DecisionLabel::all())
+        .map(|(cell, decision)| labelled_counter(sum(cell), &[("decision", decision.as_str())]));
+    let tokens = TokenAction::ALL.into_iter().flat_map(|action| {
+        TokenOutcome::ALL.into_iter().map(move |outcome| {
+            let cell = TOKENS + action as usize * TokenOutcome::ALL.len() + outcome as usize;
+            labelled_counter(sum(cell), &[("action", action.as_str()), ("outcome", outcome.as_str())])
+        })
+    });
+    let durations = RouteLabel::ALL.into_iter().map(|route| {
+        let observed = observed(cells, DURATIONS + route as usize * HISTOGRAM);
+        (vec![("route", route.as_str())], observed)
+    });
+    // One counter for each word of a label, in the cell behind `first` that it names.
+    let each = |first: usize, label, words: &[(usize, &'static str)]| {
+        let counter = |&(cell, word): &(usize, _)| labelled_counter(sum(first + cell), &[(label, word)]);
+        words.iter().map(counter).collect()
+    };
+    let latency =
+        |latency: Latency| vec![(Vec::new(), observed(cells, LATENCIES + latency as usize * HISTOGRAM))];
+    vec![
+        counters(
+            "ds_gateway_requests_total",
+            "Requests answered, by route and class of status.",
+            requests.collect(),
+        ),
+        counters(
+            "ds_gateway_decisions_total",
+            "Decisions about requests that wanted to go on, by reason.",
+            decisions.collect(),
+        ),
+        counters(
+            "ds_gateway_token_requests_total",
+            "Requests to the token endpoint, by action and outcome.",
+            tokens.collect(),
+        ),
+        counters(
+            "ds_gateway_body_bytes_total",
+            "Body bytes received from clients and sent to them.",
+            vec![
+                labelled_counter(sum(BYTES), &[("direction", "received")]),
+                labelled_counter(sum(BYTES + 1), &[("direction", "sent")]),
+            ],
+        ),
+        counters(
+            "ds_gateway_platform_faults_total",
+            "Requests that the platform failed: without an answer, in the middle of one, or too late.",
+            each(PLATFORM_FAULTS, "fault", &PlatformFault::ALL.map(|fault| (fault as usize, fault.as_str()))),
+        ),
+        counters(
+            "ds_gateway_requests_refused_total",
+            "Requests answered with 503 because a limit of all requests together was reached, by limit.",
+            each(OVERLOADS, "limit", &Overload::ALL.map(|overload| (overload as usize, overload.as_str()))),
+        ),
+        counters(
+            "ds_gateway_logins_total",
+            "Logins by outcome; what is throttled or finds no place in the queue is answered before a password is hashed.",
+            each(LOGINS, "outcome", &LoginOutcome::ALL.map(|outcome| (outcome as usize, outcome.as_str()))),
+        ),
+        counters(
+            "ds_gateway_connections_ended_total",
+            "Client connections that were refused, or ended to make room for another, by reason.",
+            each(
+                CONNECTION_ENDS,
+                "reason",
+                &ConnectionEnd::ALL.map(|reason| (reason as usize, reason.as_str())),
+            ),
+        ),
+        counters(
+            "ds_gateway_store_commit_errors_total",
+            "Commits of the store that failed.",
+            vec![labelled_counter(sum(COMMIT_ERRORS), &[])],
+        ),
+        histograms(
+            "ds_gateway_request_duration_seconds",
+            "From the end of a request's header to the end of its answer.",
+            &BOUNDS,
+            durations.collect(),
+        ),
+        histograms(
+            "ds_gateway_platform_duration_seconds",
+            "From forwarding a request to the header of the platform's answer.",
+            &BOUNDS,
+            latency(Latency::Platform),
+        ),
+        histograms(
+            "ds_gateway_login_duration_seconds",
+            "Checking a password, the wait for a worker included.",
+            &BOUNDS,
+            latency(Latency::Login),
+        ),
+        histograms(
+            "ds_gateway_store_commit_duration_seconds",
+            "Commits of the store, until they are on the disk.",
+            &BOUNDS,
+            latency(Latency::Commit),
+        ),
+        gauge(
+            "ds_gateway_in_flight_requests",
+            "Requests that have begun and not ended.",
+            level(IN_FLIGHT),
+            &[],
+        ),
+        gauge("ds_gateway_connections", "Client connections.", level(CONNECTIONS), &[]),
+        gauge("ds_gateway_login_queue_length", "Logins that wait for a worker.", level(LOGIN_QUEUE), &[]),
+    ]
+}
+
+/// What is read at each scrape.
+fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
+    let Facts { gate, uptime, .. } = facts;
+    let stale = f64::from(u8::from(gate.is_stale(uptime)));
+    let (keys, standing) = (gate.keys(), gate.standing());
+    let (sizes, cache) = (standing.sizes(), gate.cache().statistics());
+    let revoked = keys.iter().filter(|key| standing.is_key_revoked(key.fingerprint())).count();
+    let signing = usize::from(standing.signer(&keys).is_some());
+    let verifying = keys.iter().count() - revoked - signing;
+    let mut families = vec![
+        gauge(
+            "ds_gateway_build_info",
+            "Always 1; what was built is in the labels.",
+            1.0,
+            &[
+                ("version", env!("CARGO_PKG_VERSION")),
+                ("commit", env!("BUILD_COMMIT")),
+                ("profile", env!("BUILD_PROFILE")),
+            ],
+        ),
+        gauge(
+            "ds_gateway_config_info",
+            "Always 1; choices of the configuration are in the labels.",
+            1.0,
+            facts.choices,
+        ),
+        // Numbers stay exact up to 2^53.
+        gauge(
+            "ds_gateway_store_number",
+            "Last transaction of the store that is in force here.",
+            gate.number() as f64,
+            &[],
+        ),
+        gauge(
+            "ds_gateway_store_feed_age_seconds",
+            "Time since the store was last read successfully.",
+            gate.age(uptime).as_secs_f64(),
+            &[],
+        ),
+        gauge(
+            "ds_gateway_store_stale",
+            "1 while the store has not been read for store.max_staleness: nothing is admitted.",
+            stale,
+            &[],
+        ),
+        gauge(
+            "ds_gateway_store_queue_length",
+            "Changes that wait for a commit of the store.",
+            facts.store_queue_length as f64,
+            &[],
+        ),
+        gauge(
+            "ds_gateway_store_commit_age_seconds",
+            "How long the running commit of the store has taken so far; 0 while none runs.",
+            facts.store_commit_age.as_secs_f64(),
+            &[],
+        ),
+        gauge("ds_gateway_users", "Enabled users that the gate knows.", standing.users() as f64, &[]),
+        gauges(
+            "ds_gateway_keys",
+            "Keys by what they do; the one that signs verifies too.",
+            &[
+                ("state", "signing", signing as f64),
+                ("state", "verifying", verifying as f64),
+                ("state", "revoked", revoked as f64),
+            ],
+        ),
+        gauges(
+            "ds_gateway_revocations",
+            "Revocations in force, by kind: of everything of a user or an organization, of single tokens, of keys.",
+            &[
+                ("kind", "token", sizes.tokens as f64),
+                ("kind", "user", sizes.users as f64),
+                ("kind", "organization", sizes.organizations as f64),
+                ("kind", "key", sizes.keys as f64),
+            ],
+        ),
+        gauge(
+            "ds_gateway_clock_error_seconds",
+            "Wall clock ahead after a step (positive) or behind (negative); 0 within a minute.",
+            facts.clock_error as f64,
+            &[],
+        ),
+        gauge(
+            "ds_gateway_revocations_pending",
+            "Revocations in force here that the store has not taken yet.",
+            facts.pending_revocations as f64,
+            &[],
+        ),
+        gauge("ds_gateway_cache_entries", "Verified tokens that are kept.", cache.entries as f64, &[]),
+        gauge("ds_gateway_cache_bytes", "What they take, estimated.", cache.bytes as f64, &[]),
+        counters(
+            "ds_gateway_cache_lookups_total",
+            "Tokens that were found in the cache, and not.",
+            vec![
+                labelled_counter(cache.hits, &[("result", "hit")]),
+                labelled_counter(cache.misses, &[("result", "miss")]),
+            ],
+        ),
+        counters(
+            "ds_gateway_cache_evictions_total",
+            "Tokens that had to make room in the cache.",
+            vec![labelled_counter(cache.evictions, &[])],
+        ),
+        counters(
+            "ds_gateway_log_lines_dropped_total",
+            "Log lines lost: their reader is slow, or they cannot be written.",
+            vec![labelled_counter(facts.dropped_log_lines, &[])],
+        ),
+    ];
+    if let Some(end) = facts.certificate_not_after {
+        families.push(gauge(
+            "ds_gateway_certificate_not_after_timestamp_seconds",
+            "When the certificate of the TLS listener ends, in seconds since 1970.",
+            end as f64,
+            &[],
+        ));
+    }
+    families
+}
