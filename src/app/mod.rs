@@ -6,20 +6,17 @@
 pub mod core_dumps;
 pub mod descriptors;
 mod housekeeping;
+mod listeners;
 mod panics;
+mod sockets;
 mod stop;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pingora::apps::HttpServerOptions;
-use pingora::apps::http_app::ServeHttp;
-use pingora::protocols::http::v2::server::default_h2_options;
-use pingora::proxy::http_proxy;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server};
 use pingora::services::ServiceWithDependents;
@@ -31,12 +28,10 @@ use crate::auth::cache::Cache;
 use crate::auth::gate::Gate;
 use crate::auth::keys::KeyRing;
 use crate::auth::token::TokenRules;
-use crate::clock::{Clock, wall};
-use crate::config::{self, CertifiedKey, Config, Limits, Stop, StoreSettings};
+use crate::clock::Clock;
+use crate::config::{Config, Limits, Stop, StoreSettings};
 use crate::edge::forward::Rewrite;
-use crate::edge::gateway::{self, Gateway};
-use crate::edge::listener::{Bound, Listeners};
-use crate::edge::local::Local;
+use crate::edge::gateway::{self};
 use crate::edge::pingora::MAX_TRIES;
 use crate::edge::quota::{Quotas, kept_connections};
 use crate::edge::runtime::Runtime;
@@ -56,13 +51,15 @@ use crate::store::read_gap::ReadGap;
 use crate::store::replica::{Reload, Replica, Settings};
 use crate::store::{Opening, Store, StoreError, block_on};
 use crate::thread_slot;
-use crate::tls::acceptor::TlsAcceptor;
-use crate::tls::self_signed::{not_after, self_signed};
+use crate::tls::self_signed::not_after;
 
+pub use self::listeners::local_service;
+pub use self::sockets::Listening;
 pub use self::stop::OnExit;
 
-use self::descriptors::ADMIN_CONNECTIONS;
 use self::housekeeping::{Housekeeping, PendingRetry};
+use self::listeners::{admin_limits, certificate, front};
+use self::sockets::Sockets;
 use self::stop::End;
 
 /// What a caller adds to a run.
@@ -74,17 +71,6 @@ pub struct Hooks {
     pub announce: Option<fn(&Listening)>,
     /// Called before the process ends, however it is asked to.
     pub on_exit: Option<OnExit>,
-}
-
-/// Where the gateway listens, ports chosen.
-#[derive(Debug, Default)]
-pub struct Listening {
-    /// With TLS.
-    pub https: Vec<SocketAddr>,
-    /// Without.
-    pub http: Vec<SocketAddr>,
-    /// The admin listener.
-    pub admin: Vec<SocketAddr>,
 }
 
 /// Runs the gateway until it is told to stop.
@@ -330,138 +316,6 @@ fn fit_memory(limits: &mut Limits) {
     let most = Limits::connections_within(limits.memory);
     if limits.connections > most {
         limits.connections = most;
-    }
-}
-
-/// The listeners for clients, with a proxy for each worker.
-fn front(
-    conf: &Arc<ServerConf>,
-    (runtime, shared): (&Runtime, &gateway::Shared),
-    quotas: &Quotas,
-    threads: usize,
-    sockets: Traffic,
-    pair: Option<&CertifiedKey>,
-) -> Result<Listeners, StartError> {
-    let limits = runtime.limits;
-    let apps = (0..threads).map(|_| {
-        let mut proxy = http_proxy(conf, Gateway::new(runtime.clone(), shared.clone()));
-        // A fresh set would lose the engine's bounds on HTTP/2, so only what differs is set.
-        let mut options = HttpServerOptions::default();
-        options.h2_idle_timeout = Some(limits.keepalive_timeout);
-        proxy.server_options = Some(options);
-        let mut http2 = default_h2_options();
-        http2.max_concurrent_streams(limits.requests_per_connection);
-        http2.max_send_buffer_size(STREAM_BUFFER);
-        // Fields are counted with 32 bytes more each (RFC 9113 §6.5.2), and what is judged later is told so.
-        http2.max_header_list_size(u32::try_from(limits.header_bytes * 2).unwrap_or(u32::MAX));
-        proxy.h2_options = Some(http2);
-        (proxy, quotas.budget())
-    });
-    let metrics = Arc::clone(&shared.metrics);
-    let front = Listeners::new("gateway", apps.collect(), limits, Arc::clone(&runtime.proxies), metrics);
-    let front = front.map_err(StartError::refused)?.listen(sockets.http, None);
-    let Some(pair) = pair else {
-        return Ok(front);
-    };
-    let tls = TlsAcceptor::new(pair).map_err(StartError::refused)?;
-    Ok(front.listen(sockets.https, Some(&Arc::new(tls))))
-}
-
-/// The operator's certificate, or one that signs itself where a TLS listener needs one.
-fn certificate(settings: &config::Server) -> Result<Option<CertifiedKey>, StartError> {
-    match &settings.certificate {
-        Some(pair) => {
-            let left = not_after(pair).unwrap_or(i64::MAX).saturating_sub_unsigned(wall().0);
-            if left < 0 {
-                log::warn!("server.certificate has ended: clients that check it will not connect");
-            } else if left < 30 * 24 * 3600 {
-                log::warn!("server.certificate ends in {} days", left / (24 * 3600));
-            }
-            Ok(Some(pair.clone()))
-        }
-        None if settings.https.is_empty() => Ok(None),
-        None => {
-            let pair = self_signed(&settings.state_dir, &settings.https);
-            pair.map(Some).map_err(StartError::refused)
-        }
-    }
-}
-
-/// Every socket, bound.
-struct Sockets {
-    traffic: Traffic,
-    admin: Vec<Bound>,
-}
-
-/// The sockets for clients.
-struct Traffic {
-    https: Vec<Bound>,
-    http: Vec<Bound>,
-}
-
-impl Sockets {
-    fn bind(settings: &config::Server, admin: SocketAddr) -> Result<Self, StartError> {
-        let bind = |kind: &'static str, addresses: &[SocketAddr]| {
-            let bound = addresses.iter().map(|address| {
-                let expects = settings.proxy_protocol.contains(address);
-                Ok::<_, std::io::Error>(Bound::bind(kind, *address)?.expect_proxy_header(expects))
-            });
-            bound.collect::<Result<Vec<_>, _>>().map_err(StartError::refused)
-        };
-        Ok(Self {
-            traffic: Traffic { https: bind("https", &settings.https)?, http: bind("http", &settings.http)? },
-            admin: bind("admin", &[admin])?,
-        })
-    }
-
-    fn listening(&self) -> Listening {
-        let addresses = |sockets: &[Bound]| sockets.iter().map(Bound::address).collect();
-        Listening {
-            https: addresses(&self.traffic.https),
-            http: addresses(&self.traffic.http),
-            admin: addresses(&self.admin),
-        }
-    }
-}
-
-impl Listening {
-    fn log(&self) {
-        for (listener, addresses) in [("https", &self.https), ("http", &self.http), ("admin", &self.admin)] {
-            for address in addresses {
-                log::info!(listener, address:%; "listening");
-            }
-        }
-    }
-}
-
-/// A small HTTP application, on sockets bound before. It has bounds and a thread of its own, so that nothing that clients do takes
-/// them away.
-pub fn local_service<A>(
-    name: &'static str,
-    app: A,
-    limits: Limits,
-    sockets: Vec<Bound>,
-) -> Result<Listeners, StartError>
-where
-    A: ServeHttp + Send + Sync + 'static,
-{
-    let budget = Quotas::new(&limits, 1).budget();
-    let apps = vec![(Local::new(app, limits.header_bytes), budget)];
-    // Its connections are no clients', and are not counted with them.
-    let listeners = Listeners::new(name, apps, limits, Arc::default(), Arc::new(Metrics::new()));
-    Ok(listeners.map_err(StartError::refused)?.listen(sockets, None))
-}
-
-/// What HTTP/2 holds of one stream's answer, in bytes; the engine's default is six times as much.
-const STREAM_BUFFER: usize = 64 * 1024;
-
-/// The admin listener has small bounds of its own: a scraper or two, a balancer's checks, and people.
-const fn admin_limits(limits: Limits) -> Limits {
-    Limits {
-        connections: ADMIN_CONNECTIONS,
-        connections_per_address: None,
-        memory: 16 * 1024 * 1024,
-        ..limits
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where a login comes from: addresses that are taken for one client, and for one network.
+//! Where a client comes from: addresses that are taken for one client, and for one network.
 //!
 //! An IPv4 address is one client (or one NAT). Over IPv6 a client is given a /64 at least and chooses its addresses there
 //! freely, so that the /64 is the client. IPv6 forms of IPv4 addresses (`::ffff:192.0.2.1`) are IPv4.
@@ -30,17 +30,17 @@ impl fmt::Display for Source {
 
 /// One network, which may hold many sources: the /24 of an IPv4 address, or the /48 of an IPv6 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Block(IpAddr);
+pub struct Network(IpAddr);
 
-impl Block {
-    /// The block that an address belongs to.
+impl Network {
+    /// The network that an address belongs to.
     pub const fn of(address: IpAddr) -> Self {
         Self(network(address, 24, 48))
     }
 }
 
-/// `192.0.2.0/24`, `2001:db8::/48`: one text for each block.
-impl fmt::Display for Block {
+/// `192.0.2.0/24`, `2001:db8::/48`: one text for each network.
+impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             IpAddr::V4(network) => write!(f, "{network}/24"),
@@ -81,7 +81,7 @@ mod tests {
         ] {
             let parsed = address.parse().unwrap();
             assert_eq!(Source::of(parsed).to_string(), source, "{address}");
-            assert_eq!(Block::of(parsed).to_string(), block, "{address}");
+            assert_eq!(Network::of(parsed).to_string(), block, "{address}");
         }
     }
 
@@ -99,7 +99,7 @@ mod tests {
             prop_assert_eq!(first == second, one == other);
             prop_assert_eq!(first.to_string(), one.to_string());
             prop_assert_eq!(
-                Block::of(one.into()) == Block::of(other.into()),
+                Network::of(one.into()) == Network::of(other.into()),
                 one.octets()[..3] == other.octets()[..3]
             );
         }
@@ -109,7 +109,7 @@ mod tests {
             let address = Ipv4Addr::from_bits(bits);
             let mapped = IpAddr::V6(address.to_ipv6_mapped());
             prop_assert_eq!(Source::of(mapped), Source::of(address.into()));
-            prop_assert_eq!(Block::of(mapped), Block::of(address.into()));
+            prop_assert_eq!(Network::of(mapped), Network::of(address.into()));
         }
 
         #[test]
@@ -119,7 +119,7 @@ mod tests {
             let shared = |bytes| one.octets()[..bytes] == other.octets()[..bytes];
             let (first, second) = (Source::of(one.into()), Source::of(other.into()));
             prop_assert_eq!(first == second, shared(8));
-            prop_assert_eq!(Block::of(one.into()) == Block::of(other.into()), shared(6));
+            prop_assert_eq!(Network::of(one.into()) == Network::of(other.into()), shared(6));
         }
 
         /// The store keeps the text of a source: it must tell apart what the type does, and no more.
@@ -132,7 +132,7 @@ mod tests {
             let (first, second) = (Source::of(of(one)), Source::of(of(other)));
             prop_assert_eq!(first == second, first.to_string() == second.to_string());
             prop_assert_eq!(first == second, first.cmp(&second).is_eq());
-            let (first, second) = (Block::of(of(one)), Block::of(of(other)));
+            let (first, second) = (Network::of(of(one)), Network::of(of(other)));
             prop_assert_eq!(first == second, first.to_string() == second.to_string());
             prop_assert_eq!(first == second, first.cmp(&second).is_eq());
         }

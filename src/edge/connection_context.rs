@@ -9,9 +9,10 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::Digest;
 use pingora::protocols::raw_connect::ProxyDigest;
 
-use super::admission::{ActiveRequest, Activity, Network};
+use super::admission::{ActiveRequest, Activity};
 use super::quota::{Budget, Reserved, Usage};
 use crate::auth::client_address::ClientAddress;
+use crate::auth::source::Network;
 
 /// The connection that a request came by.
 pub(super) fn of(digest: Option<&Digest>) -> Option<&Arc<Connection>> {

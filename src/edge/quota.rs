@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::admission::Network;
 use crate::auth::reply::Overload;
+use crate::auth::source::Network;
 use crate::config::Limits;
 
 /// What there is of each.

@@ -1,7 +1,16 @@
 use super::*;
+use crate::auth::denial::Denial;
+use crate::auth::identity::Identity;
+use crate::auth::keys::{Algorithm, Key, KeyRing};
+use crate::auth::name::Name;
 use crate::auth::secret::Secret;
+use crate::auth::time::UnixTime;
+use crate::auth::token::claims::REFUSED_MEMBERS;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use sha2::Sha256;
 
 const NOW: UnixTime = UnixTime(1_700_000_000);
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";

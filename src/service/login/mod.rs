@@ -32,7 +32,7 @@ use self::queue::Waiter;
 use self::sketch::{Sketch, Ticks};
 use self::throttle::{Attempt, Throttle};
 use crate::auth::endpoint::Credentials;
-use crate::auth::source::{Block, Source};
+use crate::auth::source::{Network, Source};
 use crate::config::{Limits, Networks};
 use crate::metrics::{Latency, LoginOutcome, Metrics};
 use crate::store::records::LoginRecord;
@@ -99,7 +99,7 @@ impl Logins {
     pub async fn check(&self, login: Login) -> Result<Accepted, LoginError> {
         let (shared, arrived) = (self.pool.shared(), login.arrived);
         let is_trusted = login.client.is_some_and(|client| self.trusted.contains(client));
-        let from = login.client.map(|client| (Source::of(client), Block::of(client)));
+        let from = login.client.map(|client| (Source::of(client), Network::of(client)));
         let attempt = Attempt {
             name: login.credentials.user.as_str(),
             unlocks: login.record.unlocks,

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use super::throttle::Debt;
-use crate::auth::source::{Block, Source};
+use crate::auth::source::{Network, Source};
 
 /// Who waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(super) struct Waiter {
     /// Whether the account has logged in from there before.
     pub(super) is_known: bool,
     /// Where it comes from.
-    pub(super) from: Option<(Source, Block)>,
+    pub(super) from: Option<(Source, Network)>,
     /// The same for all that are of one account and one address.
     pub(super) pair: u64,
     /// What had been checked for its place when it came.
@@ -52,7 +52,7 @@ pub(super) enum Pushed<T> {
 /// Those that wait.
 pub(super) struct Queue<T> {
     waiting: Vec<Entry<T>>,
-    networks: HashMap<Option<Block>, Turns>,
+    networks: HashMap<Option<Network>, Turns>,
     sources: HashMap<Option<Source>, Turns>,
     /// Turns that were had; also the time by which those that come are told apart.
     turn: u64,

@@ -4,7 +4,7 @@
 //! Names that nobody bears are counted as any other. The reasons, and what is given up: `docs/decisions/0021-logins.md`.
 
 use super::sketch::{Limit, Place, Sketch, Ticks};
-use crate::auth::source::{Block, Source};
+use crate::auth::source::{Network, Source};
 
 /// Wrong passwords for one account from all places that it never logged in from: 100 in any hour, 60 of them at once.
 pub(super) const ACCOUNT: Limit = Limit::new(60, 90);
@@ -51,7 +51,7 @@ pub(super) struct Attempt<'a> {
     /// How often an operator has unlocked this name: with each, all its counts begin anew.
     pub(super) unlocks: u64,
     /// `None`: the client has no address, and so no place of its own.
-    pub(super) source: Option<(Source, Block)>,
+    pub(super) source: Option<(Source, Network)>,
     /// The account has logged in from there, or the place is trusted by the configuration.
     pub(super) is_known: bool,
 }

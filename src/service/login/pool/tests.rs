@@ -1,6 +1,6 @@
 use super::*;
 use crate::auth::name::Name;
-use crate::auth::source::{Block, Source};
+use crate::auth::source::{Network, Source};
 use crate::service::login::sketch::Sketch;
 use crate::service::login::throttle::{Attempt, Debt};
 use std::net::Ipv4Addr;
@@ -30,7 +30,7 @@ type Answered = oneshot::Receiver<Answer>;
 /// One from an address of its own, that somebody waits for while the other half is kept.
 fn job(shared: &Shared, number: u8, since: Instant) -> (Waiter, Arc<Job>, Answered) {
     let client = IpAddr::from(Ipv4Addr::new(10, 0, number, 1));
-    let from = Some((Source::of(client), Block::of(client)));
+    let from = Some((Source::of(client), Network::of(client)));
     let user = Name::parse_user("anna").unwrap();
     let attempt = Attempt { name: user.as_str(), unlocks: 0, source: from, is_known: true };
     let counts = shared.throttle.counts(&attempt);

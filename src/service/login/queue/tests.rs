@@ -9,7 +9,7 @@ const DEBT: Debt = Debt { network: SOME, address: SOME };
 fn waiter(address: [u8; 4], is_known: bool) -> Waiter {
     let ip = IpAddr::from(Ipv4Addr::from(address));
     let pair = u64::from(Ipv4Addr::from(address).to_bits());
-    Waiter { is_known, from: Some((Source::of(ip), Block::of(ip))), pair, debt: Debt::default() }
+    Waiter { is_known, from: Some((Source::of(ip), Network::of(ip))), pair, debt: Debt::default() }
 }
 
 fn all(queue: &mut Queue<String>) -> Vec<String> {

@@ -1,9 +1,9 @@
 use super::*;
 use std::net::{IpAddr, Ipv4Addr};
 
-fn from(address: u32) -> Option<(Source, Block)> {
+fn from(address: u32) -> Option<(Source, Network)> {
     let address = IpAddr::from(Ipv4Addr::from_bits(address));
-    Some((Source::of(address), Block::of(address)))
+    Some((Source::of(address), Network::of(address)))
 }
 
 fn attempt(name: &str, address: u32, is_known: bool) -> Attempt<'_> {

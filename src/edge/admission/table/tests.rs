@@ -2,7 +2,7 @@ use super::*;
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_oneof};
 use proptest::{prop_assert, prop_assert_eq, proptest};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn table(connections: usize, per_address: Option<usize>, workers: usize) -> Table {
     Table::new(Bounds { connections, per_address }, workers)
@@ -25,25 +25,7 @@ fn open(table: &mut Table, from: &str, socket: RawFd, at: u64) -> Result<Option<
 }
 
 #[test]
-fn a_network_is_a_24_or_a_48_and_a_block_an_address_or_a_64() {
-    for (one, other, same_network, same_block) in [
-        ("10.1.2.3", "10.1.2.3", true, true),
-        ("10.1.2.3", "10.1.2.4", true, false),
-        ("10.1.2.3", "10.1.3.3", false, false),
-        ("10.1.2.3", "::ffff:10.1.2.3", true, true),
-        ("2001:db8:1:2::1", "2001:db8:1:2:3::9", true, true),
-        ("2001:db8:1:2::1", "2001:db8:1:3::1", true, false),
-        ("2001:db8:1:2::1", "2001:db8:2:2::1", false, false),
-        ("2001:db8::1", "10.1.2.3", false, false),
-    ] {
-        let (one, other) = (Block::of(address(one)), Block::of(address(other)));
-        assert_eq!(one == other, same_block, "{one:?} {other:?}");
-        assert_eq!(one.network() == other.network(), same_network, "{one:?} {other:?}");
-    }
-}
-
-#[test]
-fn the_heaviest_block_yields_its_idlest() {
+fn the_heaviest_source_yields_its_idlest() {
     let mut table = table(5, None, 1);
     for (from, socket, at) in
         [("10.0.0.1", 1, 1), ("10.0.1.1", 2, 9), ("10.0.1.1", 3, 4), ("10.0.1.2", 4, 2), ("10.0.2.1", 5, 0)]
@@ -186,15 +168,15 @@ proptest! {
             prop_assert_eq!(table.workers.iter().sum::<usize>(), ids.len());
             prop_assert_eq!(table.members.values().map(Vec::len).sum::<usize>(), live.len());
             for entry in live {
-                let block = Block::of(entry.address);
-                let same = |other: &&Entry| !other.was_ended && Block::of(other.address) == block;
+                let source = Source::of(entry.address);
+                let same = |other: &&Entry| !other.was_ended && Source::of(other.address) == source;
                 let size = table.entries.iter().flatten().filter(same).count();
-                prop_assert_eq!(table.members[&block].len(), size);
-                prop_assert_eq!(table.blocks[&block.network()].size(block), size);
-                let member = table.members[&block][entry.member];
+                prop_assert_eq!(table.members[&source].len(), size);
+                prop_assert_eq!(table.sources[&Network::of(entry.address)].size(source), size);
+                let member = table.members[&source][entry.member];
                 prop_assert_eq!(table.entries[member].as_ref().unwrap().socket, entry.socket);
             }
-            prop_assert_eq!(table.networks.sizes.values().sum::<usize>(), table.live);
+            prop_assert_eq!(table.networks.heaviest().map(|(size, _)| size).sum::<usize>(), table.live);
         }
     }
 }

@@ -1,0 +1,85 @@
+//! What must hold before a token is believed, whatever the time is.
+
+use super::claims::{Claims, Header, REFUSED_MEMBERS, number_of};
+use super::id::TokenId;
+use super::parts::{Parts, decode};
+use super::rules::TokenRules;
+use super::verified::{Origin, Verified};
+use crate::auth::denial::Denial;
+use crate::auth::keys::{Algorithm, Key, KeyRing};
+
+/// Checks shape, key, signature and claims of a token as received.
+///
+/// Nothing is parsed before the size is known to be bounded, and no claim is read before the signature
+/// holds.
+pub fn verify(token: &[u8], keys: &KeyRing, rules: &TokenRules) -> Result<Verified, Denial> {
+    if token.len() > rules.max_bytes {
+        return Err(Denial::TokenOversized);
+    }
+    let parts = Parts::split(token).ok_or(Denial::TokenMalformed)?;
+    let header: Header = decode(parts.header).ok_or(Denial::TokenMalformed)?;
+    if REFUSED_MEMBERS.iter().any(|name| header.other.contains_key(*name)) {
+        return Err(Denial::TokenHeader);
+    }
+    if header.typ.as_deref().is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {
+        return Err(Denial::TokenHeader);
+    }
+    let key = choose_key(&header, &parts, keys)?;
+    let claims: Claims = decode(parts.claims).ok_or(Denial::TokenClaims)?;
+    let origin = match claims.jti.as_deref().and_then(number_of) {
+        Some(number) => {
+            let exact = header.kid.is_some() && header.typ.as_deref() == Some("JWT");
+            if !exact || !header.other.is_empty() {
+                return Err(Denial::TokenHeader);
+            }
+            if claims.nbf.is_some() || !claims.other.is_empty() {
+                return Err(Denial::TokenClaims);
+            }
+            Origin::Ours { number }
+        }
+        None if key.foreign() => Origin::Foreign,
+        None => return Err(Denial::TokenForeign),
+    };
+    // Of ours the `iat` may lie past the `exp`: after a cutoff that was set by a clock ahead, see [`mint_after`](super::mint::mint_after).
+    if origin == Origin::Foreign && claims.exp <= claims.iat {
+        return Err(Denial::TokenClaims);
+    }
+    let identity = claims.identity().ok_or(Denial::TokenClaims)?;
+    if claims.exp > claims.iat.plus(rules.max_lifetime) {
+        return Err(Denial::TokenLifetime);
+    }
+    Ok(Verified {
+        id: TokenId::of(parts.signed),
+        fields: identity.fields().ok_or(Denial::TokenClaims)?,
+        identity,
+        origin,
+        issued_at: claims.iat,
+        expires_at: claims.exp,
+        not_before: claims.nbf,
+        key: key.fingerprint(),
+        generation: keys.generation(),
+    })
+}
+
+/// The key that the header names, or else the foreign key whose signature it is.
+fn choose_key<'k>(header: &Header, parts: &Parts<'_>, keys: &'k KeyRing) -> Result<&'k Key, Denial> {
+    let algorithm = Algorithm::parse(&header.alg).ok_or(Denial::TokenAlgorithm)?;
+    if let Some(kid) = header.kid.as_deref() {
+        let key = keys.by_kid(kid).ok_or(Denial::TokenKey)?;
+        if key.algorithm() != algorithm {
+            return Err(Denial::TokenAlgorithm);
+        }
+        return key.verifies(parts.signed, parts.signature).then_some(key).ok_or(Denial::TokenSignature);
+    }
+    let mut denial = Denial::TokenKey;
+    for key in keys.iter().filter(|key| key.foreign()) {
+        if key.algorithm() != algorithm {
+            denial = Denial::TokenAlgorithm;
+        } else if key.verifies(parts.signed, parts.signature) {
+            return Ok(key);
+        } else {
+            denial = Denial::TokenSignature;
+        }
+    }
+    Err(denial)
+}

@@ -1,0 +1,49 @@
+//! Whether a connection is worth keeping: one that serves a request is, and one that is idle the less the longer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+
+/// What a connection is doing, as far as it matters to others.
+#[derive(Debug)]
+pub(in crate::edge) struct Activity {
+    started: Instant,
+    /// Requests that are forwarded or served.
+    requests: AtomicU32,
+    /// Since when there is none, in milliseconds from `started`.
+    idle_since: AtomicU64,
+}
+
+impl Activity {
+    pub(in crate::edge) fn new(started: Instant, now: Instant) -> Self {
+        let idle_since = AtomicU64::new(millis(now.duration_since(started)));
+        Self { started, requests: AtomicU32::new(0), idle_since }
+    }
+
+    /// A request is worth keeping its connection for, until the guard is dropped. One that is refused is not, however long its
+    /// body takes.
+    pub(in crate::edge) fn request(self: &Arc<Self>) -> ActiveRequest {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        ActiveRequest(Arc::clone(self))
+    }
+
+    pub(in crate::edge) fn idle_since(&self) -> Option<u64> {
+        let is_idle = self.requests.load(Ordering::Relaxed) == 0;
+        is_idle.then(|| self.idle_since.load(Ordering::Relaxed))
+    }
+}
+
+/// A request that a connection is kept for.
+pub(in crate::edge) struct ActiveRequest(Arc<Activity>);
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        let Self(activity) = self;
+        activity.idle_since.store(millis(activity.started.elapsed()), Ordering::Relaxed);
+        activity.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn millis(elapsed: std::time::Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
