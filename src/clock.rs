@@ -15,10 +15,10 @@ use std::time::{Duration, SystemTime};
 use nix::time::{ClockId, clock_gettime};
 use parking_lot::Mutex;
 
-use crate::auth::gate::Moment;
+use crate::auth::gate::ClockReading;
 use crate::auth::time::{Lived, UnixTime};
 
-/// Hands out [`Moment`]s; its clones agree on everything.
+/// Hands out [`ClockReading`]s; its clones agree on everything.
 #[derive(Clone, Debug)]
 pub struct Clock {
     source: Source,
@@ -171,8 +171,8 @@ impl Clock {
     }
 
     /// Both clocks, now.
-    pub fn moment(&self) -> Moment {
-        Moment { now: self.now(), uptime: self.uptime() }
+    pub fn read(&self) -> ClockReading {
+        ClockReading { now: self.now(), uptime: self.uptime() }
     }
 
     /// The time to compare with and to stamp a change with: the wall clock, but never before the floor.

@@ -4,11 +4,11 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use ds_gateway::auth::cache::{Cache, CacheLimits};
-use ds_gateway::auth::gate::{Gate, Moment, TokenField};
+use ds_gateway::auth::gate::{ClockReading, Gate, TokenField};
 use ds_gateway::auth::identity::Identity;
-use ds_gateway::auth::keys::{Algorithm, Key, KeyRing};
+use ds_gateway::auth::keys::{Algorithm, Key, KeySet};
 use ds_gateway::auth::name::Name;
-use ds_gateway::auth::revocation::Standing;
+use ds_gateway::auth::revocation::RevocationSnapshot;
 use ds_gateway::auth::secret::Secret;
 use ds_gateway::auth::time::{Lived, UnixTime};
 use ds_gateway::auth::token::{TokenId, TokenRules, mint};
@@ -16,14 +16,14 @@ use ds_gateway::auth::token_set::{Keep, RevokedToken};
 use ds_gateway::thread_slot;
 
 pub(super) const NOW: UnixTime = UnixTime(1_800_000_000);
-const MOMENT: Moment = Moment { now: NOW, uptime: Duration::ZERO };
+const READING: ClockReading = ClockReading { now: NOW, uptime: Duration::ZERO };
 
 pub(super) fn gate(entries: usize, threads: usize) -> Gate {
     let secret = Secret::new((0..48).collect());
-    let ring = KeyRing::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
+    let key_set = KeySet::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
     let rules = TokenRules::DEFAULT;
     let cache = Cache::new(CacheLimits { entries, bytes: 8 << 30 }, threads, thread_slot::current, 42);
-    Gate::new(ring, rules, cache, Duration::MAX, Standing::default(), Duration::ZERO)
+    Gate::new(key_set, rules, cache, Duration::MAX, RevocationSnapshot::default(), Duration::ZERO)
 }
 
 pub(super) fn tokens(gate: &Gate, count: u64) -> Vec<String> {
@@ -46,9 +46,9 @@ pub(super) fn revoke(gate: &Gate, count: u64) {
         keep,
         lived: Lived(0),
     });
-    gate.apply(|standing| standing.revoke_tokens(ids));
+    gate.apply(|snapshot| snapshot.revoke_tokens(ids));
 }
 
 pub(super) fn admit(gate: &Gate, token: &str) -> bool {
-    gate.admit(TokenField::One(black_box(token.as_bytes())), MOMENT).is_ok()
+    gate.admit(TokenField::One(black_box(token.as_bytes())), READING).is_ok()
 }

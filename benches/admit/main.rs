@@ -96,24 +96,24 @@ fn revocations() {
         let before = allocated();
         revoke(&gate, count);
         let bytes = (allocated() - before) as f64 / count as f64;
-        assert_eq!(gate.standing().sizes().tokens as u64, count);
+        assert_eq!(gate.snapshot().sizes().tokens as u64, count);
         row(&format!("memory per revocation at {name}"), format!("{bytes:.1} B"), "≤ 40 B");
         let mut worst = Duration::ZERO;
         for number in 0..1000 {
             let id = TokenId::of(&(count + number).to_be_bytes());
             let began = Instant::now();
             let keep = Keep::Expires(NOW.plus(86_400));
-            gate.apply(|standing| standing.revoke_tokens([RevokedToken { id, keep, lived: Lived(0) }]));
+            gate.apply(|snapshot| snapshot.revoke_tokens([RevokedToken { id, keep, lived: Lived(0) }]));
             worst = worst.max(began.elapsed());
         }
         row(&format!("one more at {name}, the worst of 1,000"), format!("{worst:.0?}"), "readers never wait");
         let began = Instant::now();
-        let gone = gate.apply(|standing| {
-            standing.expire_below(0, Lived(1));
-            standing.forget(0)
+        let gone = gate.apply(|snapshot| {
+            snapshot.expire_below(0, Lived(1));
+            snapshot.expire(0)
         });
         row(&format!("forgetting {name} that have expired"), format!("{:.0?}", began.elapsed()), "");
-        assert_eq!((gone.len() as u64, gate.standing().sizes().tokens), (count + 1000, 0));
+        assert_eq!((gone.len() as u64, gate.snapshot().sizes().tokens), (count + 1000, 0));
     }
 }
 
@@ -134,9 +134,9 @@ fn loading() {
                 let began = Instant::now();
                 let store =
                     Store::open(&path, Opening::Run, Clock::start(), Arc::new(Metrics::new())).unwrap();
-                let standing = runtime.block_on(store.load()).unwrap();
+                let snapshot = runtime.block_on(store.load()).unwrap();
                 let took = began.elapsed();
-                assert!([standing.sizes().tokens, standing.users()].contains(&(LOADED as usize)));
+                assert!([snapshot.sizes().tokens, snapshot.users()].contains(&(LOADED as usize)));
                 (of_each * LOADED) as f64 / took.as_secs_f64()
             })
             .fold(0.0, f64::max);

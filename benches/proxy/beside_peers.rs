@@ -70,7 +70,7 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
         one_in: 1,
     };
     let refused = |title, token| Load { is_admitted: false, ..load(title, &[Request::get(token)].into()) };
-    // A part of the run, for whoever tunes.
+    // A part of the run, for anyone who tunes.
     let only = std::env::var("ONLY").unwrap_or_default();
     for load in [
         load("one hot token", &one),

@@ -219,7 +219,7 @@ impl Client {
 }
 
 /// Exactly `requests` requests, each client asking its next as soon as it has its answer. Which ones is drawn by `seed`:
-/// a cache that is too small for all sees the ones it has dropped as often as in life, not always or never.
+/// a cache that is too small for all sees the ones it has dropped as often as in practice, not always or never.
 ///
 /// How long each took, in no order.
 pub async fn burst(

@@ -202,7 +202,7 @@ impl Gateway {
             .and_then(|()| listener(&log, "http").context("no plain listener"))
             .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
         let (https, admin) = (listener(&log, "https"), listener(&log, "admin"));
-        let access_log = (logs == Logs::Requests).then_some(AccessLog { path: log, mark: ACCESS });
+        let access_log = (logs == Logs::Requests).then_some(AccessLog { path: log, marker: ACCESS });
         if let Some(log) = &access_log {
             log.empty()?;
         }

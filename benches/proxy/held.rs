@@ -24,7 +24,7 @@ use crate::stats::{interval, median};
 const STORMING: usize = 64;
 /// Clients that ask the platform itself, at the same pace: what they wait for is not the gateway's.
 const DIRECT: usize = 100;
-/// Whoever has no answer by then gets none.
+/// Anyone who has no answer by then gets none.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 /// And a login, for which the gateway itself has ten.
 const LOGIN_LOST_AFTER: Duration = Duration::from_secs(15);
@@ -41,7 +41,7 @@ const PAIRS: usize = 20;
 /// Of all phases together: one must last a second, or its 99th percentile is chance.
 const SHORTEST: Duration = Duration::from_secs(2 * PAIRS as u64);
 /// After a storm its last logins are let through.
-const SETTLE: Duration = Duration::from_secs(1);
+const ACCEPT_GRACE: Duration = Duration::from_secs(1);
 
 /// The storm may make the 99th percentile of proxied requests so many times as long.
 const STORM_BAR: f64 = 2.0;
@@ -145,7 +145,7 @@ pub async fn hold(folder: &Path, clients: usize, rate: usize, length: Duration) 
         eprintln!("{pair} of {PAIRS}: {}; {}", quiet.last(), storm.last());
         ensure!(storming.try_join_next().is_none(), "a client ended");
         storming.shutdown().await;
-        sleep(SETTLE).await;
+        sleep(ACCEPT_GRACE).await;
     }
     // Who has not been answered by now was lost.
     sleep(LOST_AFTER).await;

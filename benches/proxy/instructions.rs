@@ -11,12 +11,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use ds_gateway::auth::cache::{Cache, CacheLimits};
-use ds_gateway::auth::gate::{Gate, Moment, TokenField};
+use ds_gateway::auth::gate::{ClockReading, Gate, TokenField};
 use ds_gateway::auth::identity::Identity;
-use ds_gateway::auth::keys::{Algorithm, Key, KeyRing};
+use ds_gateway::auth::keys::{Algorithm, Key, KeySet};
 use ds_gateway::auth::name::Name;
 use ds_gateway::auth::policy::Policy;
-use ds_gateway::auth::revocation::Standing;
+use ds_gateway::auth::revocation::RevocationSnapshot;
 use ds_gateway::auth::secret::Secret;
 use ds_gateway::auth::time::UnixTime;
 use ds_gateway::auth::token::{TokenRules, mint};
@@ -90,10 +90,10 @@ fn repeat(case: &str, steps: u64) -> Result<()> {
     let signer = key()?;
     let entries = if case == "admit, cache hit" { 1_000 } else { 0 };
     let cache = Cache::new(CacheLimits { entries, bytes: 1 << 20 }, 1, || 0, 0);
-    let ring = KeyRing::new(vec![key()?]).map_err(anyhow::Error::msg)?;
-    let gate = Gate::new(ring, rules, cache, Duration::MAX, Standing::default(), Duration::ZERO);
+    let key_set = KeySet::new(vec![key()?]).map_err(anyhow::Error::msg)?;
+    let gate = Gate::new(key_set, rules, cache, Duration::MAX, RevocationSnapshot::default(), Duration::ZERO);
     let token = mint(&identity, 1, [7; 16], now, &rules, &signer).context("a token")?.token;
-    let moment = Moment { now, uptime: Duration::ZERO };
+    let reading = ClockReading { now, uptime: Duration::ZERO };
     let (policy, paths) = (Policy::default(), paths(case));
     let mut paths = paths.iter().cycle();
     for step in 0..steps {
@@ -103,7 +103,7 @@ fn repeat(case: &str, steps: u64) -> Result<()> {
                 let path = std::hint::black_box(paths.next().context("a path")?);
                 policy.classify(b"GET", path.as_bytes(), false).is_ok()
             }
-            _ => gate.admit(TokenField::One(std::hint::black_box(token.as_bytes())), moment).is_ok(),
+            _ => gate.admit(TokenField::One(std::hint::black_box(token.as_bytes())), reading).is_ok(),
         };
         ensure!(is_right, "{case}, step {step}");
     }

@@ -84,7 +84,7 @@ pub async fn start(folder: &Path, setting: &Setting<'_>, logs: Logs) -> Result<V
         command.stdout(OpenOptions::new().create(true).append(true).open(&lines)?);
         let process = Running::spawn(command)?;
         let access_log =
-            (logs == Logs::Requests).then_some(AccessLog { path: lines, mark: "/ds-api/pool/42" });
+            (logs == Logs::Requests).then_some(AccessLog { path: lines, marker: "/ds-api/pool/42" });
         let mut server = Server { process, http, https: Some(https), admin: None, access_log };
 
         for (transport, token, outcome, what) in [
@@ -131,14 +131,14 @@ pub fn versions() -> Result<String> {
     let envoy = std::env::var("ENVOY").context("ENVOY")?;
     let mut versions = Vec::new();
     // `HAProxy version 2.6.12-1 …`, `nginx version: nginx/1.22.1`, `… version: 0123abc/1.40.0/Clean/…`
-    for (name, program, argument, mark) in [
+    for (name, program, argument, marker) in [
         ("HAProxy", "haproxy", "-v", "version "),
         ("nginx", "nginx", "-v", "nginx/"),
         ("Envoy", envoy.as_str(), "--version", "version: "),
     ] {
         let output = Command::new(program).arg(argument).output()?;
         let text = String::from_utf8([output.stdout, output.stderr].concat())?;
-        let said = text.split_once(mark).map(|(_, rest)| rest).unwrap_or_default();
+        let said = text.split_once(marker).map(|(_, rest)| rest).unwrap_or_default();
         let word = said.split_whitespace().next().unwrap_or_default();
         versions.push(format!("{name} {}", word.split('/').nth(1).unwrap_or(word)));
     }

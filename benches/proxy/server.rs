@@ -33,17 +33,17 @@ impl Server {
 /// A log with a line for each request, which has `mark` in it.
 pub struct AccessLog {
     pub path: PathBuf,
-    pub mark: &'static str,
+    pub marker: &'static str,
 }
 
 impl AccessLog {
     /// Waits until it has a line for each of `requests`, then empties it: a dropped line costs nothing.
     pub async fn take(&self, requests: usize) -> Result<()> {
         process::until("the access log has every request", async || {
-            lines_with(self.mark, &self.path) == requests
+            lines_with(self.marker, &self.path) == requests
         })
         .await
-        .with_context(|| format!("it has {}, not {requests}", lines_with(self.mark, &self.path)))?;
+        .with_context(|| format!("it has {}, not {requests}", lines_with(self.marker, &self.path)))?;
         self.empty()
     }
 
@@ -53,7 +53,7 @@ impl AccessLog {
     }
 }
 
-fn lines_with(mark: &str, path: &Path) -> usize {
+fn lines_with(marker: &str, path: &Path) -> usize {
     let log = fs::read(path).unwrap_or_default();
-    String::from_utf8_lossy(&log).matches(mark).count()
+    String::from_utf8_lossy(&log).matches(marker).count()
 }

@@ -1,4 +1,4 @@
-//! The load that `make build-tuned` has the compiler watch: what the gateway is asked in life, the most frequent most.
+//! The load that `make build-tuned` has the compiler watch: what the gateway is asked in practice, the most frequent most.
 
 use std::path::Path;
 

@@ -24,8 +24,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// For its dropped lines.
     pub sink: Sink,
-    /// The choices of the configuration that metrics show.
-    pub choices: Vec<(&'static str, &'static str)>,
+    /// The settings of the configuration that metrics show.
+    pub info_labels: Vec<(&'static str, &'static str)>,
     /// When the certificate of the TLS listener ends, in seconds since 1970.
     pub certificate_not_after: Option<i64>,
     /// Whether it listens on a loopback address: then only this machine asks.
@@ -51,7 +51,7 @@ impl ServeHttp for Admin {
                     gate,
                     uptime: clock.uptime(),
                     dropped_log_lines: self.sink.dropped(),
-                    choices: &self.choices,
+                    info_labels: &self.info_labels,
                     pending_revocations: pending.len(),
                     clock_error: clock.error().unwrap_or_default(),
                     store_queue_length: health.queue_length,

@@ -11,7 +11,7 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
 use crate::auth::gate::Gate;
-use crate::auth::revocation::Standing;
+use crate::auth::revocation::RevocationSnapshot;
 use crate::service::login::Logins;
 use crate::service::login::failed_logins::FailedLogins;
 use crate::service::pending_revocations::Pending;
@@ -102,7 +102,7 @@ impl Housekeeping {
         let retention = self.gate.rules().retention();
         loop {
             tokio::time::sleep(self.interval).await;
-            self.forget();
+            self.expire();
             // A slice of each in turn, so that neither waits for the end of the other.
             let (mut is_purging, mut is_pruning) = (true, true);
             while is_purging || is_pruning {
@@ -123,21 +123,22 @@ impl Housekeeping {
     }
 
     /// Forgets what no token can ask about any more, as far as the store has said so.
-    fn forget(&self) {
-        for slice in 0..Standing::SLICES {
-            drop(self.gate.apply(|standing| standing.forget(slice)));
+    fn expire(&self) {
+        for slice in 0..RevocationSnapshot::SLICES {
+            drop(self.gate.apply(|snapshot| snapshot.expire(slice)));
         }
     }
 
     /// Says that this gateway is gone.
-    pub(super) async fn sign_off(&self) {
+    pub(super) async fn deregister(&self) {
         let replica = self.replica.lock().take();
         if let Some(replica) = replica {
             replica.stop().await;
         }
-        let signed_off = self.store.execute(Deregister { gateway: self.id.clone() }, Actor::gateway()).await;
+        let deregistered =
+            self.store.execute(Deregister { gateway: self.id.clone() }, Actor::gateway()).await;
         // While the store still has it, the free lock tells that it has ended.
-        if let (Ok(()), Some(presence)) = (signed_off, &self.presence) {
+        if let (Ok(()), Some(presence)) = (deregistered, &self.presence) {
             presence.withdraw();
         }
     }

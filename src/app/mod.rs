@@ -26,7 +26,7 @@ use crate::admin::Admin;
 use crate::admin::health::Health;
 use crate::auth::cache::Cache;
 use crate::auth::gate::Gate;
-use crate::auth::keys::KeyRing;
+use crate::auth::keys::KeySet;
 use crate::auth::token::TokenRules;
 use crate::clock::Clock;
 use crate::config::{Config, Limits, Stop, StoreSettings};
@@ -45,7 +45,7 @@ use crate::service::token_endpoint::{TokenEndpoint, mint_limiter};
 use crate::state_dir::error::{StartError, store_error};
 use crate::state_dir::login_counts::LoginCounts;
 use crate::state_dir::presence::{self, Presence};
-use crate::state_dir::{Creation, LockWait, Services, State, read_ring};
+use crate::state_dir::{Creation, LockWait, Services, State, read_key_set};
 use crate::store::command::{Actor, Deregister, Prune};
 use crate::store::read_gap::ReadGap;
 use crate::store::replica::{Reload, Replica, Settings};
@@ -88,7 +88,7 @@ pub fn run(
         log::warn!("{warning}");
     }
     fit_memory(&mut config.limits);
-    let choices = config.choices();
+    let info_labels = config.info_labels();
     let Config { server: settings, admin, store, keys, audit, limits, .. } = config;
     let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
     let lock_wait = LockWait { timeout: LOCK_TIMEOUT, tell: |text| log::warn!("{text}") };
@@ -105,7 +105,7 @@ pub fn run(
     let listening = sockets.listening();
 
     let id = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
-    // Before the first heartbeat: whoever finds that tells by the lock whether we run.
+    // Before the first heartbeat: a process that finds it tells by the lock whether we run.
     let presence = announce(&settings.state_dir, &id, &state.store);
     let pending = Arc::<Pending>::default();
     let mints = Arc::new(mint_limiter(&limits));
@@ -130,9 +130,9 @@ pub fn run(
         max_revocations: limits.revocations_per_user,
     };
     let gap = Arc::<ReadGap>::default();
-    let reload = state
-        .key_folder
-        .map(|folder| -> Reload { Box::new(move || read_ring(&folder).map_err(|error| error.to_string())) });
+    let reload = state.key_folder.map(|folder| -> Reload {
+        Box::new(move || read_key_set(&folder).map_err(|error| error.to_string()))
+    });
     let replica = Settings {
         gateway: id.clone(),
         poll_interval: store.poll_interval,
@@ -171,8 +171,13 @@ pub fn run(
     let (conf, threads) = (&server.configuration, settings.threads);
     server.add_service(front(conf, (&runtime, &common), &quotas, threads, sockets.traffic, pair.as_ref())?);
     let not_after = pair.as_ref().and_then(not_after);
-    let admin =
-        shared.admin(choices, Arc::clone(&pending), state.store.clone(), not_after, admin.ip().is_loopback());
+    let admin = shared.admin(
+        info_labels,
+        Arc::clone(&pending),
+        state.store.clone(),
+        not_after,
+        admin.ip().is_loopback(),
+    );
     server.add_service(local_service("admin", admin, admin_limits(limits), sockets.admin)?.until_exit());
     let retry = PendingRetry { pending: Arc::clone(&pending), store: state.store.clone() };
     server.add_service(background_service("pending revocations", retry));
@@ -248,7 +253,7 @@ struct Shared {
 fn load(
     store: &Store,
     settings: &StoreSettings,
-    keys: KeyRing,
+    keys: KeySet,
     rules: TokenRules,
     cache: Cache,
     clock: &Clock,
@@ -260,7 +265,7 @@ fn load(
         let uptime = clock.uptime();
         Ok::<_, StoreError>((uptime, store.load().await?))
     });
-    let (uptime, standing) = read.map_err(|error| store_error(&settings.path, error))?;
+    let (uptime, snapshot) = read.map_err(|error| store_error(&settings.path, error))?;
     let ahead = clock.ahead_of_floor();
     if ahead > LONG_STOP {
         log::warn!(
@@ -269,26 +274,26 @@ fn load(
             ahead / 3600
         );
     }
-    if standing.users() == 0 {
+    if snapshot.users() == 0 {
         log::warn!(
             "there are no users yet; add one with `ds-gateway user add NAME --email … --organization … \
              --config …`"
         );
     }
-    if standing.signer(&keys).is_none() {
+    if snapshot.signer(&keys).is_none() {
         return Err(StartError::Refused(
             "every signing key is revoked: name another in token.keys, or run \
              `ds-gateway key generate` where the keys were made by the gateway"
                 .into(),
         ));
     }
-    Ok(Gate::new(keys, rules, cache, settings.max_staleness, standing, uptime))
+    Ok(Gate::new(keys, rules, cache, settings.max_staleness, snapshot, uptime))
 }
 
 impl Shared {
     fn admin(
         &self,
-        choices: Vec<(&'static str, &'static str)>,
+        info_labels: Vec<(&'static str, &'static str)>,
         pending: Arc<Pending>,
         store: Store,
         certificate_not_after: Option<i64>,
@@ -304,7 +309,7 @@ impl Shared {
             },
             metrics: Arc::clone(&self.metrics),
             sink: self.sink.clone(),
-            choices,
+            info_labels,
             certificate_not_after,
             is_loopback,
         }
@@ -319,7 +324,7 @@ fn fit_memory(limits: &mut Limits) {
     }
 }
 
-/// How long a start waits for whoever has the state folder locked.
+/// How long a start waits for a process that has the state folder locked.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn server_conf(stop: Stop, kept_connections: usize) -> ServerConf {

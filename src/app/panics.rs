@@ -1,5 +1,5 @@
 //! What a panic costs: one connection where it serves one, the process where it is a task that all depend
-//! on. A gateway that goes on without its writer or follower would look alive and not be.
+//! on. A gateway that goes on without its writer or replica would look alive and not be.
 
 use std::thread;
 
@@ -58,7 +58,7 @@ mod tests {
             ("gateway", true),
             ("admin", true),
             ("login", true),
-            ("login-floor", true),
+            ("login-fallback", true),
             ("store-writer", false),
             ("store-follower", false),
             ("housekeeping", false),

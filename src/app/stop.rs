@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::housekeeping::Housekeeping;
 use crate::config::Stop;
-use crate::edge::connection::SETTLE;
+use crate::edge::connection::ACCEPT_GRACE;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
 
@@ -71,9 +71,9 @@ impl End {
         self.0.sink.drain();
     }
 
-    /// For whoever cannot wait: other gateways and the command line are told, if the store takes it at once.
+    /// For an end that cannot wait: other gateways and the command line are told, if the store takes it at once.
     async fn exit_at_once(&self, code: i32) -> ! {
-        let _ = timeout(AT_ONCE, self.0.housekeeping.sign_off()).await;
+        let _ = timeout(AT_ONCE, self.0.housekeeping.deregister()).await;
         self.exit(code)
     }
 
@@ -135,7 +135,7 @@ impl BackgroundService for Draining {
         let _ = shutdown.changed().await;
         let deadline = Instant::now() + end.0.settings.grace;
         // What was accepted last may have its request on the way.
-        sleep(SETTLE + POLL).await;
+        sleep(ACCEPT_GRACE + POLL).await;
         while end.0.metrics.in_flight() > 0 && Instant::now() < deadline {
             sleep(POLL).await;
         }
@@ -147,7 +147,7 @@ impl BackgroundService for Draining {
         // An error was logged by the writer; there is no later.
         let _ = end.0.housekeeping.write_failures().await;
         end.0.housekeeping.save_login_counts();
-        end.0.housekeeping.sign_off().await;
+        end.0.housekeeping.deregister().await;
         end.exit(0)
     }
 }

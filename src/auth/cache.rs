@@ -1,6 +1,6 @@
 //! Verified identities, kept so that a token is verified once and not at each request.
 //!
-//! It holds what never changes for a token, never a verdict: `exp`, marks and the set of revoked tokens are
+//! It holds what never changes for a token, never a verdict: `exp`, cutoffs and the set of revoked tokens are
 //! asked on every hit, so that an entry cannot outlive a revocation. Only verified tokens enter; garbage
 //! costs its sender and nobody else.
 //!
@@ -104,14 +104,14 @@ impl std::fmt::Debug for Cache {
     }
 }
 
-/// One thread's entries. Which one makes room is decided by SIEVE (Zhang et al., NSDI 2024): a hand goes over the
+/// One thread's entries. Which one makes room is decided by SIEVE (Zhang et al., NSDI 2024): a eviction cursor goes over the
 /// tokens from the oldest to the newest, spares those that were asked for since it last came by, and takes the first
 /// that was not. So a token that is used once leaves before one that is in use, and a hit moves nothing.
 struct Shard {
     limits: CacheLimits,
     entries: HashMap<Arc<[u8]>, Entry, Tail>,
     bytes: usize,
-    /// What the hand has yet to come to, the oldest first.
+    /// What the eviction cursor has yet to come to, the oldest first.
     ahead: VecDeque<Arc<[u8]>>,
     /// What it has passed and spared, all older than what is ahead.
     passed: VecDeque<Arc<[u8]>>,
@@ -122,7 +122,7 @@ struct Shard {
 
 struct Entry {
     verified: Arc<Verified>,
-    /// Was it asked for since the hand last came by?
+    /// Was it asked for since the eviction cursor last came by?
     was_asked_for: bool,
 }
 
@@ -204,7 +204,7 @@ impl Shard {
     }
 }
 
-/// So many tokens the hand spares in one go, a tenth of a millisecond: where all are in use, one must go all the same.
+/// So many tokens the eviction cursor spares in one go, a tenth of a millisecond: where all are in use, one must go all the same.
 const PATIENCE: usize = 1000;
 
 /// What an entry takes: the token, its identity about as long again, that as fields, and the tables' own.

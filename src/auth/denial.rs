@@ -20,7 +20,7 @@ pub enum Denial {
     TokenHeader,
     /// Another algorithm than the key's.
     TokenAlgorithm,
-    /// Names a key that is not in the ring, or none where one is needed.
+    /// Names a key that is not in the key set, or none where one is needed.
     TokenKey,
     /// The signature is not the key's.
     TokenSignature,
@@ -38,11 +38,11 @@ pub enum Denial {
     UserUnknown,
     /// Revoked by itself.
     RevokedToken,
-    /// Covered by a mark on its user: revoked, changed, disabled or removed.
+    /// Covered by a cutoff on its user: revoked, changed, disabled or removed.
     RevokedUser,
-    /// Covered by a mark on its organization.
+    /// Covered by a cutoff on its organization.
     RevokedOrganization,
-    /// Covered by the mark on everybody.
+    /// Covered by the cutoff on everybody.
     RevokedEverybody,
     /// Signed with a key that was revoked.
     RevokedKey,

@@ -17,7 +17,7 @@ use super::secret::Secret;
 pub enum InspectAuth {
     /// Any user with valid Basic credentials.
     Basic,
-    /// Whoever holds the token; credentials that are present are checked all the same.
+    /// Anyone who holds the token; credentials that are present are checked all the same.
     Token,
 }
 

@@ -1,7 +1,7 @@
 //! The same question as for a request, answered check by check, for those who ask why.
 
 use super::denial::Denial;
-use super::gate::{Gate, Moment};
+use super::gate::{ClockReading, Gate};
 
 /// The checks of a token, in the order in which they are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,7 +14,7 @@ pub enum Check {
     Shape,
     /// No header member that is refused, all that are needed.
     Header,
-    /// The key is in the ring, and the algorithm is its own.
+    /// The key is in the key set, and the algorithm is its own.
     Key,
     /// The signature is the key's.
     Signature,
@@ -28,7 +28,7 @@ pub enum Check {
     Expiry,
     /// `iat` and `nbf` lie behind.
     Start,
-    /// Neither it nor its key was revoked, and no mark on its user, its organization or everybody came after it.
+    /// Neither it nor its key was revoked, and no cutoff on its user, its organization or everybody came after it.
     Revocation,
     /// A foreign token's user is known here.
     User,
@@ -112,8 +112,8 @@ pub enum Outcome {
 }
 
 /// Does this token hold at this moment, and if not, at which check does it fail?
-pub fn explain(gate: &Gate, token: &[u8], moment: Moment) -> Vec<(Check, Outcome)> {
-    let verdict = gate.inspect(token, moment).map(drop);
+pub fn explain(gate: &Gate, token: &[u8], reading: ClockReading) -> Vec<(Check, Outcome)> {
+    let verdict = gate.inspect(token, reading).map(drop);
     let failed = verdict.err().map(Check::of);
     let outcome = |check: Check| match failed {
         Some((failed, denial)) if check == failed => Outcome::Failed(denial),

@@ -1,6 +1,6 @@
 //! The gate: one question, may this request pass, and the only place that says yes.
 //!
-//! A [`Permit`] has private fields and is made here alone, so whoever holds one knows that the check
+//! A [`Permit`] has private fields and is made here alone, so anyone who holds one knows that the check
 //! happened. Nothing here waits, reads a clock or touches anything but memory.
 
 mod permit;
@@ -12,8 +12,8 @@ use std::sync::atomic::Ordering;
 
 use super::cache::Cache;
 use super::denial::Denial;
-use super::keys::KeyRing;
-use super::revocation::{Mark, Standing, Subject};
+use super::keys::KeySet;
+use super::revocation::{Cutoff, RevocationSnapshot, Subject};
 use super::shared::{ArcSwap, AtomicU64, Mutex};
 use super::time::UnixTime;
 use super::token::{self, TokenRules, Verified};
@@ -22,7 +22,7 @@ pub use self::permit::{Pass, Permit};
 
 /// The two clocks of one reading: what the world calls now, and how long this process has run.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub struct ClockReading {
     /// Compared with `exp`, `iat` and `nbf`.
     pub now: UnixTime,
     /// Monotonic; compared with the last successful read of the store.
@@ -54,13 +54,13 @@ impl<'r> TokenField<'r> {
     }
 }
 
-/// Keys, rules, and the standing that the follower keeps up to date.
+/// Keys, rules, and the snapshot that the replica keeps up to date.
 pub struct Gate {
-    keys: ArcSwap<KeyRing>,
+    keys: ArcSwap<KeySet>,
     rules: TokenRules,
     max_staleness: Duration,
     cache: Cache,
-    standing: ArcSwap<Standing>,
+    snapshot: ArcSwap<RevocationSnapshot>,
     updating: Mutex<()>,
     /// Uptime in milliseconds at the last successful read of the store.
     read_at: AtomicU64,
@@ -73,13 +73,13 @@ impl std::fmt::Debug for Gate {
 }
 
 impl Gate {
-    /// `standing` is what the store held at `uptime`.
+    /// `snapshot` is what the store held at `uptime`.
     pub fn new(
-        keys: KeyRing,
+        keys: KeySet,
         rules: TokenRules,
         cache: Cache,
         max_staleness: Duration,
-        standing: Standing,
+        snapshot: RevocationSnapshot,
         uptime: Duration,
     ) -> Self {
         let gate = Self {
@@ -87,7 +87,7 @@ impl Gate {
             rules,
             max_staleness,
             cache,
-            standing: ArcSwap::from_pointee(standing),
+            snapshot: ArcSwap::from_pointee(snapshot),
             updating: Mutex::new(()),
             read_at: AtomicU64::new(0),
         };
@@ -96,13 +96,13 @@ impl Gate {
     }
 
     /// May a request with these `user-token` fields pass at this moment?
-    pub fn admit(&self, field: TokenField<'_>, moment: Moment) -> Result<Permit, Denial> {
+    pub fn admit(&self, field: TokenField<'_>, reading: ClockReading) -> Result<Permit, Denial> {
         match field {
             TokenField::Absent => Err(Denial::TokenMissing),
             TokenField::Several => Err(Denial::TokenRepeated),
             TokenField::Alias => Err(Denial::TokenAlias),
             TokenField::One(b"") => Err(Denial::TokenEmpty),
-            TokenField::One(token) => match self.inspect(token, moment) {
+            TokenField::One(token) => match self.inspect(token, reading) {
                 // Two fields that something in front of us joined (RFC 9110 §5.3).
                 Err(Denial::TokenMalformed) if token.contains(&b',') => Err(Denial::TokenRepeated),
                 verdict => verdict,
@@ -112,22 +112,22 @@ impl Gate {
 
     /// Does this token hold at this moment? Its times and all revocations are asked each time; only what
     /// never changes comes from the cache.
-    pub fn inspect(&self, token: &[u8], moment: Moment) -> Result<Permit, Denial> {
-        if self.is_stale(moment.uptime) {
+    pub fn inspect(&self, token: &[u8], reading: ClockReading) -> Result<Permit, Denial> {
+        if self.is_stale(reading.uptime) {
             return Err(Denial::StateStale);
         }
         let verified = self.identify(token)?;
-        let standing = self.standing.load();
-        verified.check_time(moment.now, || standing.cutoff_time(&verified), &self.rules)?;
-        standing.check(&verified, &self.rules)?;
+        let snapshot = self.snapshot.load();
+        verified.check_time(reading.now, || snapshot.cutoff_time(&verified), &self.rules)?;
+        snapshot.check(&verified, &self.rules)?;
         Ok(Permit::new(verified))
     }
 
-    /// What a token says that has not expired, revoked or not: whoever holds it may end it.
+    /// What a token says that has not expired, revoked or not: anyone who holds it may end it.
     pub fn identify_at(&self, token: &[u8], now: UnixTime) -> Result<Arc<Verified>, Denial> {
         let verified = self.identify(token)?;
-        let standing = self.standing.load();
-        verified.check_time(now, || standing.cutoff_time(&verified), &self.rules)?;
+        let snapshot = self.snapshot.load();
+        verified.check_time(now, || snapshot.cutoff_time(&verified), &self.rules)?;
         Ok(verified)
     }
 
@@ -153,46 +153,46 @@ impl Gate {
         uptime.saturating_sub(Duration::from_millis(self.read_at.load(Ordering::Relaxed)))
     }
 
-    /// Notes that the store was read at `uptime` and that the standing is what it said.
+    /// Notes that the store was read at `uptime` and that the snapshot is what it said.
     pub fn note_read(&self, uptime: Duration) {
         let millis = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
         self.read_at.fetch_max(millis, Ordering::Relaxed);
     }
 
-    /// Changes the standing in one step: a request sees all of the change or, if it fails, none of it.
-    pub fn update<T, E>(&self, change: impl FnOnce(&mut Standing) -> Result<T, E>) -> Result<T, E> {
+    /// Changes the snapshot in one step: a request sees all of the change or, if it fails, none of it.
+    pub fn update<T, E>(&self, change: impl FnOnce(&mut RevocationSnapshot) -> Result<T, E>) -> Result<T, E> {
         let _one_at_a_time = self.updating.lock();
-        let mut standing = Standing::clone(&self.standing.load());
-        let value = change(&mut standing)?;
-        self.standing.store(standing.into());
+        let mut snapshot = RevocationSnapshot::clone(&self.snapshot.load());
+        let value = change(&mut snapshot)?;
+        self.snapshot.store(snapshot.into());
         Ok(value)
     }
 
     /// The same, for a change that cannot fail.
-    pub fn apply<T>(&self, change: impl FnOnce(&mut Standing) -> T) -> T {
-        let Ok(value) = self.update(|standing| Ok::<T, Infallible>(change(standing)));
+    pub fn apply<T>(&self, change: impl FnOnce(&mut RevocationSnapshot) -> T) -> T {
+        let Ok(value) = self.update(|snapshot| Ok::<T, Infallible>(change(snapshot)));
         value
     }
 
-    /// Takes in marks that were read beside the feed, ahead of it: they unite, so it may read them again.
-    pub fn raise(&self, marks: &[(Subject, Mark)]) {
-        let standing = self.standing.load();
-        if marks.iter().all(|(subject, mark)| standing.includes(subject, *mark)) {
+    /// Takes in cutoffs that were read beside the feed, ahead of it: they merge, so it may read them again.
+    pub fn apply_cutoffs(&self, cutoffs: &[(Subject, Cutoff)]) {
+        let snapshot = self.snapshot.load();
+        if cutoffs.iter().all(|(subject, cutoff)| snapshot.includes(subject, *cutoff)) {
             return;
         }
-        self.apply(|standing| {
-            marks.iter().for_each(|(subject, mark)| standing.raise(subject.clone(), *mark));
+        self.apply(|snapshot| {
+            cutoffs.iter().for_each(|(subject, cutoff)| snapshot.apply_cutoff(subject.clone(), *cutoff));
         });
     }
 
     /// The last store transaction that is in force here.
-    pub fn number(&self) -> u64 {
-        self.standing.load().number()
+    pub fn sequence(&self) -> u64 {
+        self.snapshot.load().sequence()
     }
 
     /// All that was read from the store, as of now.
-    pub fn standing(&self) -> Arc<Standing> {
-        self.standing.load_full()
+    pub fn snapshot(&self) -> Arc<RevocationSnapshot> {
+        self.snapshot.load_full()
     }
 
     /// Verified identities.
@@ -200,20 +200,20 @@ impl Gate {
         &self.cache
     }
 
-    /// The ring of this moment.
-    pub fn keys(&self) -> Arc<KeyRing> {
+    /// The key set of this moment.
+    pub fn keys(&self) -> Arc<KeySet> {
         self.keys.load_full()
     }
 
     /// The name of the key that signs now; `None` if every key is revoked.
     pub fn signs_with(&self) -> Option<String> {
-        let standing = self.standing.load();
+        let snapshot = self.snapshot.load();
         let keys = self.keys.load();
-        standing.signer(&keys).map(|key| key.kid().to_owned())
+        snapshot.signer(&keys).map(|key| key.kid().to_owned())
     }
 
-    /// Puts another ring in the place of the one that is there; what the old one verified is verified again.
-    pub fn replace_keys(&self, keys: KeyRing) {
+    /// Puts another key set in the place of the one that is there; what the old one verified is verified again.
+    pub fn replace_keys(&self, keys: KeySet) {
         self.keys.store(Arc::new(keys));
     }
 

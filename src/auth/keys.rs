@@ -1,4 +1,4 @@
-//! The key ring: which secrets sign and verify, each pinned to one algorithm.
+//! The key set: which secrets sign and verify, each pinned to one algorithm.
 //!
 //! The first key signs, all of them verify. A key is known outside this module by its `kid` and its
 //! [`Fingerprint`], never by its bytes.
@@ -101,7 +101,7 @@ pub enum KeyError {
     TooUniform,
     /// Looks like a PEM file: a public key as an HMAC secret is known to everybody.
     Pem,
-    /// Two keys of one ring have this `kid`.
+    /// Two keys of one key set have this `kid`.
     RepeatedKid,
     /// A `kid` outside 1–64 characters of `A–Z a–z 0–9 . _ -`.
     BadKid,
@@ -131,7 +131,7 @@ impl fmt::Display for KeyError {
 
 impl std::error::Error for KeyError {}
 
-/// One key of the ring.
+/// One key of the key set.
 pub struct Key {
     kid: Box<str>,
     algorithm: Algorithm,
@@ -224,26 +224,26 @@ impl fmt::Debug for Key {
 
 /// At least one key, each `kid` once.
 #[derive(Debug)]
-pub struct KeyRing {
+pub struct KeySet {
     signer: Arc<Key>,
     others: Vec<Arc<Key>>,
     generation: u64,
 }
 
-impl KeyRing {
+impl KeySet {
     /// The first of `keys` signs.
     pub fn new(keys: Vec<Key>) -> Result<Self, KeyError> {
         let mut keys = keys.into_iter();
         let signer = Arc::new(keys.next().ok_or(KeyError::EmptyRing)?);
         let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
-        let mut ring = Self { signer, others: Vec::new(), generation };
+        let mut key_set = Self { signer, others: Vec::new(), generation };
         for key in keys {
-            if ring.by_kid(key.kid()).is_some() {
+            if key_set.by_kid(key.kid()).is_some() {
                 return Err(KeyError::RepeatedKid);
             }
-            ring.others.push(Arc::new(key));
+            key_set.others.push(Arc::new(key));
         }
-        Ok(ring)
+        Ok(key_set)
     }
 
     /// The same keys, but for those that are not to be kept.
@@ -265,7 +265,7 @@ impl KeyRing {
         &self.signer
     }
 
-    /// Tells this ring from every other of the process: what one verified says nothing under another.
+    /// Tells this key set from every other of the process: what one verified says nothing under another.
     pub const fn generation(&self) -> u64 {
         self.generation
     }

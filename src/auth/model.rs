@@ -16,18 +16,18 @@ use loom::thread::{self, JoinHandle};
 
 use super::cache::{Cache, CacheLimits};
 use super::denial::Denial;
-use super::gate::{Gate, Moment, TokenField};
+use super::gate::{ClockReading, Gate, TokenField};
 use super::identity::Identity;
-use super::keys::{Algorithm, Key, KeyRing};
+use super::keys::{Algorithm, Key, KeySet};
 use super::name::Name;
-use super::revocation::{Mark, Standing, Subject};
+use super::revocation::{Cutoff, RevocationSnapshot, Subject};
 use super::secret::Secret;
 use super::time::{Lived, UnixTime};
 use super::token::{TokenId, TokenRules, mint};
 use super::token_set::{Keep, RevokedToken};
 
 const NOW: UnixTime = UnixTime(1_700_000_000);
-const MOMENT: Moment = Moment { now: NOW, uptime: Duration::ZERO };
+const READING: ClockReading = ClockReading { now: NOW, uptime: Duration::ZERO };
 
 fn key(kid: &str) -> Key {
     let secret = Secret::new(format!("{kid} 0123456789abcdefghijklmnopqrstuvwxyz").into_bytes());
@@ -35,9 +35,16 @@ fn key(kid: &str) -> Key {
 }
 
 fn gate(entries: usize) -> Arc<Gate> {
-    let ring = KeyRing::new(vec![key("k")]).unwrap();
+    let key_set = KeySet::new(vec![key("k")]).unwrap();
     let cache = Cache::new(CacheLimits { entries, bytes: 1 << 20 }, 1, || 0, 0);
-    Arc::new(Gate::new(ring, TokenRules::DEFAULT, cache, Duration::MAX, Standing::default(), Duration::ZERO))
+    Arc::new(Gate::new(
+        key_set,
+        TokenRules::DEFAULT,
+        cache,
+        Duration::MAX,
+        RevocationSnapshot::default(),
+        Duration::ZERO,
+    ))
 }
 
 /// A token, made without a gate: it is the same in each order.
@@ -64,12 +71,12 @@ impl Token {
     }
 
     fn revoke(&self, gate: &Gate) {
-        gate.apply(|standing| standing.revoke_tokens(self.revocation()));
+        gate.apply(|snapshot| snapshot.revoke_tokens(self.revocation()));
     }
 
     /// The verdict, and that a permit is this token's own.
     fn admit(&self, gate: &Gate) -> Result<(), Denial> {
-        let permit = gate.admit(TokenField::One(self.text.as_bytes()), MOMENT)?;
+        let permit = gate.admit(TokenField::One(self.text.as_bytes()), READING)?;
         assert_eq!(permit.identity().user.as_str(), self.user);
         Ok(())
     }
@@ -179,8 +186,8 @@ fn a_token_that_enters_the_cache_while_it_is_revoked_is_refused_after_the_acknow
 #[test]
 fn so_it_is_when_a_mark_ends_it() {
     let end = |_: &Token, gate: &Gate| {
-        let mark = Mark { number: 9, second: NOW, lived: Lived(0), closed: false, revocation: true };
-        gate.raise(&[(Subject::User("anna".into()), mark)]);
+        let cutoff = Cutoff { sequence: 9, time: NOW, lived: Lived(0), blocked: false, revocation: true };
+        gate.apply_cutoffs(&[(Subject::User("anna".into()), cutoff)]);
     };
     no_request_after_the_acknowledgement(end, Denial::RevokedUser);
 }
@@ -189,11 +196,11 @@ fn so_it_is_when_a_mark_ends_it() {
 fn so_it_is_when_its_key_is_revoked_or_leaves_the_ring() {
     let revoke = |_: &Token, gate: &Gate| {
         let fingerprint = key("k").fingerprint();
-        gate.apply(|standing| standing.revoke_key(fingerprint));
+        gate.apply(|snapshot| snapshot.revoke_key(fingerprint));
     };
     no_request_after_the_acknowledgement(revoke, Denial::RevokedKey);
-    // What was verified under the old ring may still be on its way into the cache.
-    let replace = |_: &Token, gate: &Gate| gate.replace_keys(KeyRing::new(vec![key("other")]).unwrap());
+    // What was verified under the old key set may still be on its way into the cache.
+    let replace = |_: &Token, gate: &Gate| gate.replace_keys(KeySet::new(vec![key("other")]).unwrap());
     no_request_after_the_acknowledgement(replace, Denial::TokenKey);
 }
 
@@ -211,28 +218,29 @@ fn no_writer_undoes_another() {
                 assert_eq!(one.admit(&gate), Err(Denial::RevokedToken));
             })
         };
-        // … beside the follower, which reads another token's revocation and a mark, …
-        let follower = {
+        // … beside the replica, which reads another token's revocation and a cutoff, …
+        let replica = {
             let (gate, other) = (Arc::clone(&gate), Arc::clone(&other));
             spawn(move || {
-                let mark = Mark { number: 9, second: NOW, lived: Lived(0), closed: false, revocation: true };
-                let read = gate.update(|standing| {
-                    standing.revoke_tokens(other.revocation());
-                    standing.raise(Subject::User("carl".into()), mark);
-                    standing.reached(9);
+                let cutoff =
+                    Cutoff { sequence: 9, time: NOW, lived: Lived(0), blocked: false, revocation: true };
+                let read = gate.update(|snapshot| {
+                    snapshot.revoke_tokens(other.revocation());
+                    snapshot.apply_cutoff(Subject::User("carl".into()), cutoff);
+                    snapshot.advance(9);
                     Ok::<_, ()>(())
                 });
                 assert_eq!(read, Ok(()));
             })
         };
         // … while what has expired is thrown away.
-        drop(gate.apply(|standing| standing.forget(0)));
+        drop(gate.apply(|snapshot| snapshot.expire(0)));
         delete.join().unwrap();
-        follower.join().unwrap();
+        replica.join().unwrap();
         assert_eq!(one.admit(&gate), Err(Denial::RevokedToken));
         assert_eq!(other.admit(&gate), Err(Denial::RevokedToken));
         assert_eq!(third.admit(&gate), Err(Denial::RevokedUser));
-        assert_eq!(gate.number(), 9);
+        assert_eq!(gate.sequence(), 9);
     });
 }
 

@@ -1,4 +1,4 @@
-//! A map from names that is cheap to copy and to change: the follower replaces the standing whole at each
+//! A map from names that is cheap to copy and to change: the replica replaces the snapshot whole at each
 //! change, and must not copy what did not change.
 
 use std::collections::HashMap;

@@ -178,7 +178,7 @@ impl Phc {
 
     /// The hash of nobody's password, with today's costs: what is verified for a user that does not exist,
     /// so that the answer takes as long.
-    pub fn decoy() -> Self {
+    pub fn dummy() -> Self {
         // A fixed salt will do: the hash is compared with nothing that anybody chose.
         Self("$argon2id$v=19$m=19456,t=2,p=1$WlpaWlpaWlpaWlpaWlpaWg$paWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaU".into())
     }

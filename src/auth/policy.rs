@@ -27,8 +27,8 @@ pub enum Route<'r> {
         /// The segment of the older form, decoded once.
         organization: Option<Cow<'r, str>>,
     },
-    /// In the gateway's subtree, yet none of its paths: 404.
-    Subtree,
+    /// In the gateway's reserved path, yet none of its paths: 404.
+    Reserved,
     /// Forwarded without a credential.
     Public(PublicPass),
     /// Forwarded with a valid token.
@@ -142,7 +142,7 @@ impl Policy {
         }
         let is_lenient = self.lenient.iter().any(|LenientPrefix(prefix)| path.starts_with(prefix.as_bytes()));
         if scan::scan(path, is_lenient)? {
-            return Ok(Route::Subtree);
+            return Ok(Route::Reserved);
         }
         if self.strict_paths && !is_canonical(path) {
             return Err(TargetError::NotCanonical);

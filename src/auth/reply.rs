@@ -180,7 +180,7 @@ impl Reply {
         Self::error(401, "the token is not valid")
     }
 
-    /// Under the gateway's subtree, and nothing there.
+    /// Under the gateway's reserved path, and nothing there.
     pub fn not_found() -> Self {
         Self::error(404, "no such resource")
     }
@@ -252,7 +252,7 @@ impl Reply {
     }
 
     /// `limits.connections` are open.
-    pub fn crowded() -> Self {
+    pub fn too_many_connections() -> Self {
         Self::error(503, "too many connections, try again").retry_after(1, 4)
     }
 

@@ -1,6 +1,6 @@
-//! Which tokens no longer count: marks, ordered by the store and not by a clock.
+//! Which tokens no longer count: cutoffs, ordered by the store and not by a clock.
 //!
-//! A *mark* on a user, an organization or everybody refuses what was minted before it. It carries the
+//! A *cutoff* on a user, an organization or everybody refuses what was minted before it. It carries the
 //! number of the transaction that set it and the second in which it was set, and both only grow: there is
 //! no un-revoke.
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::denial::Denial;
 use super::identity::Identity;
-use super::keys::{Fingerprint, Key, KeyRing};
+use super::keys::{Fingerprint, Key, KeySet};
 use super::names::{self, Names};
 use super::time::{Lived, UnixTime};
 use super::token::{Origin, TokenRules, UnknownUsers, Verified};
@@ -17,45 +17,45 @@ use super::token_set::{RevokedToken, TokenSet};
 
 /// The line between the tokens that a revocation ends and those that came after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
-    /// The number of the store transaction that set it; 0 where there is no mark.
-    pub number: u64,
+pub struct Cutoff {
+    /// The number of the store transaction that set it; 0 where there is no cutoff.
+    pub sequence: u64,
     /// The second in which it was set; a mint takes an `iat` no earlier.
-    pub second: UnixTime,
+    pub time: UnixTime,
     /// When it was set, in the time that the store has lived through: it is forgotten so long after.
     pub lived: Lived,
     /// Nothing passes, whatever its number: a user that is disabled or removed.
-    pub closed: bool,
-    /// Somebody revoked something; a new user has a mark as well, which ends what another of that name left.
+    pub blocked: bool,
+    /// Somebody revoked something; a new user has a cutoff as well, which ends what another of that name left.
     pub revocation: bool,
 }
 
-impl Mark {
-    /// Does this mark refuse the token?
+impl Cutoff {
+    /// Does this cutoff refuse the token?
     fn covers(&self, token: &Verified, rules: &TokenRules) -> bool {
-        if self.number == 0 {
+        if self.sequence == 0 {
             return false;
         }
         let before = match token.origin {
-            Origin::Ours { number } => number < self.number || token.issued_at < self.second,
+            Origin::Ours { sequence: number } => number < self.sequence || token.issued_at < self.time,
             // The platform's clock and ours may disagree by the skew, so the doubt counts against it.
-            Origin::Foreign => token.issued_at.minus(rules.max_skew) <= self.second,
+            Origin::Foreign => token.issued_at.minus(rules.max_skew) <= self.time,
         };
-        self.closed || before
+        self.blocked || before
     }
 
-    /// What holds when both marks were set, in whatever order they were read.
-    fn unite(&mut self, other: Self) {
-        if other.number >= self.number {
-            self.number = other.number;
-            (self.closed, self.revocation) = (other.closed, other.revocation);
+    /// What holds when both cutoffs were set, in whatever order they were read.
+    fn merge(&mut self, other: Self) {
+        if other.sequence >= self.sequence {
+            self.sequence = other.sequence;
+            (self.blocked, self.revocation) = (other.blocked, other.revocation);
         }
-        self.second = self.second.max(other.second);
+        self.time = self.time.max(other.time);
         self.lived = self.lived.max(other.lived);
     }
 }
 
-/// What a mark is set on.
+/// What a cutoff is set on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// All tokens, whoever holds them.
@@ -66,19 +66,19 @@ pub enum Subject {
     Organization(Box<str>),
 }
 
-/// Marks, revoked tokens and keys, and users, as last read from the store: all that the gate knows beyond the
+/// Cutoffs, revoked tokens and keys, and users, as last read from the store: all that the gate knows beyond the
 /// token itself. Cheap to copy, whatever its size.
 #[derive(Clone, Debug, Default)]
-pub struct Standing {
-    everybody: Mark,
-    users: Names<Mark>,
-    organizations: Names<Mark>,
+pub struct RevocationSnapshot {
+    everybody: Cutoff,
+    users: Names<Cutoff>,
+    organizations: Names<Cutoff>,
     tokens: TokenSet,
     keys: HashSet<Fingerprint>,
     known: Names<Account>,
     /// How many of them are enabled.
     enabled: usize,
-    /// How many of the marks on users are revocations.
+    /// How many of the cutoffs on users are revocations.
     revoked: usize,
     number: u64,
     expired_below: u64,
@@ -94,49 +94,49 @@ pub enum Account {
     Disabled,
 }
 
-/// How much a standing holds, by kind.
+/// How much a snapshot holds, by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// Tokens revoked one by one.
     pub tokens: usize,
-    /// Marks on users that are revocations.
+    /// Cutoffs on users that are revocations.
     pub users: usize,
-    /// Marks on organizations.
+    /// Cutoffs on organizations.
     pub organizations: usize,
     /// Keys revoked.
     pub keys: usize,
 }
 
-impl Standing {
-    /// Takes a mark in. Marks unite: reading one twice, late or out of order changes nothing.
-    pub fn raise(&mut self, subject: Subject, mark: Mark) {
+impl RevocationSnapshot {
+    /// Takes a cutoff in. Cutoffs merge: reading one twice, late or out of order changes nothing.
+    pub fn apply_cutoff(&mut self, subject: Subject, cutoff: Cutoff) {
         match subject {
-            Subject::Everybody => self.everybody.unite(mark),
-            Subject::Organization(name) => _ = self.organizations.entry(name).map(|have| have.unite(mark)),
+            Subject::Everybody => self.everybody.merge(cutoff),
+            Subject::Organization(name) => _ = self.organizations.entry(name).map(|have| have.merge(cutoff)),
             Subject::User(name) => {
-                if mark.closed && self.known.remove(&name) == Some(Account::Enabled) {
+                if cutoff.blocked && self.known.remove(&name) == Some(Account::Enabled) {
                     self.enabled -= 1;
                 }
                 if let Some(have) = self.users.entry(name) {
                     self.revoked -= usize::from(have.revocation);
-                    have.unite(mark);
+                    have.merge(cutoff);
                     self.revoked += usize::from(have.revocation);
                 }
             }
         }
     }
 
-    /// Would [`raise`](Self::raise) change nothing?
-    pub fn includes(&self, subject: &Subject, mark: Mark) -> bool {
+    /// Would [`apply_cutoff`](Self::apply_cutoff) change nothing?
+    pub fn includes(&self, subject: &Subject, cutoff: Cutoff) -> bool {
         let have = match subject {
             Subject::Everybody => Some(&self.everybody),
             Subject::User(name) => self.users.get(name),
             Subject::Organization(name) => self.organizations.get(name),
         };
         have.is_some_and(|have| {
-            let mut united = *have;
-            united.unite(mark);
-            united == *have
+            let mut merged = *have;
+            merged.merge(cutoff);
+            merged == *have
         })
     }
 
@@ -155,37 +155,37 @@ impl Standing {
         self.keys.contains(&key)
     }
 
-    /// The key of the ring that signs: the first that is not revoked.
-    pub fn signer<'r>(&self, ring: &'r KeyRing) -> Option<&'r Arc<Key>> {
-        ring.shared().find(|key| !self.is_key_revoked(key.fingerprint()))
+    /// The key of the key set that signs: the first that is not revoked.
+    pub fn signer<'r>(&self, key_set: &'r KeySet) -> Option<&'r Arc<Key>> {
+        key_set.shared().find(|key| !self.is_key_revoked(key.fingerprint()))
     }
 
-    /// Takes in that the store has a user of that name, after the marks of the same reading.
-    pub fn know(&mut self, user: Box<str>, account: Account) {
+    /// Takes in that the store has a user of that name, after the cutoffs of the same reading.
+    pub fn set_account(&mut self, user: Box<str>, account: Account) {
         let is_enabled = |account| usize::from(account == Some(Account::Enabled));
         self.enabled += is_enabled(Some(account));
         self.enabled -= is_enabled(self.known.insert(user, account));
     }
 
     /// Takes in that all up to transaction `number` has been read.
-    pub fn reached(&mut self, number: u64) {
+    pub fn advance(&mut self, number: u64) {
         self.number = self.number.max(number);
     }
 
     /// Forgets a slice, `0..`[`SLICES`](Self::SLICES), of what no token can ask about any more, but for everybody's cutoff and
     /// those of disabled users. What is returned is to be dropped away from the readers.
-    pub fn forget(&mut self, slice: usize) -> TokenSet {
+    pub fn expire(&mut self, slice: usize) -> TokenSet {
         let before = self.forgettable;
-        let old = |mark: &Mark| mark.lived < before;
+        let old = |cutoff: &Cutoff| cutoff.lived < before;
         let known = &self.known;
         let disabled = |name: &str| known.get(name) == Some(&Account::Disabled);
         let revoked = &mut self.revoked;
         self.users.retain(
             slice,
-            |name, mark| !old(mark) || (mark.closed && disabled(name)),
-            |mark| *revoked -= usize::from(mark.revocation),
+            |name, cutoff| !old(cutoff) || (cutoff.blocked && disabled(name)),
+            |cutoff| *revoked -= usize::from(cutoff.revocation),
         );
-        self.organizations.retain(slice, |_, mark| !old(mark), |_| ());
+        self.organizations.retain(slice, |_, cutoff| !old(cutoff), |_| ());
         if slice == 0 { self.tokens.expire(before) } else { TokenSet::default() }
     }
 
@@ -202,22 +202,22 @@ impl Standing {
     /// Has a token of ours expired by its place in the store's order? By then it has for certain, and a clock that was ahead
     /// when it was minted changes nothing.
     pub fn has_expired(&self, token: &Verified) -> bool {
-        matches!(token.origin, Origin::Ours { number } if number < self.expired_below)
+        matches!(token.origin, Origin::Ours { sequence: number } if number < self.expired_below)
     }
 
     /// The latest time of a cutoff that concerns a token: one that was minted after it says so in its `iat`.
     pub fn cutoff_time(&self, token: &Verified) -> UnixTime {
         let Identity { user, organization, .. } = &token.identity;
-        let marks = [
+        let cutoffs = [
             Some(&self.everybody),
             self.users.get(user.as_str()),
             self.organizations.get(organization.as_str()),
         ];
-        marks.into_iter().flatten().map(|mark| mark.second).fold(UnixTime(0), UnixTime::max)
+        cutoffs.into_iter().flatten().map(|cutoff| cutoff.time).fold(UnixTime(0), UnixTime::max)
     }
 
-    /// The last transaction that this standing includes.
-    pub const fn number(&self) -> u64 {
+    /// The last transaction that this snapshot includes.
+    pub const fn sequence(&self) -> u64 {
         self.number
     }
 
@@ -242,7 +242,7 @@ impl Standing {
         if self.has_expired(token) {
             return Err(Denial::TokenExpired);
         }
-        let covered = |mark: Option<&Mark>| mark.is_some_and(|mark| mark.covers(token, rules));
+        let covered = |cutoff: Option<&Cutoff>| cutoff.is_some_and(|cutoff| cutoff.covers(token, rules));
         if !self.keys.is_empty() && self.keys.contains(&token.key) {
             return Err(Denial::RevokedKey);
         }

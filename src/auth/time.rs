@@ -37,10 +37,10 @@ impl Lived {
 /// `YYYY-MM-DD HH:MM:SS` in UTC, the form of `expire_time` in the published API.
 impl fmt::Display for UnixTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let moment =
+        let reading =
             i64::try_from(self.0).ok().and_then(|seconds| chrono::DateTime::from_timestamp(seconds, 0));
-        match moment {
-            Some(moment) => write!(f, "{}", moment.format("%Y-%m-%d %H:%M:%S")),
+        match reading {
+            Some(reading) => write!(f, "{}", reading.format("%Y-%m-%d %H:%M:%S")),
             None => f.write_str("9999-12-31 23:59:59"),
         }
     }

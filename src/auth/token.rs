@@ -1,8 +1,8 @@
 //! The token: how it is minted, and what must hold before one is believed.
 //!
-//! [`verify`] checks what never changes for a given key ring: shape, key, signature, claims. What depends
+//! [`verify`] checks what never changes for a given key set: shape, key, signature, claims. What depends
 //! on the moment is asked of the [`Verified`] it returns, every time: [`Verified::check_time`] here, the
-//! marks in [`revocation`](super::revocation). That split is what lets a verified identity be kept without
+//! cutoffs in [`revocation`](super::revocation). That split is what lets a verified identity be kept without
 //! ever keeping a verdict.
 
 mod claims;

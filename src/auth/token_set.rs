@@ -92,7 +92,7 @@ impl TokenSet {
         }
     }
 
-    /// Takes out what was revoked before that. The memory is freed by whoever drops the returned set, away
+    /// Takes out what was revoked before that. The memory is freed by the caller that drops the returned set, away
     /// from the readers.
     pub fn expire(&mut self, before: Lived) -> Self {
         let mut gone = Self::default();
@@ -213,8 +213,8 @@ fn search(sorted: &[TokenId], id: TokenId) -> bool {
 /// Ids in four cache lines.
 const FIRST_REACH: usize = 16;
 
-fn hour_of(moment: UnixTime) -> u64 {
-    moment.0 / 3600
+fn hour_of(reading: UnixTime) -> u64 {
+    reading.0 / 3600
 }
 
 fn shard_of(id: TokenId) -> u8 {

@@ -16,10 +16,10 @@ use super::output::{Failure, note};
 use crate::auth::cache::{Cache, CacheLimits};
 use crate::auth::gate::Gate;
 use crate::auth::identity::Identity;
-use crate::auth::keys::KeyRing;
+use crate::auth::keys::KeySet;
 use crate::auth::name::Name;
 use crate::auth::policy::Policy;
-use crate::auth::revocation::Standing;
+use crate::auth::revocation::RevocationSnapshot;
 use crate::auth::token::TokenRules;
 use crate::clock::Clock;
 use crate::config::{Config, PREFIX};
@@ -116,7 +116,7 @@ impl InitArgs {
 /// What a running gateway works with.
 pub(super) struct Opened {
     pub(super) store: Store,
-    pub(super) keys: KeyRing,
+    pub(super) keys: KeySet,
     pub(super) key_folder: Option<PathBuf>,
     pub(super) rules: TokenRules,
     /// `limits.revocations_per_user`
@@ -131,24 +131,24 @@ pub(super) struct Opened {
 
 impl Opened {
     /// What the store says of keys, and of nothing else.
-    pub(super) fn keys_alone(&self) -> Result<Standing, Failure> {
-        let mut standing = Standing::default();
+    pub(super) fn keys_alone(&self) -> Result<RevocationSnapshot, Failure> {
+        let mut snapshot = RevocationSnapshot::default();
         for key in block_on(self.store.keys())?.iter().filter(|key| key.revoked) {
-            standing.revoke_key(key.fingerprint);
+            snapshot.revoke_key(key.fingerprint);
         }
-        Ok(standing)
+        Ok(snapshot)
     }
 
     /// A gate that decides on this one token as a gateway that starts now would.
     pub(super) fn into_gate_for(self, token: &str) -> Result<(Gate, Policy), Failure> {
-        let standing = self.keys_alone()?;
+        let snapshot = self.keys_alone()?;
         let cache = Cache::new(CacheLimits { entries: 0, bytes: 0 }, 1, || 0, 0);
-        let gate = Gate::new(self.keys, self.rules, cache, Duration::MAX, standing, Duration::ZERO);
+        let gate = Gate::new(self.keys, self.rules, cache, Duration::MAX, snapshot, Duration::ZERO);
         // One that is not identified is refused for that.
         if let Ok(verified) = gate.identify(token.as_bytes()) {
             let Identity { user, organization, .. } = &verified.identity;
             let about = block_on(self.store.about(user.as_str(), organization.as_str(), verified.id))?;
-            gate.apply(|standing| about.apply(standing));
+            gate.apply(|snapshot| about.apply(snapshot));
         }
         Ok((gate, self.routes))
     }
@@ -255,7 +255,7 @@ impl Waiting {
     }
 }
 
-/// How a command waits for whoever has the state folder locked.
+/// How a command waits for a process that has the state folder locked.
 pub(super) const LOCK_WAIT: LockWait =
     LockWait { timeout: Duration::from_secs(10), tell: |text| eprintln!("ds-gateway: {text}") };
 

@@ -67,9 +67,9 @@ pub(super) fn conflict(kid: &str) -> Failure {
 }
 
 fn list(opened: &Opened, json: bool) -> Result<(), Failure> {
-    let standing = opened.keys_alone()?;
-    let is_revoked = |key| standing.is_key_revoked(key);
-    let signing = standing.signer(&opened.keys).map(|key| key.kid().to_owned());
+    let snapshot = opened.keys_alone()?;
+    let is_revoked = |key| snapshot.is_key_revoked(key);
+    let signing = snapshot.signer(&opened.keys).map(|key| key.kid().to_owned());
     for key in opened.keys.iter() {
         let state = match &signing {
             _ if is_revoked(key.fingerprint()) => "revoked",

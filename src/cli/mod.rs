@@ -45,7 +45,7 @@ struct Cli {
 enum Command {
     /// Run the gateway
     Run(run::Run),
-    /// Check a configuration: every fault at once, and warnings of dangerous choices
+    /// Check a configuration: every fault at once, and warnings of dangerous settings
     Check(check::Check),
     /// Run a gateway to play with: loopback only, a stand-in platform, a user, all gone at the end
     Demo(demo::Demo),

@@ -178,10 +178,10 @@ fn find_unknown(store: &Store, subject: &Subject) -> Result<Option<String>, Fail
 
 fn key(kid: &str, replace: bool, how: &How) -> Result<(), Failure> {
     let opened = how.open()?;
-    let standing = opened.keys_alone().map_err(not_revoked)?;
-    let revoked = |key| standing.is_key_revoked(key);
+    let snapshot = opened.keys_alone().map_err(not_revoked)?;
+    let revoked = |key| snapshot.is_key_revoked(key);
     let others = opened.keys.iter().any(|key| key.kid() != kid && !revoked(key.fingerprint()));
-    let is_signing = standing.signer(&opened.keys).is_some_and(|key| key.kid() == kid);
+    let is_signing = snapshot.signer(&opened.keys).is_some_and(|key| key.kid() == kid);
     let mut successor = None;
     if is_signing && !others {
         if !replace {

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::context::{ConfigArgs, Opened, execute};
 use super::output::{Failure, read_input, say};
 use crate::auth::explain::{self, Outcome};
-use crate::auth::gate::Moment;
+use crate::auth::gate::ClockReading;
 use crate::auth::policy::Route;
 use crate::clock::Clock;
 use crate::store::block_on;
@@ -89,8 +89,8 @@ impl Token {
 
 fn print_new(name: &str, opened: Opened) -> Result<(), Failure> {
     let no_such = || Failure::no_such(format!("there is no enabled user {name:?}"));
-    let standing = opened.keys_alone()?;
-    let signer = standing.signer(&opened.keys);
+    let snapshot = opened.keys_alone()?;
+    let signer = snapshot.signer(&opened.keys);
     let signer = signer.ok_or_else(|| Failure::cannot_start("every signing key is revoked"))?;
     // If the user changes in between, once more, as the gateway does.
     for _ in 0..2 {
@@ -122,14 +122,14 @@ fn print_new(name: &str, opened: Opened) -> Result<(), Failure> {
 }
 
 /// A store that was read just now is not stale.
-fn now(clock: &Clock) -> Moment {
-    Moment { now: clock.now(), uptime: Duration::ZERO }
+fn now(clock: &Clock) -> ClockReading {
+    ClockReading { now: clock.now(), uptime: Duration::ZERO }
 }
 
 fn inspect(token: &str, json: bool, opened: Opened) -> Result<(), Failure> {
-    let moment = now(&opened.clock);
+    let reading = now(&opened.clock);
     let (gate, _) = opened.into_gate_for(token)?;
-    let permit = gate.inspect(token.as_bytes(), moment).map_err(|denial| {
+    let permit = gate.inspect(token.as_bytes(), reading).map_err(|denial| {
         Failure::no_such(format!(
             "the token does not hold: {}; `ds-gateway token explain` says more",
             denial.as_str()
@@ -155,18 +155,18 @@ fn inspect(token: &str, json: bool, opened: Opened) -> Result<(), Failure> {
 }
 
 fn explain(token: &str, method: &str, path: &str, opened: Opened) -> Result<(), Failure> {
-    let moment = now(&opened.clock);
+    let reading = now(&opened.clock);
     let (gate, policy) = opened.into_gate_for(token)?;
     let route = match policy.classify(method.as_bytes(), path.as_bytes(), false) {
         Err(error) => format!("refused: 400, {}", error.as_str()),
         Ok(Route::Endpoint { .. }) => "the token endpoint: answered by the gateway itself".into(),
-        Ok(Route::Subtree) => "under the token endpoint: 404, never forwarded".into(),
+        Ok(Route::Reserved) => "under the token endpoint: 404, never forwarded".into(),
         Ok(Route::Public(_)) => "public: forwarded without a token".into(),
         Ok(Route::Protected) => "protected: forwarded if the token passes".into(),
     };
     say(format_args!("{:10} {route}", "route"))?;
     let mut refused = false;
-    for (check, outcome) in explain::explain(&gate, token.as_bytes(), moment) {
+    for (check, outcome) in explain::explain(&gate, token.as_bytes(), reading) {
         let text = match outcome {
             Outcome::Passed => "ok",
             Outcome::NotReached => "-",

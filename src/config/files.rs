@@ -12,14 +12,14 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::source::Section;
-use crate::auth::keys::{Algorithm, Key, KeyRing};
+use crate::auth::keys::{Algorithm, Key, KeySet};
 use crate::auth::secret::Secret;
 
 /// Where the signing keys come from.
 #[derive(Debug)]
 pub enum SigningKeys {
     /// From the files that the configuration names.
-    Configured(KeyRing),
+    Configured(KeySet),
     /// From `state_dir/keys`, made there with a new store.
     Generated,
 }
@@ -36,7 +36,7 @@ pub(super) struct KeyEntry {
 }
 
 /// Reads every key; one sentence for each that cannot be used.
-pub(super) fn read_keys(entries: &[KeyEntry], base: &Path) -> Result<KeyRing, Vec<String>> {
+pub(super) fn read_keys(entries: &[KeyEntry], base: &Path) -> Result<KeySet, Vec<String>> {
     let mut keys = Vec::new();
     let mut faults = Vec::new();
     for entry in entries {
@@ -48,7 +48,7 @@ pub(super) fn read_keys(entries: &[KeyEntry], base: &Path) -> Result<KeyRing, Ve
     if !faults.is_empty() {
         return Err(faults);
     }
-    KeyRing::new(keys).map_err(|error| vec![format!("a key {error}")])
+    KeySet::new(keys).map_err(|error| vec![format!("a key {error}")])
 }
 
 fn read_key(entry: &KeyEntry, base: &Path) -> Result<Key, String> {

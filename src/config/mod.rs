@@ -1,4 +1,4 @@
-//! The configuration: TOML and environment in, checked values out, or every fault at once with its cure.
+//! The configuration: TOML and environment in, checked values out, or every fault at once with its hint.
 //!
 //! `docs/configuration.md` describes each key; a test holds the two together.
 
@@ -120,8 +120,8 @@ impl Config {
         (config, asked)
     }
 
-    /// The choices that matter to whoever reads the metrics, as labels: few, and none of them a secret.
-    pub fn choices(&self) -> Vec<(&'static str, &'static str)> {
+    /// The settings that matter to anyone who reads the metrics, as labels: few, and none of them a secret.
+    pub fn info_labels(&self) -> Vec<(&'static str, &'static str)> {
         let word = |on: bool| if on { "true" } else { "false" };
         vec![
             ("forward_token", word(self.platform.forward_token)),

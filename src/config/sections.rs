@@ -92,12 +92,12 @@ pub(super) fn read_token(mut section: Section<'_>, base: &Path) -> (TokenRules, 
         section.fault("max_bytes", "must be between 512 and 65536");
     }
     let inspect = section.or("inspect_auth", InspectAuth::Basic, "write \"basic\" or \"token\"");
-    let cure = "write a list such as [{ kid = \"2026-11\", algorithm = \"HS256\", file = \"…\" }]";
-    let entries: Option<Vec<files::KeyEntry>> = section.optional("keys", cure);
+    let hint = "write a list such as [{ kid = \"2026-11\", algorithm = \"HS256\", file = \"…\" }]";
+    let entries: Option<Vec<files::KeyEntry>> = section.optional("keys", hint);
     let keys = match entries {
         None => SigningKeys::Generated,
         Some(entries) => match files::read_keys(&entries, base) {
-            Ok(ring) => SigningKeys::Configured(ring),
+            Ok(key_set) => SigningKeys::Configured(key_set),
             Err(texts) => {
                 texts.into_iter().for_each(|text| section.fault("keys", text));
                 SigningKeys::Generated
@@ -144,11 +144,11 @@ struct DurationEntry {
 pub(super) type RouteDurations = Vec<(PathPattern, Option<Duration>)>;
 
 pub(super) fn read_routes(mut section: Section<'_>) -> (Policy, RouteDurations) {
-    let cure = "write a list of \"/path\", \"/folder/*\" or { path = \"…\", methods = [\"OPTIONS\"] }";
-    let entries: Vec<PublicEntry> = section.or("public", Vec::new(), cure);
+    let hint = "write a list of \"/path\", \"/folder/*\" or { path = \"…\", methods = [\"OPTIONS\"] }";
+    let entries: Vec<PublicEntry> = section.or("public", Vec::new(), hint);
     let lenient: Vec<String> = section.or("lenient", Vec::new(), "write a list of \"/folder/*\"");
-    let cure = "write a list of { path = \"/folder/*\", limit = \"10m\" }";
-    let limits: Vec<DurationEntry> = section.or("request_duration", Vec::new(), cure);
+    let hint = "write a list of { path = \"/folder/*\", limit = \"10m\" }";
+    let limits: Vec<DurationEntry> = section.or("request_duration", Vec::new(), hint);
     let mut durations = RouteDurations::new();
     for DurationEntry { path, limit: Span(limit) } in limits {
         match PathPattern::new(&path) {

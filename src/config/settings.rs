@@ -102,7 +102,7 @@ pub struct StoreSettings {
 pub struct Audit {
     /// Older rows go.
     pub keep: Duration,
-    /// Where all take more room than this, so do the oldest of whoever has the most.
+    /// Where all take more room than this, so do the oldest rows of whoever has the most.
     pub max_bytes: u64,
 }
 

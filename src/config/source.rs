@@ -92,8 +92,8 @@ pub(super) struct Section<'s> {
 }
 
 impl Section<'_> {
-    /// The setting, or nothing if it is not given or faulty. `cure` says what would be right.
-    pub(super) fn optional<T: DeserializeOwned>(&mut self, key: &str, cure: &str) -> Option<T> {
+    /// The setting, or nothing if it is not given or faulty. `hint` says what would be right.
+    pub(super) fn optional<T: DeserializeOwned>(&mut self, key: &str, hint: &str) -> Option<T> {
         let path = format!("{}.{key}", self.name);
         self.source.asked.push(path.clone());
         let variable = format!("{PREFIX}{}__{key}", self.name.replace('.', "__")).to_uppercase();
@@ -107,14 +107,14 @@ impl Section<'_> {
         }
         let found = candidates.into_iter().find_map(|value| value.try_into().ok());
         if found.is_none() {
-            self.source.fault(&path, format!("has the wrong form: {cure}"));
+            self.source.fault(&path, format!("has the wrong form: {hint}"));
         }
         found
     }
 
     /// The setting, or `default`.
-    pub(super) fn or<T: DeserializeOwned>(&mut self, key: &str, default: T, cure: &str) -> T {
-        self.optional(key, cure).unwrap_or(default)
+    pub(super) fn or<T: DeserializeOwned>(&mut self, key: &str, default: T, hint: &str) -> T {
+        self.optional(key, hint).unwrap_or(default)
     }
 
     /// A duration, written `"90s"`, `"5m"`, `"24h"`.

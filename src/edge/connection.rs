@@ -419,7 +419,7 @@ const FIRST_READS: usize = 16 * 1024;
 const HTTP2_PREFACE: usize = 24;
 
 /// How long a connection that was accepted last may take to send its request.
-pub const SETTLE: Duration = Duration::from_millis(100);
+pub const ACCEPT_GRACE: Duration = Duration::from_millis(100);
 
 /// How long a refused client may take to read its answer.
 const LINGER: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@
 use super::request::{Body, Refused, Validated, validate};
 use super::request_head::RequestHead;
 use super::runtime::Runtime;
-use crate::auth::gate::{Moment, Pass, TokenField};
+use crate::auth::gate::{ClockReading, Pass, TokenField};
 use crate::auth::policy::{Route, split_target};
 use crate::auth::reply::{Malformed, Reply};
 use crate::auth::secret::Secret;
@@ -51,7 +51,7 @@ impl Facts {
 }
 
 /// Decides on a request.
-pub fn decide<H: RequestHead>(head: &H, runtime: &Runtime, clock: Moment) -> Decision {
+pub fn decide<H: RequestHead>(head: &H, runtime: &Runtime, clock: ClockReading) -> Decision {
     let validated = match validate(head, runtime.rewrite.managed(), &runtime.limits) {
         Ok(validated) => validated,
         Err(Refused { fault, body }) => {
@@ -66,7 +66,7 @@ pub fn decide<H: RequestHead>(head: &H, runtime: &Runtime, clock: Moment) -> Dec
             let facts = Facts::of(RouteLabel::Refused, MALFORMED, &validated);
             Decision::Answer(Reply::malformed(Malformed::Target(error)), facts)
         }
-        Ok(Route::Subtree) => {
+        Ok(Route::Reserved) => {
             let facts = Facts::of(RouteLabel::Endpoint, "not_found", &validated);
             Decision::Answer(Reply::not_found(), facts)
         }

@@ -16,7 +16,7 @@ use super::request_head::{EngineHead, RequestHead as _};
 use super::request_state::RequestState;
 use super::runtime::Runtime;
 use super::trace::Trace;
-use crate::auth::gate::Moment;
+use crate::auth::gate::ClockReading;
 use crate::auth::reply::{Overload, Reply};
 use crate::clock::Clock;
 use crate::logging::{AccessLine, Sink};
@@ -111,14 +111,14 @@ impl Gateway {
     }
 
     /// Both clocks, now. After a pause of the process this waits for what was revoked meanwhile.
-    async fn read_clock(&self) -> Moment {
+    async fn read_clock(&self) -> ClockReading {
         let Shared { clock, gap, .. } = &self.shared;
-        let reading = clock.moment();
+        let reading = clock.read();
         if !gap.is_open(reading.uptime) {
             return reading;
         }
         gap.wait(reading.uptime).await;
-        clock.moment()
+        clock.read()
     }
 
     /// What the log says of a request.

@@ -169,7 +169,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         state: &mut RequestState,
     ) -> Result<()> {
-        state.platform_time = state.forwarded.map(|moment| moment.elapsed());
+        state.platform_time = state.forwarded.map(|reading| reading.elapsed());
         // Nobody asked for another protocol; the client would wait for an answer for ever.
         if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, "unexpected 101").into_up());

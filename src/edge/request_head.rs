@@ -1,4 +1,4 @@
-//! A request's head as the rules see it, whoever parsed it: the engine, or the raw bytes alone.
+//! A request's head as the rules see it, whichever parser read it: the engine, or the raw bytes alone.
 
 use http::{HeaderMap, Version};
 
@@ -22,7 +22,7 @@ pub trait RequestHead {
     fn has_unannounced_body(&self) -> bool {
         false
     }
-    /// Checks what whoever parsed the head was lenient about.
+    /// Checks what the parser was lenient about.
     fn check_syntax(&self) -> Result<(), Malformed> {
         Ok(())
     }

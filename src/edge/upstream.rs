@@ -1,6 +1,6 @@
 //! The platform: which server a request goes to.
 //!
-//! No peer without a [`Pass`]: whoever asks for one shows that the check happened. Addresses are resolved
+//! No peer without a [`Pass`]: anyone who asks for one shows that the check happened. Addresses are resolved
 //! beside the requests, never in one.
 
 use std::cell::Cell;

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::admission::{RefusalSlot, Slot};
-use super::connection::{LimitedStream, SETTLE, refuse};
+use super::connection::{ACCEPT_GRACE, LimitedStream, refuse};
 use super::connection_context::Connection;
 use super::connection_log::ConnectionLog;
 use super::cut::ConnectionApp;
@@ -100,7 +100,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Worker<A> {
         }
         stop.send_replace(true);
         // What was accepted last has its request on the way.
-        sleep(SETTLE).await;
+        sleep(ACCEPT_GRACE).await;
         // The engine now ends every connection without a request.
         self.app.http_cleanup().await;
         std::future::pending().await
@@ -161,7 +161,7 @@ async fn serve<A>(
         },
     };
     let Some(activity) = activity else {
-        refuse(stream, &Reply::crowded(), &shared.metrics).await;
+        refuse(stream, &Reply::too_many_connections(), &shared.metrics).await;
         return drop(refusal);
     };
     let peer = ClientAddress::of_socket(client);

@@ -5,7 +5,7 @@ use crate::auth::denial::Denial;
 /// Which way a request went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouteLabel {
-    /// The token endpoint and its subtree.
+    /// The token endpoint and its reserved path.
     Endpoint,
     /// Forwarded without a credential.
     Public,

@@ -24,8 +24,8 @@ pub struct Facts<'f> {
     pub uptime: Duration,
     /// Lines that the log dropped.
     pub dropped_log_lines: u64,
-    /// The choices of the configuration that matter to whoever reads the numbers, by name.
-    pub choices: &'f [(&'static str, &'static str)],
+    /// The settings of the configuration that matter to anyone who reads the numbers, by name.
+    pub info_labels: &'f [(&'static str, &'static str)],
     /// Revocations that wait for the store.
     pub pending_revocations: usize,
     /// How far the wall clock is off, in seconds, where it seems wrong.
@@ -184,10 +184,10 @@ pub(super) fn counted(cells: &Cells<CELLS>) -> Vec<MetricFamily> {
 fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
     let Facts { gate, uptime, .. } = facts;
     let stale = f64::from(u8::from(gate.is_stale(uptime)));
-    let (keys, standing) = (gate.keys(), gate.standing());
-    let (sizes, cache) = (standing.sizes(), gate.cache().statistics());
-    let revoked = keys.iter().filter(|key| standing.is_key_revoked(key.fingerprint())).count();
-    let signing = usize::from(standing.signer(&keys).is_some());
+    let (keys, snapshot) = (gate.keys(), gate.snapshot());
+    let (sizes, cache) = (snapshot.sizes(), gate.cache().statistics());
+    let revoked = keys.iter().filter(|key| snapshot.is_key_revoked(key.fingerprint())).count();
+    let signing = usize::from(snapshot.signer(&keys).is_some());
     let verifying = keys.iter().count() - revoked - signing;
     let mut families = vec![
         gauge(
@@ -204,13 +204,13 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
             "ds_gateway_config_info",
             "Always 1; choices of the configuration are in the labels.",
             1.0,
-            facts.choices,
+            facts.info_labels,
         ),
         // Numbers stay exact up to 2^53.
         gauge(
             "ds_gateway_store_number",
             "Last transaction of the store that is in force here.",
-            gate.number() as f64,
+            gate.sequence() as f64,
             &[],
         ),
         gauge(
@@ -237,7 +237,7 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
             facts.store_commit_age.as_secs_f64(),
             &[],
         ),
-        gauge("ds_gateway_users", "Enabled users that the gate knows.", standing.users() as f64, &[]),
+        gauge("ds_gateway_users", "Enabled users that the gate knows.", snapshot.users() as f64, &[]),
         gauges(
             "ds_gateway_keys",
             "Keys by what they do; the one that signs verifies too.",

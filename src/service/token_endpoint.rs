@@ -27,7 +27,7 @@ use crate::store::{Store, StoreError};
 /// All that the endpoint needs.
 #[derive(Clone)]
 pub struct TokenEndpoint {
-    /// Keys, rules and standing.
+    /// Keys, rules and the revocation snapshot.
     pub gate: Arc<Gate>,
     /// Checks passwords.
     pub logins: Arc<Logins>,
@@ -149,8 +149,8 @@ impl TokenEndpoint {
             Ok(token) => token.expose_secret(),
             Err(denial) => return failed(*denial),
         };
-        let moment = self.clock.moment();
-        let verified = match self.gate.identify_at(token, moment.now) {
+        let reading = self.clock.read();
+        let verified = match self.gate.identify_at(token, reading.now) {
             Ok(verified) => verified,
             Err(denial) => return failed(denial),
         };
@@ -162,7 +162,7 @@ impl TokenEndpoint {
         };
         let keep = Keep::Expires(verified.expires_at);
         let revoked = RevokedToken { id: verified.id, keep, lived: self.clock.lived() };
-        self.gate.apply(|standing| standing.revoke_tokens([revoked]));
+        self.gate.apply(|snapshot| snapshot.revoke_tokens([revoked]));
         // Every time, even where it is in force already: it may be so in memory only, and a 204 is a promise.
         let written = revocation.clone().write(&self.store).await;
         let (reply, outcome) = match written {
@@ -229,8 +229,8 @@ impl TokenEndpoint {
     ) -> Result<Option<Minted>, Failure> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| Failure::Random)?;
-        let (keys, standing) = (self.gate.keys(), self.gate.standing());
-        let signer = Arc::clone(standing.signer(&keys).ok_or(Failure::NoKey)?);
+        let (keys, snapshot) = (self.gate.keys(), self.gate.snapshot());
+        let signer = Arc::clone(snapshot.signer(&keys).ok_or(Failure::NoKey)?);
         let source = client.map(|client| Source::of(client.ip));
         let client = client.map(|client| client.to_string()).unwrap_or_default();
         let actor = Actor::client(user.identity.user.as_str(), client);
@@ -238,7 +238,7 @@ impl TokenEndpoint {
         let mint = Mint { user: user.clone(), random, rules, signer, max_revocations, source };
         match self.store.execute(mint, actor).await? {
             MintOutcome::Minted(minted, cutoffs) => {
-                self.gate.raise(&cutoffs);
+                self.gate.apply_cutoffs(&cutoffs);
                 Ok(Some(minted))
             }
             MintOutcome::UserChanged => Ok(None),
@@ -273,7 +273,7 @@ impl TokenEndpoint {
     }
 
     fn inspect(&self, token: &[u8], call: &Call) -> Result<Permit, Failure> {
-        let permit = self.gate.inspect(token, self.clock.moment()).map_err(|denial| match denial {
+        let permit = self.gate.inspect(token, self.clock.read()).map_err(|denial| match denial {
             Denial::StateStale => Failure::Stale,
             _ => Failure::Token,
         })?;

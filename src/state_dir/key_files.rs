@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::error::{StartError, file_error};
-use crate::auth::keys::{Algorithm, Key, KeyRing};
+use crate::auth::keys::{Algorithm, Key, KeySet};
 use crate::auth::time::UnixTime;
 use crate::config::{Links, read_secret};
 use crate::store::records::RecordedKey;
@@ -35,12 +35,12 @@ pub(super) fn list_keys(folder: &Path) -> Result<Vec<PathBuf>, StartError> {
 }
 
 /// The keys of the folder; makes the first one where there was never any.
-pub(super) fn generated_ring(
+pub(super) fn generated_key_set(
     recorded: &[RecordedKey],
     folder: &Path,
     mut files: Vec<PathBuf>,
     now: UnixTime,
-) -> Result<KeyRing, StartError> {
+) -> Result<KeySet, StartError> {
     if files.is_empty() {
         // Key and record are two steps: a key that is not yet recorded is recorded at the next start, one
         // that was recorded and is gone is a loss.
@@ -53,16 +53,16 @@ pub(super) fn generated_ring(
         }
         files.push(generate_key(folder, now, recorded).map_err(file_error(folder))?);
     }
-    ring_of(&files)
+    key_set_of(&files)
 }
 
 /// The keys that lie in a folder, the oldest first.
-pub fn read_ring(folder: &Path) -> Result<KeyRing, StartError> {
-    ring_of(&list_keys(folder)?)
+pub fn read_key_set(folder: &Path) -> Result<KeySet, StartError> {
+    key_set_of(&list_keys(folder)?)
 }
 
 /// The keys in these files.
-pub(super) fn ring_of(files: &[PathBuf]) -> Result<KeyRing, StartError> {
+pub(super) fn key_set_of(files: &[PathBuf]) -> Result<KeySet, StartError> {
     let mut keys = Vec::new();
     for path in files {
         let kid = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
@@ -71,7 +71,7 @@ pub(super) fn ring_of(files: &[PathBuf]) -> Result<KeyRing, StartError> {
         let key = Key::new(kid, Algorithm::Hs256, &secret, false);
         keys.push(key.map_err(|error| faulty(error.to_string()))?);
     }
-    KeyRing::new(keys).map_err(|error| StartError::Refused(format!("a key {error}")))
+    KeySet::new(keys).map_err(|error| StartError::Refused(format!("a key {error}")))
 }
 
 /// Makes a key of 48 random bytes, in base64, and returns its path once it is on the disk. Its name is neither that of another
@@ -125,8 +125,8 @@ mod tests {
         for _ in 0..3 {
             generate_key(folder, UnixTime(1_700_000_000), &[]).unwrap();
         }
-        let ring = read_ring(folder).unwrap();
-        let kids: Vec<&str> = ring.iter().map(Key::kid).collect();
+        let key_set = read_key_set(folder).unwrap();
+        let kids: Vec<&str> = key_set.iter().map(Key::kid).collect();
         assert_eq!(kids, ["2023-11-14", "2023-11-14-002", "2023-11-14-003"]);
     }
 

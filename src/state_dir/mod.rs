@@ -13,14 +13,14 @@ pub mod restore;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use self::key_files::read_ring;
+pub use self::key_files::read_key_set;
 pub use self::lock::LockWait;
 
 use self::error::{StartError, store_error};
-use self::key_files::{generated_ring, list_keys};
+use self::key_files::{generated_key_set, list_keys};
 use self::lock::lock;
 use self::privileges::{become_owner, prepare_folder};
-use crate::auth::keys::KeyRing;
+use crate::auth::keys::KeySet;
 use crate::clock::Clock;
 use crate::config::{SigningKeys, StoreSettings};
 use crate::metrics::Metrics;
@@ -51,10 +51,10 @@ pub struct Services {
 /// What the folder holds, checked against each other.
 #[derive(Debug)]
 pub struct State {
-    /// Users, marks, audit.
+    /// Users, cutoffs, audit.
     pub store: Store,
     /// The signing keys.
-    pub keys: KeyRing,
+    pub keys: KeySet,
     /// Where they lie, if they were made here and may be joined by others.
     pub key_folder: Option<PathBuf>,
 }
@@ -81,10 +81,10 @@ impl State {
         let store = open_store(path, has_keys, opening, creation, services)?;
         let recorded = block_on(store.keys()).map_err(|error| store_error(path, error))?;
         let (keys, key_folder) = match keys {
-            SigningKeys::Configured(ring) => (ring, None),
+            SigningKeys::Configured(key_set) => (key_set, None),
             SigningKeys::Generated => {
-                let ring = generated_ring(&recorded, &key_folder, key_files, now)?;
-                (ring, Some(key_folder))
+                let key_set = generated_key_set(&recorded, &key_folder, key_files, now)?;
+                (key_set, Some(key_folder))
             }
         };
         settle_keys(&store, &recorded, &keys, path)?;
@@ -120,7 +120,7 @@ fn open_store(
 fn settle_keys(
     store: &Store,
     recorded: &[RecordedKey],
-    keys: &KeyRing,
+    keys: &KeySet,
     path: &Path,
 ) -> Result<(), StartError> {
     let conflict = |kid: String| {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::slice;
 
 use super::error::{StartError, file_error, store_error};
-use super::key_files::{generate_key, ring_of};
+use super::key_files::{generate_key, key_set_of};
 use super::lock::{LockWait, lock};
 use crate::auth::time::UnixTime;
 use crate::store::command::KeyRecord;
@@ -29,12 +29,12 @@ impl NewKey {
         wait: LockWait,
         now: UnixTime,
     ) -> Result<Self, StartError> {
-        // Whoever makes another one now chooses another name.
+        // Anyone who makes another one now chooses another name.
         let _lock = lock(state_dir, wait)?;
         let recorded = block_on(store.keys()).map_err(|error| store_error(key_folder, error))?;
         let path = generate_key(key_folder, now, &recorded).map_err(file_error(key_folder))?;
         let mut made = Self { path, records: Vec::new(), is_kept: false };
-        made.records = KeyRecord::all(&ring_of(slice::from_ref(&made.path))?);
+        made.records = KeyRecord::all(&key_set_of(slice::from_ref(&made.path))?);
         Ok(made)
     }
 

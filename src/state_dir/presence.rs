@@ -43,7 +43,7 @@ impl Presence {
 
     /// Removes the file; to be called once the store does not know the gateway any more.
     pub fn withdraw(&self) {
-        // One that stays is removed by whoever finds that its lock is free.
+        // One that stays is removed by a process that finds its lock free.
         let _ = fs::remove_file(&self.path);
     }
 }

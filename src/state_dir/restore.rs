@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::backup::{FOLDERS, STORE, read_files, read_manifest, remove_if_there, sync, write_file};
 use super::error::{StartError, file_error, store_error};
-use super::key_files::{generate_key, read_ring};
+use super::key_files::{generate_key, read_key_set};
 use super::lock::lock;
 use super::privileges::{become_owner, prepare_folder};
 use super::{Services, presence};
@@ -239,7 +239,7 @@ fn provide_key(
     services: &Services,
 ) -> Result<Option<String>, StartError> {
     // One that cannot be used ends the start, which says why.
-    let Ok(keys) = read_ring(folder) else { return Ok(None) };
+    let Ok(keys) = read_key_set(folder) else { return Ok(None) };
     let is_revoked = |fingerprint| recorded.iter().any(|key| key.fingerprint == fingerprint && key.revoked);
     if keys.iter().any(|key| !is_revoked(key.fingerprint())) {
         return Ok(None);

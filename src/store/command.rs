@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use super::records::User;
 use crate::auth::identity::Identity;
-use crate::auth::keys::{Fingerprint, Key, KeyRing};
+use crate::auth::keys::{Fingerprint, Key, KeySet};
 use crate::auth::name::Name;
 use crate::auth::password::Phc;
-use crate::auth::revocation::{Mark, Subject};
+use crate::auth::revocation::{Cutoff, Subject};
 use crate::auth::source::Source;
 use crate::auth::time::UnixTime;
 use crate::auth::token::{Minted, TokenId, TokenRules};
@@ -45,12 +45,12 @@ pub enum Role {
 }
 
 impl Actor {
-    /// Whoever sent a request.
+    /// Anyone who sent a request.
     pub fn client(name: impl Into<Box<str>>, origin: impl Into<Box<str>>) -> Self {
         Self { name: name.into(), origin: origin.into(), claimed: None, role: Role::Client }
     }
 
-    /// Whoever gives commands on the gateway's machine, or the gateway itself.
+    /// Anyone who gives commands on the gateway's machine, or the gateway itself.
     pub fn operator(name: impl Into<Box<str>>, origin: impl Into<Box<str>>) -> Self {
         Self { role: Role::Operator, ..Self::client(name, origin) }
     }
@@ -89,7 +89,7 @@ pub struct Mint {
 pub enum MintOutcome {
     /// The token, in the store's order, and the cutoffs that it was minted after: a gate that has not read
     /// of them yet must apply them before the token is handed out.
-    Minted(Minted, Vec<(Subject, Mark)>),
+    Minted(Minted, Vec<(Subject, Cutoff)>),
     /// The user changed since its password was checked, or is disabled or gone.
     UserChanged,
     /// The key was revoked a moment ago; this gateway has not read of it, nor of the key in its place.
@@ -192,7 +192,7 @@ pub struct KeyRecord {
 
 impl KeyRecord {
     /// Every key of a set.
-    pub fn all(keys: &KeyRing) -> Vec<Self> {
+    pub fn all(keys: &KeySet) -> Vec<Self> {
         keys.iter().map(|key| Self { kid: key.kid().to_owned(), fingerprint: key.fingerprint() }).collect()
     }
 }

@@ -10,7 +10,7 @@ use super::records::{RecordedKey, User, UserRecord};
 use crate::auth::identity::Identity;
 use crate::auth::keys::Fingerprint;
 use crate::auth::password::HashDigest;
-use crate::auth::revocation::{Mark, Subject};
+use crate::auth::revocation::{Cutoff, Subject};
 use crate::auth::time::{Lived, UnixTime};
 use crate::auth::token::{self, Minted};
 use crate::auth::token_set::Keep;
@@ -51,12 +51,12 @@ pub(super) fn refuse_mint(command: &Mint, rows: &MintRows) -> Option<MintOutcome
 /// The token, issued at `now` and no earlier than the cutoffs that concern its user; `None` if it cannot be signed.
 pub(super) fn mint(
     command: &Mint,
-    cutoffs: &[(Subject, Mark)],
+    cutoffs: &[(Subject, Cutoff)],
     now: UnixTime,
     stamp: Stamp,
 ) -> Option<Minted> {
     let Mint { user, random, rules, signer, max_revocations: _, source: _ } = command;
-    let cutoff = cutoffs.iter().map(|(_, cutoff)| cutoff.second).fold(UnixTime(0), UnixTime::max);
+    let cutoff = cutoffs.iter().map(|(_, cutoff)| cutoff.time).fold(UnixTime(0), UnixTime::max);
     token::mint_after(cutoff, &user.identity, stamp.sequence, *random, now, rules, signer)
 }
 
@@ -83,26 +83,26 @@ pub(super) fn revoke_token(expiry: Expiry, earlier: Option<u64>, now: UnixTime) 
 }
 
 /// The cutoff that takes the place of `previous`. Its time never goes back.
-pub(super) fn cutoff(previous: Option<Mark>, stamp: Stamp, blocked: bool) -> Mark {
-    let earliest = previous.map_or(UnixTime(0), |previous| previous.second);
-    Mark {
-        number: stamp.sequence,
-        second: stamp.now.max(earliest),
+pub(super) fn cutoff(previous: Option<Cutoff>, stamp: Stamp, blocked: bool) -> Cutoff {
+    let earliest = previous.map_or(UnixTime(0), |previous| previous.time);
+    Cutoff {
+        sequence: stamp.sequence,
+        time: stamp.now.max(earliest),
         lived: stamp.lived,
-        closed: blocked,
+        blocked,
         revocation: true,
     }
 }
 
 /// The cutoff of a new user. It revokes nothing, but takes the place of one that did.
-pub(super) fn first_cutoff(previous: Option<Mark>, stamp: Stamp) -> Mark {
+pub(super) fn first_cutoff(previous: Option<Cutoff>, stamp: Stamp) -> Cutoff {
     let revocation = previous.is_some_and(|previous| previous.revocation);
-    Mark { revocation, ..cutoff(previous, stamp, false) }
+    Cutoff { revocation, ..cutoff(previous, stamp, false) }
 }
 
 /// The cutoff that revokes every token of a subject. A disabled user stays blocked.
-pub(super) fn revoke_subject(subject: &Subject, previous: Option<Mark>, stamp: Stamp) -> Mark {
-    let blocked = matches!(subject, Subject::User(_)) && previous.is_some_and(|previous| previous.closed);
+pub(super) fn revoke_subject(subject: &Subject, previous: Option<Cutoff>, stamp: Stamp) -> Cutoff {
+    let blocked = matches!(subject, Subject::User(_)) && previous.is_some_and(|previous| previous.blocked);
     cutoff(previous, stamp, blocked)
 }
 

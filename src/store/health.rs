@@ -1,4 +1,4 @@
-//! How the store is doing, for whoever watches it.
+//! How the store is doing, for anyone who watches it.
 
 use std::time::Duration;
 

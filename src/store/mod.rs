@@ -42,7 +42,7 @@ use self::records::{
     StoredTime, User, UserRecord,
 };
 use self::sqlite::{Apply, Sqlite};
-use crate::auth::revocation::Standing;
+use crate::auth::revocation::RevocationSnapshot;
 use crate::auth::source::Source;
 use crate::auth::token::TokenId;
 use crate::clock::Clock;
@@ -217,17 +217,17 @@ impl Store {
     }
 
     /// Reads all that the gate needs, as of one moment.
-    pub async fn load(&self) -> Result<Standing, StoreError> {
+    pub async fn load(&self) -> Result<RevocationSnapshot, StoreError> {
         let mut pieces: Receiver<Result<Changes, StoreError>> = self.engine.snapshot();
-        let mut standing = Standing::default();
+        let mut snapshot = RevocationSnapshot::default();
         let mut is_complete = false;
         while let Some(piece) = pieces.recv().await {
             let piece = piece?;
             // Only the last piece has a sequence.
             is_complete = piece.sequence > 0;
-            piece.apply(&mut standing);
+            piece.apply(&mut snapshot);
         }
         self.checked().await?;
-        if is_complete { Ok(standing) } else { Err(StoreError::Stopped) }
+        if is_complete { Ok(snapshot) } else { Err(StoreError::Stopped) }
     }
 }

@@ -1,6 +1,6 @@
 //! Notices that the replica has not looked at the store for a while: the process was paused, or the machine suspended.
 //!
-//! Whoever comes first after a pause may be served before the replica has read what was revoked meanwhile. So a request that finds such a gap
+//! Anyone who comes first after a pause may be served before the replica has read what was revoked meanwhile. So a request that finds such a gap
 //! waits for the next look, but not for long: a store that cannot be read must not hold up everybody. It costs a request that finds none two
 //! loads.
 

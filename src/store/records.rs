@@ -1,9 +1,9 @@
 //! What the store holds, as its readers see it.
 
 use crate::auth::identity::Identity;
-use crate::auth::keys::{Fingerprint, KeyRing};
+use crate::auth::keys::{Fingerprint, KeySet};
 use crate::auth::password::Phc;
-use crate::auth::revocation::{Account, Mark, Standing, Subject};
+use crate::auth::revocation::{Account, Cutoff, RevocationSnapshot, Subject};
 use crate::auth::time::{Lived, UnixTime};
 use crate::auth::token_set::RevokedToken;
 
@@ -56,7 +56,7 @@ pub struct RecordedKey {
 
 /// Compares a key set with what is recorded. `Ok(true)`: all of it is; `Ok(false)`: some key is not recorded yet;
 /// `Err`: the `kid` whose secret is not the recorded one.
-pub fn compare_keys(recorded: &[RecordedKey], keys: &KeyRing) -> Result<bool, String> {
+pub fn compare_keys(recorded: &[RecordedKey], keys: &KeySet) -> Result<bool, String> {
     let mut all = true;
     for key in keys.iter() {
         match recorded.iter().find(|recorded| recorded.kid == key.kid()) {
@@ -72,7 +72,7 @@ pub fn compare_keys(recorded: &[RecordedKey], keys: &KeyRing) -> Result<bool, St
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Revocation cutoffs, as they stand now.
-    pub cutoffs: Vec<(Subject, Mark)>,
+    pub cutoffs: Vec<(Subject, Cutoff)>,
     /// Tokens that were revoked one by one.
     pub tokens: Vec<RevokedToken>,
     /// Keys that were recorded or revoked.
@@ -101,20 +101,20 @@ impl Changes {
     }
 
     /// Brings the gate's memory up to [`through`](Self::through).
-    pub fn apply(self, standing: &mut Standing) {
+    pub fn apply(self, snapshot: &mut RevocationSnapshot) {
         for (subject, cutoff) in self.cutoffs {
-            standing.raise(subject, cutoff);
+            snapshot.apply_cutoff(subject, cutoff);
         }
-        standing.revoke_tokens(self.tokens);
+        snapshot.revoke_tokens(self.tokens);
         for key in self.keys.into_iter().filter(|key| key.revoked) {
-            standing.revoke_key(key.fingerprint);
+            snapshot.revoke_key(key.fingerprint);
         }
         // After the cutoffs: a blocked one makes its user unknown, and a disabled user's record says what it is.
         for (name, account) in self.users {
-            standing.know(name, account);
+            snapshot.set_account(name, account);
         }
-        standing.expire_below(self.time.expired_below, self.time.forgettable);
-        standing.reached(self.through);
+        snapshot.expire_below(self.time.expired_below, self.time.forgettable);
+        snapshot.advance(self.through);
     }
 }
 

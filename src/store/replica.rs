@@ -18,11 +18,11 @@ use super::error::StoreError;
 use super::read_gap::ReadGap;
 use super::records::{Changes, compare_keys};
 use crate::auth::gate::Gate;
-use crate::auth::keys::KeyRing;
+use crate::auth::keys::KeySet;
 use crate::clock::{Clock, describe};
 
 /// Reads the signing keys again.
-pub type Reload = Box<dyn Fn() -> Result<KeyRing, String> + Send>;
+pub type Reload = Box<dyn Fn() -> Result<KeySet, String> + Send>;
 
 /// What a replica needs beside the store and the gate that it keeps up to date.
 pub struct Settings {
@@ -53,8 +53,8 @@ impl Replica {
         clock: Clock,
         settings: Settings,
     ) -> Result<Self, StoreError> {
-        // Before anybody can reach us: whoever revokes from now on waits for us too.
-        let heartbeat = Heartbeat { gateway: settings.gateway.clone(), applied: gate.number() };
+        // Before anybody can reach us: anyone who revokes from now on waits for us too.
+        let heartbeat = Heartbeat { gateway: settings.gateway.clone(), applied: gate.sequence() };
         match store.execute(heartbeat, Actor::gateway()).await {
             Ok(()) => {}
             // Nobody can revoke anything there either; what is known can be served.
@@ -159,7 +159,7 @@ impl ReplicaLoop {
     /// Applies every change that there is, a piece at a time; says up to which sequence acknowledgements are requested.
     async fn catch_up(&self, keys: &mut KeyReload) -> Result<u64, StoreError> {
         loop {
-            let known = self.gate.number();
+            let known = self.gate.sequence();
             let changes = self.store.changes(known, PIECE).await?;
             let (requested, is_last) = (changes.requested, changes.is_last());
             // With every look, also where nothing is written: time passes on a full disk too.
@@ -168,7 +168,7 @@ impl ReplicaLoop {
                 // Before the revocation of a key that they replace, so that at no time there is none that signs.
                 keys.expect(&changes);
                 keys.load_if_due(self).await;
-                self.gate.apply(|standing| changes.apply(standing));
+                self.gate.apply(|snapshot| changes.apply(snapshot));
             } else if !is_last {
                 return Err(StoreError::Failed("the change feed does not move".into()));
             }
@@ -267,7 +267,7 @@ impl Heartbeats {
         if self.running.is_some() || !(is_due || requested > self.acknowledged) {
             return;
         }
-        let (store, applied) = (replica.store.clone(), replica.gate.number());
+        let (store, applied) = (replica.store.clone(), replica.gate.sequence());
         let heartbeat = Heartbeat { gateway: replica.settings.gateway.clone(), applied };
         self.sent_at = Some(Instant::now());
         let task = tokio::spawn(async move { store.execute(heartbeat, Actor::gateway()).await });

@@ -20,12 +20,12 @@ use super::command::{
 use super::records::User;
 use super::{Executable, Opening, Store};
 use crate::auth::cache::{Cache, CacheLimits};
-use crate::auth::gate::{Gate, Moment};
+use crate::auth::gate::{ClockReading, Gate};
 use crate::auth::identity::Identity;
-use crate::auth::keys::{Algorithm, Key, KeyRing};
+use crate::auth::keys::{Algorithm, Key, KeySet};
 use crate::auth::name::Name;
 use crate::auth::password::Phc;
-use crate::auth::revocation::{Standing, Subject};
+use crate::auth::revocation::{RevocationSnapshot, Subject};
 use crate::auth::secret::Secret;
 use crate::auth::time::UnixTime;
 use crate::auth::token::{TokenId, TokenRules};
@@ -189,8 +189,8 @@ impl World {
         let store = Store::open(&path(&self.folder), Opening::Run, clock.clone(), metrics).unwrap();
         let stored = self.runtime.block_on(store.time()).unwrap();
         clock.advance(stored.lived, stored.floor);
-        let standing = self.runtime.block_on(store.load()).unwrap();
-        let gate = Gate::new(keys(), TokenRules::DEFAULT, cache, Duration::MAX, standing, Duration::ZERO);
+        let snapshot = self.runtime.block_on(store.load()).unwrap();
+        let gate = Gate::new(keys(), TokenRules::DEFAULT, cache, Duration::MAX, snapshot, Duration::ZERO);
         Gateway { gate, store, clock, time, read_at: self.step }
     }
 
@@ -207,7 +207,7 @@ impl World {
                 email: "a@b".into(),
                 organization: Name::parse(organization).unwrap(),
             },
-            phc: Phc::decoy(),
+            phc: Phc::dummy(),
         };
         if self.execute(AddUser { user: new }).is_ok() {
             self.organizations.insert(user, organization.to_owned());
@@ -222,8 +222,8 @@ impl World {
         let (at, user) = (self.random.usize(0..2), self.random.usize(0..USERS.len()));
         let Some(stored) = self.stored(user) else { return };
         let Gateway { gate, store, .. } = &self.gateways[at];
-        let (keys, standing) = (gate.keys(), gate.standing());
-        let signer = Arc::clone(standing.signer(&keys).unwrap());
+        let (keys, snapshot) = (gate.keys(), gate.snapshot());
+        let signer = Arc::clone(snapshot.signer(&keys).unwrap());
         let key = KEYS.iter().position(|kid| *kid == signer.kid()).unwrap();
         let random = self.random.u128(..).to_le_bytes();
         let rules = *gate.rules();
@@ -231,7 +231,7 @@ impl World {
         let mint = Mint { user: stored.clone(), random, rules, signer, max_revocations, source: None };
         match self.runtime.block_on(store.execute(mint, actor())).unwrap() {
             MintOutcome::Minted(minted, cutoffs) => {
-                gate.raise(&cutoffs);
+                gate.apply_cutoffs(&cutoffs);
                 self.tokens.push(Token {
                     text: minted.token,
                     id: minted.id,
@@ -352,10 +352,10 @@ impl World {
         let Gateway { gate, store, clock, .. } = &self.gateways[at];
         loop {
             // In pieces, as a replica reads.
-            let changes = self.runtime.block_on(store.changes(gate.number(), 3)).unwrap();
+            let changes = self.runtime.block_on(store.changes(gate.sequence(), 3)).unwrap();
             clock.advance(changes.time.lived, changes.time.floor);
             let is_last = changes.is_last();
-            gate.apply(|standing| changes.apply(standing));
+            gate.apply(|snapshot| changes.apply(snapshot));
             if is_last {
                 break;
             }
@@ -368,8 +368,8 @@ impl World {
         let token = &self.tokens[at];
         let Gateway { gate, clock, read_at, .. } = &self.gateways[gateway];
         let now = clock.now();
-        let moment = Moment { now, uptime: Duration::ZERO };
-        let verdict = gate.inspect(token.text.as_bytes(), moment).map(drop);
+        let reading = ClockReading { now, uptime: Duration::ZERO };
+        let verdict = gate.inspect(token.text.as_bytes(), reading).map(drop);
         let context = || {
             let World { step, error, wrong_at, time, .. } = self;
             format!(
@@ -416,14 +416,14 @@ impl World {
         let Gateway { store, .. } = &self.gateways[at];
         while self.runtime.block_on(store.execute(Purge { retention }, actor())).unwrap() > 0 {}
         for Gateway { gate, .. } in &self.gateways {
-            let forget = |slice| drop(gate.apply(|standing| standing.forget(slice)));
-            (0..Standing::SLICES).for_each(forget);
+            let forget = |slice| drop(gate.apply(|snapshot| snapshot.expire(slice)));
+            (0..RevocationSnapshot::SLICES).for_each(forget);
         }
     }
 
     fn heartbeat(&self, at: usize) {
         let Gateway { gate, store, .. } = &self.gateways[at];
-        let heartbeat = Heartbeat { gateway: at.to_string(), applied: gate.number() };
+        let heartbeat = Heartbeat { gateway: at.to_string(), applied: gate.sequence() };
         self.runtime.block_on(store.execute(heartbeat, actor())).unwrap();
     }
 
@@ -452,7 +452,7 @@ impl World {
                 26 => self.change(UserChange::Disable),
                 27..30 => self.change(UserChange::Enable),
                 30 => self.change(UserChange::Remove),
-                31 => self.change(UserChange::Password(Phc::decoy())),
+                31 => self.change(UserChange::Password(Phc::dummy())),
                 32 => {
                     let organization = Some(Name::parse("Other").unwrap());
                     self.change(UserChange::Claims { email: None, organization });
@@ -526,12 +526,12 @@ fn actor() -> Actor {
     Actor::operator("simulation", "simulation")
 }
 
-fn keys() -> KeyRing {
+fn keys() -> KeySet {
     let key = |(place, kid): (usize, &&str)| {
         let secret = Secret::new((0..48).map(|byte| byte ^ (place as u8) << 6).collect());
         Key::new(kid, Algorithm::Hs256, &secret, place == KEYS.len() - 1).unwrap()
     };
-    KeyRing::new(KEYS.iter().enumerate().map(key).collect()).unwrap()
+    KeySet::new(KEYS.iter().enumerate().map(key).collect()).unwrap()
 }
 
 /// Always the same seeds, then others. What is printed is shown only if a run fails; SIMULATION_SEED repeats it.

@@ -18,7 +18,7 @@ use openssl::x509::{X509, X509NameBuilder};
 
 use crate::config::CertifiedKey;
 
-/// The self-signed certificate in `state_dir/tls`: made where there is none, and made anew when less than
+/// The self-signed certificate in `state_dir/tls`: made where there is none, and made again when less than
 /// 30 days of its life are left.
 pub fn self_signed(state_dir: &Path, addresses: &[SocketAddr]) -> io::Result<CertifiedKey> {
     let folder = state_dir.join("tls");
@@ -115,7 +115,7 @@ fn host_name() -> Option<String> {
 /// The longest life that current clients accept without a word.
 const LIFE_DAYS: u32 = 825;
 
-/// A certificate with less than this left is made anew at the next start.
+/// A certificate with less than this left is made again at the next start.
 const RENEW_DAYS: u32 = 30;
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use crate::client::{basic, request, request_with};
 use crate::gateway::{PASSWORD, USER};
-use crate::limits::house;
+use crate::limits::deployment;
 use crate::wire::chunks;
 use std::io::Write as _;
 use std::thread;
@@ -38,7 +38,7 @@ fn borrowed<'a>(fields: &'a [(&'a str, String)]) -> Vec<(&'a str, &'a str)> {
 
 #[test]
 fn an_answered_request_keeps_its_connection_if_its_body_is_small() {
-    let (platform, gateway, token) = house();
+    let (platform, gateway, token) = deployment();
     let hidden = format!("GET /hidden HTTP/1.1\r\nHost: x\r\nuser-token: {token}\r\n\r\n");
     let full = hidden.clone() + &"x".repeat(DRAINED - hidden.len());
     let mut client = gateway.client();
@@ -71,7 +71,7 @@ fn an_answered_request_keeps_its_connection_if_its_body_is_small() {
 
 #[test]
 fn a_large_body_costs_the_connection_but_never_the_answer() {
-    let (platform, gateway, token) = house();
+    let (platform, gateway, token) = deployment();
     let hidden = format!("GET /hidden HTTP/1.1\r\nHost: x\r\nuser-token: {token}\r\n\r\n");
     let body = hidden.repeat(4 * 1024 * 1024 / hidden.len());
     for (status, method, target, fields) in answered(&token) {

@@ -2,16 +2,16 @@
 
 use crate::client::request;
 use crate::command::eventually;
+use crate::deployment::{Deployment, Rows, all_are_refused, header};
 use crate::gateway::{ORGANIZATION, USER};
-use crate::house::{House, Rows, all_are_refused, header};
 use crate::jwt::now;
 
 #[test]
 fn every_claim_is_there_once_and_nothing_else_is() {
-    let house = House::open();
+    let deployment = Deployment::open();
     let mut rows = Rows::default();
     for name in ["exp", "iat", "database", "email", "user", "jti"] {
-        rows.token(format!("no {name}"), house.token(&header(), &house.claims().without(name)));
+        rows.token(format!("no {name}"), deployment.token(&header(), &deployment.claims().without(name)));
     }
     for (name, json) in [
         ("nbf", "0".to_owned()),
@@ -24,10 +24,10 @@ fn every_claim_is_there_once_and_nothing_else_is() {
     ] {
         rows.token(
             format!("the unknown claim {name}"),
-            house.token(&header(), &house.claims().and(name, json)),
+            deployment.token(&header(), &deployment.claims().and(name, json)),
         );
     }
-    let claims = house.claims().json();
+    let claims = deployment.claims().json();
     for (name, json) in [
         ("exp", (now() + 60).to_string()),
         ("iat", now().to_string()),
@@ -36,14 +36,14 @@ fn every_claim_is_there_once_and_nothing_else_is() {
         ("\\u0075ser", "\"root\"".to_owned()),
         ("email", "\"root@example.com\"".to_owned()),
         ("database", format!("\"{ORGANIZATION}\"")),
-        ("jti", format!("\"{}.AbCdEfGhIjKlMnOpQrStUw\"", house.number)),
+        ("jti", format!("\"{}.AbCdEfGhIjKlMnOpQrStUw\"", deployment.number)),
     ] {
         rows.token(
             format!("a second {name}, after"),
-            house.token(&header(), &house.claims().and(name, &json)),
+            deployment.token(&header(), &deployment.claims().and(name, &json)),
         );
         let before = format!("{{\"{name}\":{json},{}", &claims[1..]);
-        rows.token(format!("a second {name}, before"), house.with_claims(before));
+        rows.token(format!("a second {name}, before"), deployment.with_claims(before));
     }
     for (name, text) in [
         ("a byte order mark", format!("\u{feff}{claims}")),
@@ -54,16 +54,16 @@ fn every_claim_is_there_once_and_nothing_else_is() {
         ("a tail", format!("{claims}x")),
         ("no end", claims[..claims.len() - 1].to_owned()),
         ("a comment", claims.replace('}', "/**/}")),
-        ("another token inside", house.good()),
+        ("another token inside", deployment.good()),
     ] {
-        rows.token(name, house.with_claims(text));
+        rows.token(name, deployment.with_claims(text));
     }
-    all_are_refused(&house, &rows);
+    all_are_refused(&deployment, &rows);
 }
 
 #[test]
 fn claims_have_their_types() {
-    let house = House::open();
+    let deployment = Deployment::open();
     let mut rows = Rows::default();
     let later = now() + 3_600;
     let numbers = [
@@ -80,8 +80,8 @@ fn claims_have_their_types() {
         "0",
     ];
     for json in numbers {
-        rows.token(format!("exp {json}"), house.with("exp", json));
-        rows.token(format!("iat {json}"), house.with("iat", json));
+        rows.token(format!("exp {json}"), deployment.with("exp", json));
+        rows.token(format!("iat {json}"), deployment.with("iat", json));
     }
     for json in [
         format!("\"{later}\""),
@@ -90,14 +90,14 @@ fn claims_have_their_types() {
         format!("[{later}]"),
         format!("0{later}"),
     ] {
-        rows.token(format!("exp {json}"), house.with("exp", &json));
+        rows.token(format!("exp {json}"), deployment.with("exp", &json));
     }
     for json in [format!("\"{}\"", now()), format!("{}.5", now()), format!("-{}", now())] {
-        rows.token(format!("iat {json}"), house.with("iat", &json));
+        rows.token(format!("iat {json}"), deployment.with("iat", &json));
     }
     for name in ["user", "email", "database", "jti"] {
         for json in ["null", "true", "1", "[]", "{}", "[\"myUser\"]"] {
-            rows.token(format!("{name} {json}"), house.with(name, json));
+            rows.token(format!("{name} {json}"), deployment.with(name, json));
         }
     }
     for jti in [
@@ -109,7 +109,7 @@ fn claims_have_their_types() {
         "x.AbCdEfGhIjKlMnOpQrStUw",
         "-1.AbCdEfGhIjKlMnOpQrStUw",
     ] {
-        rows.token(format!("the jti {jti:?}"), house.with("jti", format!("\"{jti}\"")));
+        rows.token(format!("the jti {jti:?}"), deployment.with("jti", format!("\"{jti}\"")));
     }
     // 22 characters of base64url after the number, no more, no less, no other.
     for random in [
@@ -121,47 +121,48 @@ fn claims_have_their_types() {
     ] {
         rows.token(
             format!("the random part {random:?}"),
-            house.with("jti", format!("\"{}.{random}\"", house.number)),
+            deployment.with("jti", format!("\"{}.{random}\"", deployment.number)),
         );
     }
     rows.token(
         "a number beyond 64 bits",
-        house.with("jti", "\"99999999999999999999999.AbCdEfGhIjKlMnOpQrStUw\""),
+        deployment.with("jti", "\"99999999999999999999999.AbCdEfGhIjKlMnOpQrStUw\""),
     );
-    rows.token("a number before the store", house.with("jti", "\"0.AbCdEfGhIjKlMnOpQrStUw\""));
-    all_are_refused(&house, &rows);
+    rows.token("a number before the store", deployment.with("jti", "\"0.AbCdEfGhIjKlMnOpQrStUw\""));
+    all_are_refused(&deployment, &rows);
 }
 
 #[test]
 fn no_control_character_gets_into_an_identity() {
-    let house = House::open();
+    let deployment = Deployment::open();
     let mut rows = Rows::default();
     for name in ["user", "email", "database"] {
         for escape in
             ["\\u0000", "\\r\\n", "\\n", "\\t", "\\u001f", "\\u007f", "\\u0080", "\\u0085", "\\u009f"]
         {
-            rows.token(format!("{escape} in {name}"), house.with(name, format!("\"a{escape}b\"")));
+            rows.token(format!("{escape} in {name}"), deployment.with(name, format!("\"a{escape}b\"")));
         }
-        rows.token(format!("a raw control in {name}"), house.with(name, "\"a\u{1}b\""));
-        rows.token(format!("a raw DEL in {name}"), house.with(name, "\"a\u{7f}b\""));
+        rows.token(format!("a raw control in {name}"), deployment.with(name, "\"a\u{1}b\""));
+        rows.token(format!("a raw DEL in {name}"), deployment.with(name, "\"a\u{7f}b\""));
         for escape in ["\\ud800", "\\udc00x", "\\x41", "\\u12"] {
-            rows.token(format!("{escape} in {name}"), house.with(name, format!("\"a{escape}\"")));
+            rows.token(format!("{escape} in {name}"), deployment.with(name, format!("\"a{escape}\"")));
         }
-        let broken = house.claims().with(name, "\"a?b\"").json().replace('?', "\u{1}").into_bytes();
+        let broken = deployment.claims().with(name, "\"a?b\"").json().replace('?', "\u{1}").into_bytes();
         let broken: Vec<u8> = broken.into_iter().map(|byte| if byte == 1 { 0xC3 } else { byte }).collect();
-        rows.token(format!("{name} not in UTF-8"), house.with_claims(broken));
+        rows.token(format!("{name} not in UTF-8"), deployment.with_claims(broken));
     }
-    rows.token("an injected field", house.with("user", "\"myUser\\r\\nX-DS-User: root\""));
-    all_are_refused(&house, &rows);
-    house.platform.never_saw("root");
+    rows.token("an injected field", deployment.with("user", "\"myUser\\r\\nX-DS-User: root\""));
+    all_are_refused(&deployment, &rows);
+    deployment.platform.never_saw("root");
 }
 
 #[test]
 fn times_are_strict() {
-    let house = House::open();
+    let deployment = Deployment::open();
     let at = now();
-    let times =
-        |iat: u64, exp: u64| house.token(&header(), &house.claims().with("iat", iat).with("exp", exp));
+    let times = |iat: u64, exp: u64| {
+        deployment.token(&header(), &deployment.claims().with("iat", iat).with("exp", exp))
+    };
     let mut rows = Rows::default();
     rows.token("exp is now", times(at, at));
     rows.token("exp is one second ago", times(at, at - 1));
@@ -173,27 +174,27 @@ fn times_are_strict() {
     rows.token("iat before the store was made", times(at - 3_600, at + 3_600));
     rows.token("iat at the beginning", times(0, at + 3_600));
     rows.token("both far away", times(4_102_444_800, 4_102_444_801));
-    all_are_refused(&house, &rows);
+    all_are_refused(&deployment, &rows);
 
     let at = now();
-    assert_eq!(house.gateway.status(&times(at, at + 90_000)), 200, "just max_lifetime");
-    assert_eq!(house.gateway.status(&times(at + 3, at + 3_600)), 200, "iat within the skew");
+    assert_eq!(deployment.gateway.status(&times(at, at + 90_000)), 200, "just max_lifetime");
+    assert_eq!(deployment.gateway.status(&times(at + 3, at + 3_600)), 200, "iat within the skew");
 }
 
 #[test]
 fn a_token_lives_until_the_second_of_its_exp_and_no_longer() {
-    let house = House::open();
+    let deployment = Deployment::open();
     // A machine too slow to use a token in its two seconds gets one that lives longer.
-    let used = [2, 4, 8].into_iter().any(|life| is_used_until(&house, now() + life));
+    let used = [2, 4, 8].into_iter().any(|life| is_used_until(&deployment, now() + life));
     assert!(used, "none of the tokens was admitted even once");
-    house.gateway.still_healthy();
+    deployment.gateway.still_healthy();
 }
 
 /// Uses a token until it is refused; says if it was admitted before.
-fn is_used_until(house: &House, exp: u64) -> bool {
-    let token = house.with("exp", exp);
+fn is_used_until(deployment: &Deployment, exp: u64) -> bool {
+    let token = deployment.with("exp", exp);
     let asked = request("GET", "/ds-api/while-it-lives", &[("user-token", &token)]);
-    let mut client = house.gateway.client();
+    let mut client = deployment.gateway.client();
     let mut admitted = false;
     eventually("the token to expire", || {
         let before = now();

@@ -101,7 +101,7 @@ impl Folder {
     }
 }
 
-/// The binary, not steered by the environment of whoever runs the tests.
+/// The binary, not steered by the environment of anyone who runs the tests.
 pub fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ds-gateway"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DS_GATEWAY"))

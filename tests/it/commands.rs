@@ -164,11 +164,11 @@ fn names_follow_the_rule() {
     }
     assert_eq!(of("a:1", ORGANIZATION).code, Some(64), "a colon would be read as the end of the name");
     assert_eq!(of("free", "a:1").code, Some(0), "an organization may have one");
-    for twin in ["A", "WITH space inside", "É", "o'brien \"X\"", "-X"] {
-        let done = of(twin, "Another Org.");
+    for confusable in ["A", "WITH space inside", "É", "o'brien \"X\"", "-X"] {
+        let done = of(confusable, "Another Org.");
         assert!(
             done.code.is_some_and(|code| code != 0),
-            "{twin:?} differs from a user only in case: {done:?}"
+            "{confusable:?} differs from a user only in case: {done:?}"
         );
     }
     assert_eq!(list(&folder).len(), before + 1);

@@ -4,9 +4,9 @@
 use crate::client::{Client, basic, request};
 use crate::command::{eventually, started_by, told_of_full_disks};
 use crate::contract::ENDPOINT;
+use crate::deployment::Deployment;
 use crate::gateway::{Gateway, PASSWORD, USER};
-use crate::house::House;
-use crate::revocation::{Forge, delete, house_with, number_of};
+use crate::revocation::{Forge, delete, deployment_with, number_of};
 use crate::seeds::{number, seeds};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -84,13 +84,13 @@ fn killed_at_random_moments_it_loses_no_acknowledged_revocation_and_no_token() {
 }
 
 fn loses_nothing(mut random: fastrand::Rng, rounds: u64) {
-    let house = house_with(|options| options.set("log", "access", "false"));
-    let forge = Forge::of(&house);
-    let House { platform: _platform, gateway, .. } = house;
+    let deployment = deployment_with(|options| options.set("log", "access", "false"));
+    let forge = Forge::of(&deployment);
+    let Deployment { platform: _platform, gateway, .. } = deployment;
     let (mut gateway, mut longest) = (gateway, Duration::ZERO);
     let (mut revoked, mut minted) = (Vec::new(), Vec::new());
     for round in 0..rounds {
-        // Another user each round: the marks that replace very many revocations are not what is looked at here.
+        // Another user each round: the cutoffs that replace very many revocations are not what is looked at here.
         let user = format!("round{round}");
         let (acks, mints, address) = (AtomicU64::new(0), AtomicU64::new(0), gateway.http());
         let (enough, pause) = (random.u64(0..60), Duration::from_micros(random.u64(0..3_000)));
@@ -164,9 +164,9 @@ fn becomes_durable(gateway: &Gateway) {
 
 #[test]
 fn while_the_disk_is_full_a_revocation_is_in_force_and_not_acknowledged() {
-    let house = House::open();
-    let forge = Forge::of(&house);
-    let folder = house.gateway.stop();
+    let deployment = Deployment::open();
+    let forge = Forge::of(&deployment);
+    let folder = deployment.gateway.stop();
     let command = told_of_full_disks(&folder.command(&["run"]));
     let gateway = Gateway::start(folder, command);
     let [one, other, neighbour] = [1, 2, 3].map(|serial| forge.token(USER, serial));
@@ -197,8 +197,8 @@ fn while_the_disk_is_full_a_revocation_is_in_force_and_not_acknowledged() {
 
 #[test]
 fn what_is_in_force_and_not_yet_durable_is_acknowledged_to_nobody() {
-    let house = House::open();
-    let (gateway, forge) = (&house.gateway, Forge::of(&house));
+    let deployment = Deployment::open();
+    let (gateway, forge) = (&deployment.gateway, Forge::of(&deployment));
     let [token, left] = [1, 2].map(|serial| forge.token(USER, serial));
     let store = rusqlite::Connection::open(gateway.folder.state().join("gateway.db")).expect("a store");
     store.execute_batch("BEGIN IMMEDIATE").expect("the only writer");
@@ -218,7 +218,7 @@ fn what_is_in_force_and_not_yet_durable_is_acknowledged_to_nobody() {
     store.execute_batch("ROLLBACK").expect("an end");
     drop(store);
     becomes_durable(gateway);
-    let gateway = house.gateway.kill().run(&[]);
+    let gateway = deployment.gateway.kill().run(&[]);
     assert!(not(&gateway, 401, [&token, &left]).is_empty());
     gateway.still_healthy();
 }
@@ -258,9 +258,9 @@ impl Trace {
 
 #[test]
 fn the_disk_has_a_revocation_before_its_204_is_written() {
-    let house = House::open();
-    let forge = Forge::of(&house);
-    let folder = house.gateway.stop();
+    let deployment = Deployment::open();
+    let forge = Forge::of(&deployment);
+    let folder = deployment.gateway.stop();
     let file = folder.dir.path().join("trace");
     let calls = "trace=read,recvfrom,write,writev,sendto,sendmsg,pwrite64,fsync,fdatasync";
     let strace = ["strace", "-D", "-f", "-y", "-s", "40", "-e", calls, "-o", file.to_str().expect("a path")];

@@ -1,4 +1,4 @@
-//! The subtree of the token endpoint: who may use its older form, which methods it has, and that every other
+//! The reserved path of the token endpoint: who may use its older form, which methods it has, and that every other
 //! spelling of it ends here.
 
 use crate::client::{basic, request};

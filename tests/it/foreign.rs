@@ -8,7 +8,7 @@ use crate::options::{Key, Options, User};
 use crate::platform::Platform;
 
 fn claims(user: &str) -> Members {
-    // As far ahead as `max_skew` allows, so that the wait for the mark of the new store is short.
+    // As far ahead as `max_skew` allows, so that the wait for the cutoff of the new store is short.
     let iat = now() + 4;
     let times = Members::new().and("exp", iat + 3_600).and("iat", iat);
     times.text("database", ORGANIZATION).text("email", EMAIL).text("user", user)
@@ -18,14 +18,14 @@ fn mint(key: &Key, claims: &Members) -> String {
     token(&key.secret, Members::header("HS256", &key.kid).json(), claims.json())
 }
 
-/// Asks with fresh tokens until one is admitted: the mark of a new store stands above those of its first seconds.
+/// Asks with fresh tokens until one is admitted: the cutoff of a new store stands above those of its first seconds.
 fn is_admitted(gateway: &Gateway, key: &Key, user: &str) {
     eventually("a foreign token to be admitted", || {
         (gateway.status(&mint(key, &claims(user))) == 200).then_some(())
     });
 }
 
-fn house(unknown_users: &str) -> (Platform, Gateway, Key, Key) {
+fn deployment(unknown_users: &str) -> (Platform, Gateway, Key, Key) {
     let platform = Platform::echo();
     let (ours, shared) = (Key::ours("k1"), Key::foreign("shared"));
     let gateway = Options::new(&platform)
@@ -39,7 +39,7 @@ fn house(unknown_users: &str) -> (Platform, Gateway, Key, Key) {
 
 #[test]
 fn a_foreign_token_passes_only_under_a_foreign_key() {
-    let (platform, gateway, ours, shared) = house("refuse");
+    let (platform, gateway, ours, shared) = deployment("refuse");
     is_admitted(&gateway, &shared, USER);
     assert_eq!(
         gateway.status(&mint(&ours, &claims(USER))),
@@ -68,7 +68,7 @@ fn a_foreign_token_passes_only_under_a_foreign_key() {
 
 #[test]
 fn a_foreign_token_is_checked_like_any_other() {
-    let (platform, gateway, _, shared) = house("refuse");
+    let (platform, gateway, _, shared) = deployment("refuse");
     is_admitted(&gateway, &shared, USER);
     let before = platform.bytes();
     let at = now();
@@ -114,7 +114,7 @@ fn a_foreign_token_is_checked_like_any_other() {
 
 #[test]
 fn unknown_users_are_refused_or_accepted_as_configured_but_never_those_that_were_sent_away() {
-    let (_platform, gateway, _, shared) = house("accept");
+    let (_platform, gateway, _, shared) = deployment("accept");
     is_admitted(&gateway, &shared, "stranger");
     is_admitted(&gateway, &shared, "other");
     let status = |user: &str| gateway.status(&mint(&shared, &claims(user)));
@@ -131,7 +131,7 @@ fn unknown_users_are_refused_or_accepted_as_configured_but_never_those_that_were
 
 #[test]
 fn a_known_user_becomes_admissible_and_an_unknown_one_stays_out() {
-    let (_platform, gateway, _, shared) = house("refuse");
+    let (_platform, gateway, _, shared) = deployment("refuse");
     is_admitted(&gateway, &shared, USER);
     assert_eq!(gateway.status(&mint(&shared, &claims("newcomer"))), 401);
     gateway.folder.add(&User::new("newcomer", "newPassword", EMAIL, ORGANIZATION));

@@ -5,7 +5,7 @@ use crate::audit::token_id;
 use crate::client::Client;
 use crate::command::{Folder, eventually, within};
 use crate::gateway::{Gateway, USER};
-use crate::revocation::{Forge, delete, house_with, is_204};
+use crate::revocation::{Forge, delete, deployment_with, is_204};
 use rusqlite::Connection;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -83,15 +83,15 @@ fn revoke_all_the_time(gateway: &Gateway, forge: &Forge, is_over: impl Fn() -> b
 #[test]
 fn old_rows_of_every_kind_go_while_clients_revoke_and_purge_and_prune_take_turns() {
     let rows = row_count();
-    let house = house_with(|options| {
+    let deployment = deployment_with(|options| {
         options.set("store", "upkeep_interval", "\"100ms\"").set("audit", "keep", "\"24h\"").set(
             "audit",
             "max_bytes",
             1_u64 << 40,
         )
     });
-    let forge = Forge::of(&house);
-    let folder = house.gateway.stop();
+    let forge = Forge::of(&deployment);
+    let folder = deployment.gateway.stop();
     fill(&folder, rows);
     let gateway = folder.run(&[]);
     let store = store(&gateway.folder);
@@ -117,10 +117,10 @@ fn old_rows_of_every_kind_go_while_clients_revoke_and_purge_and_prune_take_turns
     });
     // Neither waits for the end of the other.
     let [mut both, mut seen] = [false; 2];
-    for [tokens, marks, audit, _] in histories {
-        let (purged, pruned) = (2 * rows - tokens - marks, rows - audit);
-        both |= purged > 0 && pruned > 0 && tokens + marks > 0 && audit > 0;
-        seen |= tokens + marks > 0;
+    for [tokens, cutoffs, audit, _] in histories {
+        let (purged, pruned) = (2 * rows - tokens - cutoffs, rows - audit);
+        both |= purged > 0 && pruned > 0 && tokens + cutoffs > 0 && audit > 0;
+        seen |= tokens + cutoffs > 0;
     }
     assert!(both || !seen, "purge and prune take turns");
     let last = store.query_row("SELECT count(*) FROM revoked_tokens", [], |row| row.get::<_, u64>(0));

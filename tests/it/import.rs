@@ -7,7 +7,7 @@ use crate::contract::ENDPOINT;
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
 use crate::options::{Options, User};
 use crate::platform::Platform;
-use crate::revocation::{Forge, delete, house_with};
+use crate::revocation::{Forge, delete, deployment_with};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::fs;
@@ -324,9 +324,10 @@ fn mint_and_log_out(
 #[test]
 fn mints_and_log_outs_go_on_while_many_users_are_imported() {
     let count = user_count();
-    let house =
-        house_with(|options| options.set("limits", "mint_rate", "1000").set("limits", "mint_burst", "1000"));
-    let (gateway, forge) = (&house.gateway, &Forge::of(&house));
+    let deployment = deployment_with(|options| {
+        options.set("limits", "mint_rate", "1000").set("limits", "mint_burst", "1000")
+    });
+    let (gateway, forge) = (&deployment.gateway, &Forge::of(&deployment));
     let path = gateway.folder.dir.path().join("users.jsonl");
     let mut file = BufWriter::new(fs::File::create(&path).expect("a file"));
     for number in 0..count {

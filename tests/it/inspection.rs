@@ -1,4 +1,4 @@
-//! `GET /ds-api/user-token`: whoever may log in may look into a token that is good, and learns nothing of one that is not.
+//! `GET /ds-api/user-token`: anyone who may log in may look into a token that is good, and learns nothing of one that is not.
 
 use crate::client::{Answer, basic, request};
 use crate::command::eventually;

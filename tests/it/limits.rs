@@ -7,7 +7,7 @@ use crate::options::Options;
 use crate::platform::Platform;
 use crate::wire::{Fault, chunks};
 
-pub fn house() -> (Platform, Gateway, String) {
+pub fn deployment() -> (Platform, Gateway, String) {
     let platform = Platform::echo();
     let gateway = Options::new(&platform).public("[\"/public/*\"]").start();
     let token = gateway.mint();
@@ -16,7 +16,7 @@ pub fn house() -> (Platform, Gateway, String) {
 
 #[test]
 fn a_header_over_the_limit_is_431() {
-    let (platform, gateway, token) = house();
+    let (platform, gateway, token) = deployment();
     let field = |count: usize| vec![("x-canary", "v"); count];
     let with_token = |fields: &[(&str, &str)]| {
         request("GET", "/ds-api/x", &[&[("user-token", token.as_str())], fields].concat())
@@ -80,7 +80,7 @@ fn a_body_over_the_limit_is_413() {
 
 #[test]
 fn a_request_whose_length_has_two_meanings_is_400() {
-    let (platform, gateway, token) = house();
+    let (platform, gateway, token) = deployment();
     let rows = [
         "Content-Length: 6\r\nTransfer-Encoding: chunked",
         "Transfer-Encoding: chunked\r\nContent-Length: 6",
@@ -149,7 +149,7 @@ fn a_request_whose_length_has_two_meanings_is_400() {
 
 #[test]
 fn a_target_or_host_with_no_single_meaning_is_400() {
-    let (platform, gateway, token) = house();
+    let (platform, gateway, token) = deployment();
     let good = basic(USER, PASSWORD);
     let fields = format!("user-token: {token}\r\nAuthorization: {good}\r\n\r\n");
     for start in [
@@ -187,7 +187,7 @@ fn a_target_or_host_with_no_single_meaning_is_400() {
 
 #[test]
 fn only_100_continue_may_be_expected() {
-    let (platform, gateway, token) = house();
+    let (platform, gateway, token) = deployment();
     let expecting = |value: &str, token: &str| {
         request("POST", "/upload", &[("user-token", token), ("Expect", value), ("Content-Length", "6")])
     };

@@ -4,10 +4,12 @@
 use crate::audit::token_id;
 use crate::client::{Client, request};
 use crate::command::{binary, eventually, finish, private};
+use crate::deployment::Deployment;
 use crate::gateway::{Gateway, USER, metric_at};
-use crate::house::House;
 use crate::options::{Key, Options};
-use crate::revocation::{Forge, are_counted, delete, house_with, is_204, number_of, revoke, revoke_once};
+use crate::revocation::{
+    Forge, are_counted, delete, deployment_with, is_204, number_of, revoke, revoke_once,
+};
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -24,26 +26,26 @@ const CACHES: [Option<u32>; 3] = [None, Some(4), Some(0)];
 
 /// A gateway with two threads and this cache, what makes tokens for it, and the connections of the hammers.
 struct Stage {
-    house: House,
+    deployment: Deployment,
     forge: Forge,
     clients: Vec<Client>,
 }
 
 impl Stage {
     fn open(entries: Option<u32>) -> Self {
-        let house = house_with(|options| {
+        let deployment = deployment_with(|options| {
             let options = options.set("log", "access", "false");
             match entries {
                 Some(entries) => options.set("cache", "entries", entries),
                 None => options,
             }
         });
-        let clients = (0..HAMMERS).map(|_| house.gateway.client()).collect();
-        Self { forge: Forge::of(&house), clients, house }
+        let clients = (0..HAMMERS).map(|_| deployment.gateway.client()).collect();
+        Self { forge: Forge::of(&deployment), clients, deployment }
     }
 
     fn gateway(&self) -> &Gateway {
-        &self.house.gateway
+        &self.deployment.gateway
     }
 
     /// Hammers `token`, and revokes it once it was admitted `warm` times. Once `end` has returned, and once any request
@@ -191,19 +193,19 @@ fn a_disabled_user_is_refused_from_when_the_gateway_has_read_of_it() {
 }
 
 /// Another gateway on the same state.
-fn second(house: &House) -> Gateway {
-    let state = format!("{:?}", house.gateway.folder.state());
-    let options = Options::new(&house.platform).set("server", "state_dir", state).key(Key::ours("k1"));
+fn second(deployment: &Deployment) -> Gateway {
+    let state = format!("{:?}", deployment.gateway.folder.state());
+    let options = Options::new(&deployment.platform).set("server", "state_dir", state).key(Key::ours("k1"));
     options.folder().run(&[])
 }
 
 #[test]
 fn two_gateways_on_one_state_both_refuse_once_the_command_has_returned() {
-    let house = House::open();
-    let other = second(&house);
-    let (gateway, folder) = (&house.gateway, &house.gateway.folder);
+    let deployment = Deployment::open();
+    let other = second(&deployment);
+    let (gateway, folder) = (&deployment.gateway, &deployment.gateway.folder);
     are_counted(folder, 2);
-    let forge = Forge::of(&house);
+    let forge = Forge::of(&deployment);
     let both = |token: &str| [gateway.status(token), other.status(token)];
     for serial in 0..3 {
         let (token, user) = (forge.token(USER, serial), forge.token(&format!("user{serial}"), serial));
@@ -255,7 +257,7 @@ fn two_gateways_on_one_state_both_refuse_once_the_command_has_returned() {
     other.still_healthy();
     drop(other.stop());
     assert_eq!(revoke(folder, &["all"]).ok(), "durable; in force on 1 of 1 gateways\n");
-    let (token, gateway) = (gateway.mint(), house.gateway);
+    let (token, gateway) = (gateway.mint(), deployment.gateway);
     let folder = gateway.stop();
     let done = revoke(&folder, &["token", &token_id(&token)]);
     assert_eq!(done.ok(), "durable; in force on 0 of 0 gateways\n");
@@ -266,16 +268,16 @@ fn two_gateways_on_one_state_both_refuse_once_the_command_has_returned() {
 
 #[test]
 fn a_gateway_that_has_just_become_ready_is_waited_for_like_any_other() {
-    let mut house = House::open();
-    let forge = Forge::of(&house);
+    let mut deployment = Deployment::open();
+    let forge = Forge::of(&deployment);
     for serial in 0..5 {
-        house.gateway = house.gateway.stop().run(&[]);
+        deployment.gateway = deployment.gateway.stop().run(&[]);
         let user = format!("user{serial}");
         let token = forge.token(&user, serial);
-        assert_eq!(house.gateway.status(&token), 200);
-        let said = revoke(&house.gateway.folder, &["user", &user]).stdout;
-        assert_eq!(house.gateway.status(&token), 401, "{said}");
+        assert_eq!(deployment.gateway.status(&token), 200);
+        let said = revoke(&deployment.gateway.folder, &["user", &user]).stdout;
+        assert_eq!(deployment.gateway.status(&token), 401, "{said}");
         assert_eq!(said, "durable; in force on 1 of 1 gateways\n");
     }
-    house.gateway.still_healthy();
+    deployment.gateway.still_healthy();
 }

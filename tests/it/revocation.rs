@@ -5,8 +5,8 @@ use crate::client::{Answer, basic, request, request_with};
 use crate::command::{Done, Folder, eventually, finish, started_by};
 use crate::contract::{ENDPOINT, inspect, is_guarded};
 use crate::curl::{BOTH, curl};
+use crate::deployment::{Deployment, header};
 use crate::gateway::{EMAIL, ORGANIZATION, PASSWORD, USER};
-use crate::house::{House, header};
 use crate::http2::{tls_house, token_field, url};
 use crate::jwt::{self, Members, now, token};
 use crate::options::{Key, Options, User};
@@ -18,7 +18,7 @@ pub fn delete(token: &str) -> Vec<u8> {
     request("DELETE", ENDPOINT, &[("user-token", token)])
 }
 
-/// Makes tokens of a house's own: any number for any user, without asking anybody.
+/// Makes tokens of a deployment's own: any number for any user, without asking anybody.
 #[derive(Clone)]
 pub struct Forge {
     secret: Vec<u8>,
@@ -26,8 +26,8 @@ pub struct Forge {
 }
 
 impl Forge {
-    pub fn of(house: &House) -> Self {
-        Self { secret: house.secret.clone(), number: house.number }
+    pub fn of(deployment: &Deployment) -> Self {
+        Self { secret: deployment.secret.clone(), number: deployment.number }
     }
 
     /// From here on tokens as if they were minted at this number.
@@ -44,12 +44,12 @@ impl Forge {
     }
 }
 
-/// A house that is started with other options than most.
-pub fn house_with(change: impl FnOnce(Options) -> Options) -> House {
+/// A deployment that is started with other options than most.
+pub fn deployment_with(change: impl FnOnce(Options) -> Options) -> Deployment {
     let (platform, key) = (Platform::echo(), Key::ours("k1"));
     let gateway = change(Options::new(&platform).key(key.clone())).start();
     let number = number_of(&gateway.mint());
-    House { platform, secret: key.secret, number, gateway }
+    Deployment { platform, secret: key.secret, number, gateway }
 }
 
 /// The place of a token in the store's order.
@@ -130,9 +130,9 @@ fn a_deleted_token_is_refused_on_the_very_next_request_and_its_neighbour_is_not(
 
 #[test]
 fn what_is_no_token_revokes_nothing() {
-    let house = House::open();
-    let (gateway, good) = (&house.gateway, house.good());
-    let forged = token(b"another secret of at least 32 bytes", header().json(), house.claims().json());
+    let deployment = Deployment::open();
+    let (gateway, good) = (&deployment.gateway, deployment.good());
+    let forged = token(b"another secret of at least 32 bytes", header().json(), deployment.claims().json());
     let fields = |token: &str| vec![("user-token", token.to_owned())];
     let rows = [
         ("missing", vec![]),
@@ -145,7 +145,7 @@ fn what_is_no_token_revokes_nothing() {
         ("forged", fields(&forged)),
         ("cut", fields(&good[..good.len() - 1])),
         ("none", fields("x")),
-        ("expired", fields(&house.with("exp", now() - 1))),
+        ("expired", fields(&deployment.with("exp", now() - 1))),
     ];
     let mut client = gateway.client();
     for (name, fields) in &rows {
@@ -218,11 +218,11 @@ fn a_revocation_survives_every_kind_of_end() {
 
 #[test]
 fn marks_end_what_came_before_them_and_a_token_of_the_same_second_lives() {
-    let house = house_with(|options| {
+    let deployment = deployment_with(|options| {
         let key = Key::foreign("shared");
         options.key(key).user(User::new("other", "pw", EMAIL, "Other Org."))
     });
-    let (gateway, folder) = (&house.gateway, &house.gateway.folder);
+    let (gateway, folder) = (&deployment.gateway, &deployment.gateway.folder);
     are_counted(folder, 1);
     let foreign = |iat: u64| {
         let claims = Members::new().and("exp", iat + 3_600).and("iat", iat).text("database", ORGANIZATION);
@@ -259,7 +259,7 @@ fn marks_end_what_came_before_them_and_a_token_of_the_same_second_lives() {
         assert_eq!([&ours, &foreign].map(|token| gateway.status(token)), [401, 401], "{arguments:?}");
         assert_eq!(gateway.status(&other), if everybody { 401 } else { 200 }, "{arguments:?}");
         assert_eq!(refused(reason) - before, if everybody { 3.0 } else { 2.0 }, "{arguments:?}");
-        // It held once, and whoever holds it may end it: nothing is left to do.
+        // It held once, and anyone who holds it may end it: nothing is left to do.
         is_204(&gateway.exchange(delete(&ours)));
         let rows = rows(folder, &[]);
         let row = rows.iter().rfind(|row| row["action"] == action).expect("a row");
@@ -284,8 +284,8 @@ fn marks_end_what_came_before_them_and_a_token_of_the_same_second_lives() {
 
 #[test]
 fn the_command_line_ends_one_token_and_says_where_and_what_it_cannot_do() {
-    let house = House::open();
-    let (gateway, folder) = (&house.gateway, &house.gateway.folder);
+    let deployment = Deployment::open();
+    let (gateway, folder) = (&deployment.gateway, &deployment.gateway.folder);
     are_counted(folder, 1);
     let [by_log, by_audit, by_file, neighbour] = [1, 2, 3, 4].map(|_| gateway.mint());
     let answer = gateway.exchange(request("GET", "/x", &[("user-token", &by_log)]));

@@ -10,7 +10,7 @@ use crate::platform::{Platform, Seen};
 const PUBLIC: &str =
     r#"["/ds-api/", "/ds-api/download/*", { path = "/ds-api/ping", methods = ["OPTIONS", "POST"] }]"#;
 
-pub fn house() -> (Platform, Gateway) {
+pub fn deployment() -> (Platform, Gateway) {
     let platform = Platform::echo();
     let gateway = Options::new(&platform).public(PUBLIC).start();
     (platform, gateway)
@@ -53,7 +53,7 @@ pub fn is_clean(seen: &Seen) {
 
 #[test]
 fn public_routes_are_open_as_they_stand_and_to_their_methods_only() {
-    let (platform, gateway) = house();
+    let (platform, gateway) = deployment();
     let open = [
         ("GET", "/ds-api/"),
         ("HEAD", "/ds-api/"),
@@ -97,7 +97,7 @@ fn public_routes_are_open_as_they_stand_and_to_their_methods_only() {
 
 #[test]
 fn a_body_makes_a_public_route_a_protected_one() {
-    let (platform, gateway) = house();
+    let (platform, gateway) = deployment();
     let token = gateway.mint();
     let bodies = [
         "Content-Length: 6\r\n\r\ncanary",
@@ -120,7 +120,7 @@ fn a_body_makes_a_public_route_a_protected_one() {
 
 #[test]
 fn no_bend_of_a_public_path_opens_another() {
-    let (platform, gateway) = house();
+    let (platform, gateway) = deployment();
     let mut opened = 0;
     for path in ["/ds-api/", "/ds-api/download/agent", "/ds-api/ping", "/ds-api/user-token"] {
         for target in bent(path) {
@@ -140,7 +140,7 @@ fn no_bend_of_a_public_path_opens_another() {
 
 #[test]
 fn no_bend_of_the_endpoint_reaches_the_platform_even_with_a_token() {
-    let (platform, gateway) = house();
+    let (platform, gateway) = deployment();
     let (token, good) = (gateway.mint(), basic(USER, PASSWORD));
     let mut bends = bent("/ds-api/user-token");
     bends.extend(bent("/ds-api/user-token/Main%20Org."));

@@ -37,7 +37,7 @@ fn a_store_that_is_gone_is_not_made_anew_beside_its_keys() {
         assert_eq!(done.code, Some(1), "{arguments:?}: {done:?}");
     }
     assert!(!folder.state().join("gateway.db").exists(), "and none was left behind");
-    // The new store's mark stands in a later second than the token, as it does whenever a store is lost.
+    // The new store's cutoff stands in a later second than the token, as it does whenever a store is lost.
     let iat = jwt::read(&token).1["iat"].as_u64().expect("a time");
     eventually("the next second", || (now() > iat).then_some(()));
     let gateway = folder.run(&["--init"]);

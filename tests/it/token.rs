@@ -1,13 +1,13 @@
 //! The check of a token of ours: its spelling, its algorithm and its header. Whatever is wrong, the
 //! answer is one and the same 401, nothing of the request goes on, and its connection is as good as before.
 
-use crate::house::{House, Rows, all_are_refused, header};
+use crate::deployment::{Deployment, Rows, all_are_refused, header};
 use crate::jwt::{Members, encode, sign, signed};
 
 #[test]
 fn a_token_has_one_spelling() {
-    let house = House::open();
-    let good = house.good();
+    let deployment = Deployment::open();
+    let good = deployment.good();
     let parts: Vec<&str> = good.split('.').collect();
     let (text, mac) = good.rsplit_once('.').expect("a signature");
     let mut rows = Rows::default();
@@ -40,32 +40,35 @@ fn a_token_has_one_spelling() {
     }
     rows.token(
         "padding in the header, signed so",
-        signed(&house.secret, &format!("{}=.{}", parts[0], parts[1])),
+        signed(&deployment.secret, &format!("{}=.{}", parts[0], parts[1])),
     );
-    rows.token("padding in the claims, signed so", signed(&house.secret, &format!("{text}=")));
+    rows.token("padding in the claims, signed so", signed(&deployment.secret, &format!("{text}=")));
     rows.token("a trailing bit in the signature", format!("{text}.{}", next_letter(mac)));
     // With a member more or less the last letter of a part carries bits that mean nothing.
     let lengths =
-        (1..4).map(|n| encode(house.claims().with("email", format!("\"{}\"", "e".repeat(n))).json()));
+        (1..4).map(|n| encode(deployment.claims().with("email", format!("\"{}\"", "e".repeat(n))).json()));
     let claims =
         lengths.into_iter().find(|part| part.len() % 4 != 0).expect("a length that leaves bits over");
-    assert_eq!(house.gateway.status(&signed(&house.secret, &format!("{}.{claims}", parts[0]))), 200);
+    assert_eq!(
+        deployment.gateway.status(&signed(&deployment.secret, &format!("{}.{claims}", parts[0]))),
+        200
+    );
     rows.token(
         "a trailing bit in the claims, signed so",
-        signed(&house.secret, &format!("{}.{}", parts[0], next_letter(&claims))),
+        signed(&deployment.secret, &format!("{}.{}", parts[0], next_letter(&claims))),
     );
 
     // The payload is chosen so that the two alphabets differ in it, and is admitted as it should be written.
-    let odd =
-        (0..3).map(|n| encode(house.claims().with("email", format!("\"{}???@x\"", "e".repeat(n))).json()));
+    let odd = (0..3)
+        .map(|n| encode(deployment.claims().with("email", format!("\"{}???@x\"", "e".repeat(n))).json()));
     let odd = odd.into_iter().find(|part| part.contains(['-', '_'])).expect("a letter of the URL alphabet");
-    assert_eq!(house.gateway.status(&signed(&house.secret, &format!("{}.{odd}", parts[0]))), 200);
+    assert_eq!(deployment.gateway.status(&signed(&deployment.secret, &format!("{}.{odd}", parts[0]))), 200);
     let standard = odd.replace('-', "+").replace('_', "/");
     rows.token(
         "the other alphabet in the claims",
-        signed(&house.secret, &format!("{}.{standard}", parts[0])),
+        signed(&deployment.secret, &format!("{}.{standard}", parts[0])),
     );
-    let unlucky = (0..).map(|n| house.with("jti", format!("\"{}.{:021}A\"", house.number, n)));
+    let unlucky = (0..).map(|n| deployment.with("jti", format!("\"{}.{:021}A\"", deployment.number, n)));
     let unlucky = unlucky
         .into_iter()
         .find(|token| token.rsplit('.').next().is_some_and(|mac| mac.contains(['-', '_'])));
@@ -75,7 +78,7 @@ fn a_token_has_one_spelling() {
         format!("{text}.{}", mac.replace('-', "+").replace('_', "/")),
     );
 
-    rows.token("more bytes than max_bytes", house.with("email", format!("\"{}\"", "e".repeat(8_192))));
+    rows.token("more bytes than max_bytes", deployment.with("email", format!("\"{}\"", "e".repeat(8_192))));
     rows.token("as many letters as that", "a".repeat(8_193));
     for byte in [0x80, 0xE9, 0xFF] {
         rows.lines(
@@ -83,7 +86,7 @@ fn a_token_has_one_spelling() {
             [b"user-token: ", good.as_bytes(), &[byte], b"\r\n"].concat(),
         );
     }
-    all_are_refused(&house, &rows);
+    all_are_refused(&deployment, &rows);
 }
 
 /// The part with its last letter replaced by the one after it in the alphabet: other bits that decode to the same bytes.
@@ -97,55 +100,64 @@ fn next_letter(part: &str) -> String {
 
 #[test]
 fn the_algorithm_belongs_to_the_key() {
-    let house = House::open();
-    let good = house.good();
+    let deployment = Deployment::open();
+    let good = deployment.good();
     let (text, mac) = good.rsplit_once('.').expect("a signature");
     let claims = text.split('.').nth(1).expect("the claims").to_owned();
     let mut rows = Rows::default();
     for name in ["none", "None", "NONE", "nOnE", ""] {
         let unsigned = format!("{}.{claims}", encode(Members::header(name, "k1").json()));
         rows.token(format!("{name:?} without a signature"), format!("{unsigned}."));
-        rows.token(format!("{name:?} with one"), signed(&house.secret, &unsigned));
+        rows.token(format!("{name:?} with one"), signed(&deployment.secret, &unsigned));
     }
     for name in ["hs256", "HS384", "HS512", "RS256", "PS256", "ES256", "EdDSA", "HS256 ", "A256GCM"] {
         rows.token(
             format!("{name} over a HS256"),
-            house.token(&Members::header(name, "k1"), &house.claims()),
+            deployment.token(&Members::header(name, "k1"), &deployment.claims()),
         );
     }
     for name in ["HS384", "HS512"] {
         let text = format!("{}.{claims}", encode(Members::header(name, "k1").json()));
-        rows.token(format!("a true {name}"), format!("{text}.{}", sign(name, &house.secret, &text)));
+        rows.token(format!("a true {name}"), format!("{text}.{}", sign(name, &deployment.secret, &text)));
     }
     for name in ["HS384", "HS512"] {
-        rows.token(format!("{name} said to be HS256"), format!("{text}.{}", sign(name, &house.secret, text)));
+        rows.token(
+            format!("{name} said to be HS256"),
+            format!("{text}.{}", sign(name, &deployment.secret, text)),
+        );
     }
-    rows.token("no algorithm", house.with_header(header().without("alg").json()));
+    rows.token("no algorithm", deployment.with_header(header().without("alg").json()));
     for value in ["null", "true", "256", "[\"HS256\"]", "{}"] {
-        rows.token(format!("the algorithm {value}"), house.with_header(header().with("alg", value).json()));
+        rows.token(
+            format!("the algorithm {value}"),
+            deployment.with_header(header().with("alg", value).json()),
+        );
     }
     rows.token(
         "none, then HS256",
-        house.with_header(r#"{"typ":"JWT","alg":"none","alg":"HS256","kid":"k1"}"#),
+        deployment.with_header(r#"{"typ":"JWT","alg":"none","alg":"HS256","kid":"k1"}"#),
     );
     rows.token(
         "HS256, then none",
-        house.with_header(r#"{"typ":"JWT","alg":"HS256","alg":"none","kid":"k1"}"#),
+        deployment.with_header(r#"{"typ":"JWT","alg":"HS256","alg":"none","kid":"k1"}"#),
     );
-    rows.token("HS256 twice", house.with_header(r#"{"typ":"JWT","alg":"HS256","alg":"HS256","kid":"k1"}"#));
+    rows.token(
+        "HS256 twice",
+        deployment.with_header(r#"{"typ":"JWT","alg":"HS256","alg":"HS256","kid":"k1"}"#),
+    );
     rows.token("another secret", signed(b"another secret that is long enough too", text));
     rows.token("an empty secret", signed(b"", text));
     rows.token("the kid as the secret", signed(b"k1", text));
     rows.token(
         "the MAC of other claims",
-        format!("{}.{mac}", text.replace(&claims, &encode(house.claims().text("x", "y").json()))),
+        format!("{}.{mac}", text.replace(&claims, &encode(deployment.claims().text("x", "y").json()))),
     );
-    all_are_refused(&house, &rows);
+    all_are_refused(&deployment, &rows);
 }
 
 #[test]
 fn a_header_has_no_member_but_the_three() {
-    let house = House::open();
+    let deployment = Deployment::open();
     let mut rows = Rows::default();
     for (name, json) in [
         ("crit", "[]"),
@@ -168,7 +180,7 @@ fn a_header_has_no_member_but_the_three() {
         ("typ", "\"JWT\""),
         ("\\u0061lg", "\"HS256\""),
     ] {
-        rows.token(format!("{name} {json}"), house.with_header(header().and(name, json).json()));
+        rows.token(format!("{name} {json}"), deployment.with_header(header().and(name, json).json()));
     }
     for kid in [
         "\"k2\"",
@@ -182,10 +194,10 @@ fn a_header_has_no_member_but_the_three() {
         "null",
         "[\"k1\"]",
     ] {
-        rows.token(format!("the kid {kid}"), house.with_header(header().with("kid", kid).json()));
+        rows.token(format!("the kid {kid}"), deployment.with_header(header().with("kid", kid).json()));
     }
     for kind in ["\"at+jwt\"", "\"JWE\"", "\"\"", "null", "1"] {
-        rows.token(format!("the type {kind}"), house.with_header(header().with("typ", kind).json()));
+        rows.token(format!("the type {kind}"), deployment.with_header(header().with("typ", kind).json()));
     }
     let json = header().json();
     for (name, text) in [
@@ -201,11 +213,11 @@ fn a_header_has_no_member_but_the_three() {
         ("single quotes", json.replace('"', "'")),
         ("a deep nest", header().and("x", format!("{}{}", "[".repeat(300), "]".repeat(300))).json()),
     ] {
-        rows.token(name, house.with_header(text));
+        rows.token(name, deployment.with_header(text));
     }
     rows.token(
         "bytes that are not UTF-8",
-        house.with_header(b"{\"typ\":\"JWT\",\"alg\":\"HS256\",\"kid\":\"k1\xff\"}"),
+        deployment.with_header(b"{\"typ\":\"JWT\",\"alg\":\"HS256\",\"kid\":\"k1\xff\"}"),
     );
-    all_are_refused(&house, &rows);
+    all_are_refused(&deployment, &rows);
 }

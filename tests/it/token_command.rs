@@ -4,8 +4,8 @@ use crate::audit::token_id;
 use crate::client::request;
 use crate::command::{Done, Folder, eventually, private};
 use crate::contract::ENDPOINT;
+use crate::deployment::{Deployment, header};
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
-use crate::house::{House, header};
 use crate::jwt::{self, now, signed, utc};
 use crate::observability::changed;
 use crate::options::{Options, User};
@@ -66,9 +66,9 @@ fn a_token_minted_by_hand_is_one_like_any_other() {
 
 #[test]
 fn an_inspection_says_what_the_endpoint_says() {
-    let house = House::open();
-    let folder = &house.gateway.folder;
-    let token = house.gateway.mint();
+    let deployment = Deployment::open();
+    let folder = &deployment.gateway.folder;
+    let token = deployment.gateway.mint();
     let claims = jwt::read(&token).1;
     let file = folder.dir.path().join("token");
     private(&file, format!("  {token}\r\n").as_bytes());
@@ -90,7 +90,7 @@ fn an_inspection_says_what_the_endpoint_says() {
     assert!(!text.contains(&token), "the token itself is not printed again");
     for (bad, reason) in [
         (changed(&token), "token_signature"),
-        (ended(&house), "token_expired"),
+        (ended(&deployment), "token_expired"),
         ("x".to_owned(), "token_malformed"),
         (String::new(), "token"),
     ] {
@@ -111,12 +111,12 @@ fn an_inspection_says_what_the_endpoint_says() {
         let done = folder.cli(arguments, "");
         assert_eq!((done.code, done.stdout.as_str()), (Some(64), ""), "{arguments:?}: {done:?}");
     }
-    house.gateway.still_healthy();
+    deployment.gateway.still_healthy();
 }
 
 /// A token that was good until a second ago.
-fn ended(house: &House) -> String {
-    house.token(&header(), &house.claims().with("iat", now() - 100).with("exp", now() - 1))
+fn ended(deployment: &Deployment) -> String {
+    deployment.token(&header(), &deployment.claims().with("iat", now() - 100).with("exp", now() - 1))
 }
 
 /// What `explain` says: each check with its outcome, in order.
@@ -130,16 +130,16 @@ fn explained(folder: &Folder, token: &str, extra: &[&str]) -> Vec<(String, Strin
 
 #[test]
 fn an_explanation_names_the_check_that_fails_and_agrees_with_the_gateway() {
-    let house = House::open();
-    let good = house.good();
-    let old = house.gateway.login(USER, PASSWORD).expect("a token");
-    house.gateway.folder.cli(&["user", "passwd", USER, "--password-stdin"], PASSWORD).ok();
-    eventually("the change to be in force", || (house.gateway.status(&old) == 401).then_some(()));
-    let fresh = house.gateway.mint();
+    let deployment = Deployment::open();
+    let good = deployment.good();
+    let old = deployment.gateway.login(USER, PASSWORD).expect("a token");
+    deployment.gateway.folder.cli(&["user", "passwd", USER, "--password-stdin"], PASSWORD).ok();
+    eventually("the change to be in force", || (deployment.gateway.status(&old) == 401).then_some(()));
+    let fresh = deployment.gateway.mint();
     let number =
         jwt::read(&fresh).1["jti"].as_str().and_then(|jti| jti.split('.').next()).expect("<n>").to_owned();
-    let house = House { number: number.parse().expect("a number"), ..house };
-    let later = house.good();
+    let deployment = Deployment { number: number.parse().expect("a number"), ..deployment };
+    let later = deployment.good();
     assert_ne!(later, good);
     let rows = [
         ("", "admitted", fresh),
@@ -147,32 +147,32 @@ fn an_explanation_names_the_check_that_fails_and_agrees_with_the_gateway() {
         ("size", "token_oversized", "a".repeat(9_000)),
         ("shape", "token_malformed", "x".to_owned()),
         ("shape", "token_malformed", format!("{later}=")),
-        ("header", "token_header", house.with_header(header().and("crit", "[]").json())),
-        ("key", "token_key", house.with_header(header().with("kid", "\"k9\"").json())),
-        ("key", "token_algorithm", house.with_header(header().with("alg", "\"none\"").json())),
+        ("header", "token_header", deployment.with_header(header().and("crit", "[]").json())),
+        ("key", "token_key", deployment.with_header(header().with("kid", "\"k9\"").json())),
+        ("key", "token_algorithm", deployment.with_header(header().with("alg", "\"none\"").json())),
         ("signature", "token_signature", changed(&later)),
         (
             "signature",
             "token_signature",
             signed(b"another secret that is long enough too", later.rsplit_once('.').expect("a signature").0),
         ),
-        ("claims", "token_claims", house.with_claims(house.claims().without("email").json())),
-        ("origin", "token_foreign", house.with_claims(house.claims().without("jti").json())),
-        ("lifetime", "token_lifetime", house.with("exp", now() + 200_000)),
-        ("expiry", "token_expired", ended(&house)),
-        ("start", "token_not_yet_valid", house.with("iat", now() + 1_000)),
+        ("claims", "token_claims", deployment.with_claims(deployment.claims().without("email").json())),
+        ("origin", "token_foreign", deployment.with_claims(deployment.claims().without("jti").json())),
+        ("lifetime", "token_lifetime", deployment.with("exp", now() + 200_000)),
+        ("expiry", "token_expired", ended(&deployment)),
+        ("start", "token_not_yet_valid", deployment.with("iat", now() + 1_000)),
         ("revocation", "revoked_user", old),
     ];
     let mut wrong = Vec::new();
     for (check, denial, token) in rows {
-        let said = explained(&house.gateway.folder, &token, &["--path", "/decided"]);
+        let said = explained(&deployment.gateway.folder, &token, &["--path", "/decided"]);
         let failed: Vec<&(String, String)> = said
             .iter()
             .filter(|(check, outcome)| {
                 check != "route" && check != "token" && outcome != "ok" && outcome != "-"
             })
             .collect();
-        let (status, decided) = decision(&house.gateway, &token);
+        let (status, decided) = decision(&deployment.gateway, &token);
         let verdict = said.last().map(|(_, verdict)| verdict.as_str()).unwrap_or_default();
         let agrees = match denial {
             "admitted" => {
@@ -192,7 +192,7 @@ fn an_explanation_names_the_check_that_fails_and_agrees_with_the_gateway() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    house.gateway.still_healthy();
+    deployment.gateway.still_healthy();
 }
 
 #[test]

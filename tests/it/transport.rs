@@ -1,12 +1,12 @@
 //! How a token comes: in one field of its name, once, and in no other place.
 
 use crate::client::request;
-use crate::house::{House, Rows, all_are_refused};
+use crate::deployment::{Deployment, Rows, all_are_refused};
 
 #[test]
 fn there_is_exactly_one_token_in_exactly_one_field() {
-    let house = House::open();
-    let (good, other) = (house.good(), house.gateway.mint());
+    let deployment = Deployment::open();
+    let (good, other) = (deployment.good(), deployment.gateway.mint());
     let mut rows = Rows::default();
     rows.lines("no token", "");
     rows.lines("the same token twice", format!("user-token: {good}\r\nuser-token: {good}\r\n"));
@@ -25,14 +25,17 @@ fn there_is_exactly_one_token_in_exactly_one_field() {
     rows.lines("in Authorization", format!("Authorization: Bearer {good}\r\n"));
     rows.lines("in a cookie", format!("Cookie: user-token={good}; token={good}\r\n"));
     rows.lines("in other fields", format!("x-user-token: {good}\r\ntoken: {good}\r\n"));
-    all_are_refused(&house, &rows);
+    all_are_refused(&deployment, &rows);
 
     let query = request("GET", &format!("/ds-api/canary?token={good}&user-token={good}"), &[]);
-    house.gateway.exchange(query).is_error(401);
-    house.platform.never_saw("canary");
+    deployment.gateway.exchange(query).is_error(401);
+    deployment.platform.never_saw("canary");
     for name in ["user-token", "User-Token", "USER-TOKEN"] {
-        let answer =
-            house.gateway.exchange(request("GET", "/ds-api/any-case", &[(name, &format!(" \t{good}  "))]));
+        let answer = deployment.gateway.exchange(request(
+            "GET",
+            "/ds-api/any-case",
+            &[(name, &format!(" \t{good}  "))],
+        ));
         assert_eq!(answer.status, 200, "{name}, blanks around the value");
     }
 }

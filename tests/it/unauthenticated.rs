@@ -4,7 +4,7 @@ use crate::client::basic;
 use crate::gateway::{PASSWORD, USER};
 use crate::jwt;
 use crate::paths::{canonical, path_of};
-use crate::routes::{house, is_clean, public};
+use crate::routes::{deployment, is_clean, public};
 use crate::seeds::property;
 use proptest::prelude::*;
 use std::cell::Cell;
@@ -57,7 +57,7 @@ fn targets() -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn without_a_token_the_platform_sees_only_what_is_canonical_and_public() {
-    let (platform, gateway) = house();
+    let (platform, gateway) = deployment();
     let token = gateway.mint();
     let forged =
         jwt::signed(b"a secret that is not the gateway's", token.rsplit_once('.').expect("a signature").0);

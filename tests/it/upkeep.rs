@@ -3,11 +3,11 @@
 
 use crate::audit::{rows, token_id};
 use crate::command::{Folder, NEVER, eventually, finish, started_by};
+use crate::deployment::Deployment;
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
-use crate::house::House;
 use crate::options::{Key, Options, User};
 use crate::platform::{Behaviour, Platform};
-use crate::revocation::{Forge, delete, house_with, is_204};
+use crate::revocation::{Forge, delete, deployment_with, is_204};
 use rusqlite::Connection;
 use serde_json::Value;
 use std::fs;
@@ -106,11 +106,11 @@ fn the_oldest_audit_rows_of_who_has_the_most_are_deleted_beyond_audit_max_bytes(
 
 #[test]
 fn revocations_of_tokens_that_have_expired_are_deleted() {
-    let house = house_with(|options| options.set("store", "upkeep_interval", SHORTEST));
-    let forge = Forge::of(&house);
+    let deployment = deployment_with(|options| options.set("store", "upkeep_interval", SHORTEST));
+    let forge = Forge::of(&deployment);
     let [old, young] = [1, 2].map(|serial| forge.token(USER, serial));
-    is_204(&house.gateway.exchange(delete(&old)));
-    let folder = house.gateway.stop();
+    is_204(&deployment.gateway.exchange(delete(&old)));
+    let folder = deployment.gateway.stop();
     // As if the gateway had run for four days, by when the token has expired by every clock.
     store(&folder)
         .execute_batch(
@@ -132,10 +132,10 @@ fn revocations_of_tokens_that_have_expired_are_deleted() {
     gateway.still_healthy();
 }
 
-/// Another gateway on the state of a house, that looks for changes so often.
-fn neighbour(house: &House, poll_interval: &str) -> Gateway {
-    let state = format!("{:?}", house.gateway.folder.state());
-    Options::new(&house.platform)
+/// Another gateway on the state of a deployment, that looks for changes so often.
+fn neighbour(deployment: &Deployment, poll_interval: &str) -> Gateway {
+    let state = format!("{:?}", deployment.gateway.folder.state());
+    Options::new(&deployment.platform)
         .key(Key::ours("k1"))
         .set("server", "state_dir", state)
         .set("store", "poll_interval", poll_interval)
@@ -147,14 +147,14 @@ fn neighbour(house: &House, poll_interval: &str) -> Gateway {
 
 #[test]
 fn a_gateway_knows_what_its_neighbour_revoked_after_the_poll_interval_and_not_before() {
-    let house = House::open();
-    let (soon, late) = (neighbour(&house, SHORTEST), neighbour(&house, NEVER));
-    let forge = Forge::of(&house);
+    let deployment = Deployment::open();
+    let (soon, late) = (neighbour(&deployment, SHORTEST), neighbour(&deployment, NEVER));
+    let forge = Forge::of(&deployment);
     let tokens: Vec<String> = (0..5).map(|serial| forge.token(USER, serial)).collect();
     for token in &tokens {
-        assert_eq!([&house.gateway, &soon, &late].map(|gateway| gateway.status(token)), [200; 3]);
-        is_204(&house.gateway.exchange(delete(token)));
-        assert_eq!(house.gateway.status(token), 401);
+        assert_eq!([&deployment.gateway, &soon, &late].map(|gateway| gateway.status(token)), [200; 3]);
+        is_204(&deployment.gateway.exchange(delete(token)));
+        assert_eq!(deployment.gateway.status(token), 401);
         eventually("the one that looks often to know", || (soon.status(token) == 401).then_some(()));
         assert_eq!(late.status(token), 200, "it has not looked yet");
     }

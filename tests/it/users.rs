@@ -152,7 +152,7 @@ fn imported_users_log_in_with_the_passwords_they_had() {
         let token = eventually("an imported user", || gateway.login(name, password));
         assert_eq!(gateway.status(&token), 200, "{name}");
         assert_eq!(gateway.login(name, "wrong"), None, "{name}");
-        // The first log in stored the hash anew: that is no new password, and the next one works like it.
+        // The first log in stored the hash again: that is no new password, and the next one works like it.
         assert!(gateway.login(name, password).is_some(), "{name}");
         assert_eq!(gateway.status(&token), 200, "{name}");
     }
@@ -250,7 +250,7 @@ fn passwords_are_hashed_in_idle_time() {
     for (name, is_idle) in &threads {
         assert_eq!(*is_idle, name == "login", "{threads:?}");
     }
-    assert!(threads.iter().any(|(name, _)| name == "login-floor"), "{threads:?}");
+    assert!(threads.iter().any(|(name, _)| name == "login-fallback"), "{threads:?}");
     // The unit forbids whatever changes priorities but these, and a forbidden call would end the process.
     let unit = include_str!("../../conf/systemd/ds-gateway.service");
     let forbidden = unit.find("SystemCallFilter=~@privileged @resources\n").expect("a filter");

@@ -16,7 +16,7 @@ fn verified(number: u64) -> Arc<Verified> {
         id: TokenId::of(&number.to_be_bytes()),
         fields: identity.fields().unwrap(),
         identity,
-        origin: Origin::Ours { number },
+        origin: Origin::Ours { sequence: number },
         issued_at: UnixTime(number),
         expires_at: UnixTime(number + 1),
         not_before: None,

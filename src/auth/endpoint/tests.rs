@@ -48,7 +48,7 @@ fn a_password_is_tried_in_every_form_that_the_client_may_have_meant() {
         ("anna:pa\u{308}sswo\u{308}rd".into(), &["pa\u{308}sswo\u{308}rd", "pässwörd"]),
         ("anna:ä\u{61}\u{308}".into(), &["äa\u{308}", "ää", "a\u{308}a\u{308}"]),
         (b"anna:p\xe4ss".to_vec(), &["päss", "pa\u{308}ss"]),
-        // Marks in another order: both normal forms are the same.
+        // Cutoffs in another order: both normal forms are the same.
         ("anna:q\u{307}\u{323}".into(), &["q\u{307}\u{323}", "q\u{323}\u{307}"]),
         ("anna:日本".into(), &["日本"]),
     ] {

@@ -21,12 +21,19 @@ fn gate() -> Gate {
     let secret = Secret::new(b"0123456789abcdef0123456789abcdef".to_vec());
     let key = Key::new("k", Algorithm::Hs256, &secret, false).unwrap();
     let rules = TokenRules::DEFAULT;
-    let ring = KeyRing::new(vec![key]).unwrap();
-    Gate::new(ring, rules, cache(), Duration::from_secs(300), Standing::default(), Duration::ZERO)
+    let key_set = KeySet::new(vec![key]).unwrap();
+    Gate::new(
+        key_set,
+        rules,
+        cache(),
+        Duration::from_secs(300),
+        RevocationSnapshot::default(),
+        Duration::ZERO,
+    )
 }
 
-fn at(uptime: u64) -> Moment {
-    Moment { now: NOW, uptime: Duration::from_secs(uptime) }
+fn at(uptime: u64) -> ClockReading {
+    ClockReading { now: NOW, uptime: Duration::from_secs(uptime) }
 }
 
 fn token(gate: &Gate) -> String {
@@ -77,12 +84,12 @@ fn the_published_example_is_admitted_between_its_times() {
         (true, 1_580_129_813, Some(Denial::TokenNotYetValid)),
         (false, 1_580_170_000, Some(Denial::TokenKey)),
     ] {
-        let mut standing = Standing::default();
-        standing.know("myUser".into(), Account::Enabled);
-        let ring = KeyRing::new(vec![key(foreign)]).unwrap();
-        let gate = Gate::new(ring, *gate().rules(), cache(), Duration::MAX, standing, Duration::ZERO);
-        let moment = Moment { now: UnixTime(now), uptime: Duration::ZERO };
-        let verdict = gate.admit(TokenField::One(token.as_bytes()), moment);
+        let mut snapshot = RevocationSnapshot::default();
+        snapshot.set_account("myUser".into(), Account::Enabled);
+        let key_set = KeySet::new(vec![key(foreign)]).unwrap();
+        let gate = Gate::new(key_set, *gate().rules(), cache(), Duration::MAX, snapshot, Duration::ZERO);
+        let reading = ClockReading { now: UnixTime(now), uptime: Duration::ZERO };
+        let verdict = gate.admit(TokenField::One(token.as_bytes()), reading);
         assert_eq!(verdict.as_ref().err(), expected.as_ref(), "{foreign} {now}");
         if let Ok(permit) = verdict {
             assert_eq!(permit.identity().organization.as_str(), "Main Org.");
@@ -95,7 +102,7 @@ fn a_key_that_is_revoked_signs_no_more() {
     let gate = gate();
     assert_eq!(gate.signs_with().as_deref(), Some("k"));
     let key = gate.keys().signer().fingerprint();
-    gate.apply(|standing| standing.revoke_key(key));
+    gate.apply(|snapshot| snapshot.revoke_key(key));
     assert_eq!(gate.signs_with(), None);
 }
 
@@ -115,8 +122,8 @@ fn an_explanation_names_the_check_that_failed_and_none_behind_it() {
     let gate = gate();
     let token = token(&gate);
     let words = |token: &str, now: UnixTime| {
-        let moment = Moment { now, uptime: Duration::ZERO };
-        let checks = explain(&gate, token.as_bytes(), moment);
+        let reading = ClockReading { now, uptime: Duration::ZERO };
+        let checks = explain(&gate, token.as_bytes(), reading);
         let failed = checks.iter().position(|(_, outcome)| matches!(outcome, Outcome::Failed(_)));
         let reached = checks.iter().filter(|(_, outcome)| *outcome != Outcome::NotReached).count();
         (failed.map(|at| checks[at].0), reached)
@@ -132,15 +139,15 @@ fn an_update_is_in_force_at_once() {
     let gate = gate();
     let token = token(&gate);
     let field = TokenField::One(token.as_bytes());
-    let mark = Mark { number: 6, second: NOW, lived: Lived(0), closed: false, revocation: true };
-    let update = gate.update(|standing| {
-        standing.raise(Subject::User("anna".into()), mark);
-        standing.reached(6);
+    let cutoff = Cutoff { sequence: 6, time: NOW, lived: Lived(0), blocked: false, revocation: true };
+    let update = gate.update(|snapshot| {
+        snapshot.apply_cutoff(Subject::User("anna".into()), cutoff);
+        snapshot.advance(6);
         Ok::<(), ()>(())
     });
     assert_eq!(update, Ok(()));
     assert_eq!(gate.admit(field, at(0)).err(), Some(Denial::RevokedUser));
-    assert_eq!(gate.number(), 6);
+    assert_eq!(gate.sequence(), 6);
 }
 
 #[test]
@@ -151,7 +158,7 @@ fn another_ring_verifies_everything_anew() {
     assert!(gate.admit(field, at(0)).is_ok());
     let secret = Secret::new((0..48).collect());
     let other = Key::new("other", Algorithm::Hs256, &secret, false).unwrap();
-    gate.replace_keys(KeyRing::new(vec![other]).unwrap());
+    gate.replace_keys(KeySet::new(vec![other]).unwrap());
     assert_eq!(gate.admit(field, at(0)).err(), Some(Denial::TokenKey));
 }
 
@@ -160,13 +167,13 @@ fn a_hit_allocates_nothing() {
     let gate = gate();
     let token = token(&gate);
     let id = |number: u64| TokenId::of(&number.to_be_bytes());
-    gate.apply(|standing| {
+    gate.apply(|snapshot| {
         let keep = Keep::Expires(NOW.plus(86_400));
         let revoked = |number| RevokedToken { id: id(number), keep, lived: Lived(0) };
-        standing.revoke_tokens((0..1000).map(revoked));
-        standing.raise(
+        snapshot.revoke_tokens((0..1000).map(revoked));
+        snapshot.apply_cutoff(
             Subject::User("anna".into()),
-            Mark { number: 3, second: NOW, lived: Lived(0), closed: false, revocation: true },
+            Cutoff { sequence: 3, time: NOW, lived: Lived(0), blocked: false, revocation: true },
         );
     });
     let field = TokenField::One(token.as_bytes());
@@ -185,7 +192,7 @@ fn a_hit_allocates_nothing() {
 enum Step {
     Ask(usize),
     RevokeToken(usize),
-    Mark(Subject, bool),
+    Cutoff(Subject, bool),
     RevokeKey,
     Forget,
     ExpireBelow(u64),
@@ -202,7 +209,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         20 => (0usize..12).prop_map(Step::Ask),
         2 => (0usize..12).prop_map(Step::RevokeToken),
-        2 => (subject, any::<bool>()).prop_map(|(subject, closed)| Step::Mark(subject, closed)),
+        2 => (subject, any::<bool>()).prop_map(|(subject, closed)| Step::Cutoff(subject, closed)),
         1 => Just(Step::RevokeKey),
         1 => Just(Step::Forget),
         1 => (0u64..8).prop_map(Step::ExpireBelow),
@@ -219,10 +226,10 @@ proptest! {
         let with = |entries| {
             let secret = |fill: u8| Secret::new((0..48).map(|byte| byte ^ fill).collect());
             let key = |kid, fill| Key::new(kid, Algorithm::Hs256, &secret(fill), false).unwrap();
-            let ring = KeyRing::new(vec![key("k", 0), key("old", 64)]).unwrap();
+            let key_set = KeySet::new(vec![key("k", 0), key("old", 64)]).unwrap();
             let cache = Cache::new(CacheLimits { entries, bytes: 1 << 20 }, 1, || 0, 3);
             let rules = *gate().rules();
-            Gate::new(ring, rules, cache, Duration::MAX, Standing::default(), Duration::ZERO)
+            Gate::new(key_set, rules, cache, Duration::MAX, RevocationSnapshot::default(), Duration::ZERO)
         };
         let (cached, bare) = (with(entries), with(0));
         let tokens: Vec<String> = (0..12)
@@ -232,48 +239,48 @@ proptest! {
                     email: "a@b".into(),
                     organization: Name::parse("Main Org.").unwrap(),
                 };
-                let ring = bare.keys();
-                let key = ring.by_kid(if number % 4 == 0 { "old" } else { "k" }).unwrap();
+                let key_set = bare.keys();
+                let key = key_set.by_kid(if number % 4 == 0 { "old" } else { "k" }).unwrap();
                 let at = NOW.plus(number * 1000);
                 mint(&identity, number + 1, [1; 16], at, bare.rules(), key).unwrap().token
             })
             .collect();
         let (mut now, mut number) = (NOW, 6);
         for step in steps {
-            let both = |change: &dyn Fn(&mut Standing)| {
+            let both = |change: &dyn Fn(&mut RevocationSnapshot)| {
                 cached.apply(change);
                 bare.apply(change);
             };
             match step {
                 Step::Ask(at) => {
-                    let moment = Moment { now, uptime: Duration::ZERO };
-                    let ask = |gate: &Gate| gate.inspect(tokens[at].as_bytes(), moment).map(|permit| permit.id());
+                    let reading = ClockReading { now, uptime: Duration::ZERO };
+                    let ask = |gate: &Gate| gate.inspect(tokens[at].as_bytes(), reading).map(|permit| permit.id());
                     prop_assert_eq!(ask(&cached), ask(&bare), "token {} at {}", at, now);
                 }
                 Step::RevokeToken(at) => {
-                    let moment = Moment { now: NOW.plus(20_000), uptime: Duration::ZERO };
-                    if let Ok(permit) = bare.inspect(tokens[at].as_bytes(), moment) {
+                    let reading = ClockReading { now: NOW.plus(20_000), uptime: Duration::ZERO };
+                    if let Ok(permit) = bare.inspect(tokens[at].as_bytes(), reading) {
                         let keep = Keep::Expires(permit.expires_at());
                         let revoked = RevokedToken { id: permit.id(), keep, lived: Lived(now.0) };
-                        both(&|standing| standing.revoke_tokens([revoked]));
+                        both(&|snapshot| snapshot.revoke_tokens([revoked]));
                     }
                 }
-                Step::Mark(subject, closed) => {
+                Step::Cutoff(subject, closed) => {
                     number += 1;
-                    let mark = Mark { number, second: now, lived: Lived(now.0), closed, revocation: true };
-                    both(&|standing| standing.raise(subject.clone(), mark));
+                    let cutoff = Cutoff { sequence: number, time: now, lived: Lived(now.0), blocked: closed, revocation: true };
+                    both(&|snapshot| snapshot.apply_cutoff(subject.clone(), cutoff));
                 }
                 Step::RevokeKey => {
                     let old = |gate: &Gate| gate.keys().by_kid("old").unwrap().fingerprint();
-                    both(&|standing| standing.revoke_key(old(&bare)));
+                    both(&|snapshot| snapshot.revoke_key(old(&bare)));
                 }
-                Step::Forget => both(&|standing| {
-                    standing.expire_below(0, Lived(now.0 - 200_000));
-                    for slice in 0..Standing::SLICES {
-                        drop(standing.forget(slice));
+                Step::Forget => both(&|snapshot| {
+                    snapshot.expire_below(0, Lived(now.0 - 200_000));
+                    for slice in 0..RevocationSnapshot::SLICES {
+                        drop(snapshot.expire(slice));
                     }
                 }),
-                Step::ExpireBelow(below) => both(&|standing| standing.expire_below(below, Lived(0))),
+                Step::ExpireBelow(below) => both(&|snapshot| snapshot.expire_below(below, Lived(0))),
                 Step::Pass(seconds) => now = now.plus(seconds),
             }
         }

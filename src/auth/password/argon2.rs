@@ -7,13 +7,13 @@ use super::cost::Cost;
 use super::error::PhcError;
 use crate::auth::secret::Secret;
 
-/// What Argon2 works in. Whoever hashes one password after the other keeps it: 19 MiB taken from the system and given back
+/// What Argon2 works in. Anyone who hashes one password after the other keeps it: 19 MiB taken from the system and given back
 /// each time are two fifths of a login.
 #[derive(Default)]
 pub struct HashMemory(Vec<Block>);
 
 impl HashMemory {
-    /// Gives it back to the allocator; what comes next takes it anew.
+    /// Gives it back to the allocator; what comes next takes it again.
     pub fn release(&mut self) {
         self.0 = Vec::new();
     }

@@ -1,4 +1,4 @@
-//! What it costs to verify a hash, for whoever measures it.
+//! What it costs to verify a hash, for anyone who measures it.
 
 use std::fmt;
 

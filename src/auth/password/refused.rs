@@ -1,4 +1,4 @@
-//! Hashes that are known and not accepted, by name: whoever reads that knows what to look for.
+//! Hashes that are known and not accepted, by name: anyone who reads that knows what to look for.
 
 /// What a text is that no accepted form begins like, as the second half of a sentence.
 pub(super) fn reason(text: &str) -> &'static str {

@@ -105,7 +105,7 @@ pub(super) fn fold(character: char, mut take: impl FnMut(char) -> bool) {
     }
     let mut goes_on = true;
     decompose_compatible(character, |part| {
-        // What is left of a letter for who drops marks, as best fit does and, for the dot of `İ`, lower case.
+        // What is left of a letter for servers that drop marks, as best fit does and, for the dot of `İ`, lower case.
         if is_combining_mark(part) {
             return;
         }

@@ -18,7 +18,7 @@ fn route(method: &str, target: &str) -> String {
     match policy().classify(method.as_bytes(), target.as_bytes(), false) {
         Ok(Route::Endpoint { organization: None }) => "endpoint".into(),
         Ok(Route::Endpoint { organization: Some(name) }) => format!("endpoint of {name}"),
-        Ok(Route::Subtree) => "subtree".into(),
+        Ok(Route::Reserved) => "subtree".into(),
         Ok(Route::Public(_)) => "public".into(),
         Ok(Route::Protected) => "protected".into(),
         Err(error) => format!("{error:?}"),

@@ -34,7 +34,7 @@ fn every_error_is_json_with_one_member() {
             Reply::not_found(),
             Reply::busy(),
             Reply::throttled(7, 180),
-            Reply::crowded(),
+            Reply::too_many_connections(),
             Reply::too_many_tokens(),
             Reply::too_many_revocations(),
         ])

@@ -1,7 +1,7 @@
 use super::*;
 use crate::auth::denial::Denial;
 use crate::auth::identity::Identity;
-use crate::auth::keys::{Algorithm, Key, KeyRing};
+use crate::auth::keys::{Algorithm, Key, KeySet};
 use crate::auth::name::Name;
 use crate::auth::secret::Secret;
 use crate::auth::time::UnixTime;
@@ -21,8 +21,8 @@ fn key(kid: &str, secret: &[u8], foreign: bool) -> Key {
     Key::new(kid, Algorithm::Hs256, &Secret::new(secret.to_vec()), foreign).unwrap()
 }
 
-fn ring() -> KeyRing {
-    KeyRing::new(vec![key("ours", SECRET, false), key("platform", b"fedcba9876543210fedcba9876543210", true)])
+fn key_set() -> KeySet {
+    KeySet::new(vec![key("ours", SECRET, false), key("platform", b"fedcba9876543210fedcba9876543210", true)])
         .unwrap()
 }
 
@@ -56,9 +56,9 @@ fn our_claims() -> Value {
 
 /// The verdict over a token made of `header` and `claims`, signed with the first key.
 fn verdict(header: &Value, claims: &Value) -> Result<Verified, Denial> {
-    let ring = ring();
-    let token = signed(header.to_string().as_bytes(), claims.to_string().as_bytes(), ring.signer());
-    verify(token.as_bytes(), &ring, &RULES)
+    let key_set = key_set();
+    let token = signed(header.to_string().as_bytes(), claims.to_string().as_bytes(), key_set.signer());
+    verify(token.as_bytes(), &key_set, &RULES)
 }
 
 fn with(mut object: Value, member: &str, value: Value) -> Value {
@@ -73,14 +73,14 @@ fn without(mut object: Value, member: &str) -> Value {
 
 #[test]
 fn a_minted_token_is_verified_with_all_that_went_in() {
-    let ring = ring();
-    let minted = mint(&anna(), 42, [7; 16], NOW, &RULES, ring.signer()).unwrap();
-    let verified = verify(minted.token.as_bytes(), &ring, &RULES).unwrap();
+    let key_set = key_set();
+    let minted = mint(&anna(), 42, [7; 16], NOW, &RULES, key_set.signer()).unwrap();
+    let verified = verify(minted.token.as_bytes(), &key_set, &RULES).unwrap();
     assert_eq!(verified.identity, anna());
     assert_eq!(verified.id, minted.id);
-    assert_eq!(verified.origin, Origin::Ours { number: 42 });
+    assert_eq!(verified.origin, Origin::Ours { sequence: 42 });
     assert_eq!((verified.issued_at, verified.expires_at), (NOW, NOW.plus(86_400)));
-    assert_eq!(verified.key, ring.signer().fingerprint());
+    assert_eq!(verified.key, key_set.signer().fingerprint());
 }
 
 #[test]
@@ -97,9 +97,9 @@ fn a_token_id_is_read_back_from_its_digits() {
 
 #[test]
 fn time_is_strict() {
-    let ring = ring();
-    let minted = mint(&anna(), 1, [0; 16], NOW, &RULES, ring.signer()).unwrap();
-    let verified = verify(minted.token.as_bytes(), &ring, &RULES).unwrap();
+    let key_set = key_set();
+    let minted = mint(&anna(), 1, [0; 16], NOW, &RULES, key_set.signer()).unwrap();
+    let verified = verify(minted.token.as_bytes(), &key_set, &RULES).unwrap();
     for (now, expected) in [
         (NOW, Ok(())),
         (NOW.minus(5), Ok(())),
@@ -115,9 +115,9 @@ fn time_is_strict() {
 
 #[test]
 fn a_token_of_ours_may_be_as_new_as_the_store() {
-    let ring = ring();
-    let minted = mint(&anna(), 1, [0; 16], NOW, &RULES, ring.signer()).unwrap();
-    let verified = verify(minted.token.as_bytes(), &ring, &RULES).unwrap();
+    let key_set = key_set();
+    let minted = mint(&anna(), 1, [0; 16], NOW, &RULES, key_set.signer()).unwrap();
+    let verified = verify(minted.token.as_bytes(), &key_set, &RULES).unwrap();
     let behind = NOW.minus(3600);
     assert_eq!(verified.check_time(behind, || NOW, &RULES), Ok(()));
     assert_eq!(verified.check_time(behind, || NOW.minus(1), &RULES), Err(Denial::TokenNotYetValid));
@@ -182,33 +182,37 @@ fn a_token_of_ours_has_the_members_of_ours_and_no_other() {
 
 #[test]
 fn a_duplicate_member_is_refused_in_either_spelling() {
-    let ring = ring();
+    let key_set = key_set();
     let header = our_header().to_string();
     for extra in ["\"user\":\"root\"", "\"\\u0075ser\":\"root\"", "\"exp\":1"] {
         for claims in [
             our_claims().to_string().replacen('{', &format!("{{{extra},"), 1),
             our_claims().to_string().replace('}', &format!(",{extra}}}")),
         ] {
-            let token = signed(header.as_bytes(), claims.as_bytes(), ring.signer());
-            assert_eq!(verify(token.as_bytes(), &ring, &RULES).err(), Some(Denial::TokenClaims), "{claims}");
+            let token = signed(header.as_bytes(), claims.as_bytes(), key_set.signer());
+            assert_eq!(
+                verify(token.as_bytes(), &key_set, &RULES).err(),
+                Some(Denial::TokenClaims),
+                "{claims}"
+            );
         }
     }
     let twice = header.replacen('{', "{\"alg\":\"HS256\",", 1);
-    let token = signed(twice.as_bytes(), our_claims().to_string().as_bytes(), ring.signer());
-    assert_eq!(verify(token.as_bytes(), &ring, &RULES).err(), Some(Denial::TokenMalformed));
+    let token = signed(twice.as_bytes(), our_claims().to_string().as_bytes(), key_set.signer());
+    assert_eq!(verify(token.as_bytes(), &key_set, &RULES).err(), Some(Denial::TokenMalformed));
 }
 
 #[test]
 fn a_foreign_token_needs_a_foreign_key_and_all_five_claims() {
-    let ring = ring();
-    let platform = ring.by_kid("platform").unwrap();
+    let key_set = key_set();
+    let platform = key_set.by_kid("platform").unwrap();
     // The published example: no `kid`, no `jti`, 86,405 seconds long.
     let header = json!({"typ": "JWT", "alg": "HS256"});
     let claims = json!({"exp": 1_580_216_224, "iat": 1_580_129_819, "database": "Main Org.",
         "email": "my@example.com", "user": "myUser"});
     let check = |header: &Value, claims: &Value, key: &Key| {
         let token = signed(header.to_string().as_bytes(), claims.to_string().as_bytes(), key);
-        verify(token.as_bytes(), &ring, &RULES)
+        verify(token.as_bytes(), &key_set, &RULES)
     };
     let verified = check(&header, &claims, platform).unwrap();
     assert_eq!(verified.origin, Origin::Foreign);
@@ -218,9 +222,9 @@ fn a_foreign_token_needs_a_foreign_key_and_all_five_claims() {
         Err(Denial::TokenExpired)
     );
 
-    assert_eq!(check(&header, &claims, ring.signer()).err(), Some(Denial::TokenSignature));
+    assert_eq!(check(&header, &claims, key_set.signer()).err(), Some(Denial::TokenSignature));
     let named = with(header.clone(), "kid", json!("ours"));
-    assert_eq!(check(&named, &claims, ring.signer()).err(), Some(Denial::TokenForeign));
+    assert_eq!(check(&named, &claims, key_set.signer()).err(), Some(Denial::TokenForeign));
     for member in ["exp", "iat", "database", "email", "user"] {
         let claims = without(claims.clone(), member);
         assert_eq!(check(&header, &claims, platform).err(), Some(Denial::TokenClaims));
@@ -247,8 +251,8 @@ fn a_foreign_token_needs_a_foreign_key_and_all_five_claims() {
 
 #[test]
 fn a_token_has_exactly_one_spelling() {
-    let ring = ring();
-    let token = mint(&anna(), 1, [3; 16], NOW, &RULES, ring.signer()).unwrap().token;
+    let key_set = key_set();
+    let token = mint(&anna(), 1, [3; 16], NOW, &RULES, key_set.signer()).unwrap().token;
     let [header, claims, tag]: [&str; 3] = token.split('.').collect::<Vec<_>>().try_into().unwrap();
     let last = tag.chars().last().unwrap();
     let next = char::from(last as u8 + 1);
@@ -271,7 +275,7 @@ fn a_token_has_exactly_one_spelling() {
         "é.é.é".into(),
         token.replace(['-', '_'], "+") + "+",
     ] {
-        let denial = verify(spelling.as_bytes(), &ring, &RULES).unwrap_err();
+        let denial = verify(spelling.as_bytes(), &key_set, &RULES).unwrap_err();
         assert!(matches!(denial, Denial::TokenMalformed | Denial::TokenSignature), "{spelling}: {denial:?}");
     }
 }
@@ -279,33 +283,33 @@ fn a_token_has_exactly_one_spelling() {
 #[test]
 fn size_is_judged_before_anything_else() {
     let long = vec![b'.'; RULES.max_bytes + 1];
-    assert_eq!(verify(&long, &ring(), &RULES), Err(Denial::TokenOversized));
+    assert_eq!(verify(&long, &key_set(), &RULES), Err(Denial::TokenOversized));
 }
 
 #[test]
 fn deep_or_odd_json_is_malformed_and_harmless() {
-    let ring = ring();
+    let key_set = key_set();
     let deep = "[".repeat(2000);
     for header in [deep.as_str(), "[]", "{", "\u{feff}{}", "null", "{}{}", "\"x\""] {
-        let token = signed(header.as_bytes(), b"{}", ring.signer());
-        assert_eq!(verify(token.as_bytes(), &ring, &RULES), Err(Denial::TokenMalformed), "{header}");
+        let token = signed(header.as_bytes(), b"{}", key_set.signer());
+        assert_eq!(verify(token.as_bytes(), &key_set, &RULES), Err(Denial::TokenMalformed), "{header}");
     }
 }
 
 proptest! {
     #[test]
     fn any_changed_byte_is_refused(at in any::<prop::sample::Index>(), byte: u8) {
-        let ring = ring();
-        let token = mint(&anna(), 1, [3; 16], NOW, &RULES, ring.signer()).unwrap().token;
+        let key_set = key_set();
+        let token = mint(&anna(), 1, [3; 16], NOW, &RULES, key_set.signer()).unwrap().token;
         let mut changed = token.clone().into_bytes();
         let at = at.index(changed.len());
         prop_assume!(changed[at] != byte);
         changed[at] = byte;
-        prop_assert!(verify(&changed, &ring, &RULES).is_err());
+        prop_assert!(verify(&changed, &key_set, &RULES).is_err());
     }
 
     #[test]
     fn any_bytes_are_refused_without_a_panic(bytes: Vec<u8>) {
-        prop_assert!(verify(&bytes, &ring(), &RULES).is_err());
+        prop_assert!(verify(&bytes, &key_set(), &RULES).is_err());
     }
 }

@@ -12,10 +12,10 @@ use crate::auth::time::UnixTime;
 /// Who minted a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// This gateway's store, which gave it this number.
+    /// This gateway's store, which gave it this sequence.
     Ours {
         /// The place in the store's order, from `jti`.
-        number: u64,
+        sequence: u64,
     },
     /// The platform, with a key that both hold.
     Foreign,
@@ -40,7 +40,7 @@ pub struct Verified {
     pub not_before: Option<UnixTime>,
     /// The key that verified it.
     pub key: Fingerprint,
-    /// The [generation](crate::auth::keys::KeyRing::generation) of the ring that the key was in.
+    /// The [generation](crate::auth::keys::KeySet::generation) of the key set that the key was in.
     pub generation: u64,
 }
 
@@ -62,7 +62,7 @@ impl Verified {
         if self.issued_at > ahead && !(is_ours && self.issued_at <= cutoff()) {
             return Err(Denial::TokenNotYetValid);
         }
-        if self.not_before.is_some_and(|moment| moment > now) {
+        if self.not_before.is_some_and(|reading| reading > now) {
             return Err(Denial::TokenNotYetValid);
         }
         // Minted by a clock that was ahead: it must not live longer for that.

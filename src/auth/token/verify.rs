@@ -6,13 +6,13 @@ use super::parts::{Parts, decode};
 use super::rules::TokenRules;
 use super::verified::{Origin, Verified};
 use crate::auth::denial::Denial;
-use crate::auth::keys::{Algorithm, Key, KeyRing};
+use crate::auth::keys::{Algorithm, Key, KeySet};
 
 /// Checks shape, key, signature and claims of a token as received.
 ///
 /// Nothing is parsed before the size is known to be bounded, and no claim is read before the signature
 /// holds.
-pub fn verify(token: &[u8], keys: &KeyRing, rules: &TokenRules) -> Result<Verified, Denial> {
+pub fn verify(token: &[u8], keys: &KeySet, rules: &TokenRules) -> Result<Verified, Denial> {
     if token.len() > rules.max_bytes {
         return Err(Denial::TokenOversized);
     }
@@ -35,7 +35,7 @@ pub fn verify(token: &[u8], keys: &KeyRing, rules: &TokenRules) -> Result<Verifi
             if claims.nbf.is_some() || !claims.other.is_empty() {
                 return Err(Denial::TokenClaims);
             }
-            Origin::Ours { number }
+            Origin::Ours { sequence: number }
         }
         None if key.foreign() => Origin::Foreign,
         None => return Err(Denial::TokenForeign),
@@ -62,7 +62,7 @@ pub fn verify(token: &[u8], keys: &KeyRing, rules: &TokenRules) -> Result<Verifi
 }
 
 /// The key that the header names, or else the foreign key whose signature it is.
-fn choose_key<'k>(header: &Header, parts: &Parts<'_>, keys: &'k KeyRing) -> Result<&'k Key, Denial> {
+fn choose_key<'k>(header: &Header, parts: &Parts<'_>, keys: &'k KeySet) -> Result<&'k Key, Denial> {
     let algorithm = Algorithm::parse(&header.alg).ok_or(Denial::TokenAlgorithm)?;
     if let Some(kid) = header.kid.as_deref() {
         let key = keys.by_kid(kid).ok_or(Denial::TokenKey)?;

@@ -10,9 +10,9 @@ use super::*;
 use crate::auth::cache::{Cache, CacheLimits};
 use crate::auth::gate::Gate;
 use crate::auth::identity::Identity;
-use crate::auth::keys::{Algorithm, Key, KeyRing};
+use crate::auth::keys::{Algorithm, Key, KeySet};
 use crate::auth::name::Name;
-use crate::auth::revocation::Standing;
+use crate::auth::revocation::RevocationSnapshot;
 use crate::auth::time::UnixTime;
 use crate::auth::token::{TokenRules, mint};
 use crate::config::Config;
@@ -37,11 +37,11 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     let (config, _) = Config::parse(CONFIG, Path::new("/nowhere"), std::iter::empty());
     let config = config.unwrap();
     let secret = Secret::new(b"0123456789abcdef0123456789abcdef".to_vec());
-    let ring = KeyRing::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
+    let key_set = KeySet::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
     let cache = Cache::new(CacheLimits { entries: 100, bytes: 1 << 20 }, 1, || 0, 0);
-    let (standing, staleness) = (Standing::default(), Duration::from_secs(300));
+    let (snapshot, staleness) = (RevocationSnapshot::default(), Duration::from_secs(300));
     Runtime {
-        gate: Arc::new(Gate::new(ring, TokenRules::DEFAULT, cache, staleness, standing, Duration::ZERO)),
+        gate: Arc::new(Gate::new(key_set, TokenRules::DEFAULT, cache, staleness, snapshot, Duration::ZERO)),
         policy: config.routes,
         rewrite: Rewrite::new(&config.platform),
         upstream: Upstream::new(&config.platform).unwrap(),
@@ -98,8 +98,8 @@ impl Request {
     }
 }
 
-fn clock() -> Moment {
-    Moment { now: NOW, uptime: Duration::ZERO }
+fn clock() -> ClockReading {
+    ClockReading { now: NOW, uptime: Duration::ZERO }
 }
 
 /// All that is known of a decision; secrets show as their presence.

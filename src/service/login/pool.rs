@@ -51,7 +51,7 @@ struct State {
     in_hand: Vec<InHand>,
     /// Workers that are parked until there is something to do.
     parked: Vec<Thread>,
-    /// When the floor may hash next.
+    /// When the fallback worker may hash next.
     floor_due: Instant,
     /// What a hash takes a worker of late.
     cost: Duration,
@@ -61,7 +61,7 @@ struct State {
 struct InHand {
     job: Arc<Job>,
     since: Instant,
-    /// The floor hashes it too.
+    /// The fallback worker hashes it too.
     is_shared: bool,
 }
 
@@ -89,7 +89,7 @@ enum Rank {
     /// At once; hashes in idle time.
     Worker,
     /// Those that no worker takes or ends in time, for a share of a core.
-    Floor,
+    Fallback,
 }
 
 impl Job {
@@ -146,7 +146,7 @@ impl Pool {
                 work(shared, Rank::Worker);
             })?;
         }
-        pool.add("login-floor", |shared| work(shared, Rank::Floor))?;
+        pool.add("login-fallback", |shared| work(shared, Rank::Fallback))?;
         Ok(pool)
     }
 
@@ -206,7 +206,7 @@ impl Shared {
             Pushed::Refused(Full::Pair, refused) => return self.turn_away(&refused, LoginOutcome::PairFull),
         }
         if was_empty {
-            // Behind others, the floor knows when its time comes.
+            // Behind others, the fallback worker knows when its time comes.
             self.changed_for_floor.notify_one();
         }
     }
@@ -220,7 +220,7 @@ impl Shared {
     fn next(&self, rank: Rank, release: impl FnMut()) -> Option<Arc<Job>> {
         match rank {
             Rank::Worker => self.next_for_worker(release),
-            Rank::Floor => self.next_for_floor(release),
+            Rank::Fallback => self.next_for_fallback(release),
         }
     }
 
@@ -252,12 +252,12 @@ impl Shared {
         }
     }
 
-    fn next_for_floor(&self, mut release: impl FnMut()) -> Option<Arc<Job>> {
+    fn next_for_fallback(&self, mut release: impl FnMut()) -> Option<Arc<Job>> {
         let mut state = self.state.lock();
         while !state.is_closed {
             match due(&state) {
                 Some(due) if due <= Instant::now() => {
-                    if let Some(job) = self.take(&mut state, Rank::Floor) {
+                    if let Some(job) = self.take(&mut state, Rank::Fallback) {
                         return Some(job);
                     }
                 }
@@ -274,7 +274,7 @@ impl Shared {
     /// The next login that may be checked, counted. Those before it that may not are answered.
     fn take(&self, state: &mut State, rank: Rank) -> Option<Arc<Job>> {
         let now = Instant::now();
-        if rank == Rank::Floor {
+        if rank == Rank::Fallback {
             let is_stuck = |one: &&mut InHand| !one.is_shared && one.since + STUCK <= now;
             while let Some(one) = state.in_hand.iter_mut().find(is_stuck) {
                 one.is_shared = true;
@@ -317,17 +317,17 @@ impl Shared {
     /// A thread is done with a login, which took it so long by the clock and of its core.
     fn done(&self, rank: Rank, job: &Arc<Job>, wall: Duration, core: Duration) {
         let now = Instant::now();
-        let charge = core * CORE_OF_FLOOR;
+        let charge = core * FALLBACK_SHARE;
         match rank {
             Rank::Worker => {
                 let mut state = self.lock_of_worker();
                 state.in_hand.retain(|one| !Arc::ptr_eq(&one.job, job));
                 state.cost = (state.cost * 7 + wall) / 8;
-                // While workers get on, the floor is not needed, and soon after they do not it is.
+                // While workers get on, the fallback worker is not needed, and soon after they do not it is.
                 let due = state.floor_due.max(now) + charge;
                 state.floor_due = state.floor_due.max(due.min(now + STUCK));
             }
-            Rank::Floor => {
+            Rank::Fallback => {
                 let mut state = self.state.lock();
                 let started = now.checked_sub(wall).unwrap_or(now);
                 state.floor_due = state.floor_due.max(started) + charge;
@@ -336,7 +336,7 @@ impl Shared {
     }
 }
 
-/// When the floor may take a login; `None` as long as nothing changes.
+/// When the fallback worker may take a login; `None` as long as nothing changes.
 fn due(state: &State) -> Option<Instant> {
     let waits = state.queue.iter().map(|job| job.since + GRACE);
     let stuck = state.in_hand.iter().filter(|one| !one.is_shared).map(|one| one.since + STUCK);
@@ -363,7 +363,7 @@ fn work(shared: &Shared, rank: Rank) {
         shared.answer_time.observe(wall, core, job.credentials.passwords());
         shared.done(rank, &job, wall, core);
         settle(shared, &job, result.unwrap_or(Err(LoginError::Busy)), waited);
-        if rank == Rank::Floor {
+        if rank == Rank::Fallback {
             memory.release();
         }
     }
@@ -391,7 +391,7 @@ fn settle(shared: &Shared, job: &Job, result: Result<Verified, LoginError>, wait
 
 /// Checks all passwords that a client may have meant. A failure costs at least as much as that of a user that does not exist.
 fn check(job: &Job, memory: &mut HashMemory) -> Result<Verified, LoginError> {
-    let unknown = Phc::decoy();
+    let unknown = Phc::dummy();
     let phc = job.record.as_ref().map_or(&unknown, |record| &record.phc);
     let fitting = job.credentials.all_passwords().find(|password| phc.verify(password, memory));
     match (&job.record, fitting) {
@@ -424,9 +424,9 @@ const MOST_QUEUE: usize = 10_000;
 const USUAL_COST: Duration = Duration::from_millis(50);
 /// The longest time that a login waits for a thread, where hashes have become dearer than they were when it came.
 const MAX_WAIT: Duration = Duration::from_secs(5);
-/// The floor hashes for one part of so many of a core's time.
-const CORE_OF_FLOOR: u32 = 4;
-/// A login that waited so long is one for the floor.
+/// The fallback worker hashes for one part of so many of a core's time.
+const FALLBACK_SHARE: u32 = 4;
+/// A login that waited so long is one for the fallback worker.
 const GRACE: Duration = Duration::from_millis(100);
 /// So is one that a worker has not ended by then: it has lost its core.
 const STUCK: Duration = Duration::from_millis(250);

@@ -48,7 +48,7 @@ pub struct Throttled {
 pub(super) struct Attempt<'a> {
     /// As sent; there may be no such user.
     pub(super) name: &'a str,
-    /// How often an operator has unlocked this name: with each, all its counts begin anew.
+    /// How often an operator has unlocked this name: with each, all its counts begin again.
     pub(super) unlocks: u64,
     /// `None`: the client has no address, and so no place of its own.
     pub(super) source: Option<(Source, Network)>,

@@ -43,7 +43,7 @@ fn about_one_token_is_read_what_concerns_it_and_no_more() {
             ("ANNA", "main org.", 3, vec![], None, vec![]),
         ] {
             let mut changes = about(&fixture, user, organization, token);
-            changes.cutoffs.sort_by_key(|(_, cutoff)| cutoff.number);
+            changes.cutoffs.sort_by_key(|(_, cutoff)| cutoff.sequence);
             let mut expected: Vec<_> = whole.cutoffs.clone();
             expected.retain(|(subject, _)| *subject == Subject::Everybody || subjects.contains(subject));
             assert_eq!(changes.cutoffs, expected, "{user}");

@@ -72,7 +72,7 @@ fn cutoff_time_of_a_restored_store_never_goes_back() {
         fixture.set_time(START + 20);
         let Resumed { sequence, .. } = fixture.execute(after(0, &[]));
         let cutoff = fixture.cutoff(&Subject::Everybody).unwrap();
-        assert_eq!((cutoff.number, cutoff.second), (sequence, UnixTime(START + 500)));
+        assert_eq!((cutoff.sequence, cutoff.time), (sequence, UnixTime(START + 500)));
     });
 }
 
@@ -97,18 +97,18 @@ fn restored_copy_forgets_no_revocation_and_no_replica_takes_it_for_an_older_stor
 
         assert_eq!(copy.verdict(&tokens[0]), Ok(()), "the copy does not know of it yet");
         copy.execute(after(known, &[]));
-        copy.changes(replica.number(), ALL).apply(&mut replica);
-        for standing in [&replica, &copy.load()] {
+        copy.changes(replica.sequence(), ALL).apply(&mut replica);
+        for snapshot in [&replica, &copy.load()] {
             for token in &tokens {
-                assert!(standing.check(token, &ACCEPT).is_err());
+                assert!(snapshot.check(token, &ACCEPT).is_err());
             }
             let foreign = foreign_token("blocked", START + 5000);
-            assert_eq!(standing.check(&foreign, &ACCEPT), Err(Denial::RevokedUser));
-            assert_eq!(standing.number(), copy.sequence());
+            assert_eq!(snapshot.check(&foreign, &ACCEPT), Err(Denial::RevokedUser));
+            assert_eq!(snapshot.sequence(), copy.sequence());
         }
-        assert!(copy.cutoff(&user_subject("blocked")).unwrap().closed);
+        assert!(copy.cutoff(&user_subject("blocked")).unwrap().blocked);
         let next = verified(&minted(copy.execute(mint_for(copy.user("anna")))));
-        copy.changes(replica.number(), ALL).apply(&mut replica);
+        copy.changes(replica.sequence(), ALL).apply(&mut replica);
         assert_eq!((replica.check(&next, &ACCEPT), copy.verdict(&next)), (Ok(()), Ok(())));
     });
 }
@@ -125,8 +125,8 @@ fn restored_store_holds_for_revoked_what_was_revoked_since_by_the_fingerprint() 
         let resumed = fixture.execute(after(0, &since));
         assert_eq!(resumed.revoked_keys, ["b", "other", "new", "a"]);
 
-        let standing = fixture.load();
-        let is_revoked = |secret: u8| standing.is_key_revoked(key_record("any", secret).fingerprint);
+        let snapshot = fixture.load();
+        let is_revoked = |secret: u8| snapshot.is_key_revoked(key_record("any", secret).fingerprint);
         assert_eq!([1, 2, 3, 4, 5, 6, 7].map(is_revoked), [false, true, true, true, true, true, false]);
         let keys: Vec<RecordedKey> = fixture.wait(fixture.store.keys());
         let mut names: Vec<(&str, bool)> = keys.iter().map(|key| (key.kid.as_str(), key.revoked)).collect();

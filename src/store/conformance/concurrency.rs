@@ -10,7 +10,7 @@ use super::samples::{
     token_id, user_subject, verified,
 };
 use crate::auth::denial::Denial;
-use crate::auth::revocation::Standing;
+use crate::auth::revocation::RevocationSnapshot;
 use crate::store::command::{
     AddUser, ChangeUser, FailedLogins, ImportUsers, MintOutcome, NameConflict, NoteFailedLogins, RecordKeys,
     RecordKeysOutcome, RevokeKey, RevokeKeyOutcome, RevokeSubject, UserChange,
@@ -118,7 +118,7 @@ fn order_of_mints_and_revocations_holds_whoever_gives_them() {
             // A mint knows of every cutoff that came before it, and of none that came after.
             let newest = revoked.iter().filter(|sequence| **sequence < minted_at).max();
             let known = cutoffs.iter().find(|(subject, _)| *subject == user_subject("anna"));
-            let known = known.unwrap().1.number;
+            let known = known.unwrap().1.sequence;
             assert_eq!(known, newest.copied().unwrap_or(2), "minted at {minted_at}");
         }
         assert_sequences_are_unique_and_without_gap(fixture);
@@ -205,10 +205,10 @@ fn feed_that_is_read_while_others_write_misses_nothing() {
                 });
             }
             let writer = tokio::spawn(running.join_all());
-            let mut replica = Standing::default();
+            let mut replica = RevocationSnapshot::default();
             loop {
                 let is_over = writer.is_finished();
-                let piece = fixture.store.changes(replica.number(), 3).await.unwrap();
+                let piece = fixture.store.changes(replica.sequence(), 3).await.unwrap();
                 let is_last = piece.is_last();
                 piece.apply(&mut replica);
                 if is_over && is_last {
@@ -219,7 +219,7 @@ fn feed_that_is_read_while_others_write_misses_nothing() {
             replica
         });
         let loaded = fixture.load();
-        assert_eq!((replica.number(), replica.sizes()), (loaded.number(), loaded.sizes()));
+        assert_eq!((replica.sequence(), replica.sizes()), (loaded.sequence(), loaded.sizes()));
         assert_eq!((replica.sizes().tokens, replica.users()), (100, 50));
     });
 }

@@ -78,7 +78,7 @@ fn another_process_reads_what_was_acknowledged_at_once() {
             let sequence = fixture.revoke(Subject::Everybody);
             let newest = another.revocations(RevocationFilter::default(), u64::MAX, 1);
             assert_eq!(fixture.wait(newest)[0].sequence, sequence);
-            assert_eq!(fixture.wait(another.load()).number(), sequence);
+            assert_eq!(fixture.wait(another.load()).sequence(), sequence);
         }
     });
 }

@@ -6,7 +6,7 @@ use super::samples::{
     revoke_id, token_id, user_subject,
 };
 use crate::auth::name::Name;
-use crate::auth::revocation::{Account, Mark, Subject};
+use crate::auth::revocation::{Account, Cutoff, Subject};
 use crate::auth::time::{Lived, UnixTime};
 use crate::auth::token_set::{Keep, RevokedToken};
 use crate::store::StoreError;
@@ -17,8 +17,8 @@ use crate::store::command::{
 use crate::store::records::{Changes, RecordedKey, StoredTime};
 
 /// A cutoff that was set at [`START`].
-fn cutoff(number: u64, closed: bool) -> Mark {
-    Mark { number, second: UnixTime(START), lived: Lived(0), closed, revocation: true }
+fn cutoff(number: u64, closed: bool) -> Cutoff {
+    Cutoff { sequence: number, time: UnixTime(START), lived: Lived(0), blocked: closed, revocation: true }
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn feed_brings_each_change_as_it_stands_now() {
         };
         let known = |account| vec![(Box::from("anna"), account)];
         let (n, cutoffs, users, ..) = after(&|it| it.add("anna"));
-        let first = Mark { revocation: false, ..cutoff(n, false) };
+        let first = Cutoff { revocation: false, ..cutoff(n, false) };
         assert_eq!((cutoffs, users), (vec![(anna(), first)], known(Account::Enabled)));
         let (n, cutoffs, users, ..) = after(&|it| it.change("anna", UserChange::Disable));
         assert_eq!((cutoffs, users), (vec![(anna(), cutoff(n, true))], known(Account::Disabled)));
@@ -229,12 +229,12 @@ fn load_is_as_of_one_moment() {
             });
             loop {
                 let is_over = writer.is_finished();
-                let standing = fixture.store.load().await.unwrap();
+                let snapshot = fixture.store.load().await.unwrap();
                 let blocked = (0..3).filter(|which| {
                     let foreign = foreign_token(&format!("user {which}"), START + 60);
-                    standing.check(&foreign, &ACCEPT).is_err()
+                    snapshot.check(&foreign, &ACCEPT).is_err()
                 });
-                assert_eq!(standing.users() + blocked.count(), 3);
+                assert_eq!(snapshot.users() + blocked.count(), 3);
                 if is_over {
                     break;
                 }
@@ -242,6 +242,6 @@ fn load_is_as_of_one_moment() {
             writer.await.unwrap();
         });
         fixture.execute(RevokeSubject { subject: Subject::Everybody });
-        assert_eq!(fixture.load().number(), fixture.sequence());
+        assert_eq!(fixture.load().sequence(), fixture.sequence());
     });
 }

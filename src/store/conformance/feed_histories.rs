@@ -1,4 +1,4 @@
-//! Random histories: whoever reads the feed piece by piece, or what is about one token, knows what a gateway that starts now
+//! Random histories: a gateway that reads the feed piece by piece, or what is about one token, knows what a gateway that starts now
 //! loads.
 //!
 //! `CONFORMANCE_SEED` repeats a history.
@@ -8,7 +8,7 @@ use super::samples::{
     ACCEPT, ALL, RULES, START, actor, foreign_token, imported_user, key, key_records, mint_for, new_user,
     organization, organization_subject, phc, user_subject, verified,
 };
-use crate::auth::revocation::{Standing, Subject};
+use crate::auth::revocation::{RevocationSnapshot, Subject};
 use crate::auth::token::Verified;
 use crate::store::command::{
     AddUser, ChangeUser, Expiry, FailedLogins, Heartbeat, ImportUsers, MintOutcome, NoteFailedLogins,
@@ -22,7 +22,7 @@ const KEYS: [(&str, u8); 4] = [("a", 1), ("b", 2), ("c", 3), ("a", 4)];
 
 /// A gateway's memory that is fed in pieces of a size of its own.
 struct Replica {
-    standing: Standing,
+    snapshot: RevocationSnapshot,
     limit: usize,
     /// Applies every piece twice.
     twice: bool,
@@ -30,7 +30,7 @@ struct Replica {
 
 impl Replica {
     fn catch_up(&mut self, fixture: &Fixture) {
-        self.read_from(fixture, self.standing.number());
+        self.read_from(fixture, self.snapshot.sequence());
     }
 
     fn read_from(&mut self, fixture: &Fixture, mut after: u64) {
@@ -40,9 +40,9 @@ impl Replica {
             assert!(is_last || piece.through > after, "the feed does not move");
             after = piece.through;
             if self.twice {
-                piece.clone().apply(&mut self.standing);
+                piece.clone().apply(&mut self.snapshot);
             }
-            piece.apply(&mut self.standing);
+            piece.apply(&mut self.snapshot);
             if is_last {
                 break;
             }
@@ -64,7 +64,7 @@ impl History {
     fn new(fixture: Fixture, seed: u64) -> Self {
         let limits = [1, 2, 3, 4, 5, ALL];
         let replicas = limits.into_iter().flat_map(|limit| {
-            [false, true].map(|twice| Replica { standing: Standing::default(), limit, twice })
+            [false, true].map(|twice| Replica { snapshot: RevocationSnapshot::default(), limit, twice })
         });
         Self {
             another: fixture.another(START),
@@ -186,8 +186,8 @@ impl History {
         probes
     }
 
-    fn assert_same(&self, one: &Standing, other: &Standing) {
-        assert_eq!(one.number(), other.number());
+    fn assert_same(&self, one: &RevocationSnapshot, other: &RevocationSnapshot) {
+        assert_eq!(one.sequence(), other.sequence());
         assert_eq!(one.sizes(), other.sizes());
         assert_eq!(one.users(), other.users());
         for probe in self.probes() {
@@ -198,10 +198,10 @@ impl History {
     }
 
     /// A command that asks about one token reads what concerns it, and decides as a gateway does.
-    fn assert_decided_alike_by_what_is_about_each_token(&self, loaded: &Standing) {
+    fn assert_decided_alike_by_what_is_about_each_token(&self, loaded: &RevocationSnapshot) {
         for probe in self.probes() {
             let about = self.fixture.about(&probe);
-            assert_eq!(about.number(), loaded.number());
+            assert_eq!(about.sequence(), loaded.sequence());
             assert_eq!(about.has_expired(&probe), loaded.has_expired(&probe), "{probe:?}");
             assert_eq!(about.cutoff_time(&probe), loaded.cutoff_time(&probe), "{probe:?}");
             for rules in [&RULES, &ACCEPT] {
@@ -223,16 +223,16 @@ impl History {
             }
         }
         let loaded = self.fixture.load();
-        assert_eq!(loaded.number(), self.fixture.sequence());
+        assert_eq!(loaded.sequence(), self.fixture.sequence());
         self.assert_decided_alike_by_what_is_about_each_token(&loaded);
         let mut replicas = std::mem::take(&mut self.replicas);
         for replica in &mut replicas {
             replica.catch_up(&self.fixture);
-            self.assert_same(&loaded, &replica.standing);
+            self.assert_same(&loaded, &replica.snapshot);
             // What was read before changes nothing when it is read again.
-            let older = self.dice.u64(0..=loaded.number());
+            let older = self.dice.u64(0..=loaded.sequence());
             replica.read_from(&self.fixture, older);
-            self.assert_same(&loaded, &replica.standing);
+            self.assert_same(&loaded, &replica.snapshot);
         }
     }
 }

@@ -15,7 +15,7 @@ use super::samples::{
 };
 use crate::auth::denial::Denial;
 use crate::auth::identity::Identity;
-use crate::auth::revocation::{Mark, Standing, Subject};
+use crate::auth::revocation::{Cutoff, RevocationSnapshot, Subject};
 use crate::auth::token::Verified;
 use crate::clock::{Clock, Manual};
 use crate::metrics::Metrics;
@@ -250,16 +250,16 @@ impl Fixture {
         self.wait(self.store.changes(after, limit))
     }
 
-    pub(super) fn load(&self) -> Standing {
+    pub(super) fn load(&self) -> RevocationSnapshot {
         self.wait(self.store.load())
     }
 
     /// What is known of one token alone.
-    pub(super) fn about(&self, token: &Verified) -> Standing {
+    pub(super) fn about(&self, token: &Verified) -> RevocationSnapshot {
         let Identity { user, organization, .. } = &token.identity;
-        let mut standing = Standing::default();
-        self.wait(self.store.about(user.as_str(), organization.as_str(), token.id)).apply(&mut standing);
-        standing
+        let mut snapshot = RevocationSnapshot::default();
+        self.wait(self.store.about(user.as_str(), organization.as_str(), token.id)).apply(&mut snapshot);
+        snapshot
     }
 
     pub(super) fn users(&self) -> Vec<User> {
@@ -272,12 +272,12 @@ impl Fixture {
     }
 
     /// The subjects that have a cutoff, also one that is no revocation, in the order of their sequences.
-    pub(super) fn cutoffs(&self) -> Vec<(Subject, Mark)> {
+    pub(super) fn cutoffs(&self) -> Vec<(Subject, Cutoff)> {
         self.changes(0, ALL).cutoffs
     }
 
     /// The cutoff of that subject.
-    pub(super) fn cutoff(&self, subject: &Subject) -> Option<Mark> {
+    pub(super) fn cutoff(&self, subject: &Subject) -> Option<Cutoff> {
         self.cutoffs().into_iter().find(|(found, _)| found == subject).map(|(_, cutoff)| cutoff)
     }
 

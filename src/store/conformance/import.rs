@@ -63,7 +63,7 @@ fn imported_users_are_as_added_ones() {
             assert_eq!((record.user.credential_version, record.user.disabled), (sequence, false));
             assert_eq!(record.user.created_at, UnixTime(START + 3));
             let cutoff = fixture.cutoff(&user_subject(new.identity.user.as_str())).unwrap();
-            assert_eq!((cutoff.number, cutoff.closed), (sequence, false));
+            assert_eq!((cutoff.sequence, cutoff.blocked), (sequence, false));
         }
         assert_eq!(fixture.sequence(), before + 3);
     });
@@ -182,7 +182,7 @@ fn user_with_other_data_is_a_conflict_or_updated_as_a_change_would() {
             assert!(fixture.verdict(&token).is_err(), "{difference:?}");
             let told: Vec<String> = fixture.audit()[before..].iter().map(|row| row.action.clone()).collect();
             assert_eq!(&told, actions);
-            assert_eq!(fixture.cutoff(&user_subject(&name)).unwrap().closed, record.user.disabled);
+            assert_eq!(fixture.cutoff(&user_subject(&name)).unwrap().blocked, record.user.disabled);
             // And once more, nothing.
             let again = fixture.unchanged(|| fixture.import(users, true));
             assert_eq!(again, Imported { unchanged: 1, ..Imported::default() });
@@ -196,7 +196,7 @@ fn disabled_user_stays_so_unless_an_import_says_otherwise() {
         let user = |disabled| vec![ImportedUser { disabled, ..imported_user("anna") }];
         fixture.import(user(Some(true)), false);
         let (anna, cutoff) = (fixture.user("anna"), fixture.cutoff(&user_subject("anna")).unwrap());
-        assert!(anna.disabled && cutoff.closed);
+        assert!(anna.disabled && cutoff.blocked);
         for update in [false, true] {
             let unchanged = Imported { unchanged: 1, ..Imported::default() };
             assert_eq!(fixture.unchanged(|| fixture.import(user(None), update)), unchanged);
@@ -212,9 +212,9 @@ fn disabled_user_stays_so_unless_an_import_says_otherwise() {
             disabled: None,
         }];
         fixture.import(email, true);
-        assert!(fixture.user("anna").disabled && fixture.cutoff(&user_subject("anna")).unwrap().closed);
+        assert!(fixture.user("anna").disabled && fixture.cutoff(&user_subject("anna")).unwrap().blocked);
         fixture.import(user(Some(false)), true);
-        assert!(!fixture.user("anna").disabled && !fixture.cutoff(&user_subject("anna")).unwrap().closed);
+        assert!(!fixture.user("anna").disabled && !fixture.cutoff(&user_subject("anna")).unwrap().blocked);
     });
 }
 

@@ -93,9 +93,9 @@ fn key_is_revoked_once_and_for_good() {
         let (kind, subject) = ("key", "a".into());
         let row = Revocation { kind, subject, sequence, time, blocked: true, user: None, reason: None };
         assert_eq!(fixture.revocations().first(), Some(&row));
-        let standing = fixture.load();
-        assert!(standing.is_key_revoked(key("a", 1).fingerprint()));
-        assert!(!standing.is_key_revoked(key("b", 2).fingerprint()));
+        let snapshot = fixture.load();
+        assert!(snapshot.is_key_revoked(key("a", 1).fingerprint()));
+        assert!(!snapshot.is_key_revoked(key("b", 2).fingerprint()));
 
         fixture.set_time(START + 60);
         let again = || revoke(&fixture, "a", &[("c", 3)]);

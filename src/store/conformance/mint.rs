@@ -9,8 +9,8 @@ use super::samples::{
 };
 use crate::auth::cache::{Cache, CacheLimits};
 use crate::auth::denial::Denial;
-use crate::auth::gate::{Gate, Moment};
-use crate::auth::revocation::{Mark, Subject};
+use crate::auth::gate::{ClockReading, Gate};
+use crate::auth::revocation::{Cutoff, Subject};
 use crate::auth::time::{Lived, UnixTime};
 use crate::auth::token::TokenRules;
 use crate::store::command::{Mint, MintOutcome, RevokeKey, RevokeSubject, UserChange};
@@ -59,18 +59,18 @@ fn mint_brings_the_cutoffs_that_concern_its_user() {
                 let number = fixture.revoke(subject.clone());
                 (
                     subject,
-                    Mark {
-                        number,
-                        second: UnixTime(START),
+                    Cutoff {
+                        sequence: number,
+                        time: UnixTime(START),
                         lived: Lived(0),
-                        closed: false,
+                        blocked: false,
                         revocation: true,
                     },
                 )
             });
         let outcome = fixture.execute(mint_for(fixture.user("anna")));
         let MintOutcome::Minted(_, mut cutoffs) = outcome else { panic!("{outcome:?}") };
-        cutoffs.sort_by_key(|(_, cutoff)| cutoff.number);
+        cutoffs.sort_by_key(|(_, cutoff)| cutoff.sequence);
         assert_eq!(cutoffs, expected);
     });
 }
@@ -215,10 +215,10 @@ fn gate_that_has_not_read_of_an_enabling_learns_of_it_with_the_mint() {
         fixture.change("anna", UserChange::Enable);
         let outcome = fixture.execute(mint_for(fixture.user("anna")));
         let MintOutcome::Minted(minted, cutoffs) = outcome else { panic!("{outcome:?}") };
-        let moment = Moment { now: UnixTime(START), uptime: Duration::ZERO };
-        let verdict = || gate.inspect(minted.token.as_bytes(), moment).map(drop);
+        let reading = ClockReading { now: UnixTime(START), uptime: Duration::ZERO };
+        let verdict = || gate.inspect(minted.token.as_bytes(), reading).map(drop);
         assert_eq!(verdict(), Err(Denial::RevokedUser));
-        gate.raise(&cutoffs);
+        gate.apply_cutoffs(&cutoffs);
         assert_eq!(verdict(), Ok(()));
     });
 }

@@ -3,7 +3,7 @@
 use super::harness::{Fixture, on_every_engine};
 use super::samples::{ACCEPT, DAY, START, foreign_token, organization_subject, sequence_of, user_subject};
 use crate::auth::denial::Denial;
-use crate::auth::revocation::{Mark, Subject};
+use crate::auth::revocation::{Cutoff, Subject};
 use crate::auth::time::UnixTime;
 use crate::store::command::{RepairClock, RepairedClock, RevokeSubject, UserChange};
 use crate::store::records::Revocation;
@@ -45,13 +45,13 @@ fn floor_and_future_cutoffs_become_the_wall_clocks_with_a_cutoff_on_everybody() 
         // Every cutoff is what it was, but for its time; and the one on everybody is new.
         let bounded = cutoffs.into_iter().filter(|(subject, _)| *subject != Subject::Everybody);
         let mut expected: Vec<_> = bounded
-            .map(|(subject, cutoff)| (subject, Mark { second: cutoff.second.min(time.floor), ..cutoff }))
+            .map(|(subject, cutoff)| (subject, Cutoff { time: cutoff.time.min(time.floor), ..cutoff }))
             .collect();
-        let everybody = Mark {
-            number: sequence + 1,
-            second: UnixTime(START + 10),
+        let everybody = Cutoff {
+            sequence: sequence + 1,
+            time: UnixTime(START + 10),
             lived,
-            closed: false,
+            blocked: false,
             revocation: true,
         };
         expected.push((Subject::Everybody, everybody));
@@ -113,8 +113,8 @@ fn repair_of_a_clock_that_is_right_ends_every_token_and_moves_nothing_back() {
         let expected = RepairedClock { floor: UnixTime(START), wall: UnixTime(START + DAY), cutoffs: 0 };
         assert_eq!(repaired, expected);
         assert_eq!(fixture.wait(fixture.store.time()).floor, UnixTime(START + DAY));
-        assert_eq!(fixture.cutoff(&user_subject("nobody")).unwrap().second, UnixTime(START));
-        assert_eq!(fixture.cutoff(&Subject::Everybody).unwrap().second, UnixTime(START + DAY));
+        assert_eq!(fixture.cutoff(&user_subject("nobody")).unwrap().time, UnixTime(START));
+        assert_eq!(fixture.cutoff(&Subject::Everybody).unwrap().time, UnixTime(START + DAY));
         assert_eq!(fixture.verdict(&before), Err(Denial::RevokedEverybody));
     });
 }
@@ -127,6 +127,6 @@ fn blocked_user_stays_blocked_by_a_revocation_after_a_repair() {
         let fixture = fixture.reopen();
         fixture.execute(RevokeSubject { subject: user_subject("disabled") });
         let cutoff = fixture.cutoff(&user_subject("disabled")).unwrap();
-        assert_eq!((cutoff.second, cutoff.closed), (UnixTime(START + 10), true));
+        assert_eq!((cutoff.time, cutoff.blocked), (UnixTime(START + 10), true));
     });
 }

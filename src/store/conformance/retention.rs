@@ -7,7 +7,7 @@ use super::samples::{
     user_subject,
 };
 use crate::auth::denial::Denial;
-use crate::auth::revocation::{Standing, Subject};
+use crate::auth::revocation::{RevocationSnapshot, Subject};
 use crate::auth::token::{Origin, Verified};
 use crate::store::command::{
     Expiry, FailedLogins, Heartbeat, Mint, NoteFailedLogins, Prune, Purge, RevokeKey, RevokeSubject,
@@ -78,7 +78,7 @@ fn revocation_is_never_purged_before_its_token_has_expired_by_sequence() {
                 fixture.set_time(START + lived);
                 while purge(&fixture) > 0 {}
                 let mut replica = fixture.load();
-                (0..Standing::SLICES).for_each(|slice| drop(replica.forget(slice)));
+                (0..RevocationSnapshot::SLICES).for_each(|slice| drop(replica.expire(slice)));
                 // Whatever the wall clock says, and so whether or not `exp` has passed.
                 assert!(replica.check(&token, &RULES).is_err(), "minted at {minted_at}, at {lived}");
             }
@@ -136,17 +136,17 @@ fn tokens_of_an_hour_are_expired_once_its_retention_is_over() {
         assert!(number_of(&first) < below && below <= number_of(&second));
         // It never goes back, and reaches every gateway.
         assert_eq!(expired_below(RETENTION + 3 * 3600 + 5), below);
-        let mut replica = Standing::default();
+        let mut replica = RevocationSnapshot::default();
         fixture.changes(0, 9).apply(&mut replica);
-        for standing in [&replica, &fixture.load()] {
-            assert_eq!((standing.has_expired(&first), standing.has_expired(&second)), (true, false));
+        for snapshot in [&replica, &fixture.load()] {
+            assert_eq!((snapshot.has_expired(&first), snapshot.has_expired(&second)), (true, false));
         }
     });
 }
 
 fn number_of(token: &Verified) -> u64 {
     match token.origin {
-        Origin::Ours { number } => number,
+        Origin::Ours { sequence: number } => number,
         Origin::Foreign => panic!("a foreign token has no number"),
     }
 }
@@ -225,17 +225,17 @@ fn disabled_user_stays_blocked_in_a_replica_that_expires_its_cutoffs() {
         let mut replica = fixture.load();
         // The disabled user's tokens are revoked once more, and the replica reads of it.
         fixture.revoke(user_subject("anna"));
-        fixture.changes(replica.number(), 9).apply(&mut replica);
+        fixture.changes(replica.sequence(), 9).apply(&mut replica);
         end_hour(&fixture, START);
         let later = START + 100 * DAY;
         fixture.set_time(later);
         while purge(&fixture) > 0 {}
-        fixture.changes(replica.number(), 9).apply(&mut replica);
+        fixture.changes(replica.sequence(), 9).apply(&mut replica);
         let foreign = foreign_token("anna", later);
         let mut fresh = fixture.load();
-        for standing in [&mut replica, &mut fresh] {
-            (0..Standing::SLICES).for_each(|slice| drop(standing.forget(slice)));
-            assert_eq!(standing.check(&foreign, &ACCEPT), Err(Denial::RevokedUser));
+        for snapshot in [&mut replica, &mut fresh] {
+            (0..RevocationSnapshot::SLICES).for_each(|slice| drop(snapshot.expire(slice)));
+            assert_eq!(snapshot.check(&foreign, &ACCEPT), Err(Denial::RevokedUser));
         }
     });
 }

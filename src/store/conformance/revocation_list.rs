@@ -158,7 +158,7 @@ fn new_user_has_a_cutoff_that_is_no_revocation() {
             assert_eq!(found(&fixture, &filter(kind, Some("anna"), 0)), []);
         }
         for (number, name) in (2..).zip(["anna", "bert", "cleo"]) {
-            assert_eq!(fixture.cutoff(&user_subject(name)).map(|cutoff| cutoff.number), Some(number));
+            assert_eq!(fixture.cutoff(&user_subject(name)).map(|cutoff| cutoff.sequence), Some(number));
         }
         // It is one from the first revocation on.
         let sequence = fixture.revoke(user_subject("bert"));

@@ -128,8 +128,8 @@ fn revocation_of_an_unknown_name_ends_foreign_tokens() {
     on_every_engine(|fixture| {
         let (before, after) = (foreign_token("nobody", START + 5), foreign_token("nobody", START + 6));
         let verdicts = || {
-            let standing = fixture.load();
-            [&before, &after].map(|token| standing.check(token, &ACCEPT))
+            let snapshot = fixture.load();
+            [&before, &after].map(|token| snapshot.check(token, &ACCEPT))
         };
         // The skew counts against a foreign token.
         assert_eq!(verdicts(), [Err(Denial::RevokedEverybody), Ok(())]);
@@ -221,10 +221,10 @@ pub(super) fn revoke_everything(fixture: &Fixture) {
 fn revocations_of_every_kind_are_loaded() {
     on_every_engine(|fixture| {
         revoke_everything(&fixture);
-        let standing = fixture.load();
+        let snapshot = fixture.load();
         // Of the users, one was added and no more.
-        assert_eq!(standing.sizes(), Sizes { tokens: 4, users: 1, organizations: 1, keys: 2 });
-        assert_eq!(standing.number(), fixture.sequence());
-        assert_eq!(standing.users(), 1);
+        assert_eq!(snapshot.sizes(), Sizes { tokens: 4, users: 1, organizations: 1, keys: 2 });
+        assert_eq!(snapshot.sequence(), fixture.sequence());
+        assert_eq!(snapshot.users(), 1);
     });
 }

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use crate::auth::identity::Identity;
-use crate::auth::keys::{Algorithm, Fingerprint, Key, KeyRing};
+use crate::auth::keys::{Algorithm, Fingerprint, Key, KeySet};
 use crate::auth::name::Name;
 use crate::auth::password::Phc;
 use crate::auth::revocation::Subject;
@@ -69,8 +69,8 @@ pub(super) fn key(kid: &str, secret: u8) -> Arc<Key> {
 }
 
 /// A set of that one key.
-pub(super) fn key_set(kid: &str, secret: u8) -> KeyRing {
-    KeyRing::new(vec![new_key(kid, secret)]).unwrap()
+pub(super) fn key_set(kid: &str, secret: u8) -> KeySet {
+    KeySet::new(vec![new_key(kid, secret)]).unwrap()
 }
 
 fn new_key(kid: &str, secret: u8) -> Key {
@@ -128,7 +128,7 @@ pub(super) fn foreign_token(user: &str, issued_at: u64) -> Verified {
 /// The sequence at which a token of ours was minted.
 pub(super) fn sequence_of(token: &Verified) -> u64 {
     match token.origin {
-        Origin::Ours { number } => number,
+        Origin::Ours { sequence: number } => number,
         Origin::Foreign => panic!("a foreign token has no sequence"),
     }
 }

@@ -229,9 +229,9 @@ fn cutoff_of_a_change_has_its_sequence_and_time() {
             fixture.set_time(time);
             fixture.change("anna", change.clone());
             let cutoff = fixture.cutoff(&user_subject("anna")).unwrap();
-            assert_eq!((cutoff.number, cutoff.second), (fixture.sequence(), UnixTime(time)), "{change:?}");
+            assert_eq!((cutoff.sequence, cutoff.time), (fixture.sequence(), UnixTime(time)), "{change:?}");
             let blocks = matches!(change, UserChange::Disable | UserChange::Remove);
-            assert_eq!(cutoff.closed, blocks, "{change:?}");
+            assert_eq!(cutoff.blocked, blocks, "{change:?}");
         }
     });
 }

@@ -170,6 +170,6 @@ fn new_store_holds_nothing_but_a_cutoff_on_everybody() {
         assert_eq!((cutoff.kind, cutoff.sequence, cutoff.blocked), ("everybody", 1, false));
         assert_eq!(cutoff.time, UnixTime(START));
         assert_eq!(fixture.sequence(), 1);
-        assert_eq!(fixture.load().number(), 1);
+        assert_eq!(fixture.load().sequence(), 1);
     });
 }

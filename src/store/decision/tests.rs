@@ -40,8 +40,13 @@ fn largest_share_is_cut_until_the_next_one_is_the_largest() {
 #[test]
 fn only_the_cutoff_of_a_user_stays_blocked() {
     let stamp = Stamp { sequence: 9, now: NOW, lived: Lived(7) };
-    let previous =
-        |closed| Mark { number: 5, second: NOW.plus(100), lived: Lived(6), closed, revocation: true };
+    let previous = |closed| Cutoff {
+        sequence: 5,
+        time: NOW.plus(100),
+        lived: Lived(6),
+        blocked: closed,
+        revocation: true,
+    };
     for (subject, previous, blocked) in [
         (Subject::User("anna".into()), None, false),
         (Subject::User("anna".into()), Some(previous(false)), false),
@@ -50,8 +55,8 @@ fn only_the_cutoff_of_a_user_stays_blocked() {
         (Subject::Everybody, Some(previous(true)), false),
     ] {
         let cutoff = revoke_subject(&subject, previous, stamp);
-        assert_eq!((cutoff.number, cutoff.closed), (9, blocked), "{subject:?} {previous:?}");
-        assert_eq!(cutoff.second, if previous.is_some() { NOW.plus(100) } else { NOW });
+        assert_eq!((cutoff.sequence, cutoff.blocked), (9, blocked), "{subject:?} {previous:?}");
+        assert_eq!(cutoff.time, if previous.is_some() { NOW.plus(100) } else { NOW });
     }
 }
 
@@ -84,7 +89,7 @@ fn a_change_that_changes_nothing_is_recognised() {
         (claims(None, None), false, true),
         (claims(Some("A@b"), None), false, false),
         (claims(Some("a@b"), Some("main")), false, false),
-        (UserChange::Password(Phc::decoy()), false, false),
+        (UserChange::Password(Phc::dummy()), false, false),
         (UserChange::Remove, true, false),
     ] {
         assert_eq!(is_unchanged(&change, &user(disabled)), unchanged, "{change:?} {disabled}");

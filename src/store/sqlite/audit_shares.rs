@@ -1,4 +1,4 @@
-//! How many rows of the audit trail each share has: the rows of one actor and of one action. Counted by whoever prunes, behind
+//! How many rows of the audit trail each share has: the rows of one actor and of one action. Counted by whatever prunes, behind
 //! the commands that write them; the schema's trigger takes off what is deleted.
 
 use std::collections::HashMap;

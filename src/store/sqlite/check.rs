@@ -64,7 +64,7 @@ impl Verdict {
     }
 
     fn find(&self, connection: &Connection) {
-        // Whoever waits is told in any case; the hook has logged a panic.
+        // Anyone who waits is told in any case; the hook has logged a panic.
         let found = catch_unwind(AssertUnwindSafe(|| quick_check(connection)));
         let _ = self.0.set(found.unwrap_or_else(|_| Err(StoreError::Failed("a task panicked".into()))));
     }

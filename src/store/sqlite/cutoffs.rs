@@ -2,12 +2,12 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::auth::revocation::{Mark, Subject};
+use crate::auth::revocation::{Cutoff, Subject};
 use crate::auth::time::{Lived, UnixTime};
 use crate::store::error::StoreError;
 
 /// The cutoff of a subject, if it has one.
-pub(super) fn get(connection: &Connection, subject: &Subject) -> Result<Option<Mark>, StoreError> {
+pub(super) fn get(connection: &Connection, subject: &Subject) -> Result<Option<Cutoff>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT kind, name, number, second, lived, closed, reason IS NOT NULL FROM marks WHERE kind = ?1 AND name = ?2",
     )?;
@@ -20,7 +20,7 @@ pub(super) fn get(connection: &Connection, subject: &Subject) -> Result<Option<M
 pub(super) fn set(
     connection: &Connection,
     subject: &Subject,
-    cutoff: Mark,
+    cutoff: Cutoff,
     reason: Option<&str>,
 ) -> Result<(), StoreError> {
     let (kind, name) = key_of(subject);
@@ -29,7 +29,7 @@ pub(super) fn set(
          ON CONFLICT (kind, name) DO UPDATE SET number = excluded.number, second = excluded.second,
            lived = excluded.lived, closed = excluded.closed, reason = coalesce(excluded.reason, reason)",
     )?;
-    let Mark { number, second, lived, closed, revocation: _ } = cutoff;
+    let Cutoff { sequence: number, time: second, lived, blocked: closed, revocation: _ } = cutoff;
     statement.execute((kind, name, number, second.0, lived.0, closed, reason))?;
     Ok(())
 }
@@ -45,7 +45,7 @@ pub(super) fn concerning(
     connection: &Connection,
     user: &str,
     organization: &str,
-) -> Result<Vec<(Subject, Mark)>, StoreError> {
+) -> Result<Vec<(Subject, Cutoff)>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT kind, name, number, second, lived, closed, reason IS NOT NULL FROM marks
          WHERE (kind, name) IN (VALUES ('everybody', ''), ('user', ?1), ('organization', ?2))",
@@ -55,7 +55,7 @@ pub(super) fn concerning(
 }
 
 /// A row of `kind, name, number, second, lived, closed` and whether there is a reason; `None` for a kind that this program does not know.
-pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Option<(Subject, Mark)>> {
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Option<(Subject, Cutoff)>> {
     let kind: String = row.get(0)?;
     let name: Box<str> = row.get(1)?;
     let subject = match kind.as_str() {
@@ -64,11 +64,11 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Option<(Subject, Mark)>> {
         "organization" => Subject::Organization(name),
         _ => return Ok(None),
     };
-    let cutoff = Mark {
-        number: row.get(2)?,
-        second: UnixTime(row.get(3)?),
+    let cutoff = Cutoff {
+        sequence: row.get(2)?,
+        time: UnixTime(row.get(3)?),
         lived: Lived(row.get(4)?),
-        closed: row.get(5)?,
+        blocked: row.get(5)?,
         revocation: row.get(6)?,
     };
     Ok(Some((subject, cutoff)))

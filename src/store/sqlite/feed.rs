@@ -177,7 +177,7 @@ fn send_all(
         requested,
         ..Changes::default()
     };
-    // Whoever does not take it has gone.
+    // Anyone who does not take it has gone.
     let _ = pieces.blocking_send(Ok(last));
     Ok(())
 }

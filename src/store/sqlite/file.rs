@@ -159,7 +159,7 @@ impl DatabaseFile {
         Ok(Opened { file: database, is_checked: is_written || opening == Opening::Command })
     }
 
-    /// Makes durable what a reader of the store sees, and says what its log is to be compared with. Asked by whoever
+    /// Makes durable what a reader of the store sees, and says what its log is to be compared with. Asked by the process that
     /// is about to acknowledge something, with a connection that has never committed anything.
     pub(super) fn sync(&self, connection: &mut Connection) -> Result<Wal, StoreError> {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

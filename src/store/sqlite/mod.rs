@@ -275,7 +275,7 @@ const LOG_PAGES: u32 = 1000;
 /// import, does the log become as long as this.
 const LONG_LOG_PAGES: u32 = 16 * LOG_PAGES;
 
-/// Pieces of a snapshot that are read ahead of whoever applies them.
+/// Pieces of a snapshot that are read ahead of the caller that applies them.
 const PIECES: usize = 2;
 
 #[cfg(test)]

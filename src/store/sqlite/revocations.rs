@@ -37,7 +37,7 @@ impl Apply for RevokeSubject {
         let previous = cutoffs::get(transaction, &self.subject)?;
         let stamp = transaction.stamp()?;
         let cutoff = decision::revoke_subject(&self.subject, previous, stamp);
-        if let (Subject::User(name), true) = (&self.subject, cutoff.closed) {
+        if let (Subject::User(name), true) = (&self.subject, cutoff.blocked) {
             // A blocked cutoff that comes through the feed without its account is a removed user's, and expires.
             users::touch(transaction, name, stamp.sequence)?;
         }
@@ -134,9 +134,9 @@ impl Query<'_> {
             Ok(Revocation {
                 kind,
                 subject: name.to_owned(),
-                sequence: cutoff.number,
-                time: cutoff.second,
-                blocked: cutoff.closed,
+                sequence: cutoff.sequence,
+                time: cutoff.time,
+                blocked: cutoff.blocked,
                 user: None,
                 reason,
             })

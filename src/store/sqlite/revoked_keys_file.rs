@@ -1,7 +1,7 @@
 //! The keys that were ever revoked, in a file beside the store: by it they stay revoked where the store has forgotten that, since
 //! an older one was put in its place or it was lost.
 //!
-//! Whoever revokes a key adds it once that is committed, so the file may lag behind the store and is never ahead of it; a start
+//! Anyone who revokes a key adds it once that is committed, so the file may lag behind the store and is never ahead of it; a start
 //! adds what is missing. A line is a fingerprint and a `kid`. One that was torn by a crash counts for nothing.
 
 use std::collections::HashSet;

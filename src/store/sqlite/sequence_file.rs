@@ -1,8 +1,8 @@
 //! The last committed sequence, in a file beside the store: by it a store is recognised that has forgotten something, since
 //! an older one was put in its place or its log was lost.
 //!
-//! Whoever commits writes it afterwards, so it may lag behind the store and is never ahead of it. It is 21 bytes that are
-//! written in their place, by whoever has the file's lock and only upwards. Nobody waits for that lock: who does not get
+//! Anyone who commits writes it afterwards, so it may lag behind the store and is never ahead of it. It is 21 bytes that are
+//! written in their place, by the process that has the file's lock and only upwards. Nobody waits for that lock: who does not get
 //! it leaves the sequence to its next commit. It is synced once a second at most.
 
 use std::fs::{File, OpenOptions};

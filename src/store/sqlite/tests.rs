@@ -2,10 +2,10 @@ use super::*;
 use crate::auth::cache::{Cache, CacheLimits};
 use crate::auth::gate::Gate;
 use crate::auth::identity::Identity;
-use crate::auth::keys::{Algorithm, Key, KeyRing};
+use crate::auth::keys::{Algorithm, Key, KeySet};
 use crate::auth::name::Name;
 use crate::auth::password::Phc;
-use crate::auth::revocation::{Standing, Subject};
+use crate::auth::revocation::{RevocationSnapshot, Subject};
 use crate::auth::secret::Secret;
 use crate::auth::token::TokenRules;
 use crate::store::Store;
@@ -21,10 +21,10 @@ fn revocation_is_written_and_applied_while_the_replica_reads() {
     let engine = Sqlite::create(&folder.path().join("s.db"), clock.clone(), Arc::default()).unwrap();
     let store = Store { engine: Arc::new(engine), timeout: Duration::from_secs(600) };
     let secret = Secret::new((0..48).collect());
-    let keys = KeyRing::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
+    let keys = KeySet::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
     let cache = Cache::new(CacheLimits { entries: 10, bytes: 1 << 20 }, 1, || 0, 0);
-    let (standing, start) = (Standing::default(), Duration::ZERO);
-    let gate = Arc::new(Gate::new(keys, TokenRules::DEFAULT, cache, Duration::MAX, standing, start));
+    let (snapshot, start) = (RevocationSnapshot::default(), Duration::ZERO);
+    let gate = Arc::new(Gate::new(keys, TokenRules::DEFAULT, cache, Duration::MAX, snapshot, start));
     let settings = Settings {
         gateway: "one".into(),
         poll_interval: Duration::from_millis(1),
@@ -49,9 +49,9 @@ fn revocation_is_written_and_applied_while_the_replica_reads() {
         let subject = Subject::User("anna".into());
         let revoke = RevokeSubject { subject: subject.clone() };
         let sequence = store.execute(revoke, Actor::gateway()).await.unwrap();
-        assert!(gate.number() < sequence, "the replica has not read it");
-        gate.apply(|standing| standing.reached(sequence));
-        assert_eq!(gate.number(), sequence);
+        assert!(gate.sequence() < sequence, "the replica has not read it");
+        gate.apply(|snapshot| snapshot.advance(sequence));
+        assert_eq!(gate.sequence(), sequence);
         assert!(store.user("anna").await.unwrap().is_none());
         drop(go_on);
         replica.stop().await;
@@ -70,7 +70,7 @@ fn import_keeps_the_log_short_itself() {
             email: "x".repeat(200).into(),
             organization: Name::parse("Main Org.").unwrap(),
         };
-        ImportedUser { user: NewUser { identity, phc: Phc::decoy() }, disabled: None }
+        ImportedUser { user: NewUser { identity, phc: Phc::dummy() }, disabled: None }
     };
     let mut left: Vec<ImportedUser> = (0..20 * LOG_PAGES).map(imported).collect();
     while !left.is_empty() {

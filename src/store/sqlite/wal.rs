@@ -72,7 +72,7 @@ impl Wal {
             Some(index) if identity(&index) == self.index_identity => {}
             _ => return Ok(Some(Change::IndexRemoved)),
         }
-        // It may be cut to nothing by whoever checkpoints it; then its index says that it holds nothing.
+        // It may be cut to nothing by a process that checkpoints it; then its index says that it holds nothing.
         if log.len() < self.length && log.len() < committed_length(connection)? {
             return Ok(Some(Change::LogCut));
         }

@@ -18,7 +18,7 @@ pub fn run(input: &[u8]) {
     };
     match parse(text) {
         Ok(config) => {
-            let _ = (config.warnings(), config.choices());
+            let _ = (config.warnings(), config.info_labels());
             assert!(!config.server.https.is_empty() || !config.server.http.is_empty());
             assert!(!config.platform.servers.is_empty() && config.server.threads > 0);
             assert!(config.token.lifetime <= config.token.max_lifetime && config.token.lifetime > 0);

@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use ds_gateway::auth::fields::{Field, ManagedFields};
 
 pub fn run(input: &[u8]) {
-    let Some((&choice, text)) = input.split_first() else { return };
-    let (configured, managed) = &MANAGED[usize::from(choice & 1)];
+    let Some((&info_label, text)) = input.split_first() else { return };
+    let (configured, managed) = &MANAGED[usize::from(info_label & 1)];
     let name = text.to_ascii_lowercase();
     assert_eq!(managed.classify(&name), expected(&name, configured), "{:?}", String::from_utf8_lossy(&name));
     let is_ours = |option: &[u8]| {

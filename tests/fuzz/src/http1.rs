@@ -12,17 +12,17 @@ use crate::requests::{Fault, Request, answers, request};
 use crate::rules::{Admitted, admitted, check_fields, check_seen, is_plain_target, log_in, with_token};
 
 pub fn run(input: &[u8]) {
-    let Some((&[choice, cut], text)) = input.split_first_chunk() else { return };
-    HOUSE.with_borrow_mut(|house| {
-        let House { platform, gateway, token } = house;
+    let Some((&[info_label, cut], text)) = input.split_first_chunk() else { return };
+    HOUSE.with_borrow_mut(|deployment| {
+        let Deployment { platform, gateway, token } = deployment;
         let mut bytes = with_token(text, token);
         let cut = bytes.len() * usize::from(cut) / 256;
-        if choice & 1 != 0 {
+        if info_label & 1 != 0 {
             bytes.extend(with_token(LAST, token));
         }
         let (requests, end) = read(&bytes);
         let plain = expected(&requests, end, token);
-        let parts = if choice & 2 == 0 {
+        let parts = if info_label & 2 == 0 {
             vec![bytes.clone()]
         } else {
             vec![bytes[cut..].to_vec(), bytes[..cut].to_vec()]
@@ -42,17 +42,17 @@ pub fn run(input: &[u8]) {
 const LAST: &[u8] =
     b"GET /ds-api/last HTTP/1.1\r\nHost: gateway.test\r\nuser-token: $T\r\nConnection: close\r\n\r\n";
 
-struct House {
+struct Deployment {
     platform: Platform,
     gateway: Gateway,
     token: String,
 }
 
 thread_local! {
-    static HOUSE: RefCell<House> = RefCell::new({
+    static HOUSE: RefCell<Deployment> = RefCell::new({
         let platform = Platform::bind();
         let gateway = gateway::start(platform.listener());
-        House { token: log_in(gateway.http), platform, gateway }
+        Deployment { token: log_in(gateway.http), platform, gateway }
     });
 }
 

@@ -15,8 +15,8 @@ use crate::requests::Request;
 use crate::rules::{check_fields, check_seen, is_plain_target, log_in, with_token};
 
 pub fn run(input: &[u8]) {
-    HOUSE.with_borrow_mut(|house| {
-        let House { platform, gateway, token, connector, count, sent } = house;
+    HOUSE.with_borrow_mut(|deployment| {
+        let Deployment { platform, gateway, token, connector, count, sent } = deployment;
         *count += 1;
         let (frames, streams) = frames(input, token, *count);
         let expected = expected(input, &streams, token);
@@ -62,7 +62,7 @@ const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0ds-fuzz.";
 /// How many inputs before this one a request may belong to.
 const REMEMBERED: usize = 256;
 
-struct House {
+struct Deployment {
     platform: Platform,
     gateway: Gateway,
     token: String,
@@ -72,14 +72,14 @@ struct House {
 }
 
 thread_local! {
-    static HOUSE: RefCell<House> = RefCell::new({
+    static HOUSE: RefCell<Deployment> = RefCell::new({
         let platform = Platform::bind();
         let gateway = gateway::start(platform.listener());
         let mut connector = SslConnector::builder(SslMethod::tls()).expect("TLS");
         connector.set_verify(SslVerifyMode::NONE);
         connector.set_alpn_protos(b"\x02h2").expect("ALPN");
         let (token, connector) = (log_in(gateway.http), connector.build());
-        House { token, platform, gateway, connector, count: 0, sent: VecDeque::new() }
+        Deployment { token, platform, gateway, connector, count: 0, sent: VecDeque::new() }
     });
 }
 

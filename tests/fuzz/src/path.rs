@@ -22,11 +22,11 @@ mod target {
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "OPTIONS", "DELETE", "get", "TRACE", "PUT"];
 
 pub fn run(input: &[u8]) {
-    let Some((&[choice, decodings, some, others], target)) = input.split_first_chunk() else {
+    let Some((&[info_label, decodings, some, others], target)) = input.split_first_chunk() else {
         return;
     };
-    let method = METHODS[usize::from(choice & 7)];
-    let [is_strict, has_body] = [8, 16].map(|bit| choice & bit != 0);
+    let method = METHODS[usize::from(info_label & 7)];
+    let [is_strict, has_body] = [8, 16].map(|bit| info_label & bit != 0);
     let policy = if is_strict { &POLICIES[1] } else { &POLICIES[0] };
     let (path, _) = split_target(target);
     assert_eq!(is_canonical(path), canonical(path), "canonical {path:?}");
@@ -57,7 +57,7 @@ pub fn run(input: &[u8]) {
             assert!(segment.is_none_or(|segment| !segment.is_empty() && !segment.contains(&b'/')));
             false
         }
-        Ok(Route::Subtree) => false,
+        Ok(Route::Reserved) => false,
         Err(error) => {
             assert!(!error.as_str().is_empty());
             false

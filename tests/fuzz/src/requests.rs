@@ -183,7 +183,7 @@ fn is_blank(byte: &u8) -> bool {
 }
 
 impl Request {
-    /// Has its target what no target has? Whoever reads it so must refuse it, or escape that.
+    /// Has its target what no target has? Anyone who reads it so must refuse it, or escape that.
     pub fn is_odd(&self) -> bool {
         self.target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f)
     }

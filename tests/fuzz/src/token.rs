@@ -1,4 +1,4 @@
-//! Tokens: what the gate admits has a signature of a key in the ring, by another implementation of HMAC, and its claims inside
+//! Tokens: what the gate admits has a signature of a key in the key set, by another implementation of HMAC, and its claims inside
 //! the bounds; and a cache changes no verdict.
 //!
 //! The input: a byte for the key, one for what is done to the token, two for the clock; then header and claims, with a line
@@ -8,9 +8,9 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use ds_gateway::auth::cache::{Cache, CacheLimits};
-use ds_gateway::auth::gate::{Gate, Moment, TokenField};
-use ds_gateway::auth::keys::{Algorithm, Key, KeyRing};
-use ds_gateway::auth::revocation::Standing;
+use ds_gateway::auth::gate::{Gate, ClockReading, TokenField};
+use ds_gateway::auth::keys::{Algorithm, Key, KeySet};
+use ds_gateway::auth::revocation::RevocationSnapshot;
 use ds_gateway::auth::secret::Secret;
 use ds_gateway::auth::time::UnixTime;
 use ds_gateway::auth::token::{TokenRules, UnknownUsers};
@@ -42,8 +42,8 @@ pub fn run(input: &[u8]) {
     };
     GATES.with_borrow(|(cached, uncached)| {
         let admit = |gate: &Gate, now: u64| {
-            let moment = Moment { now: UnixTime(now), uptime: Duration::ZERO };
-            gate.admit(TokenField::One(&token), moment)
+            let reading = ClockReading { now: UnixTime(now), uptime: Duration::ZERO };
+            gate.admit(TokenField::One(&token), reading)
         };
         // At another moment first, so that the second question is answered from the cache.
         for now in [now.saturating_add(30_000), now, now] {
@@ -72,13 +72,13 @@ pub fn run(input: &[u8]) {
             }
         }
         for field in [TokenField::Absent, TokenField::Several, TokenField::Alias, TokenField::One(b"")] {
-            let moment = Moment { now: UnixTime(now), uptime: Duration::ZERO };
-            assert!(cached.admit(field, moment).is_err());
+            let reading = ClockReading { now: UnixTime(now), uptime: Duration::ZERO };
+            assert!(cached.admit(field, reading).is_err());
         }
     });
 }
 
-/// All that must hold of a token that was admitted, read anew; its claims.
+/// All that must hold of a token that was admitted, read again; its claims.
 fn check(token: &[u8], now: u64) -> Value {
     assert!(token.len() <= RULES.max_bytes);
     let parts: Vec<&[u8]> = token.split(|byte| *byte == b'.').collect();
@@ -149,9 +149,9 @@ fn gate(entries: usize) -> Gate {
         let algorithm = Algorithm::parse(algorithm).expect("an algorithm");
         Key::new(name, algorithm, &Secret::new(secret.to_vec()), foreign).expect("a key")
     };
-    let keys = KeyRing::new(KEYS.into_iter().map(key).collect()).expect("keys");
+    let keys = KeySet::new(KEYS.into_iter().map(key).collect()).expect("keys");
     let cache = Cache::new(CacheLimits { entries, bytes: 1 << 20 }, 1, || 0, 7);
-    Gate::new(keys, RULES, cache, Duration::from_secs(300), Standing::default(), Duration::ZERO)
+    Gate::new(keys, RULES, cache, Duration::from_secs(300), RevocationSnapshot::default(), Duration::ZERO)
 }
 
 fn hmac(secret: &[u8], algorithm: &str, message: &[u8]) -> Vec<u8> {

@@ -9,9 +9,9 @@ mod synced;
 
 use crate::client::Answer;
 use crate::command::{Done, Folder, NEVER, eventually, finish};
+use crate::deployment::Deployment;
 use crate::gateway::Gateway;
-use crate::house::House;
-use crate::revocation::{Forge, delete, house_with};
+use crate::revocation::{Forge, delete, deployment_with};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -88,12 +88,12 @@ impl Faulty {
     }
 
     fn with(heartbeat_interval: &str, max_staleness: &str) -> Self {
-        let house = house_with(|options| {
+        let deployment = deployment_with(|options| {
             let options = options.set("store", "heartbeat_interval", heartbeat_interval);
             options.set("store", "max_staleness", max_staleness).set("log", "access", "false")
         });
-        let (disk, forge) = (Disk::new(), Forge::of(&house));
-        let House { platform, gateway, .. } = house;
+        let (disk, forge) = (Disk::new(), Forge::of(&deployment));
+        let Deployment { platform, gateway, .. } = deployment;
         let gateway = disk.run(gateway.stop(), &[]);
         Self { disk, forge, gateway, _platform: platform }
     }

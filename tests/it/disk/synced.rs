@@ -73,7 +73,7 @@ fn killed_before_the_sync() -> Option<(Disk, Platform, Folder, [String; 3])> {
 #[test]
 fn a_revocation_found_after_a_restart_is_synced_before_it_is_acknowledged() {
     for by_command in [false, true] {
-        // The kill may hit the gateway while it writes the log anew, with the one that was acknowledged alone in it.
+        // The kill may hit the gateway while it writes the log again, with the one that was acknowledged alone in it.
         let found = (0..10).find_map(|_| killed_before_the_sync());
         let (disk, _platform, folder, [first, token, neighbour]) =
             found.expect("a log with what was never synced");

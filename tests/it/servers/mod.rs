@@ -328,7 +328,7 @@ fn check_fields(server: &Server) -> Result<String, String> {
     if faults.is_empty() { Ok(figures) } else { Err(format!("{figures}\n  {}", faults.join("\n  "))) }
 }
 
-/// What a server hides from applications, whoever sent it.
+/// What a server hides from applications, no matter who sent it.
 const HIDDEN: [(&str, &str); 4] = [
     ("Apache, CGI", "authorization"),
     ("Apache, CGI", "proxy"),

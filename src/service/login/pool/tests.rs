@@ -64,10 +64,10 @@ fn the_floor_takes_what_no_worker_takes() {
     let (job, _wanted) = push(&shared, 1, Instant::now());
     let due = || due(&shared.state.lock());
     assert_eq!(due(), Some(job.since + GRACE));
-    let taken = shared.next(Rank::Floor, || ()).expect("after a while");
+    let taken = shared.next(Rank::Fallback, || ()).expect("after a while");
     assert!(Arc::ptr_eq(&taken, &job) && job.since.elapsed() >= GRACE);
     // A hash of 25 ms by itself, which a busy core made 40.
-    shared.done(Rank::Floor, &job, Duration::from_millis(40), Duration::from_millis(25));
+    shared.done(Rank::Fallback, &job, Duration::from_millis(40), Duration::from_millis(25));
     let rest = shared.state.lock().floor_due.saturating_duration_since(Instant::now());
     assert!(rest > Duration::from_millis(30) && rest <= Duration::from_millis(60), "{rest:?}");
     assert_eq!(due(), None, "until somebody logs in");
@@ -91,7 +91,7 @@ fn a_login_that_a_worker_cannot_end_is_checked_again_and_answered_once() {
     let (_, mut wanted) = push(&shared, 1, Instant::now());
     let stuck = shared.next(Rank::Worker, || ()).expect("the login");
     shared.state.lock().in_hand[0].since = ago(STUCK);
-    let again = shared.next(Rank::Floor, || ()).expect("the same login");
+    let again = shared.next(Rank::Fallback, || ()).expect("the same login");
     assert!(Arc::ptr_eq(&again, &stuck));
     settle(&shared, &again, Err(LoginError::Refused), Duration::ZERO);
     assert_eq!(wanted.try_recv().unwrap().result.unwrap_err(), LoginError::Refused);

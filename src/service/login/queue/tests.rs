@@ -127,7 +127,7 @@ fn where_all_are_new_and_too_many_the_newest_goes_first() {
 }
 
 proptest! {
-    /// Whoever was let in and not displaced is served; no place that has one waiting waits for longer than all places take.
+    /// Anyone who was let in and not displaced is served; no place that has one waiting waits for longer than all places take.
     #[test]
     fn nobody_is_forgotten(steps in prop::collection::vec((0_u8..6, 0_u8..6, any::<bool>(), any::<bool>()), 1..300)) {
         let mut queue = Queue::new();

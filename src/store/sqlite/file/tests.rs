@@ -7,7 +7,7 @@ use crate::auth::denial::Denial;
 use crate::auth::identity::Identity;
 use crate::auth::keys::Fingerprint;
 use crate::auth::name::Name;
-use crate::auth::revocation::{Mark, Standing};
+use crate::auth::revocation::{Cutoff, RevocationSnapshot};
 use crate::auth::source::Source;
 use crate::auth::token::{Origin, TokenId, TokenRules, Verified};
 use crate::store::decision::CountedRows;
@@ -23,7 +23,7 @@ fn creating_a_store_that_exists_changes_nothing() {
     for now in [1000, 2000] {
         let database = DatabaseFile::create(&path, UnixTime(now)).unwrap();
         let first =
-            Mark { number: 1, second: UnixTime(1000), lived: Lived(0), closed: false, revocation: true };
+            Cutoff { sequence: 1, time: UnixTime(1000), lived: Lived(0), blocked: false, revocation: true };
         let connection = database.connect().unwrap();
         assert_eq!(cutoffs::get(&connection, &Subject::Everybody), Ok(Some(first)));
         assert_eq!(sequence::current(&connection), Ok(1));
@@ -95,9 +95,9 @@ fn revoked_tokens_of_an_older_store_are_counted_by_user() {
     let count = |user| revocations::count(&migrated, user);
     assert_eq!(["anna", "bert", "cleo"].map(count), [Ok(2), Ok(1), Ok(0)]);
     assert_eq!(rows::<u64>(&migrated, "SELECT number FROM revoked_tokens ORDER BY number"), [2, 3, 4, 5]);
-    let mut standing = Standing::default();
-    Feed::new(database).changes(0, 100).unwrap().apply(&mut standing);
-    assert_eq!(standing.sizes().tokens, 4);
+    let mut snapshot = RevocationSnapshot::default();
+    Feed::new(database).changes(0, 100).unwrap().apply(&mut snapshot);
+    assert_eq!(snapshot.sizes().tokens, 4);
     migrated.execute("DELETE FROM revoked_tokens WHERE number > 2", []).unwrap();
     assert_eq!(["anna", "bert"].map(count), [Ok(1), Ok(0)]);
     assert_eq!(rows::<String>(&migrated, "SELECT user FROM revocation_counts"), ["anna"]);
@@ -195,7 +195,7 @@ fn trail_of_an_older_store_is_kept_and_counted_by_who_did_what() {
     let migrated = database.connect().unwrap();
     assert_eq!(rows::<String>(&migrated, kept), before);
     assert_eq!(rows::<u64>(&migrated, "SELECT operator FROM audit ORDER BY id"), [1, 1, 0, 0, 1, 0]);
-    // As whoever prunes does, in steps.
+    // As pruning does, in steps.
     let counted: Vec<usize> = (0..3).map(|_| audit_shares::count(&migrated, 4).unwrap()).collect();
     assert_eq!(counted, [4, 2, 0]);
     let counted = audit_shares::counted(&migrated);
@@ -210,7 +210,7 @@ fn trail_of_an_older_store_is_kept_and_counted_by_who_did_what() {
         "1 root user_add 1",
     ];
     assert_eq!(rows::<String>(&migrated, shares), expected);
-    // Whoever deletes rows, the counts follow.
+    // Anyone who deletes rows, the counts follow.
     migrated.execute("DELETE FROM audit WHERE actor = 'anna'", []).unwrap();
     let counted = audit_shares::counted(&migrated);
     assert_eq!(counted, Ok(CountedRows { clients: 1, operators: 3 }));
@@ -325,9 +325,9 @@ fn a_migrated_store_refuses_what_it_refused() {
     let path = folder.path().join("s.db");
     write_schema_1(&path);
     let database = DatabaseFile::open(&path, Opening::Run, UnixTime(100)).unwrap().file;
-    let mut standing = Standing::default();
-    Feed::new(database).changes(0, 100).unwrap().apply(&mut standing);
-    assert_eq!(standing.number(), 11);
+    let mut snapshot = RevocationSnapshot::default();
+    Feed::new(database).changes(0, 100).unwrap().apply(&mut snapshot);
+    assert_eq!(snapshot.sequence(), 11);
     let other = TokenId([7; 16]);
     let revoked = |first| TokenId([first, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
     let skew = TokenRules::DEFAULT.max_skew;
@@ -348,13 +348,13 @@ fn a_migrated_store_refuses_what_it_refused() {
     ] {
         let token = foreign_token(id, user, organization, issued_at);
         assert_eq!(
-            standing.check(&token, &TokenRules::DEFAULT),
+            snapshot.check(&token, &TokenRules::DEFAULT),
             verdict,
             "{user} {organization} {issued_at}"
         );
     }
     let signed = Verified { key: Fingerprint([0; 32]), ..foreign_token(other, "new", "P", 5000) };
-    assert_eq!(standing.check(&signed, &TokenRules::DEFAULT), Err(Denial::RevokedKey));
+    assert_eq!(snapshot.check(&signed, &TokenRules::DEFAULT), Err(Denial::RevokedKey));
 }
 
 #[test]

@@ -8,15 +8,15 @@ use crate::platform::Platform;
 use std::fmt::Display;
 
 /// A gateway whose key the test has, and what is needed to make tokens of its own with it.
-pub struct House {
+pub struct Deployment {
     pub platform: Platform,
     pub gateway: Gateway,
     pub secret: Vec<u8>,
-    /// The number of a mint, so that no mark stands above the tokens made here.
+    /// The number of a mint, so that no cutoff stands above the tokens made here.
     pub number: u64,
 }
 
-impl House {
+impl Deployment {
     pub fn open() -> Self {
         let platform = Platform::echo();
         let key = Key::ours("k1");
@@ -73,10 +73,10 @@ impl Rows {
 }
 
 /// Sends every row, then a good request on the same connection, and holds both against the contract.
-pub fn all_are_refused(house: &House, rows: &Rows) {
-    let good = house.good();
+pub fn all_are_refused(deployment: &Deployment, rows: &Rows) {
+    let good = deployment.good();
     let second = request("GET", "/ds-api/second", &[("user-token", &good)]);
-    let mut client = house.gateway.client();
+    let mut client = deployment.gateway.client();
     assert_eq!(client.exchange(&second).status, 200, "the token that the rows are made from is admitted");
     let mut first_body = None;
     let mut wrong = Vec::new();
@@ -108,13 +108,13 @@ pub fn all_are_refused(house: &House, rows: &Rows) {
         if !matches!(client.try_send(&second).map(|()| client.answer()), Ok(Ok(answer)) if answer.status == 200)
         {
             wrong.push(format!("{name}: the connection is of no use for a second request"));
-            client = house.gateway.client();
+            client = deployment.gateway.client();
         }
     }
     assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), rows.0.len(), wrong.join("\n"));
-    house.platform.never_saw("canary");
-    let seen = house.platform.requests();
+    deployment.platform.never_saw("canary");
+    let seen = deployment.platform.requests();
     let seconds = seen.iter().filter(|seen| seen.target == "/ds-api/second").count();
     assert_eq!(seconds, rows.0.len() + 1, "every good request went on, once");
-    house.gateway.still_healthy();
+    deployment.gateway.still_healthy();
 }
