@@ -12,8 +12,8 @@ use pingora::services::background::BackgroundService;
 
 use crate::auth::gate::Gate;
 use crate::auth::revocation::RevocationSnapshot;
-use crate::service::login::Logins;
 use crate::service::login::failed_logins::FailedLogins;
+use crate::service::login::passwords::Logins;
 use crate::service::pending_revocations::Pending;
 use crate::service::token_endpoint::MintLimiter;
 use crate::state_dir::login_counts::LoginCounts;

@@ -62,9 +62,9 @@ pub(super) fn certificate(settings: &config::Server) -> Result<Option<CertifiedK
         Some(pair) => {
             let left = not_after(pair).unwrap_or(i64::MAX).saturating_sub_unsigned(wall().0);
             if left < 0 {
-                log::warn!("server.certificate has ended: clients that check it will not connect");
+                log::warn!("server.certificate has expired: clients that verify it will not connect");
             } else if left < 30 * 24 * 3600 {
-                log::warn!("server.certificate ends in {} days", left / (24 * 3600));
+                log::warn!("server.certificate expires in {} days", left / (24 * 3600));
             }
             Ok(Some(pair.clone()))
         }

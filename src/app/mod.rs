@@ -38,8 +38,9 @@ use crate::edge::runtime::Runtime;
 use crate::edge::upstream::Upstream;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
-use crate::service::login::Logins;
 use crate::service::login::failed_logins::FailedLogins;
+use crate::service::login::local::LocalUsers;
+use crate::service::login::passwords::Logins;
 use crate::service::pending_revocations::Pending;
 use crate::service::token_endpoint::{TokenEndpoint, mint_limiter};
 use crate::state_dir::error::{StartError, store_error};
@@ -121,7 +122,7 @@ pub fn run(
     let logins = Arc::new(logins.map_err(StartError::refused)?);
     let tokens = TokenEndpoint {
         gate: Arc::clone(&shared.gate),
-        logins: Arc::clone(&logins),
+        users: Arc::new(LocalUsers::new(state.store.clone(), Arc::clone(&logins))),
         store: state.store.clone(),
         pending: Arc::clone(&pending),
         mints: Arc::clone(&mints),
@@ -233,7 +234,7 @@ fn announce(state_dir: &Path, id: &str, store: &Store) -> Option<Arc<Presence>> 
         Ok(presence) => Some(Arc::new(presence)),
         Err(error) => {
             log::warn!(
-                "the lock that says that this gateway runs cannot be made; it counts by its heartbeats: {error}"
+                "this gateway's liveness lock cannot be created; its heartbeats count instead: {error}"
             );
             None
         }
@@ -269,8 +270,7 @@ fn load(
     let ahead = clock.ahead_of_floor();
     if ahead > LONG_STOP {
         log::warn!(
-            "the wall clock is {} h ahead of the last time that the store knows of: expected after a stop of that length, \
-             otherwise check it",
+            "the wall clock is {} h ahead of the last time in the store: expected after a stop of that length, otherwise check the clock",
             ahead / 3600
         );
     }
@@ -282,8 +282,7 @@ fn load(
     }
     if snapshot.signer(&keys).is_none() {
         return Err(StartError::Refused(
-            "every signing key is revoked: name another in token.keys, or run \
-             `ds-gateway key generate` where the keys were made by the gateway"
+            "every signing key is revoked: add one to token.keys, or run `ds-gateway key generate` if the gateway manages its keys"
                 .into(),
         ));
     }

@@ -25,8 +25,8 @@ pub(super) fn install(sink: &Sink) {
 /// What is logged of a panic on a thread. Operators search for its first words, which docs/operations.md names.
 fn message(thread: &str) -> &'static str {
     match serves_connections(thread) {
-        true => "a task panicked; its connection is lost, nothing else",
-        false => "a task panicked; nothing works without it, so the process ends",
+        true => "a task panicked; only its connection is lost",
+        false => "a task panicked; the gateway depends on it, so the process ends",
     }
 }
 

@@ -94,7 +94,7 @@ impl ShutdownSignalWatch for Signals {
         let handlers =
             (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
         let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = handlers else {
-            log::error!("signals cannot be received; the process can only be killed");
+            log::error!("signals cannot be handled; the process can only be killed");
             return std::future::pending().await;
         };
         loop {
@@ -105,12 +105,12 @@ impl ShutdownSignalWatch for Signals {
                     if has_terminal {
                         end.exit_at_once(0).await;
                     }
-                    log::warn!("SIGHUP changes nothing: restart for another configuration or certificate");
+                    log::warn!("SIGHUP does not reload: restart to apply a new configuration or certificate");
                 }
             }
         }
         end.0.stopping.store(true, Ordering::Relaxed);
-        log::info!("stopping when nothing is in flight; a second signal stops at once");
+        log::info!("stopping once no request is in flight; a second signal stops at once");
         let second = end.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -141,7 +141,7 @@ impl BackgroundService for Draining {
         }
         let cut = end.0.metrics.in_flight();
         if cut > 0 {
-            log::warn!("{cut} requests did not end within server.grace and are cut");
+            log::warn!("{cut} requests did not finish within server.grace and are cut off");
         }
         end.0.housekeeping.retry().await;
         // An error was logged by the writer; there is no later.

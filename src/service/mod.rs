@@ -1,4 +1,5 @@
-//! Use cases without the engine and without SQL: what `edge` and `cli` ask for.
+//! Use cases, asynchronous, without the engine and without SQL: what `edge`, `admin` and `cli` ask for. It may use `state_dir`,
+//! `store` and all below them.
 
 pub mod login;
 pub mod pending_revocations;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
-use super::login::{Accepted, Login, LoginError, Logins, MAX_RETRY_AFTER, Verified};
+use super::login::{AuthenticationError, Authenticator, LoginAttempt, LoginError, MAX_RETRY_AFTER};
 use super::pending_revocations::{Pending, Revocation};
 use crate::auth::client_address::ClientAddress;
 use crate::auth::denial::Denial;
@@ -20,7 +20,7 @@ use crate::auth::token_set::{Keep, RevokedToken};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::metrics::{TokenAction, TokenOutcome};
-use crate::store::command::{Actor, Mint, MintOutcome, Rehash};
+use crate::store::command::{Actor, Mint, MintOutcome};
 use crate::store::records::User;
 use crate::store::{Store, StoreError};
 
@@ -29,9 +29,9 @@ use crate::store::{Store, StoreError};
 pub struct TokenEndpoint {
     /// Keys, rules and the revocation snapshot.
     pub gate: Arc<Gate>,
-    /// Checks passwords.
-    pub logins: Arc<Logins>,
-    /// Users, and where mints and revocations become durable.
+    /// Who may log in.
+    pub users: Arc<dyn Authenticator>,
+    /// Where mints and revocations become durable.
     pub store: Store,
     /// Revocations that the store has not taken yet.
     pub pending: Arc<Pending>,
@@ -111,9 +111,12 @@ enum Failure {
     RevocationLimit(Box<str>),
 }
 
-impl From<LoginError> for Failure {
-    fn from(error: LoginError) -> Self {
-        Self::Login(error)
+impl From<AuthenticationError> for Failure {
+    fn from(error: AuthenticationError) -> Self {
+        match error {
+            AuthenticationError::Login(error) => Self::Login(error),
+            AuthenticationError::Store(error) => Self::Store(error),
+        }
     }
 }
 
@@ -168,7 +171,7 @@ impl TokenEndpoint {
         let (reply, outcome) = match written {
             Ok(_) => (Reply::revoked(), TokenOutcome::Ok),
             Err(error) => {
-                log::error!("a revocation is in force but not durable, it is tried again: {error}");
+                log::error!("a revocation is active but not durable; retrying: {error}");
                 self.pending.push(revocation);
                 (Reply::store_unavailable(), TokenOutcome::StoreUnavailable)
             }
@@ -249,27 +252,14 @@ impl TokenEndpoint {
 
     /// A user of the organization in the path whose password is right.
     async fn log_in(&self, credentials: Credentials, call: &Call) -> Result<User, Failure> {
-        let arrived = Instant::now();
-        let client = call.client.map(|client| client.ip);
-        let record = self.store.login_record(credentials.user.as_str(), client.map(Source::of)).await?;
-        let Accepted { verified, refuse_at } =
-            self.logins.check(Login { credentials, record, client, arrived }).await?;
-        let Verified { user, rehashed } = verified;
-        if let Err(failure) = belongs(&user.identity, call) {
+        let (client, arrived) = (call.client.map(|client| client.ip), Instant::now());
+        let accepted = self.users.authenticate(LoginAttempt { credentials, client, arrived }).await?;
+        if let Err(failure) = belongs(&accepted.verified.user.identity, call) {
             // As late as a wrong password's: nothing may tell that it was right.
-            tokio::time::sleep_until(refuse_at.into()).await;
+            tokio::time::sleep_until(accepted.refuse_at.into()).await;
             return Err(failure);
         }
-        if let Some(phc) = rehashed {
-            let name = user.identity.user.clone();
-            let actor = Actor::client(name.as_str(), "login");
-            let rehash = Rehash { user: name, credential_version: user.credential_version, phc };
-            if let Err(error) = self.store.execute(rehash, actor).await {
-                // The old hash still fits; the next login tries again.
-                log::warn!("an old password hash was not replaced: {error}");
-            }
-        }
-        Ok(user)
+        Ok(self.users.complete(accepted).await)
     }
 
     fn inspect(&self, token: &[u8], call: &Call) -> Result<Permit, Failure> {
@@ -319,9 +309,7 @@ fn fail(failure: Failure, action: TokenAction) -> Served {
             (Reply::store_unavailable(), TokenOutcome::StoreUnavailable)
         }
         Failure::SignerRevoked => {
-            log::warn!(
-                "the signing key was revoked a moment ago: the key in its place is not known here yet"
-            );
+            log::warn!("the signing key was just revoked and its successor is not loaded yet");
             (Reply::store_unavailable(), TokenOutcome::StoreUnavailable)
         }
         Failure::RateLimited(name) => {
@@ -333,11 +321,11 @@ fn fail(failure: Failure, action: TokenAction) -> Served {
             (Reply::too_many_revocations(), TokenOutcome::RevocationLimit)
         }
         Failure::NoKey => {
-            log::error!("no token can be minted: every signing key is revoked, and no other could be read");
+            log::error!("no token can be issued: every signing key is revoked and no other could be read");
             (Reply::no_signing_key(), TokenOutcome::NoKey)
         }
         Failure::Random => {
-            log::error!("the system gives no random bytes");
+            log::error!("the system provides no random bytes");
             (Reply::internal(), TokenOutcome::StoreUnavailable)
         }
     };

@@ -16,7 +16,7 @@ pub(super) fn hash_in_idle_time() {
         if !thread_schedule_policy().is_ok_and(|policy| policy == idle) {
             static SAID: std::sync::Once = std::sync::Once::new();
             SAID.call_once(|| log::warn!(
-                "passwords are not hashed in idle time: the system forbids it; a storm of logins slows all requests"
+                "passwords cannot be hashed at idle priority: the system forbids it; a login storm slows all requests"
             ));
         }
     }
