@@ -46,14 +46,14 @@ crash: deps ## kill -9 at random moments, ROUNDS=1000 times; test does 16. CRASH
 faults: deps ## the disk fails, hangs, fills up; files of the store vanish: each held for HOLD=70 seconds, longer than every bound
 	FAULT_SECONDS=$(or $(HOLD),70) $(CARGO) test --locked --test it -- --nocapture disk::
 
-attack: deps ## every attack beside honest clients, each for SECONDS=60 seconds, and how those fared; test has a short form. ATTACK_SEED=N repeats one
+attack: deps ## every attack alongside legitimate clients, for SECONDS=60 each, and what those measured; test has a short form. ATTACK_SEED=N repeats one
 	ATTACK_SECONDS=$(or $(SECONDS),60) $(CARGO) test --locked --test it -- --nocapture attack::
 
 servers: deps ## nginx, Apache, PHP, Tomcat, lighttpd and frameworks of PyPI and npm behind the gateway, installed if missing (Debian then starts nginx and lighttpd as services). SERVERS_SEED=N repeats a run
 	@.ci/servers $(SERVERS)
 	REAL_SERVERS=$(SERVERS) $(CARGO) test --locked --test it -- --nocapture servers::
 
-fuzz: deps ## the parsers under coverage-guided fuzzing, each for SECONDS=60; TARGET=path: one of them, INPUT=FILE: with one input
+fuzz: deps ## coverage-guided fuzzing of the parsers, for SECONDS=60 each; TARGET=path: one of them, INPUT=FILE: with one input
 	@.ci/deps c++ build-essential
 	@CARGO="$(CARGO)" .ci/fuzz $(or $(SECONDS),60) $(TARGET) $(INPUT)
 
@@ -65,16 +65,16 @@ check: deps ## format, lints, documentation, dependencies
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	.ci/audit
 
-bench: deps ## one decision, then beside bare pingora (docs/benchmarks.md); ROUNDS=20 REQUESTS=20000
+bench: deps ## one decision, then a comparison with bare pingora (docs/benchmarks.md); ROUNDS=20 REQUESTS=20000
 	$(CARGO) bench --locked --bench admit
 	$(CARGO) bench --locked --bench proxy
 
-bench-peers: deps $(if $(filter 1,$(TUNED)),build-tuned) ## the gateway beside HAProxy, nginx and Envoy, which are installed if missing; ROUNDS=20 REQUESTS=20000, TUNED=1 adds the tuned build
+bench-peers: deps $(if $(filter 1,$(TUNED)),build-tuned) ## compare the gateway with HAProxy, nginx and Envoy, which are installed if missing; ROUNDS=20 REQUESTS=20000, TUNED=1 adds the tuned build
 	@.ci/peers
 	ENVOY=$(CURDIR)/target/peers/envoy/_bin/envoy $(if $(filter 1,$(TUNED)),OTHER="tuned build=$(CURDIR)/target/tuned/ds-gateway") \
 		$(CARGO) bench --locked --bench proxy -- peers
 
-load: deps ## 2,000 clients for a minute, half of it beside a storm of logins; CLIENTS=2000 RATE=10000 DURATION=60
+load: deps ## 2,000 clients for a minute, half of it during a login storm; CLIENTS=2000 RATE=10000 DURATION=60
 	$(CARGO) bench --locked --bench proxy -- held
 
 soak: deps ## the same for an hour; DURATION=3600
@@ -83,7 +83,7 @@ soak: deps ## the same for an hour; DURATION=3600
 storm: deps ## storms of logins, logins on busy cores, times of failed logins; DURATION=20 SAMPLES=1000, PARTS=once,storms,floor,times, ONLY=/24: storms so named
 	$(CARGO) bench --locked --bench proxy -- storm
 
-bench-instructions: deps ## instructions of a decision, a mint and a request, beside those kept; UPDATE=1 keeps the new ones
+bench-instructions: deps ## instructions of a decision, a mint and a request, compared with the recorded ones; UPDATE=1 keeps the new ones
 	@.ci/deps valgrind valgrind
 	$(CARGO) bench --locked --bench proxy -- instructions
 

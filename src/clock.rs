@@ -246,9 +246,9 @@ impl Clock {
 pub fn describe(error: i64) -> String {
     let seconds = error.unsigned_abs();
     match error {
-        0.. => format!("the wall clock was stepped {seconds} s forward: check it, and the time service"),
+        0.. => format!("the wall clock was stepped {seconds} s forward: check it and the time service"),
         _ => {
-            format!("the wall clock is {seconds} s behind where it should be: check it, and the time service")
+            format!("the wall clock is {seconds} s behind: check it and the time service")
         }
     }
 }

@@ -1,19 +1,19 @@
 //! ds-gateway, the authentication gateway in front of the Datasentinel platform API.
 //!
 //! ```text
-//!              ┌─────────────────────── ds-gateway ────────────────────────┐
-//!   client ──► │ edge: listener ─► connection ─► proxy ─┬─► upstream       │ ──► platform
-//!              │                                        │                  │
-//!              │ auth:            policy ◄─ gate ◄──────┤ (pure)           │
-//!              │                                        │                  │
-//!              │ edge:            token ─► login        ┘                  │
-//!              │ store:           writer ─► SQLite ─► replica ─► gate      │
-//!              └───────────────────────────────────────────────────────────┘
+//!             ┌──────────────────────────── ds-gateway ────────────────────────────┐
+//!  client ──► │ edge: listener ─► connection ─► phases ─┬─► decide ─► forward ─────┼──► platform
+//!             │                                         │     │                    │
+//!             │                                         │     └─► auth: policy, gate (pure)
+//!             │                                         │                    ▲     │
+//!             │ service: token endpoint, logins ◄───────┘                    │     │
+//!             │    └─► store: writer ─► SQLite ─► change feed ─► replica ────┘     │
+//!             └─────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Two rooms and a door, arrows one way: [`auth`] thinks and touches nothing; [`edge`] touches and does not
-//! think; [`store`] remembers; [`app`] joins them; [`cli`] is the door. A request that may go on carries a
-//! [`Pass`](auth::gate::Pass), which only the gate and the policy can make.
+//! Layers, arrows one way: [`cli`] parses and prints; [`app`] joins the parts; [`edge`] and [`admin`] do the I/O and ask for
+//! decisions; [`service`] has the use cases; [`state_dir`] and [`store`] keep what must last; [`auth`] is pure logic. A request
+//! that may go on carries a [`Pass`](auth::gate::Pass), which only the gate and the policy can make.
 //!
 //! The modules stand in the order of their arrows: each uses only those above it.
 

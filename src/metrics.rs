@@ -112,7 +112,7 @@ impl Metrics {
         self.observe(LATENCIES + latency as usize * HISTOGRAM, elapsed);
     }
 
-    /// Requests that have begun and not ended.
+    /// Requests in flight.
     pub fn in_flight(&self) -> u64 {
         self.cells.sum(IN_FLIGHT)
     }

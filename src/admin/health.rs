@@ -30,12 +30,12 @@ impl Health {
         let stopping = self.stopping.load(Ordering::Relaxed);
         let reasons = [
             (stale, "the store has not been read for longer than store.max_staleness"),
-            (!self.pending.is_empty(), "revocations wait for the store, which takes no writes"),
+            (!self.pending.is_empty(), "revocations are waiting: the store accepts no writes"),
             (
                 log_changed,
-                "-wal or -shm beside the store was removed, replaced or cut: put it back or restart",
+                "the store's -wal or -shm file was removed, replaced or truncated: restore it or restart the gateway",
             ),
-            (self.gate.signs_with().is_none(), "every signing key is revoked: no token can be minted"),
+            (self.gate.signs_with().is_none(), "every signing key is revoked: no token can be issued"),
             (stopping, "the gateway is stopping"),
         ];
         reasons.into_iter().filter(|(on, _)| *on).map(|(_, reason)| reason).collect()
@@ -48,7 +48,7 @@ impl Health {
         let hangs = health.hangs().then(|| {
             let seconds = health.commit_age.as_secs();
             format!(
-                "a commit of the store has not ended for {seconds} s: nothing is minted or revoked meanwhile"
+                "a store commit has been running for {seconds} s; until it ends, no token is issued and no revocation is durable"
             )
         });
         let fault = health.fault.filter(|fault| *fault != StoreError::LogChanged);

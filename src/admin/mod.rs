@@ -26,7 +26,7 @@ pub struct Admin {
     pub sink: Sink,
     /// The settings of the configuration that metrics show.
     pub info_labels: Vec<(&'static str, &'static str)>,
-    /// When the certificate of the TLS listener ends, in seconds since 1970.
+    /// Expiry of the TLS listener's certificate, in seconds since the epoch.
     pub certificate_not_after: Option<i64>,
     /// Whether it listens on a loopback address: then only this machine asks.
     pub is_loopback: bool,

@@ -118,7 +118,7 @@ impl KeyError {
             Self::Pem => "is a PEM file; an HMAC key is a random secret, not a certificate or key pair",
             Self::RepeatedKid => "has the `kid` of another key; give each key its own",
             Self::BadKid => "has a `kid` that is not 1-64 characters of A-Z a-z 0-9 . _ -",
-            Self::EmptyRing => "is needed: at least one key must sign",
+            Self::EmptyRing => "is required: at least one key must sign",
         }
     }
 }

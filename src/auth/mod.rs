@@ -1,5 +1,5 @@
-//! The room that thinks and touches nothing: no socket, file, clock, randomness, environment or log.
-//! What it needs to know of the world comes in as an argument.
+//! Pure logic: no I/O, clock, randomness, environment, log or global state. Everything that it needs comes in as an argument. It
+//! uses no other layer.
 //!
 //! In the order of its arrows: [`time`], [`secret`], [`name`], [`source`], [`client_address`], [`identity`], [`password`], [`keys`],
 //! [`fields`], [`denial`], [`token`], [`names`], `shared`, [`token_set`], [`revocation`], [`cache`], [`policy`], [`gate`], [`explain`], [`endpoint`], [`reply`].

@@ -171,7 +171,9 @@ impl Reply {
             Refusal::Method => Self::method_not_allowed(true),
             Refusal::Credentials => Self::error(401, "wrong or missing credentials")
                 .with("WWW-Authenticate", r#"Basic realm="ds-api", charset="UTF-8""#),
-            Refusal::TokenParameter => Self::error(400, "exactly one token is needed: ?token=<user-token>"),
+            Refusal::TokenParameter => {
+                Self::error(400, "exactly one token parameter is required: ?token=<user-token>")
+            }
         }
     }
 
@@ -191,23 +193,23 @@ impl Reply {
             Malformed::Target(error) => Self::error(400, error.as_str()),
             Malformed::Host => Self::error(
                 400,
-                "exactly one Host field is needed, with a name or an address and at most a port",
+                "exactly one Host field is required, with a name or an address and optionally a port",
             ),
             Malformed::LineEnd => Self::error(400, "each line of the header must end in CRLF"),
             Malformed::RequestLine => Self::error(
                 400,
-                "method, target and version must be separated by one blank each, without control characters",
+                "method, target and version must be separated by single spaces, without control characters",
             ),
             Malformed::Connection => {
                 Self::error(400, "Connection must not name a field that the gateway manages")
             }
             Malformed::FieldName => Self::error(
                 400,
-                "a field has a name that some servers read as Content-Length, Transfer-Encoding or the like",
+                "a field name could be read as Content-Length, Transfer-Encoding or a similar field",
             ),
             Malformed::MethodOverride => Self::error(
                 400,
-                "the method cannot be overridden by a field: send the request with that method",
+                "the method cannot be overridden by a header field: send the request with that method",
             ),
             Malformed::Upgrade => Self::error(400, "upgrades are not supported"),
             Malformed::Framing => Self::error(
@@ -225,7 +227,7 @@ impl Reply {
             Malformed::Body => Self::error(413, "the body is larger than limits.body_bytes allows"),
             Malformed::BodyTimeout => Self::error(408, "the body did not arrive in time"),
             Malformed::HeaderTimeout => Self::error(408, "the header did not arrive in time"),
-            Malformed::Unreadable => Self::error(400, "the request cannot be understood"),
+            Malformed::Unreadable => Self::error(400, "the request could not be parsed"),
         }
     }
 
@@ -260,8 +262,8 @@ impl Reply {
     pub fn overloaded(overload: Overload) -> Self {
         let text = match overload {
             Overload::Requests => "too many requests at once, try again",
-            Overload::PlatformConnections => "too many requests wait for the platform, try again",
-            Overload::Memory => "the gateway has no memory for this request, try again",
+            Overload::PlatformConnections => "too many requests are waiting for the platform, try again",
+            Overload::Memory => "the gateway has too little memory for this request, try again",
         };
         Self::error(503, text).retry_after(1, 4)
     }
@@ -273,7 +275,7 @@ impl Reply {
 
     /// Every signing key is revoked: an operator must name or make another.
     pub fn no_signing_key() -> Self {
-        Self::error(503, "the gateway has no key to sign with, tell its operator").retry_after(60, 90)
+        Self::error(503, "no signing key; contact the administrator").retry_after(60, 90)
     }
 
     /// Our own fault, which waiting will not mend.

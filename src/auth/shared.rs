@@ -1,4 +1,4 @@
-//! What threads share inside this room: a lock, a pointer that is replaced whole, a number.
+//! What threads share inside this layer: a lock, a pointer that is replaced whole, a number.
 //!
 //! With the feature `model` they are loom's, which runs a test under every order of their steps: `model.rs`.
 

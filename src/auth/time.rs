@@ -1,4 +1,4 @@
-//! Seconds since the Unix epoch, always an argument: nothing in this room reads a clock.
+//! Seconds since the Unix epoch, always an argument: nothing in this layer reads a clock.
 
 use std::fmt;
 

@@ -26,7 +26,7 @@ enum Action {
         /// Only what this user did or was said to have done (by sudo), or what was done to it
         #[arg(long, value_name = "NAME")]
         user: Option<String>,
-        /// Only the last so long: 90s, 24h, 7d
+        /// Only events from this period, e.g. 90s, 24h or 7d
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
         since: Option<std::time::Duration>,
         /// Only failed logins: summed by account and network, a row for each in an upkeep interval
@@ -34,7 +34,7 @@ enum Action {
         /// `store.upkeep_interval` (60 s) is also how long the newest may take to appear. A name that no user bears is `unknown`.
         #[arg(long)]
         failed: bool,
-        /// One JSON object a line
+        /// One JSON object per line
         #[arg(long)]
         json: bool,
         #[command(flatten)]

@@ -25,9 +25,9 @@ pub(super) struct Backup {
 
 /// `ds-gateway restore`
 ///
-/// The gateway must be stopped. What is there is moved aside. Users and keys are those of the backup; every token that was
-/// minted before is rejected, since the backup cannot know which were revoked. Keys that were revoked since stay so, as far as
-/// the store that is replaced can be read; if not, a warning says what to do.
+/// The gateway must be stopped. Existing files are moved aside. Users and keys are those of the backup; every token that was
+/// minted before is rejected, since the backup cannot know which were revoked. Keys revoked since then stay revoked if
+/// the replaced store can be read; if not, a warning says what to do.
 #[derive(Args, Debug)]
 pub(super) struct Restore {
     /// The folder that `ds-gateway backup` has made

@@ -17,7 +17,7 @@ impl Check {
         for warning in config.warnings() {
             note(format_args!("warning: {warning}"));
         }
-        say(format_args!("{} has no fault", self.config.config.display()))?;
+        say(format_args!("{}: OK", self.config.config.display()))?;
         let limits = &config.limits;
         let logins = HASH_BYTES * (limits.login_workers as u64 + 1);
         say(format_args!(

@@ -102,7 +102,7 @@ impl RestoredArgs {
 /// May a store be created?
 #[derive(Args, Debug)]
 pub(super) struct InitArgs {
-    /// Create a store even though signing keys exist: every token ends, and there are no users
+    /// Create a store even though signing keys exist: revokes every token and starts without users
     #[arg(long)]
     pub(super) init: bool,
 }

@@ -30,7 +30,7 @@ use crate::store::command::{Actor, AddUser, NewUser};
 /// `ds-gateway demo`
 #[derive(Args, Debug)]
 pub(super) struct Demo {
-    /// The port for HTTPS on 127.0.0.1; 0 takes any
+    /// The port for HTTPS on 127.0.0.1; 0 picks a free one
     #[arg(long, default_value_t = 8443)]
     port: u16,
 }

@@ -49,7 +49,7 @@ impl Gateways {
     pub(super) fn wait_for(&self, sequence: u64, known: Option<bool>, json: bool) -> Result<(), Failure> {
         let after = |error: StoreError| {
             Failure::from(error)
-                .after("revoked and durable, but the gateways cannot be asked where it is in force")
+                .after("revoked, but the gateways cannot be asked whether they have applied it")
         };
         execute_patiently(&self.store, RequestAcknowledgements).map_err(after)?;
         let mut report = block_on(self.acknowledged(sequence)).map_err(after)?;
@@ -58,14 +58,13 @@ impl Gateways {
             say(serde_json::to_string(&report).map_err(Failure::cannot_start)?)
         } else {
             let Report { in_force_on, gateways, .. } = report;
-            say(format_args!("durable; in force on {in_force_on} of {gateways} gateways"))
+            say(format_args!("revoked; active on {in_force_on} of {gateways} gateways"))
         };
         if report.waiting_for.is_empty() {
             return said;
         }
         Err(Failure::try_again(format!(
-            "not confirmed by the gateway {}: it admits by what it knew until it reads the store again, for at most \
-             store.max_staleness ({} s) since it last did",
+            "not confirmed by the gateway {}: it may admit the token until it reads the store again, for at most store.max_staleness ({} s) since its last read",
             report.waiting_for.join(", "),
             self.max_staleness.as_secs()
         )))

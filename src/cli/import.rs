@@ -40,7 +40,7 @@ pub(super) struct Import {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
-    /// Accept hashes that take a login up to so long of a core; a stranger may ask for as many as they like
+    /// Accept hashes that cost up to this much CPU time per login; anyone can trigger such logins
     #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = humantime::parse_duration)]
     max_hash_time: Duration,
     #[command(flatten)]
@@ -166,7 +166,7 @@ impl Input {
         let named = |error: io::Error| Failure::usage(format!("{}: {error}", path.display()));
         let file = File::open(path).map_err(named)?;
         if file.metadata().map_err(named)?.is_dir() {
-            return Err(Failure::usage(format!("{}: this is a folder", path.display())));
+            return Err(Failure::usage(format!("{}: is a folder", path.display())));
         }
         Ok(Self(Box::new(file)))
     }
@@ -220,7 +220,7 @@ fn explain(conflict: &ImportConflict, name: &str) -> String {
             .into_iter()
             .filter_map(|(is_other, what)| is_other.then_some(what))
             .collect();
-            format!("there is a user {name:?} already, with {}: give --update to change it", what.join(", "))
+            format!("there is a user {name:?} already, with {}: use --update to change it", what.join(", "))
         }
     }
 }
@@ -324,7 +324,7 @@ fn write(sorted: &Sorted, store: &Store, update: bool, faults: &mut Faults) -> R
     let (mut counts, mut progress) = (Counts::default(), Progress::new("imported"));
     let interrupted = |counts: Counts, failure: Failure| {
         let (done, all) = (counts.total(), sorted.count());
-        failure.after(&format!("only {done} of {all} users were imported, run it again to go on"))
+        failure.after(&format!("only {done} of {all} users were imported; run the command again to continue"))
     };
     let mut entries = sorted.iter().map_err(Failure::cannot_start)?;
     // Those that were given and not done yet come first.

@@ -17,14 +17,14 @@ pub(super) struct Key {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make one more; it verifies at once and signs when those before it are revoked
+    /// Add a key. It verifies immediately but signs only after older keys are revoked
     Generate {
         #[command(flatten)]
         config: ConfigArgs,
     },
     /// Show every key: its name, what it does, and its fingerprint
     List {
-        /// One JSON object a line
+        /// One JSON object per line
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -63,7 +63,7 @@ pub(super) fn make(opened: &Opened) -> Result<NewKey, Failure> {
 
 /// A key file was changed behind the store's back.
 pub(super) fn conflict(kid: &str) -> Failure {
-    Failure::cannot_start(format!("the key {kid:?} is not the one that the store knows by this name"))
+    Failure::cannot_start(format!("the key {kid:?} is not the one that the store has recorded by this name"))
 }
 
 fn list(opened: &Opened, json: bool) -> Result<(), Failure> {

@@ -45,25 +45,25 @@ struct Cli {
 enum Command {
     /// Run the gateway
     Run(run::Run),
-    /// Check a configuration: every fault at once, and warnings of dangerous settings
+    /// Check a configuration: report all errors at once, and warn of dangerous settings
     Check(check::Check),
-    /// Run a gateway to play with: loopback only, a stand-in platform, a user, all gone at the end
+    /// Run a throwaway demo gateway: loopback only, with a sample platform and user; nothing is kept
     Demo(demo::Demo),
     /// Add, change, list and remove users
     User(user::User),
     /// Mint, inspect and explain tokens
     Token(token::Token),
-    /// Make and list signing keys
+    /// Generate and list signing keys
     Key(key::Key),
-    /// End tokens before their time
+    /// Revoke tokens
     Revoke(revoke::Revoke),
-    /// Who did what, when and from where
+    /// Show who did what, when and from where
     Audit(audit::Audit),
     /// Repair the store, with the gateways stopped
     Store(store::Store),
-    /// Copy store, keys and certificate to a folder, while the gateway runs or not
+    /// Back up store, keys and certificate to a folder; the gateway may be running
     Backup(backup::Backup),
-    /// Put a backup in the place of what is there; every token is revoked
+    /// Restore a backup over the current state; revokes every token
     Restore(backup::Restore),
     /// Print completions for a shell
     Completions(completions::Completions),

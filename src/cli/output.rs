@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::unistd::write;
 use zeroize::Zeroizing;
 
-use crate::config::Fault;
+use crate::config::ConfigError;
 use crate::logging::visible;
 use crate::state_dir::error::StartError;
 use crate::store::StoreError;
@@ -104,13 +104,13 @@ impl Failure {
         Self { text: format!("{words}: {}", self.text), ..self }
     }
 
-    pub(super) fn faults(path: &Path, faults: &[Fault]) -> Self {
-        let lines: Vec<String> = faults.iter().map(Fault::to_string).collect();
-        let count = match faults.len() {
-            1 => "one fault".to_owned(),
-            count => format!("{count} faults"),
+    pub(super) fn faults(path: &Path, errors: &[ConfigError]) -> Self {
+        let lines: Vec<String> = errors.iter().map(ConfigError::to_string).collect();
+        let count = match errors.len() {
+            1 => "1 error".to_owned(),
+            count => format!("{count} errors"),
         };
-        Self::usage(format!("{} has {count}:\n{}", path.display(), lines.join("\n")))
+        Self::usage(format!("{}: {count}:\n{}", path.display(), lines.join("\n")))
     }
 }
 

@@ -25,10 +25,10 @@ pub(super) struct List {
     /// Only revocations from this period, e.g. 24h
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     since: Option<Duration>,
-    /// Show at most so many
+    /// Show at most this many
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
-    /// One JSON object a line
+    /// One JSON object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]

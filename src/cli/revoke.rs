@@ -39,31 +39,31 @@ enum Action {
         #[command(flatten)]
         how: How,
     },
-    /// Every token of a user that was minted before now
+    /// Every token of a user issued so far
     User {
         /// User name; it need not exist here (tokens may come from a deleted or platform user), but then the exit code is 65
         name: String,
         #[command(flatten)]
         how: How,
     },
-    /// Every token of an organization that was minted before now
+    /// Every token of an organization issued so far
     Organization {
         /// As in the claim `database`; if no user here has it, it is revoked all the same and the exit code is 65
         name: String,
         #[command(flatten)]
         how: How,
     },
-    /// A signing key: it verifies nothing ever again
+    /// A signing key; it never verifies a token again
     Key {
         /// Its name, as in `ds-gateway key list`
         kid: String,
-        /// Make another in its place, where it is the last one that signs
+        /// Generate a successor if this is the last signing key
         #[arg(long)]
         replace: bool,
         #[command(flatten)]
         how: How,
     },
-    /// Every token that was minted before now
+    /// Every token issued so far
     All {
         #[command(flatten)]
         how: How,
@@ -98,7 +98,7 @@ impl Revoke {
                 let revocation = match (token_id, token) {
                     (_, Some(token)) => by_token(&token, opened)?,
                     (Some(id), None) => by_id(&id, &opened.rules)?,
-                    (None, None) => return Err(Failure::usage("give a TokenId or --token-file")),
+                    (None, None) => return Err(Failure::usage("specify a TokenId or --token-file")),
                 };
                 let sequence = execute_to_revoke(&store, revocation)?;
                 gateways.wait_for(sequence, None, how.json)
@@ -122,7 +122,7 @@ impl Revoke {
 fn by_token(token: &str, opened: Opened) -> Result<RevokeToken, Failure> {
     let (gate, _): (Gate, _) = opened.into_gate_for(token).map_err(not_revoked)?;
     let verified = gate.identify(token.as_bytes()).map_err(|denial: Denial| {
-        Failure::no_such(format!("this is no token of the gateway's: {}", denial.as_str()))
+        Failure::no_such(format!("not a token of this gateway: {}", denial.as_str()))
     })?;
     Ok(RevokeToken {
         id: verified.id,
@@ -135,7 +135,7 @@ fn by_id(text: &str, rules: &TokenRules) -> Result<RevokeToken, Failure> {
     let id = TokenId::parse(text)
         // Not repeated: somebody may have given the token itself.
         .ok_or_else(|| {
-            Failure::usage("this is no TokenId of 32 hexadecimal digits; for a token use --token-file")
+            Failure::usage("not a TokenId (expected 32 hex digits); for a token use --token-file")
         })?;
     Ok(RevokeToken { id, expiry: Expiry::Within { max_lifetime: rules.max_lifetime }, user: None })
 }
@@ -155,7 +155,7 @@ fn all(how: &How, subject: Subject) -> Result<(), Failure> {
     });
     let known = (subject != Subject::Everybody).then_some(unknown.is_none());
     let Some(warning) = unknown else { return gateways.wait_for(sequence, known, how.json) };
-    note(format_args!("ds-gateway: warning: {warning}; its tokens are revoked all the same"));
+    note(format_args!("ds-gateway: warning: {warning}; its tokens are revoked anyway"));
     match gateways.wait_for(sequence, known, how.json) {
         Err(failure) if !failure.is_quiet() => Err(failure),
         // The warning has said why.
@@ -167,10 +167,10 @@ fn all(how: &How, subject: Subject) -> Result<(), Failure> {
 fn find_unknown(store: &Store, subject: &Subject) -> Result<Option<String>, Failure> {
     Ok(match subject {
         Subject::User(name) if block_on(store.user(name))?.is_none() => {
-            Some(format!("there is no user {name:?}"))
+            Some(format!("user {name:?} not found"))
         }
         Subject::Organization(name) if !block_on(store.organization_exists(name))? => {
-            Some(format!("no user is of an organization {name:?}"))
+            Some(format!("no user has the organization {name:?}"))
         }
         _ => None,
     })
@@ -186,7 +186,7 @@ fn key(kid: &str, replace: bool, how: &How) -> Result<(), Failure> {
     if is_signing && !others {
         if !replace {
             return Err(Failure::usage(format!(
-                "{kid:?} is the only key that signs: give --replace to make another in its place"
+                "{kid:?} is the only signing key: use --replace to generate a successor"
             )));
         }
         successor = Some(make(&opened).map_err(not_revoked)?);
@@ -202,9 +202,7 @@ fn key(kid: &str, replace: bool, how: &How) -> Result<(), Failure> {
         RevokeKeyOutcome::Revoked(sequence) => sequence,
         RevokeKeyOutcome::Conflict(kid) => return Err(conflict(&kid)),
         RevokeKeyOutcome::Unknown => {
-            return Err(Failure::no_such(format!(
-                "there is no key {kid:?}; `ds-gateway key list` shows them"
-            )));
+            return Err(Failure::no_such(format!("key {kid:?} not found; see `ds-gateway key list`")));
         }
     };
     let outcome = gateways.wait_for(sequence, None, how.json);

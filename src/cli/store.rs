@@ -19,9 +19,9 @@ pub(super) struct Store {
 enum Action {
     /// Set the store's time to the wall clock's, after a gateway has run with a wrong clock; revokes every token
     ///
-    /// The gateway never lets time go back: after hours with a clock that is ahead, its own time stays ahead and comes back
-    /// slowly, and revocations made meanwhile have times in the future. This makes the wall clock right for the store as
-    /// well. Check the clock first.
+    /// The store's time never goes back: after hours with a clock that is ahead, it stays ahead and comes back only
+    /// slowly, and revocations made meanwhile have times in the future. This sets it to the wall clock.
+    /// Check the clock first.
     RepairClock {
         #[command(flatten)]
         config: ConfigArgs,

@@ -25,14 +25,14 @@ pub(super) struct Token {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Mint a token for a user, without its password, and print it
+    /// Issue a token for a user without its password, and print it
     Mint {
         /// The user
         name: String,
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Show what a token says, and whether it holds
+    /// Show a token's claims and whether it is valid
     Inspect {
         #[command(flatten)]
         token: TokenArgs,
@@ -42,7 +42,7 @@ enum Action {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Say check by check what the gateway would do with a request
+    /// Show check by check how the gateway would decide on a request
     Explain {
         #[command(flatten)]
         token: TokenArgs,
@@ -131,7 +131,7 @@ fn inspect(token: &str, json: bool, opened: Opened) -> Result<(), Failure> {
     let (gate, _) = opened.into_gate_for(token)?;
     let permit = gate.inspect(token.as_bytes(), reading).map_err(|denial| {
         Failure::no_such(format!(
-            "the token does not hold: {}; `ds-gateway token explain` says more",
+            "the token is not valid: {}; see `ds-gateway token explain`",
             denial.as_str()
         ))
     })?;

@@ -28,9 +28,9 @@ pub(super) struct User {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Add a user; the password is asked for, or read from standard input
+    /// Add a user; prompts for the password, or reads it from standard input
     Add {
-        /// Unique over all organizations, no colon
+        /// Unique across all organizations, without a colon
         name: String,
         #[arg(long)]
         email: String,
@@ -43,7 +43,7 @@ enum Action {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Change e-mail address or organization; ends the user's tokens
+    /// Change e-mail address or organization; revokes the user's tokens
     Set {
         name: String,
         #[arg(long)]
@@ -53,7 +53,7 @@ enum Action {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Change the password; ends the user's tokens
+    /// Change the password; revokes the user's tokens
     Passwd {
         name: String,
         #[command(flatten)]
@@ -78,28 +78,28 @@ enum Action {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// No more tokens, and end those that there are
+    /// Block logins and revoke existing tokens
     Disable {
         name: String,
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Allow tokens again; the old ones stay dead
+    /// Allow logins again; old tokens stay revoked
     Enable {
         name: String,
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Forget the failed logins of a user: it may log in again at once, from everywhere
+    /// Reset a user's failed logins: the user can log in again at once, from anywhere
     ///
-    /// In force in every gateway from the next login on. Password, tokens and whether the user is disabled stay as they are.
+    /// Takes effect in every gateway with the next login. Password, tokens and whether the user is disabled stay as they are.
     /// `ds-gateway audit list --failed --user NAME` shows where the failed logins came from.
     Unlock {
         name: String,
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Remove a user and end its tokens
+    /// Remove a user and revoke its tokens
     Remove {
         name: String,
         #[command(flatten)]
@@ -133,7 +133,7 @@ impl User {
             }
             Action::Set { name, email, organization, config } => {
                 if email.is_none() && organization.is_none() {
-                    return Err(Failure::usage("nothing to set: give --email or --organization"));
+                    return Err(Failure::usage("nothing to set: use --email or --organization"));
                 }
                 let email = email.as_deref().map(email_of).transpose()?;
                 let organization = organization.as_deref().map(organization_of).transpose()?;
@@ -177,7 +177,7 @@ impl User {
 }
 
 fn unknown(name: &str) -> Failure {
-    Failure::no_such(format!("there is no user {name:?}"))
+    Failure::no_such(format!("user {name:?} not found"))
 }
 
 fn require(store: &Store, name: &str) -> Result<records::User, Failure> {
@@ -197,9 +197,7 @@ fn revoke_with(store: &Store, name: &str, change: UserChange, done: &str) -> Res
 fn print_change(outcome: ChangeOutcome, name: &str, done: &str) -> Result<(), Failure> {
     match outcome {
         ChangeOutcome::Changed => say(format_args!("{done} {name}")),
-        ChangeOutcome::Unchanged => {
-            say(format_args!("nothing to change: {name} is that already; no token was revoked"))
-        }
+        ChangeOutcome::Unchanged => say(format_args!("nothing to change; no token of {name} was revoked")),
         ChangeOutcome::Unknown => Err(unknown(name)),
     }
 }
@@ -247,7 +245,7 @@ fn read_line() -> Result<Secret, Failure> {
 
 fn prompt() -> Result<Secret, Failure> {
     if !io::stdin().is_terminal() {
-        return Err(Failure::usage("no terminal to ask for a password on: give --password-stdin"));
+        return Err(Failure::usage("cannot prompt without a terminal; use --password-stdin"));
     }
     let ask = |text: &str| -> Result<Secret, Failure> {
         let typed = rpassword::prompt_password(text).map_err(Failure::usage)?;

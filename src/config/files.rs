@@ -38,15 +38,15 @@ pub(super) struct KeyEntry {
 /// Reads every key; one sentence for each that cannot be used.
 pub(super) fn read_keys(entries: &[KeyEntry], base: &Path) -> Result<KeySet, Vec<String>> {
     let mut keys = Vec::new();
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for entry in entries {
         match read_key(entry, base) {
             Ok(key) => keys.push(key),
-            Err(text) => faults.push(format!("the key {:?} {text}", entry.kid)),
+            Err(text) => errors.push(format!("the key {:?} {text}", entry.kid)),
         }
     }
-    if !faults.is_empty() {
-        return Err(faults);
+    if !errors.is_empty() {
+        return Err(errors);
     }
     KeySet::new(keys).map_err(|error| vec![format!("a key {error}")])
 }
@@ -70,9 +70,9 @@ pub enum Links {
 /// A secret from a file that nobody else may read; a final newline is not part of it.
 pub fn read_secret(path: &Path, links: Links) -> Result<Secret, String> {
     let shown = path.display();
-    let fault = |error: std::io::Error| format!("is in {shown}, which cannot be read: {error}");
-    let mut file = open_regular(path, links).map_err(fault)?;
-    let mode = file.metadata().map_err(fault)?.mode();
+    let error = |error: std::io::Error| format!("is in {shown}, which cannot be read: {error}");
+    let mut file = open_regular(path, links).map_err(error)?;
+    let mode = file.metadata().map_err(error)?.mode();
     if mode & 0o077 != 0 {
         return Err(format!(
             "is in {shown}, which others may read or write (mode {:o}): run `chmod 600 {shown}`",
@@ -80,7 +80,7 @@ pub fn read_secret(path: &Path, links: Links) -> Result<Secret, String> {
         ));
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
-    file.by_ref().take(64 * 1024).read_to_end(&mut bytes).map_err(fault)?;
+    file.by_ref().take(64 * 1024).read_to_end(&mut bytes).map_err(error)?;
     let trimmed = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let trimmed = trimmed.strip_suffix(b"\r").unwrap_or(trimmed);
     Ok(Secret::new(trimmed.to_vec()))
@@ -93,7 +93,7 @@ fn open_regular(path: &Path, links: Links) -> io::Result<File> {
         Links::Refused => (fs::symlink_metadata(path)?, OFlag::O_NOFOLLOW),
     };
     if metadata.is_symlink() {
-        return Err(io::Error::other("it is a link: put the file itself there"));
+        return Err(io::Error::other("it is a symbolic link: put the file itself there"));
     }
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
@@ -124,7 +124,7 @@ impl std::fmt::Debug for CertifiedKey {
     }
 }
 
-/// Which of the two files of a pair a fault lies in.
+/// Which of the two files of a pair a error lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PairFile {
     /// The certificate chain.
@@ -147,8 +147,8 @@ impl CertifiedKey {
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, (PairFile, String)> {
         let chain = read_certificates(certificate).map_err(|text| (PairFile::Certificate, text))?;
         let shown = key.display();
-        let fault = |text: String| (PairFile::Key, text);
-        let pem = read_regular(key).map_err(|error| fault(format!("{shown} cannot be read: {error}")))?;
+        let in_key = |text: String| (PairFile::Key, text);
+        let pem = read_regular(key).map_err(|error| in_key(format!("{shown} cannot be read: {error}")))?;
         let mut is_encrypted = false;
         let no_passphrase = |_: &mut [u8]| {
             is_encrypted = true;
@@ -156,18 +156,18 @@ impl CertifiedKey {
         };
         let private = PKey::private_key_from_pem_callback(&pem, no_passphrase);
         let private = private.map_err(|_| match is_encrypted {
-            true => fault(format!(
-                "{shown} is encrypted, and a gateway has nobody to ask for the passphrase: write it anew with \
+            true => in_key(format!(
+                "{shown} is encrypted, and the gateway cannot prompt for a passphrase: decrypt it with \
                  `openssl pkey -in {shown} -out FILE`, readable by the gateway alone"
             )),
-            false => fault(format!("{shown} is not a private key in PEM form")),
+            false => in_key(format!("{shown} is not a private key in PEM form")),
         })?;
         let matches = chain
             .first()
             .and_then(|leaf| leaf.public_key().ok())
             .is_some_and(|public| public.public_eq(&private));
         if !matches {
-            return Err(fault(format!(
+            return Err(in_key(format!(
                 "{shown} is not the key of the certificate {}",
                 certificate.display()
             )));
@@ -177,7 +177,7 @@ impl CertifiedKey {
     }
 }
 
-/// The pair that a section names by the keys `names`: both or neither, each fault at its own key.
+/// The pair that a section names by the keys `names`: both or neither, each error at its own key.
 pub(super) fn read_pair(
     section: &mut Section<'_>,
     base: &Path,
@@ -189,14 +189,14 @@ pub(super) fn read_pair(
             match CertifiedKey::read(&base.join(certificate), &base.join(key)) {
                 Ok(pair) => Some(pair),
                 Err((file, text)) => {
-                    section.fault(file.key(names.0, names.1), text);
+                    section.error(file.key(names.0, names.1), text);
                     None
                 }
             }
         }
         (None, None) => None,
         _ => {
-            section.fault(names.0, format!("{} and {} go together: give both", names.0, names.1));
+            section.error(names.0, format!("{} and {} go together: give both", names.0, names.1));
             None
         }
     }

@@ -1,4 +1,4 @@
-//! The configuration: TOML and environment in, checked values out, or every fault at once with its hint.
+//! The configuration: TOML and environment in, checked values out, or every error at once with its hint.
 //!
 //! `docs/configuration.md` describes each key; a test holds the two together.
 
@@ -17,7 +17,7 @@ use std::time::Duration;
 pub use files::{CertifiedKey, Links, PairFile, SigningKeys, read_secret};
 pub use networks::{ForwardedFields, Network, Networks};
 pub use settings::{Audit, Limits, Log, LogFormat, Platform, PlatformTls, Server, Stop, StoreSettings};
-pub use source::{Fault, PREFIX};
+pub use source::{ConfigError, PREFIX};
 
 use self::platform::read_platform;
 use self::sections::{
@@ -68,10 +68,10 @@ impl Config {
     pub fn load(
         path: &Path,
         environment: impl Iterator<Item = (String, String)>,
-    ) -> Result<Self, Vec<Fault>> {
+    ) -> Result<Self, Vec<ConfigError>> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             let key = path.display().to_string();
-            vec![Fault { key, text: format!("cannot be read: {error}") }]
+            vec![ConfigError { key, text: format!("cannot be read: {error}") }]
         })?;
         let base = path.parent().unwrap_or(Path::new("."));
         Self::parse(&text, base, environment).0
@@ -82,7 +82,7 @@ impl Config {
         text: &str,
         base: &Path,
         environment: impl Iterator<Item = (String, String)>,
-    ) -> (Result<Self, Vec<Fault>>, Vec<String>) {
+    ) -> (Result<Self, Vec<ConfigError>>, Vec<String>) {
         let mut source = Source::new(text, environment);
         let server = read_server(source.section("server"), base);
         let admin = read_admin(source.section("admin"));
@@ -97,9 +97,9 @@ impl Config {
         let trusted_logins = read_login(source.section("limits.login"));
         let limits = read_limits(source.section("limits"), threads, &request_durations);
         let log = read_log(source.section("log"));
-        let (faults, asked) = source.finish();
+        let (errors, asked) = source.finish();
         let config = match (server, platform) {
-            (Some(server), Some(platform)) if faults.is_empty() => Ok(Self {
+            (Some(server), Some(platform)) if errors.is_empty() => Ok(Self {
                 server,
                 admin,
                 platform,
@@ -115,7 +115,7 @@ impl Config {
                 trusted_logins,
                 log,
             }),
-            _ => Err(faults),
+            _ => Err(errors),
         };
         (config, asked)
     }
@@ -154,28 +154,28 @@ impl Config {
         };
         warn(
             self.routes.public.iter().any(PublicRoute::is_everything),
-            "routes.public: \"/*\" lets everything through without a token",
+            "routes.public: \"/*\" makes every path public",
         );
         warn(
             self.platform.tls.as_ref().is_some_and(|tls| !tls.verify),
-            "platform.verify: false lets anyone on the way pretend to be the platform",
+            "platform.verify: false lets anyone on the network path impersonate the platform",
         );
         warn(
             self.server.http.iter().any(open),
-            "server.http: passwords and tokens cross the network in the clear; keep it behind a TLS balancer",
+            "server.http: passwords and tokens cross the network unencrypted; keep it behind a load balancer with TLS",
         );
         warn(
             self.server.trusted_proxies.is_everybody(),
-            "server.trusted_proxies: everybody is trusted to say who the client is",
+            "server.trusted_proxies: every peer is trusted to name the client",
         );
         warn(
             self.trusted_logins.is_everybody(),
-            "limits.login.trusted: everybody may try 20 passwords for every account, from each address",
+            "limits.login.trusted: anyone may try 20 passwords for every account, from each address",
         );
         warn(open(&self.admin), "admin.listen: metrics are open to the network");
         warn(
             self.token.unknown_users == UnknownUsers::Accept,
-            "token.unknown_users: \"accept\" believes foreign tokens about users that were never added",
+            "token.unknown_users: \"accept\" admits foreign tokens of users that were never added",
         );
         let most = Limits::connections_within(self.limits.memory);
         if self.limits.connections > most {
@@ -187,9 +187,7 @@ impl Config {
         }
         for file in self.server.certificate.iter().filter_map(|pair| pair.open_file.as_deref()) {
             let shown = file.display();
-            warnings.push(format!(
-                "server.private_key: everybody here may read {shown}: run `chmod 600 {shown}`"
-            ));
+            warnings.push(format!("server.private_key: {shown} is world-readable: run `chmod 600 {shown}`"));
         }
         warnings
     }

@@ -28,15 +28,16 @@ pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> Option<Pla
                 schemes.push(scheme);
                 servers.push(server);
             }
-            Err(text) => section.fault("servers", format!("{url:?} {text}")),
+            Err(text) => section.error("servers", format!("{url:?} {text}")),
         }
     }
     if urls.is_empty() {
-        section.fault("servers", "is needed: the platform's servers, [\"http://127.0.0.1:9000\"]");
+        section
+            .error("servers", "is required: the platform's servers, for example [\"http://127.0.0.1:9000\"]");
     }
     let https = schemes.contains(&Scheme::Https);
     if https && schemes.contains(&Scheme::Http) {
-        section.fault("servers", "must be all http or all https");
+        section.error("servers", "must be all http or all https");
     }
     let tls = if https {
         let settings = TlsFiles { ca_file, server_name, verify, client_certificate, client_key };
@@ -49,7 +50,7 @@ pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> Option<Pla
             ("client_key", client_key.is_some()),
         ];
         for (key, _) in given.into_iter().filter(|(_, given)| *given) {
-            section.fault(key, "means something only for https servers: remove it or use https://");
+            section.error(key, "applies to https servers only: remove it or use https://");
         }
         None
     };
@@ -61,7 +62,7 @@ pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> Option<Pla
     .map(|(key, default)| read_field_name(&mut section, key, default));
     let lower = identity_fields.clone().map(|name| name.to_ascii_lowercase());
     if lower.first() == lower.get(1) || lower.get(1) == lower.get(2) || lower.first() == lower.get(2) {
-        section.fault("user_header", "the three identity headers need three names");
+        section.error("user_header", "the three identity headers need three names");
     }
     let drop_fields = read_dropped(&mut section);
     Some(Platform {
@@ -99,20 +100,20 @@ fn read_platform_tls(
     let server_name = match (files.server_name, host) {
         (Some(name), _) if !name.is_empty() && !is_address(&name) => name,
         (Some(_), _) => {
-            section.fault("server_name", "must be the DNS name in the platform's certificate");
+            section.error("server_name", "must be the DNS name in the platform's certificate");
             String::new()
         }
         (None, Some(host)) if !is_address(host) => host.to_owned(),
         (None, _) => {
-            let text = "is needed for https to an address: the DNS name in the platform's certificate";
-            section.fault("server_name", text);
+            let text = "is required for https to an IP address: the DNS name in the platform's certificate";
+            section.error("server_name", text);
             String::new()
         }
     };
     let ca = files.ca_file.and_then(|path| match files::read_certificates(&base.join(path)) {
         Ok(certificates) => Some(certificates),
         Err(text) => {
-            section.fault("ca_file", text);
+            section.error("ca_file", text);
             None
         }
     });
@@ -135,11 +136,11 @@ fn parse_server(url: &str) -> Result<(Scheme, String), &'static str> {
         _ => return Err("must begin with http:// or https://"),
     };
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-        return Err("must have no path: requests keep the one that they came with");
+        return Err("must have no path: requests keep their own");
     }
     let authority = uri.authority().ok_or("names no host")?;
     if authority.as_str().contains('@') || authority.host().is_empty() {
-        return Err("must name a host and nothing more");
+        return Err("must consist of a host and a port only");
     }
     // The last colon, unless it belongs to an IPv6 address.
     let (host, port) = match authority.as_str().rsplit_once(':') {
@@ -192,8 +193,8 @@ fn check_field_name(section: &mut Section<'_>, key: &str, name: &str) {
     // What the gateway manages anyway.
     let taken = ManagedFields::new([]);
     if name.is_empty() || !name.bytes().all(token) {
-        section.fault(key, format!("{name:?} must be letters, digits and hyphens"));
+        section.error(key, format!("{name:?} must be letters, digits and hyphens"));
     } else if reserved.contains(&lower.as_str()) || taken.classify(lower.as_bytes()) != Field::Free {
-        section.fault(key, format!("{name:?} is a header with another meaning: choose another name"));
+        section.error(key, format!("{name:?} is a header with a meaning of its own: choose another name"));
     }
 }

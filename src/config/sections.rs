@@ -28,7 +28,7 @@ pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> Option<Serve
     let threads = section.or("threads", cores, "write a number of threads");
     let stop = Stop { drain_delay: section.delay("drain_delay", 0), grace: section.duration("grace", 30) };
     if https.is_empty() && http.is_empty() {
-        section.fault("https", "no listener: give https or http at least one address");
+        section.error("https", "no listener: give https or http at least one address");
     }
     let trusted_proxies = networks(&mut section, "trusted_proxies");
     let forwarded_fields =
@@ -36,19 +36,19 @@ pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> Option<Serve
     let proxy_protocol: Vec<SocketAddr> = section.or("proxy_protocol", Vec::new(), addresses);
     for address in &proxy_protocol {
         if !https.contains(address) && !http.contains(address) {
-            section.fault("proxy_protocol", format!("{address} is not in https or http"));
+            section.error("proxy_protocol", format!("{address} is not in https or http"));
         }
     }
     if !proxy_protocol.is_empty() && trusted_proxies.is_empty() {
-        section.fault("proxy_protocol", "needs trusted_proxies: nobody else may say who the client is");
+        section.error("proxy_protocol", "requires trusted_proxies: no other peer may name the client");
     }
     if threads == 0 || threads > 1024 {
-        section.fault("threads", "must be between 1 and 1024");
+        section.error("threads", "must be between 1 and 1024");
     }
     let names = ("certificate", "private_key");
     let certificate = files::read_pair(&mut section, base, names, (certificate, key));
     let Some(state_dir) = state_dir else {
-        section.fault("state_dir", "is needed: the folder for store, keys and certificate");
+        section.error("state_dir", "is required: the folder for store, keys and certificate");
         return None;
     };
     let state_dir = base.join(state_dir);
@@ -80,16 +80,16 @@ pub(super) fn read_token(mut section: Section<'_>, base: &Path) -> (TokenRules, 
         unknown_users: section.or("unknown_users", default.unknown_users, "write \"refuse\" or \"accept\""),
     };
     if rules.max_lifetime < rules.lifetime {
-        section.fault("max_lifetime", "is shorter than lifetime: tokens would be refused at birth");
+        section.error("max_lifetime", "is shorter than lifetime: newly issued tokens would be rejected");
     }
     if rules.max_lifetime > 366 * 24 * 3600 {
-        section.fault("max_lifetime", "must be a year at most");
+        section.error("max_lifetime", "must be a year at most");
     }
     if rules.max_skew > 300 {
-        section.fault("max_skew", "must be five minutes at most: set the clocks instead");
+        section.error("max_skew", "must be five minutes at most: correct the clocks instead");
     }
     if !(512..=65_536).contains(&rules.max_bytes) {
-        section.fault("max_bytes", "must be between 512 and 65536");
+        section.error("max_bytes", "must be between 512 and 65536");
     }
     let inspect = section.or("inspect_auth", InspectAuth::Basic, "write \"basic\" or \"token\"");
     let hint = "write a list such as [{ kid = \"2026-11\", algorithm = \"HS256\", file = \"…\" }]";
@@ -99,7 +99,7 @@ pub(super) fn read_token(mut section: Section<'_>, base: &Path) -> (TokenRules, 
         Some(entries) => match files::read_keys(&entries, base) {
             Ok(key_set) => SigningKeys::Configured(key_set),
             Err(texts) => {
-                texts.into_iter().for_each(|text| section.fault("keys", text));
+                texts.into_iter().for_each(|text| section.error("keys", text));
                 SigningKeys::Generated
             }
         },
@@ -114,7 +114,7 @@ pub(super) fn read_cache(mut section: Section<'_>) -> CacheLimits {
     };
     // The table is reserved at once.
     if limits.entries > 100_000_000 {
-        section.fault("entries", "must be a hundred million at most");
+        section.error("entries", "must be a hundred million at most");
     }
     limits
 }
@@ -154,7 +154,7 @@ pub(super) fn read_routes(mut section: Section<'_>) -> (Policy, RouteDurations) 
         match PathPattern::new(&path) {
             Some(pattern) => durations.push((pattern, (!limit.is_zero()).then_some(limit))),
             None => section
-                .fault("request_duration", format!("{path:?} is not a canonical path or \"/folder/*\"")),
+                .error("request_duration", format!("{path:?} is not a canonical path or \"/folder/*\"")),
         }
     }
     let mut policy = Policy {
@@ -164,7 +164,7 @@ pub(super) fn read_routes(mut section: Section<'_>) -> (Policy, RouteDurations) 
     for pattern in lenient {
         match LenientPrefix::new(&pattern) {
             Some(prefix) => policy.lenient.push(prefix),
-            None => section.fault(
+            None => section.error(
                 "lenient",
                 format!("{pattern:?} is not a canonical \"/folder/*\", or {ENDPOINT} lies below it"),
             ),
@@ -174,14 +174,14 @@ pub(super) fn read_routes(mut section: Section<'_>) -> (Policy, RouteDurations) 
         let (path, methods) = match entry {
             PublicEntry::Path(path) => (path, Vec::new()),
             PublicEntry::Methods(entry) if entry.methods.is_empty() => {
-                section.fault("public", format!("{:?} lists no method", entry.path));
+                section.error("public", format!("{:?} lists no method", entry.path));
                 continue;
             }
             PublicEntry::Methods(entry) => (entry.path, entry.methods),
         };
         if path == ENDPOINT || path.strip_prefix(ENDPOINT).is_some_and(|rest| rest.starts_with('/')) {
             let text = format!("{path:?} is the gateway's own and never forwarded: remove it");
-            section.fault("public", text);
+            section.error("public", text);
             continue;
         }
         match PublicRoute::new(&path, &methods) {
@@ -190,7 +190,7 @@ pub(super) fn read_routes(mut section: Section<'_>) -> (Policy, RouteDurations) 
                 let text = format!(
                     "{path:?} is not a canonical path, \"/folder/*\", or one of its methods is not in capitals"
                 );
-                section.fault("public", text);
+                section.error("public", text);
             }
         }
     }
@@ -202,7 +202,7 @@ pub(super) fn read_store(mut section: Section<'_>, state_dir: &Path) -> StoreSet
     let path = match url.strip_prefix("sqlite:") {
         Some(name) if !name.is_empty() => state_dir.join(name),
         _ => {
-            section.fault("url", "must be \"sqlite:\" and the name of a file, in state_dir");
+            section.error("url", "must be \"sqlite:\" and the name of a file, in state_dir");
             state_dir.to_owned()
         }
     };
@@ -211,10 +211,10 @@ pub(super) fn read_store(mut section: Section<'_>, state_dir: &Path) -> StoreSet
     let heartbeat_interval = section.interval("heartbeat_interval", Duration::from_secs(5));
     let upkeep_interval = section.interval("upkeep_interval", Duration::from_secs(60));
     if heartbeat_interval < poll_interval {
-        section.fault("heartbeat_interval", "must not be shorter than poll_interval");
+        section.error("heartbeat_interval", "must not be shorter than poll_interval");
     }
     if max_staleness < heartbeat_interval * 2 {
-        section.fault("max_staleness", "must be at least twice heartbeat_interval");
+        section.error("max_staleness", "must be at least twice heartbeat_interval");
     }
     StoreSettings { path, max_staleness, poll_interval, heartbeat_interval, upkeep_interval }
 }
@@ -225,7 +225,7 @@ pub(super) fn read_audit(mut section: Section<'_>) -> Audit {
         max_bytes: section.or("max_bytes", 100 * 1024 * 1024, "write a number of bytes"),
     };
     if audit.max_bytes < 1024 * 1024 {
-        section.fault("max_bytes", "must be at least 1048576");
+        section.error("max_bytes", "must be at least 1048576");
     }
     audit
 }
@@ -275,38 +275,38 @@ pub(super) fn read_limits(mut section: Section<'_>, threads: usize, durations: &
         ),
     };
     if !(1024..1_048_576).contains(&limits.header_bytes) {
-        section.fault("header_bytes", "must be at least 1024 and less than 1048576");
+        section.error("header_bytes", "must be at least 1024 and less than 1048576");
     }
     if !(10..=256).contains(&limits.header_fields) {
-        section.fault("header_fields", "must be between 10 and 256");
+        section.error("header_fields", "must be between 10 and 256");
     }
     if !(1..=1_000_000).contains(&limits.connections) {
-        section.fault("connections", "must be between 1 and 1000000");
+        section.error("connections", "must be between 1 and 1000000");
     }
     if limits.requests == 0 {
-        section.fault("requests", "must be at least 1");
+        section.error("requests", "must be at least 1");
     }
     if !(1..=10_000).contains(&limits.requests_per_connection) {
-        section.fault("requests_per_connection", "must be between 1 and 10000");
+        section.error("requests_per_connection", "must be between 1 and 10000");
     }
     if !(2 * threads..=2_000_000).contains(&limits.platform_connections) {
         let least = 2 * threads;
-        section.fault(
+        section.error(
             "platform_connections",
             format!("must be between {least}, two for each of server.threads, and 2000000"),
         );
     }
     if limits.memory < LEAST_MEMORY {
-        section.fault("memory", "must be at least 16777216: a few connections and requests need it");
+        section.error("memory", "must be at least 16777216: a few connections and requests need it");
     }
     if !(1..=10_000_000).contains(&limits.revocations_per_user) {
-        section.fault(
+        section.error(
             "revocations_per_user",
-            "must be between 1 and 10000000: with 0 nobody gets a token, and each takes memory in every gateway",
+            "must be between 1 and 10000000: 0 would allow no token, and each revocation takes memory in every gateway",
         );
     }
     if !(1..=256).contains(&limits.login_workers) {
-        section.fault("login_workers", "must be between 1 and 256; each needs 19 MiB");
+        section.error("login_workers", "must be between 1 and 256; each needs 19 MiB");
     }
     limits
 }
@@ -324,7 +324,7 @@ fn networks(section: &mut Section<'_>, key: &str) -> Networks {
         match text.parse::<Network>() {
             Ok(network) => networks.push(network),
             Err(()) => {
-                section.fault(key, format!("{text:?} is not an address or a network such as \"10.0.0.0/8\""))
+                section.error(key, format!("{text:?} is not an address or a network such as \"10.0.0.0/8\""))
             }
         }
     }
@@ -345,7 +345,7 @@ pub(super) fn read_log(mut section: Section<'_>) -> Log {
         "info" => log::LevelFilter::Info,
         _ => {
             // Finer levels of the libraries below would show raw requests.
-            section.fault("level", "must be \"error\", \"warn\" or \"info\"");
+            section.error("level", "must be \"error\", \"warn\" or \"info\"");
             log::LevelFilter::Info
         }
     };

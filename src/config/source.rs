@@ -1,4 +1,4 @@
-//! Where settings come from: a TOML file and the environment, read key by key so that every fault is found
+//! Where settings come from: a TOML file and the environment, read key by key so that every error is found
 //! in one pass and every unknown key is noticed.
 
 use std::collections::BTreeMap;
@@ -11,25 +11,25 @@ use toml::{Table, Value};
 
 /// One thing wrong with the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// `section.key`, or where else the fault lies.
+pub struct ConfigError {
+    /// `section.key`, or where else the error lies.
     pub key: String,
     /// What is wrong and what to do about it.
     pub text: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.key, self.text)
     }
 }
 
-/// All settings that were given and not yet asked for, and the faults found so far.
+/// All settings that were given and not yet asked for, and the errors found so far.
 pub(super) struct Source {
     root: Table,
     environment: BTreeMap<String, String>,
     asked: Vec<String>,
-    faults: Vec<Fault>,
+    errors: Vec<ConfigError>,
 }
 
 impl Source {
@@ -39,17 +39,17 @@ impl Source {
             root: Table::new(),
             environment: environment.filter(|(name, _)| name.starts_with(PREFIX)).collect(),
             asked: Vec::new(),
-            faults: Vec::new(),
+            errors: Vec::new(),
         };
         match text.parse() {
             Ok(root) => source.root = root,
-            Err(error) => source.fault("the file", format!("is not valid TOML: {error}")),
+            Err(error) => source.error("the file", format!("is not valid TOML: {error}")),
         }
         source
     }
 
-    pub(super) fn fault(&mut self, key: &str, text: impl Into<String>) {
-        self.faults.push(Fault { key: key.to_owned(), text: text.into() });
+    pub(super) fn error(&mut self, key: &str, text: impl Into<String>) {
+        self.errors.push(ConfigError { key: key.to_owned(), text: text.into() });
     }
 
     /// Takes a section out; what is left of it when it is dropped is unknown. One inside another, as `limits.login`, is to be
@@ -65,22 +65,22 @@ impl Source {
             None => Table::new(),
             Some(Value::Table(table)) => table,
             Some(_) => {
-                self.fault(name, format!("must be a section: write [{name}]"));
+                self.error(name, format!("must be a section: write [{name}]"));
                 Table::new()
             }
         };
         Section { name, table, source: self }
     }
 
-    /// All faults, and the keys that were asked for.
-    pub(super) fn finish(mut self) -> (Vec<Fault>, Vec<String>) {
+    /// All errors, and the keys that were asked for.
+    pub(super) fn finish(mut self) -> (Vec<ConfigError>, Vec<String>) {
         for name in std::mem::take(&mut self.root).keys() {
-            self.fault(name, "unknown section: remove it or correct its name");
+            self.error(name, "unknown section: remove it or correct its name");
         }
         for name in std::mem::take(&mut self.environment).keys() {
-            self.fault(name, "this environment variable names no setting: unset it or correct it");
+            self.error(name, "unknown setting in this environment variable: unset it or correct its name");
         }
-        (self.faults, self.asked)
+        (self.errors, self.asked)
     }
 }
 
@@ -107,7 +107,7 @@ impl Section<'_> {
         }
         let found = candidates.into_iter().find_map(|value| value.try_into().ok());
         if found.is_none() {
-            self.source.fault(&path, format!("has the wrong form: {hint}"));
+            self.source.error(&path, format!("invalid value: {hint}"));
         }
         found
     }
@@ -124,7 +124,7 @@ impl Section<'_> {
         if span <= LONGEST {
             return span;
         }
-        self.fault(key, "must be 100 years at most");
+        self.error(key, "must be 100 years at most");
         LONGEST
     }
 
@@ -132,7 +132,7 @@ impl Section<'_> {
     pub(super) fn duration(&mut self, key: &str, default_seconds: u64) -> Duration {
         let span = self.delay(key, default_seconds);
         if span < Duration::from_secs(1) {
-            self.fault(key, "must be at least one second");
+            self.error(key, "must be at least one second");
         }
         span
     }
@@ -143,14 +143,14 @@ impl Section<'_> {
         if (SHORTEST_INTERVAL..=LONGEST_INTERVAL).contains(&span) {
             return span;
         }
-        self.fault(key, "must be between 10ms and 1h");
+        self.error(key, "must be between 10ms and 1h");
         default
     }
 
-    /// Notes a fault of a value whose form was right.
-    pub(super) fn fault(&mut self, key: &str, text: impl Into<String>) {
+    /// Notes a error of a value whose form was right.
+    pub(super) fn error(&mut self, key: &str, text: impl Into<String>) {
         let path = format!("{}.{key}", self.name);
-        self.source.fault(&path, text);
+        self.source.error(&path, text);
     }
 }
 
@@ -158,7 +158,7 @@ impl Drop for Section<'_> {
     fn drop(&mut self) {
         for key in std::mem::take(&mut self.table).keys() {
             let path = format!("{}.{key}", self.name);
-            self.source.fault(&path, "unknown key: remove it or correct its name");
+            self.source.error(&path, "unknown key: remove it or correct its name");
         }
     }
 }

@@ -11,10 +11,10 @@ servers = ["http://127.0.0.1:9000"]
 fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let variables = environment.iter().map(|&(name, value)| (name.into(), value.into()));
     let (config, _) = Config::parse(text, Path::new("/etc/ds-gateway"), variables);
-    config.map_err(|faults| faults.iter().map(Fault::to_string).collect())
+    config.map_err(|errors| errors.iter().map(ConfigError::to_string).collect())
 }
 
-fn faults(text: &str) -> Vec<String> {
+fn errors(text: &str) -> Vec<String> {
     parse(text, &[]).map(|_| ()).expect_err(text)
 }
 
@@ -33,8 +33,8 @@ fn a_minimal_configuration_has_every_default() {
 }
 
 #[test]
-fn every_fault_is_found_in_one_pass() {
-    let found = faults(
+fn every_error_is_found_in_one_pass() {
+    let found = errors(
         r#"
         typo = 1
         [server]
@@ -61,16 +61,16 @@ fn every_fault_is_found_in_one_pass() {
         "#,
     );
     for expected in [
-        "server.https: has the wrong form",
+        "server.https: invalid value",
         "server.https: no listener",
         "server.threads: must be",
         "server.colour: unknown key",
-        "server.state_dir: is needed",
+        "server.state_dir: is required",
         "platform.servers: \"ftp://x\" must begin with",
         "platform.servers: \"http://host/path\" must have no path",
         "platform.servers: \"127.0.0.1:9000\"",
-        "platform.read_timeout: has the wrong form",
-        "platform.ca_file: means something only for https",
+        "platform.read_timeout: invalid value",
+        "platform.ca_file: applies to https servers only",
         "token.max_lifetime: is shorter",
         "token.keys: the key \"k\" has an unknown algorithm",
         "routes.public: \"/a*\"",
@@ -82,7 +82,7 @@ fn every_fault_is_found_in_one_pass() {
         "typo: unknown section",
         "extra: unknown section",
     ] {
-        let hits = found.iter().filter(|fault| fault.starts_with(expected)).count();
+        let hits = found.iter().filter(|error| error.starts_with(expected)).count();
         assert_eq!(hits, 1, "{expected}\n{found:#?}");
     }
     assert_eq!(found.len(), 20, "{found:#?}");
@@ -112,14 +112,14 @@ fn the_environment_overrides_and_is_held_to_the_same_rules() {
 }
 
 #[test]
-fn https_without_a_name_to_check_is_a_fault() {
+fn https_without_a_name_to_check_is_an_error() {
     let https = |rest: &str| {
         MINIMAL.replace("http://127.0.0.1:9000\"]", &format!("https://127.0.0.1:9000\"]\n{rest}"))
     };
-    assert_eq!(faults(&https("")).len(), 1);
-    assert!(faults(&https(""))[0].starts_with("platform.server_name: is needed"));
-    assert!(faults(&https("server_name = \"\""))[0].starts_with("platform.server_name: must be"));
-    assert!(faults(&https("server_name = \"::1\""))[0].starts_with("platform.server_name: must be"));
+    assert_eq!(errors(&https("")).len(), 1);
+    assert!(errors(&https(""))[0].starts_with("platform.server_name: is required"));
+    assert!(errors(&https("server_name = \"\""))[0].starts_with("platform.server_name: must be"));
+    assert!(errors(&https("server_name = \"::1\""))[0].starts_with("platform.server_name: must be"));
     let config = parse(&https("server_name = \"platform.example\""), &[]).unwrap();
     assert!(config.platform.tls.is_some_and(|tls| tls.verify));
     let config = parse(&MINIMAL.replace("http://127.0.0.1:9000", "https://p.example"), &[]).unwrap();

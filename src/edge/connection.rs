@@ -117,7 +117,7 @@ impl LimitedStream {
     fn refuse(&mut self, reply: &Reply) {
         self.metrics.request(RouteLabel::Refused, reply.status, Duration::ZERO);
         let id = RequestId::new();
-        log::info!(request_id = id.as_str(), status = reply.status; "refused unread");
+        log::info!(request_id = id.as_str(), status = reply.status; "request rejected before parsing");
         self.refusal = Some(Refusal { answer: raw(reply, &id), linger: None });
     }
 

@@ -150,8 +150,8 @@ impl Gateway {
         let (route, started) = (state.facts.route, state.started);
         cut::watch(move |reason| {
             let (status, fault) = match reason {
-                Cut::BodyStalled => (408, "the body stood still"),
-                Cut::Overdue => (504, "the request took too long"),
+                Cut::BodyStalled => (408, "request body timed out"),
+                Cut::Overdue => (504, "request duration exceeded"),
             };
             let elapsed = started.elapsed();
             metrics.request(route, status, elapsed);

@@ -1,5 +1,5 @@
-//! The room that touches and does not think: a thin shell around pingora that asks `auth` and carries out
-//! its answers.
+//! HTTP towards clients and platform: a thin shell around the engine that asks `auth` and `service` and carries their answers
+//! out. It may use every layer below `app`.
 //!
 //! A connection comes in through [`listener`], which asks [`admission`] for a place and hands it to a worker; there
 //! [`connection`] bounds it, and each of its requests goes through the engine's phases ([`mod@pingora`]). [`gateway`] asks [`decide`], which

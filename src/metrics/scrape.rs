@@ -34,7 +34,7 @@ pub struct Facts<'f> {
     pub store_queue_length: usize,
     /// How long the running commit has taken so far.
     pub store_commit_age: Duration,
-    /// When the certificate of the TLS listener ends, in seconds since 1970.
+    /// Expiry of the TLS listener's certificate, in seconds since the epoch.
     pub certificate_not_after: Option<i64>,
 }
 
@@ -98,11 +98,7 @@ pub(super) fn counted(cells: &Cells<CELLS>) -> Vec<MetricFamily> {
             "Requests answered, by route and class of status.",
             requests.collect(),
         ),
-        counters(
-            "ds_gateway_decisions_total",
-            "Decisions about requests that wanted to go on, by reason.",
-            decisions.collect(),
-        ),
+        counters("ds_gateway_decisions_total", "Admission decisions, by reason.", decisions.collect()),
         counters(
             "ds_gateway_token_requests_total",
             "Requests to the token endpoint, by action and outcome.",
@@ -118,22 +114,22 @@ pub(super) fn counted(cells: &Cells<CELLS>) -> Vec<MetricFamily> {
         ),
         counters(
             "ds_gateway_platform_faults_total",
-            "Requests that the platform failed: without an answer, in the middle of one, or too late.",
+            "Requests that failed at the platform: no response, an interrupted response, or a timeout.",
             each(PLATFORM_FAULTS, "fault", &PlatformFault::ALL.map(|fault| (fault as usize, fault.as_str()))),
         ),
         counters(
             "ds_gateway_requests_refused_total",
-            "Requests answered with 503 because a limit of all requests together was reached, by limit.",
+            "Requests answered with 503 because a global limit was reached, by limit.",
             each(OVERLOADS, "limit", &Overload::ALL.map(|overload| (overload as usize, overload.as_str()))),
         ),
         counters(
             "ds_gateway_logins_total",
-            "Logins by outcome; what is throttled or finds no place in the queue is answered before a password is hashed.",
+            "Logins by outcome; throttled logins and those that exceed the queue are answered before a password is hashed.",
             each(LOGINS, "outcome", &LoginOutcome::ALL.map(|outcome| (outcome as usize, outcome.as_str()))),
         ),
         counters(
             "ds_gateway_connections_ended_total",
-            "Client connections that were refused, or ended to make room for another, by reason.",
+            "Client connections refused, or closed to free a slot for another, by reason.",
             each(
                 CONNECTION_ENDS,
                 "reason",
@@ -142,41 +138,36 @@ pub(super) fn counted(cells: &Cells<CELLS>) -> Vec<MetricFamily> {
         ),
         counters(
             "ds_gateway_store_commit_errors_total",
-            "Commits of the store that failed.",
+            "Store commits that failed.",
             vec![labelled_counter(sum(COMMIT_ERRORS), &[])],
         ),
         histograms(
             "ds_gateway_request_duration_seconds",
-            "From the end of a request's header to the end of its answer.",
+            "Request duration, from the end of the request's header to the end of the response.",
             &BOUNDS,
             durations.collect(),
         ),
         histograms(
             "ds_gateway_platform_duration_seconds",
-            "From forwarding a request to the header of the platform's answer.",
+            "Platform latency, from forwarding a request to the platform's response header.",
             &BOUNDS,
             latency(Latency::Platform),
         ),
         histograms(
             "ds_gateway_login_duration_seconds",
-            "Checking a password, the wait for a worker included.",
+            "Time to check a password, including the wait for a worker.",
             &BOUNDS,
             latency(Latency::Login),
         ),
         histograms(
             "ds_gateway_store_commit_duration_seconds",
-            "Commits of the store, until they are on the disk.",
+            "Duration of store commits, including the sync to disk.",
             &BOUNDS,
             latency(Latency::Commit),
         ),
-        gauge(
-            "ds_gateway_in_flight_requests",
-            "Requests that have begun and not ended.",
-            level(IN_FLIGHT),
-            &[],
-        ),
+        gauge("ds_gateway_in_flight_requests", "Requests in flight.", level(IN_FLIGHT), &[]),
         gauge("ds_gateway_connections", "Client connections.", level(CONNECTIONS), &[]),
-        gauge("ds_gateway_login_queue_length", "Logins that wait for a worker.", level(LOGIN_QUEUE), &[]),
+        gauge("ds_gateway_login_queue_length", "Logins waiting for a worker.", level(LOGIN_QUEUE), &[]),
     ]
 }
 
@@ -192,7 +183,7 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
     let mut families = vec![
         gauge(
             "ds_gateway_build_info",
-            "Always 1; what was built is in the labels.",
+            "Always 1; the labels describe the build.",
             1.0,
             &[
                 ("version", env!("CARGO_PKG_VERSION")),
@@ -202,14 +193,14 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
         ),
         gauge(
             "ds_gateway_config_info",
-            "Always 1; choices of the configuration are in the labels.",
+            "Always 1; the labels describe the configuration.",
             1.0,
             facts.info_labels,
         ),
         // Numbers stay exact up to 2^53.
         gauge(
             "ds_gateway_store_number",
-            "Last transaction of the store that is in force here.",
+            "Sequence of the last store transaction applied by this gateway.",
             gate.sequence() as f64,
             &[],
         ),
@@ -221,26 +212,26 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
         ),
         gauge(
             "ds_gateway_store_stale",
-            "1 while the store has not been read for store.max_staleness: nothing is admitted.",
+            "1 while the store has not been read for store.max_staleness and nothing is admitted.",
             stale,
             &[],
         ),
         gauge(
             "ds_gateway_store_queue_length",
-            "Changes that wait for a commit of the store.",
+            "Changes waiting for a store commit.",
             facts.store_queue_length as f64,
             &[],
         ),
         gauge(
             "ds_gateway_store_commit_age_seconds",
-            "How long the running commit of the store has taken so far; 0 while none runs.",
+            "Age of the running store commit; 0 if none is running.",
             facts.store_commit_age.as_secs_f64(),
             &[],
         ),
-        gauge("ds_gateway_users", "Enabled users that the gate knows.", snapshot.users() as f64, &[]),
+        gauge("ds_gateway_users", "Enabled users.", snapshot.users() as f64, &[]),
         gauges(
             "ds_gateway_keys",
-            "Keys by what they do; the one that signs verifies too.",
+            "Keys by state; the signing key also verifies.",
             &[
                 ("state", "signing", signing as f64),
                 ("state", "verifying", verifying as f64),
@@ -249,7 +240,7 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
         ),
         gauges(
             "ds_gateway_revocations",
-            "Revocations in force, by kind: of everything of a user or an organization, of single tokens, of keys.",
+            "Active revocations by kind: all tokens of a user or an organization, single tokens, keys.",
             &[
                 ("kind", "token", sizes.tokens as f64),
                 ("kind", "user", sizes.users as f64),
@@ -259,21 +250,21 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
         ),
         gauge(
             "ds_gateway_clock_error_seconds",
-            "Wall clock ahead after a step (positive) or behind (negative); 0 within a minute.",
+            "Error of the wall clock: ahead after a step (positive) or behind (negative); 0 within a minute.",
             facts.clock_error as f64,
             &[],
         ),
         gauge(
             "ds_gateway_revocations_pending",
-            "Revocations in force here that the store has not taken yet.",
+            "Revocations active in this gateway but not yet durable.",
             facts.pending_revocations as f64,
             &[],
         ),
-        gauge("ds_gateway_cache_entries", "Verified tokens that are kept.", cache.entries as f64, &[]),
-        gauge("ds_gateway_cache_bytes", "What they take, estimated.", cache.bytes as f64, &[]),
+        gauge("ds_gateway_cache_entries", "Verified tokens in the cache.", cache.entries as f64, &[]),
+        gauge("ds_gateway_cache_bytes", "Estimated memory of the cache.", cache.bytes as f64, &[]),
         counters(
             "ds_gateway_cache_lookups_total",
-            "Tokens that were found in the cache, and not.",
+            "Cache lookups, by result.",
             vec![
                 labelled_counter(cache.hits, &[("result", "hit")]),
                 labelled_counter(cache.misses, &[("result", "miss")]),
@@ -281,19 +272,19 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
         ),
         counters(
             "ds_gateway_cache_evictions_total",
-            "Tokens that had to make room in the cache.",
+            "Tokens evicted from the cache.",
             vec![labelled_counter(cache.evictions, &[])],
         ),
         counters(
             "ds_gateway_log_lines_dropped_total",
-            "Log lines lost: their reader is slow, or they cannot be written.",
+            "Log lines dropped because their reader is slow or writing failed.",
             vec![labelled_counter(facts.dropped_log_lines, &[])],
         ),
     ];
     if let Some(end) = facts.certificate_not_after {
         families.push(gauge(
             "ds_gateway_certificate_not_after_timestamp_seconds",
-            "When the certificate of the TLS listener ends, in seconds since 1970.",
+            "Expiry of the TLS listener's certificate, in seconds since the epoch.",
             end as f64,
             &[],
         ));

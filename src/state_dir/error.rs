@@ -4,14 +4,14 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::config::Fault;
+use crate::config::ConfigError;
 use crate::store::StoreError;
 
 /// Why the gateway does not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// The configuration has these faults.
-    Configuration(Vec<Fault>),
+    /// The configuration has these errors.
+    Configuration(Vec<ConfigError>),
     /// The store, or a file beside it.
     Store(PathBuf, StoreError),
     /// Another process has what is needed: try again.
@@ -23,7 +23,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Configuration(faults) => faults.iter().try_for_each(|fault| writeln!(f, "{fault}")),
+            Self::Configuration(errors) => errors.iter().try_for_each(|fault| writeln!(f, "{fault}")),
             Self::Store(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Busy(text) | Self::Refused(text) => f.write_str(text),
         }

@@ -46,8 +46,7 @@ pub(super) fn generated_key_set(
         // that was recorded and is gone is a loss.
         if recorded.iter().any(|key| !key.revoked) {
             return Err(StartError::Refused(format!(
-                "the signing keys in {} are gone, but the store knows of some: restore them from a backup, or \
-                 name keys in token.keys",
+                "the signing keys in {} are missing, but the store has recorded some: restore them from a backup, or set token.keys",
                 folder.display()
             )));
         }
@@ -92,7 +91,8 @@ pub(super) fn generate_key(folder: &Path, now: UnixTime, recorded: &[RecordedKey
     let path_of = |kid: String| folder.join(format!("{kid}.{EXTENSION}"));
     let paths = kids.filter(|kid| !recorded.iter().any(|key| key.kid == *kid)).map(path_of);
     let mut free = paths.filter(|path| !path.exists());
-    let path = free.next().ok_or_else(|| io::Error::other("999 keys on one day are enough"))?;
+    let path =
+        free.next().ok_or_else(|| io::Error::other("no more than 999 keys can be generated on one day"))?;
     // Complete under its name or not there at all.
     let draft = path.with_extension("draft");
     let written = write_key(&draft, &path, &secret);

@@ -31,9 +31,14 @@ pub(super) fn lock(folder: &Path, wait: LockWait) -> Result<File, StartError> {
             Err(TryLockError::Error(error)) => return Err(fault(error)),
         }
         let holder = holder(&file).map_or_else(|| "another process".into(), |id| format!("process {id}"));
-        let text = format!("{} is locked by {holder}, which opens the store or makes keys", path.display());
+        let text = format!(
+            "{} is locked by {holder}, which is opening the store or generating keys",
+            path.display()
+        );
         if Instant::now() >= deadline {
-            return Err(StartError::Busy(format!("{text}: try again, or end it if it hangs or is stopped")));
+            return Err(StartError::Busy(format!(
+                "{text}: try again, or end that process if it hangs or is stopped"
+            )));
         }
         if !std::mem::replace(&mut is_told, true) {
             (wait.tell)(&format!("waiting: {text}"));

@@ -29,7 +29,7 @@ impl LoginCounts {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 let path = self.path.display();
-                log::warn!("{path} cannot be read, failed logins are counted from zero again: {error}");
+                log::warn!("{path} cannot be read; counting of failed logins restarts at zero: {error}");
                 None
             }
         }
@@ -42,7 +42,7 @@ impl LoginCounts {
             Err(error) if !self.has_failed.swap(true, Ordering::Relaxed) => {
                 let path = self.path.display();
                 log::warn!(
-                    "{path} cannot be written, a restart would forget the latest failed logins: {error}"
+                    "{path} cannot be written; a restart would lose the latest failed logins: {error}"
                 );
             }
             Err(_) => {}

@@ -104,8 +104,7 @@ fn open_store(
         Ok(store) => Ok(store),
         Err(StoreError::Missing) if has_keys && creation == Creation::IfNew => {
             Err(StartError::Refused(format!(
-                "the store {} does not exist, but signing keys do: restore the store from a backup, or \
-                 say `--init` once (`ds-gateway user add … --init`, or `run --init`), which ends every token and starts without users",
+                "the store {} does not exist, but signing keys do: restore the store from a backup, or use `--init` once (`ds-gateway user add … --init`, or `run --init`), which revokes every token and starts without users",
                 path.display()
             )))
         }
@@ -125,8 +124,7 @@ fn settle_keys(
 ) -> Result<(), StartError> {
     let conflict = |kid: String| {
         Err(StartError::Refused(format!(
-            "the key {kid:?} is not the one that the store knows by this name: put the old file back, or \
-             give the new key another kid"
+            "the key {kid:?} is not the one that the store has recorded under this name: restore the old file, or give the new key another kid"
         )))
     };
     match compare_keys(recorded, keys) {
@@ -213,7 +211,7 @@ mod tests {
 
         fs::remove_dir_all(world.state().join("keys")).unwrap();
         let refusal = world.open(Creation::IfNew).unwrap_err();
-        assert!(refusal.contains("are gone"), "{refusal}");
+        assert!(refusal.contains("are missing"), "{refusal}");
     }
 
     #[test]
@@ -223,7 +221,7 @@ mod tests {
         let key = world.state().join("keys/2023-11-14.hs256");
         fs::write(key, "0123456789abcdef0123456789abcdef").unwrap();
         let refusal = world.open(Creation::IfNew).unwrap_err();
-        assert!(refusal.contains("is not the one that the store knows"), "{refusal}");
+        assert!(refusal.contains("is not the one that the store has recorded"), "{refusal}");
     }
 
     #[test]

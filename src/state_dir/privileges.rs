@@ -34,7 +34,7 @@ pub(super) fn become_owner(folder: &Path) -> Result<(), StartError> {
     let became = setgroups(&[]).and_then(|()| setgid(group)).and_then(|()| setuid(user));
     became.map_err(|error| {
         let text = format!(
-            "it belongs to user {user}, whom this process may not become ({error}): run it as that user"
+            "it belongs to user {user}, which this process may not switch to ({error}): run it as that user"
         );
         StartError::Store(folder.to_owned(), StoreError::NotPermitted(text))
     })

@@ -17,7 +17,7 @@ pub enum StoreError {
     #[error("the file is not a store of ds-gateway, or is damaged ({0}); restore it from a backup")]
     Damaged(String),
     /// Written by a newer version of this program.
-    #[error("the store has schema {found}, this program knows up to {known}; use the newer program")]
+    #[error("the store has schema {found}, this program supports up to {known}; use a newer ds-gateway")]
     Newer {
         /// The schema found in the store.
         found: u32,
@@ -34,8 +34,7 @@ pub enum StoreError {
     },
     /// The operating system refuses access.
     #[error(
-        "access to the store is refused ({0}); it, -wal and -shm beside it, and their folder must be owned by \
-         the user that the gateway runs as"
+        "access to the store is refused ({0}); it, its -wal and -shm files and their folder must be owned by the gateway's user"
     )]
     NotPermitted(String),
     /// Another process has held the store's lock for too long.
@@ -45,18 +44,16 @@ pub enum StoreError {
     #[error("the store is busy: too many changes are waiting")]
     QueueFull,
     /// The file at this path is not the one that was opened, or is gone: what is written would be lost.
-    #[error("the file of the store was removed or replaced while it was open: put it back or restart")]
+    #[error("the store's file was removed or replaced while it was open: restore it or restart the gateway")]
     Replaced,
     /// The log of the store, or its index, is not the one that was open.
     #[error(
-        "-wal or -shm beside the store was removed, replaced or cut while it was open: what is written would be lost in a \
-         crash; put it back or restart"
+        "the store's -wal or -shm file was removed, replaced or truncated while it was open: a crash would lose what is written now; restore it or restart the gateway"
     )]
     LogChanged,
     /// The store has forgotten what was committed once.
     #[error(
-        "the store is older than it was (its last sequence is {found}, and was {known} or later): a backup was put in its \
-         place, or its -wal was lost, and revocations with it. Start the gateway once with `ds-gateway run --restored`, \
+        "the store is older than expected (its last sequence is {found}, expected {known} or later): a backup was put in its place, or its -wal was lost, and revocations with it. Start the gateway once with `ds-gateway run --restored`, \
          which revokes every token that was issued so far"
     )]
     Rewound {
@@ -67,24 +64,24 @@ pub enum StoreError {
     },
     /// The store has forgotten that a key was revoked.
     #[error(
-        "the store is older than it was (it has forgotten that the key {0:?} is revoked): a backup was put in its place, or its \
+        "the store is older than expected (it does not record that the key {0:?} is revoked): a backup was put in its place, or its \
          -wal was lost. Start the gateway once with `ds-gateway run --restored`, which revokes that key, and every token that \
          was issued so far"
     )]
     KeyForgotten(String),
     /// No answer within the time that the caller waits.
     #[error(
-        "the store has not answered in time, its disk is slow or hangs: the change is not acknowledged, and may be made yet"
+        "the store did not answer in time; its disk is slow or hangs: the change is not acknowledged, but may still be made"
     )]
     TimedOut,
     /// No room is left.
-    #[error("the disk under the store is full ({0}): free some space")]
+    #[error("the store's disk is full ({0}): free some space")]
     DiskFull(String),
     /// The disk fails.
-    #[error("the disk under the store fails ({0}): see the system's log")]
+    #[error("the store's disk is failing ({0}): see the system's log")]
     DiskFailed(String),
     /// The thread that works for the store has ended, or could not be started.
-    #[error("the store's thread has ended: restart")]
+    #[error("the store's thread has ended: restart the gateway")]
     Stopped,
     /// A token could not be signed.
     #[error("the token could not be signed")]

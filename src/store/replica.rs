@@ -59,7 +59,7 @@ impl Replica {
             Ok(()) => {}
             // Nobody can revoke anything there either; what is known can be served.
             Err(error) if can_be_served(&error) => {
-                log::warn!("the first heartbeat cannot be written, it is tried again: {error}");
+                log::warn!("the first heartbeat cannot be written; retrying: {error}");
             }
             Err(error) => return Err(error),
         }
@@ -133,7 +133,7 @@ impl ReplicaLoop {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut is_failing, true) {
-                        log::error!("the store cannot be read, what is known stays in force: {error}");
+                        log::error!("the store cannot be read; the last known state stays in force: {error}");
                     }
                     // It runs all the same, and says up to where.
                     heartbeats.send_if_due(&self, 0).await;
@@ -147,9 +147,9 @@ impl ReplicaLoop {
             (Some(error), false) => log::warn!("{}", describe(error)),
             (None, true) => match self.clock.ahead_of_floor() {
                 0..=60 => log::info!("the wall clock agrees with the store's time again"),
-                ahead => log::warn!(
-                    "the wall clock is no longer doubted; it is {ahead} s ahead of the store's time"
-                ),
+                ahead => {
+                    log::warn!("the wall clock is trusted again; it is {ahead} s ahead of the store's time")
+                }
             },
             _ => {}
         }
@@ -170,7 +170,7 @@ impl ReplicaLoop {
                 keys.load_if_due(self).await;
                 self.gate.apply(|snapshot| changes.apply(snapshot));
             } else if !is_last {
-                return Err(StoreError::Failed("the change feed does not move".into()));
+                return Err(StoreError::Failed("the change feed is stuck".into()));
             }
             if is_last {
                 return Ok(requested);
@@ -217,7 +217,7 @@ impl KeyReload {
             }
             Err(text) => {
                 if self.failure.as_ref() != Some(&text) {
-                    log::error!("signing keys cannot be loaded, those from before stay: {text}");
+                    log::error!("signing keys cannot be loaded; the previous keys stay in use: {text}");
                 }
                 self.failure = Some(text);
             }
@@ -231,7 +231,7 @@ impl KeyReload {
         let recorded = store.keys().await.map_err(|error| error.to_string())?;
         if let Err(kid) = compare_keys(&recorded, &found) {
             return Err(format!(
-                "the key {kid:?} is not the one that the store knows by this name: put the old file back"
+                "the key {kid:?} is not the one that the store has recorded under this name: restore the old file"
             ));
         }
         // One that is not recorded yet is about to be, and comes with the feed then.
@@ -243,7 +243,7 @@ impl KeyReload {
         }
         match self.expected.first() {
             None => Ok(()),
-            Some(kid) => Err(format!("the file of the key {kid:?} is not there")),
+            Some(kid) => Err(format!("the file of the key {kid:?} is missing")),
         }
     }
 }

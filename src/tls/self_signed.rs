@@ -39,7 +39,7 @@ pub fn self_signed(state_dir: &Path, addresses: &[SocketAddr]) -> io::Result<Cer
     let private = pair.key.private_key_to_pem_pkcs8().map_err(io::Error::other)?;
     write(&key, &private).map_err(named)?;
     write(&certificate, &leaf.unwrap_or_default()).map_err(named)?;
-    log::info!("made a self-signed certificate, {}", certificate.display());
+    log::info!("created a self-signed certificate, {}", certificate.display());
     Ok(pair)
 }
 

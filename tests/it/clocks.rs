@@ -137,7 +137,7 @@ fn start(folder: Folder, clocks: &Clocks) -> Gateway {
 
 #[track_caller]
 fn is_revoked(done: Done) {
-    assert!(done.ok().contains("in force on 1 of 1"));
+    assert!(done.ok().contains("active on 1 of 1"));
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn a_clock_that_is_behind_is_an_alarm_and_no_outage() {
     });
     assert!(world.gateway.metric("ds_gateway_clock_error_seconds", &[]) < -7000.0);
     eventually("a log line", || {
-        let logged = world.gateway.log.lines().iter().any(|line| line.contains("behind where it should be"));
+        let logged = world.gateway.log.lines().iter().any(|line| line.contains("s behind: check it"));
         logged.then_some(())
     });
     assert_eq!(world.gateway.status(&token), 200);
@@ -335,7 +335,7 @@ fn staleness_counts_the_time_that_the_machine_was_suspended() {
         let failed = world.gateway.log.lines().iter().any(|line| line.contains("the store cannot be read"));
         failed.then_some(())
     });
-    assert_eq!(world.gateway.status(&token), 200, "what is known stays in force");
+    assert_eq!(world.gateway.status(&token), 200, "the last known state stays in force");
     // Suspended for an hour: the clock that does not run meanwhile would not notice.
     world.clocks.set(0, HOUR);
     assert_eq!(world.gateway.status(&token), 503);

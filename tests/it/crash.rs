@@ -152,7 +152,7 @@ fn waiting(gateway: &Gateway, count: u32) {
     assert_eq!(gateway.metric("ds_gateway_revocations_pending", &[]), f64::from(count));
     let ready = gateway.admin("/readyz");
     assert_eq!((ready.status, &ready.json()["ready"]), (503, &false.into()));
-    assert!(ready.json()["reasons"].to_string().contains("revocations wait"), "{}", ready.text());
+    assert!(ready.json()["reasons"].to_string().contains("revocations are waiting"), "{}", ready.text());
 }
 
 #[track_caller]

@@ -177,7 +177,7 @@ fn user_with_other_data_is_an_error_that_says_what_differs_and_is_changed_with_u
     );
     let refused = import(folder, &changed, &[]);
     assert_eq!(refused.code, Some(65), "{refused:?}");
-    let expected = ":3: there is a user \"anna\" already, with another e-mail address, another password hash: give --update";
+    let expected = ":3: there is a user \"anna\" already, with another e-mail address, another password hash: use --update";
     assert!(refused.stderr.contains(expected), "{refused:?}");
     assert_eq!(list(folder).len(), 3, "nothing was imported");
     assert_eq!((gateway.status(&anna), gateway.status(&bert)), (200, 200));

@@ -82,7 +82,7 @@ fn a_revocation_waits_for_whoever_holds_the_store_and_says_so_at_once() {
     for (running, (arguments, _)) in running.iter_mut().zip(&commands) {
         let (code, stdout) = running.ends();
         // So many at once on a small machine: the gateway may take its time to confirm one.
-        let is_done = code == Some(0) || (code == Some(75) && stdout.starts_with("durable; in force on"));
+        let is_done = code == Some(0) || (code == Some(75) && stdout.starts_with("revoked; active on"));
         assert!(is_done, "{arguments:?}: {code:?} {stdout} {}", running.stderr());
     }
     for token in tokens.iter().chain([&mine]) {
@@ -113,7 +113,7 @@ fn a_revocation_during_an_import_is_durable_before_the_import_ends() {
     // All of it is checked before.
     within(120, || (users() > 1_000).then_some(())).expect("the import to write");
     let done = folder.cli(&["revoke", "user", USER], "");
-    assert!(done.stdout.starts_with("durable; in force on"), "{done:?}");
+    assert!(done.stdout.starts_with("revoked; active on"), "{done:?}");
     assert!(import.child.try_wait().expect("a child").is_none(), "the import was still at it");
     // Mints and log outs are not kept from the store either.
     let minted = gateway.mint();

@@ -145,7 +145,7 @@ fn no_request_that_starts_after_the_command_has_returned_is_admitted() {
                     let done = finish(command, "");
                     (done.code != Some(75)).then_some(done)
                 });
-                assert_eq!(said.stdout, "durable; in force on 1 of 1 gateways\n");
+                assert_eq!(said.stdout, "revoked; active on 1 of 1 gateways\n");
             });
         }
         stage.gateway().still_healthy();
@@ -212,10 +212,10 @@ fn two_gateways_on_one_state_both_refuse_once_the_command_has_returned() {
         assert_eq!((both(&token), both(&user)), ([200; 2], [200; 2]));
         let done = revoke(folder, &["token", &token_id(&token)]);
         assert_eq!(both(&token), [401; 2]);
-        assert_eq!(done.ok(), "durable; in force on 2 of 2 gateways\n");
+        assert_eq!(done.ok(), "revoked; active on 2 of 2 gateways\n");
         let done = revoke(folder, &["user", &format!("user{serial}")]);
         assert_eq!(both(&user), [401; 2]);
-        let said = "durable; in force on 2 of 2 gateways\n";
+        let said = "revoked; active on 2 of 2 gateways\n";
         assert_eq!((done.code, done.stdout.as_str()), (Some(65), said), "the store has no such user");
     }
     // By the other door: the one that answered refuses at once, its neighbour a moment later.
@@ -245,22 +245,22 @@ fn two_gateways_on_one_state_both_refuse_once_the_command_has_returned() {
         let done = revoke_once(folder, &["token", &token_id(&asleep)]);
         let took = began.elapsed();
         assert_eq!(done.code, Some(75), "{done:?}");
-        let is_counted = done.stdout == "durable; in force on 1 of 2 gateways\n";
+        let is_counted = done.stdout == "revoked; active on 1 of 2 gateways\n";
         assert!(!is_counted || took >= Duration::from_secs(2), "the command waits for 2 s: {took:?}");
         is_counted.then_some(())
     });
     other.signal("CONT");
     assert_eq!(gateway.status(&asleep), 401);
     eventually("the one that slept to know", || (other.status(&asleep) == 401).then_some(()));
-    assert_eq!(revoke(folder, &["all"]).ok(), "durable; in force on 2 of 2 gateways\n");
+    assert_eq!(revoke(folder, &["all"]).ok(), "revoked; active on 2 of 2 gateways\n");
     gateway.still_healthy();
     other.still_healthy();
     drop(other.stop());
-    assert_eq!(revoke(folder, &["all"]).ok(), "durable; in force on 1 of 1 gateways\n");
+    assert_eq!(revoke(folder, &["all"]).ok(), "revoked; active on 1 of 1 gateways\n");
     let (token, gateway) = (gateway.mint(), deployment.gateway);
     let folder = gateway.stop();
     let done = revoke(&folder, &["token", &token_id(&token)]);
-    assert_eq!(done.ok(), "durable; in force on 0 of 0 gateways\n");
+    assert_eq!(done.ok(), "revoked; active on 0 of 0 gateways\n");
     let gateway = folder.run(&[]);
     assert_eq!(gateway.status(&token), 401);
     gateway.still_healthy();
@@ -277,7 +277,7 @@ fn a_gateway_that_has_just_become_ready_is_waited_for_like_any_other() {
         assert_eq!(deployment.gateway.status(&token), 200);
         let said = revoke(&deployment.gateway.folder, &["user", &user]).stdout;
         assert_eq!(deployment.gateway.status(&token), 401, "{said}");
-        assert_eq!(said, "durable; in force on 1 of 1 gateways\n");
+        assert_eq!(said, "revoked; active on 1 of 1 gateways\n");
     }
     deployment.gateway.still_healthy();
 }

@@ -28,7 +28,7 @@ fn new_key_is_loaded_once_it_can_be_read_and_is_the_recorded_one() {
     type Harm = fn(&Path);
     let harms: [(&str, Harm); 3] = [
         ("too short", |path| private(path, b"short")),
-        ("not there", |path| fs::remove_file(path).expect("a key")),
+        ("missing", |path| fs::remove_file(path).expect("a key")),
         ("another secret", |path| private(path, b"another secret, also long enough for a key")),
     ];
     for (name, harm) in harms {

@@ -255,7 +255,7 @@ fn marks_end_what_came_before_them_and_a_token_of_the_same_second_lives() {
         assert_eq!(gateway.status(&after), 200, "{arguments:?}: minted after it, in the same second or not");
         let by_hand = folder.cli(&["token", "mint", USER], "").ok();
         assert_eq!(gateway.status(by_hand.trim()), 200);
-        assert_eq!((done.code, done.stdout.as_str()), (Some(0), "durable; in force on 1 of 1 gateways\n"));
+        assert_eq!((done.code, done.stdout.as_str()), (Some(0), "revoked; active on 1 of 1 gateways\n"));
         assert_eq!([&ours, &foreign].map(|token| gateway.status(token)), [401, 401], "{arguments:?}");
         assert_eq!(gateway.status(&other), if everybody { 401 } else { 200 }, "{arguments:?}");
         assert_eq!(refused(reason) - before, if everybody { 3.0 } else { 2.0 }, "{arguments:?}");
@@ -295,7 +295,7 @@ fn the_command_line_ends_one_token_and_says_where_and_what_it_cannot_do() {
         line.and_then(|line| line["token_id"].as_str().map(str::to_owned))
     });
     assert_eq!(id, token_id(&by_log));
-    let say = "durable; in force on 1 of 1 gateways\n";
+    let say = "revoked; active on 1 of 1 gateways\n";
     assert_eq!(revoke(folder, &["token", &id]).ok(), say);
     assert_eq!(gateway.status(&by_log), 401);
 
@@ -336,7 +336,7 @@ fn the_command_line_ends_one_token_and_says_where_and_what_it_cannot_do() {
         (64, &["user", ""], ""),
         (64, &["organization", "a\u{7}b"], ""),
         (64, &["everything"], ""),
-        (65, &["token", "--token-file", "-"], "no token"),
+        (65, &["token", "--token-file", "-"], "not a token"),
         (65, &["token", "--token-file", "-"], &neighbour[..neighbour.len() - 1]),
     ] {
         let done = folder.cli(&[&["revoke"], arguments].concat(), input);

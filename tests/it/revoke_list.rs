@@ -39,7 +39,7 @@ fn a_name_that_the_store_does_not_know_is_revoked_with_a_warning_and_65() {
     ] {
         let done = revoke_once(folder, arguments);
         assert_eq!(done.code, Some(code), "{arguments:?} {done:?}");
-        assert_eq!(done.stdout, "durable; in force on 1 of 1 gateways\n", "{arguments:?}");
+        assert_eq!(done.stdout, "revoked; active on 1 of 1 gateways\n", "{arguments:?}");
         assert!(
             done.stderr.contains(word) && done.stderr.is_empty() == (code == 0),
             "{arguments:?} {done:?}"

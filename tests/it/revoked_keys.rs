@@ -131,7 +131,7 @@ fn restore_says_what_it_cannot_know_and_the_command_that_it_names_works() {
         let folder = gateway.stop();
         harm(&folder);
         let done = cli(&folder, "restore", &copy);
-        for words in ["warning", "is good again", "ds-gateway revoke key"] {
+        for words in ["warning", "is valid again", "ds-gateway revoke key"] {
             assert!(done.code == Some(0) && done.stderr.contains(words), "{name}: {done:?}");
         }
         stolen.revoke(&folder);

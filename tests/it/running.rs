@@ -45,7 +45,7 @@ fn a_paused_gateway_is_counted_however_long_it_is_silent() {
     // Longer than two heartbeats and the seconds on top of them: it was not counted from then on.
     assert_eq!(within(6, || None::<()>), None);
     let done = revoke_once(folder, &["user", USER]);
-    assert_eq!(counts(&done), (Some(75), "durable; in force on 0 of 1 gateways"), "{done:?}");
+    assert_eq!(counts(&done), (Some(75), "revoked; active on 0 of 1 gateways"), "{done:?}");
     assert!(done.stderr.contains(&id[0]) && done.stderr.contains("max_staleness (300 s)"), "{done:?}");
     let json: Value =
         serde_json::from_str(&revoke_once(folder, &["user", USER, "--json"]).stdout).expect("JSON");
@@ -58,7 +58,7 @@ fn a_paused_gateway_is_counted_however_long_it_is_silent() {
     eventually("the token to end", || (gateway.status(&token) == 401).then_some(()));
     let confirmed = || revoke_once(folder, &["user", USER]);
     let done = eventually("a confirmation", || Some(confirmed()).filter(|done| done.code == Some(0)));
-    assert_eq!(done.stdout.trim(), "durable; in force on 1 of 1 gateways");
+    assert_eq!(done.stdout.trim(), "revoked; active on 1 of 1 gateways");
     assert_eq!(rows(folder), id, "it was not taken for dead");
     gateway.still_healthy();
     let folder = gateway.stop();
@@ -73,7 +73,7 @@ fn a_killed_gateway_is_not_counted_at_once_and_its_row_is_deleted() {
     let folder = gateway.kill();
     assert_eq!((rows(&folder).len(), locks(&folder).len()), (1, 1), "it could not sign off");
     let done = revoke_once(&folder, &["user", USER]);
-    assert_eq!(counts(&done), (Some(0), "durable; in force on 0 of 0 gateways"), "{done:?}");
+    assert_eq!(counts(&done), (Some(0), "revoked; active on 0 of 0 gateways"), "{done:?}");
     assert_eq!((rows(&folder).len(), locks(&folder).len()), (0, 0));
 
     // The next start clears away too what one that was killed has left.
@@ -98,11 +98,11 @@ fn a_gateway_without_a_lock_here_counts_by_its_heartbeats() {
     for id in ["elsewhere", "../lock", "7-0a"] {
         store.execute(add, (id, 0)).expect("a row");
         let done = revoke_once(folder, &["user", USER]);
-        assert_eq!(counts(&done), (Some(75), "durable; in force on 1 of 2 gateways"), "{id} {done:?}");
+        assert_eq!(counts(&done), (Some(75), "revoked; active on 1 of 2 gateways"), "{id} {done:?}");
         assert!(done.stderr.contains(id), "{done:?}");
         store.execute(add, (id, 3_600)).expect("a row");
         let done = revoke_once(folder, &["user", USER]);
-        assert_eq!(counts(&done), (Some(0), "durable; in force on 1 of 1 gateways"), "{id} {done:?}");
+        assert_eq!(counts(&done), (Some(0), "revoked; active on 1 of 1 gateways"), "{id} {done:?}");
         assert!(rows(folder).contains(&id.to_owned()), "only its own machine knows whether it has ended");
         store.execute("DELETE FROM gateways WHERE id = ?1", [id]).expect("a row");
     }

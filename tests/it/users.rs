@@ -121,10 +121,10 @@ fn a_user_is_unlocked_beside_a_running_gateway_and_keeps_its_tokens() {
     for name in ["nobody", &USER.to_uppercase()] {
         let done = gateway.folder.cli(&["user", "unlock", name], "");
         assert_eq!((done.code, done.stdout.as_str()), (Some(65), ""), "{done:?}");
-        assert!(done.stderr.contains(&format!("there is no user {name:?}")), "{done:?}");
+        assert!(done.stderr.contains(&format!("user {name:?} not found")), "{done:?}");
     }
     let help = gateway.folder.cli(&["user", "unlock", "--help"], "").ok();
-    assert!(help.contains("may log in again at once") && help.contains("audit list --failed"), "{help}");
+    assert!(help.contains("can log in again at once") && help.contains("audit list --failed"), "{help}");
     gateway.still_healthy();
 }
 

@@ -268,11 +268,10 @@ fn restored(
     let resumed = after_restore::resume(&Transaction::new(&transaction, &actor, &time), known, revoked)?;
     transaction.commit()?;
     for kid in resumed.revoked_keys {
-        log::warn!("the key {kid:?} stays revoked: -revoked-keys beside the store names it");
+        log::warn!("the key {kid:?} stays revoked: the store's -revoked-keys file names it");
     }
     log::warn!(
-        "the store was restored: a key that was revoked since it was copied, and of which -revoked-keys beside it does not know, \
-         is good again: `ds-gateway key list` shows the keys, `ds-gateway revoke key KID --replace` revokes one"
+        "the store was restored: a key that was revoked after the copy was made, and is not in the store's -revoked-keys file, is valid again: `ds-gateway key list` shows the keys, `ds-gateway revoke key KID --replace` revokes one"
     );
     Ok(())
 }

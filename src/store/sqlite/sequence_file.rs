@@ -83,7 +83,10 @@ pub(super) fn read(store: &Path) -> Result<u64, StoreError> {
     let read = File::open(&path).and_then(|file| file.take(LENGTH + 1).read_to_string(&mut text));
     match read {
         Ok(_) => parse(&text).ok_or_else(|| {
-            StoreError::Failed(format!("{} holds no sequence: remove it and use --restored", path.display()))
+            StoreError::Failed(format!(
+                "{} contains no sequence: remove it and use --restored",
+                path.display()
+            ))
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
         Err(error) => Err(error.into()),

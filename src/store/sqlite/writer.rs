@@ -282,14 +282,16 @@ impl Session {
                 if wal::version(&self.connection)? == self.version && wal::checkpoint(&self.connection)? =>
             {
                 log::error!(
-                    "-wal beside the store was removed; what was committed is safe in the database: restart"
+                    "the store's -wal file was removed; what was committed is safe in the database; restart the gateway"
                 );
             }
             Some(Change::IndexRemoved) => {
-                log::error!("-shm beside the store was removed; what was committed is safe in -wal: restart");
+                log::error!(
+                    "the store's -shm file was removed; what was committed is safe in -wal; restart the gateway"
+                );
             }
             _ => log::error!(
-                "-wal beside the store was removed or cut: what was committed last may be lost; put it back, or restart"
+                "the store's -wal file was removed or truncated: the latest commits may be lost; restore it or restart the gateway"
             ),
         }
         Err(StoreError::LogChanged)

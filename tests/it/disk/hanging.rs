@@ -31,9 +31,9 @@ fn while_a_sync_hangs_changes_are_503_revocations_are_in_force_and_requests_go_o
     assert!(gateway.metric("ds_gateway_store_commit_age_seconds", &[]) > 5.0);
     assert!(gateway.metric("ds_gateway_store_queue_length", &[]) >= 1.0);
     let (status, reasons) = said(&gateway, "reasons");
-    assert!(status == 503 && reasons.contains("revocations wait"), "{status} {reasons}");
+    assert!(status == 503 && reasons.contains("revocations are waiting"), "{status} {reasons}");
     let (_, warnings) = said(&gateway, "warnings");
-    assert!(warnings.contains("has not ended for"), "{warnings}");
+    assert!(warnings.contains("has been running for"), "{warnings}");
     assert_eq!(gateway.admin("/healthz").status, 200);
 
     disk.is("ok");

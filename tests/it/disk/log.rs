@@ -181,7 +181,7 @@ fn a_removed_log_is_told_of_and_a_command_beside_it_harms_nothing() {
     finish(disk.under(gateway.folder.command(&["revoke", "user", "nobody"])), "");
     eventually("a line that says so", || {
         let lines = gateway.log.lines();
-        lines.iter().any(|line| line.contains("-wal beside the store was removed")).then_some(())
+        lines.iter().any(|line| line.contains("the store's -wal file was removed")).then_some(())
     });
     let folder = gateway.kill();
     let refused = disk.cli(&folder, &["user", "list"], "");
