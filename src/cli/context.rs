@@ -1,32 +1,31 @@
 //! What a command works with: the configuration, the state that it names, and the account that it acts for.
 
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use nix::unistd::{User, getuid};
 use once_cell::sync::Lazy;
-use tokio::time::{sleep, timeout};
 
 use super::output::{Failure, note};
-use crate::auth::cache::{Cache, CacheLimits};
 use crate::auth::gate::Gate;
-use crate::auth::identity::Identity;
 use crate::auth::keys::KeySet;
 use crate::auth::name::Name;
 use crate::auth::policy::Policy;
-use crate::auth::revocation::RevocationSnapshot;
 use crate::auth::token::TokenRules;
 use crate::clock::Clock;
 use crate::config::{Config, PREFIX};
+use crate::service::keys::Keys;
+use crate::service::retry::Retry;
+use crate::service::revocations::Revocations;
+use crate::service::tokens;
+use crate::service::users::Users;
 use crate::state_dir::{Creation, LockWait, Services, State};
 use crate::store::block_on;
 use crate::store::command::Actor;
-use crate::store::{Executable, Opening, Store, StoreError};
+use crate::store::{Opening, Store, StoreError};
 
 /// Which configuration a command reads.
 #[derive(Args, Debug)]
@@ -48,13 +47,7 @@ impl ConfigArgs {
 
     /// The same, for what revokes: what others hold is waited for, and a failure says that nothing was revoked.
     pub(super) fn open_to_revoke(&self) -> Result<Opened, Failure> {
-        let waiting = Waiting::start();
-        loop {
-            match self.open() {
-                Err(failure) if failure.code == 75 && waiting.goes_on() => thread::sleep(ASK_AGAIN),
-                opened => return opened.map_err(not_revoked),
-            }
-        }
+        RETRY.call(|| self.open(), |failure: &Failure| failure.code == 75).map_err(not_revoked)
     }
 
     pub(super) fn open_with(&self, creation: Creation) -> Result<Opened, Failure> {
@@ -83,6 +76,21 @@ impl ConfigArgs {
     pub(super) fn open_store(&self) -> Result<Store, Failure> {
         Ok(self.open()?.store)
     }
+
+    /// Its users alone.
+    pub(super) fn open_users(&self) -> Result<Users, Failure> {
+        Ok(users(self.open()?))
+    }
+
+    /// The same, to revoke their tokens.
+    pub(super) fn open_users_to_revoke(&self) -> Result<Users, Failure> {
+        Ok(users(self.open_to_revoke()?))
+    }
+}
+
+/// The users in what was opened.
+pub(super) fn users(opened: Opened) -> Users {
+    Users::new(opened.store, ACCOUNT.actor(), RETRY)
 }
 
 /// How `run` treats the store that it finds.
@@ -130,27 +138,27 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// What the store says of keys, and of nothing else.
-    pub(super) fn keys_alone(&self) -> Result<RevocationSnapshot, Failure> {
-        let mut snapshot = RevocationSnapshot::default();
-        for key in block_on(self.store.keys())?.iter().filter(|key| key.revoked) {
-            snapshot.revoke_key(key.fingerprint);
+    /// Its keys, to be shown and changed.
+    pub(super) fn into_keys(self) -> Keys {
+        Keys {
+            store: self.store,
+            loaded: self.keys,
+            key_folder: self.key_folder,
+            state_dir: self.state_dir,
+            lock_wait: LOCK_WAIT,
+            retry: RETRY,
+            actor: ACCOUNT.actor(),
         }
-        Ok(snapshot)
+    }
+
+    /// Its revocations.
+    pub(super) fn revocations(&self) -> Revocations {
+        Revocations::new(self.store.clone(), ACCOUNT.actor(), RETRY)
     }
 
     /// A gate that decides on this one token as a gateway that starts now would.
     pub(super) fn into_gate_for(self, token: &str) -> Result<(Gate, Policy), Failure> {
-        let snapshot = self.keys_alone()?;
-        let cache = Cache::new(CacheLimits { entries: 0, bytes: 0 }, 1, || 0, 0);
-        let gate = Gate::new(self.keys, self.rules, cache, Duration::MAX, snapshot, Duration::ZERO);
-        // One that is not identified is refused for that.
-        if let Ok(verified) = gate.identify(token.as_bytes()) {
-            let Identity { user, organization, .. } = &verified.identity;
-            let about = block_on(self.store.about(user.as_str(), organization.as_str(), verified.id))?;
-            gate.apply(|snapshot| about.apply(snapshot));
-        }
-        Ok((gate, self.routes))
+        Ok((run(tokens::gate_for(&self.store, self.keys, self.rules, token))?, self.routes))
     }
 }
 
@@ -179,17 +187,9 @@ pub(super) static ACCOUNT: Lazy<Account> = Lazy::new(|| {
     Account { name, claimed }
 });
 
-/// Carries out a command of the store's for the account that runs this one.
-pub(super) fn execute<C: Executable>(store: &Store, command: C) -> Result<C::Outcome, StoreError> {
-    block_on(store.execute(command, ACCOUNT.actor()))
-}
-
-/// The same for what revokes, and says so where it could not.
-pub(super) fn execute_to_revoke<C: Executable + Clone>(
-    store: &Store,
-    command: C,
-) -> Result<C::Outcome, Failure> {
-    execute_patiently(store, command).map_err(not_revoked)
+/// Runs a use case to its end.
+pub(super) fn run<T, E: Into<Failure>>(use_case: impl Future<Output = Result<T, E>>) -> Result<T, Failure> {
+    block_on(async { Ok::<_, StoreError>(use_case.await) })?.map_err(E::into)
 }
 
 /// Whatever stood against it, the tokens are good.
@@ -197,63 +197,20 @@ pub(super) fn not_revoked(failure: impl Into<Failure>) -> Failure {
     failure.into().after("not revoked")
 }
 
-/// Carries out what must not be what gives up: a store that somebody else has locked is waited for, and standard error says
-/// so.
-pub(super) fn execute_patiently<C: Executable + Clone>(
-    store: &Store,
-    command: C,
-) -> Result<C::Outcome, StoreError> {
-    let actor = ACCOUNT.actor();
-    block_on(async {
-        let waiting = Waiting::start();
-        loop {
-            let outcome = waiting.run(store.execute(command.clone(), actor.clone())).await;
-            match outcome {
-                Err(error) if error.is_transient() && waiting.goes_on() => sleep(ASK_AGAIN).await,
-                outcome => return outcome,
-            }
-        }
-    })
-}
-
 /// Once for a command, however often it waits.
 static IS_TOLD: AtomicBool = AtomicBool::new(false);
 
-/// A wait for others that use the store, of which standard error tells once.
-struct Waiting {
-    deadline: Instant,
-}
-
-impl Waiting {
-    fn start() -> Self {
-        Self { deadline: Instant::now() + PATIENCE }
-    }
-
-    /// Runs an attempt, and tells of the wait while it still runs.
-    async fn run<T>(&self, attempt: impl Future<Output = T>) -> T {
-        let mut attempt = pin!(attempt);
-        if let Ok(done) = timeout(TELL_AFTER, &mut attempt).await {
-            return done;
-        }
-        Self::tell();
-        attempt.await
-    }
-
-    /// Is there time for another attempt?
-    fn goes_on(&self) -> bool {
-        Self::tell();
-        Instant::now() < self.deadline
-    }
-
-    fn tell() {
-        if !IS_TOLD.swap(true, Ordering::Relaxed) {
-            note(format_args!(
-                "ds-gateway: waiting for the store, up to {} s: another process writes to it, or its disk is slow",
-                PATIENCE.as_secs()
-            ));
-        }
+fn tell_of_wait(timeout: Duration) {
+    if !IS_TOLD.swap(true, Ordering::Relaxed) {
+        note(format_args!(
+            "ds-gateway: waiting for the store, up to {} s: another process writes to it, or its disk is slow",
+            timeout.as_secs()
+        ));
     }
 }
+
+/// How a command waits for others that use the store.
+pub(super) const RETRY: Retry = Retry { timeout: Duration::from_secs(30), on_wait: tell_of_wait };
 
 /// How a command waits for a process that has the state folder locked.
 pub(super) const LOCK_WAIT: LockWait =
@@ -277,12 +234,3 @@ pub(super) fn load(path: &Path) -> Result<Config, Failure> {
     }
     Config::load(path, variables.into_iter()).map_err(|faults| Failure::faults(path, &faults))
 }
-
-/// How long a command waits for others that use the store.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Commands that take longer say that they wait.
-const TELL_AFTER: Duration = Duration::from_millis(500);
-
-/// Between two attempts; each waits for the store's lock itself.
-const ASK_AGAIN: Duration = Duration::from_millis(20);

@@ -11,21 +11,18 @@ use http::Response;
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
-use super::context::LOCK_WAIT;
+use super::context::{LOCK_WAIT, RETRY, run};
 use super::output::Failure;
 use crate::app::{self, Hooks, Listening};
-use crate::auth::identity::Identity;
-use crate::auth::name::Name;
-use crate::auth::password::{HashMemory, Phc};
 use crate::auth::secret::Secret;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::edge::listener::Bound;
 use crate::logging::Sink;
+use crate::service::users::{self, AddError, Users};
 use crate::state_dir::{Creation, Services, State};
 use crate::store::Opening;
-use crate::store::block_on;
-use crate::store::command::{Actor, AddUser, NewUser};
+use crate::store::command::Actor;
 
 /// `ds-gateway demo`
 #[derive(Args, Debug)]
@@ -82,20 +79,17 @@ fn add_user(config: &Config) -> Result<(), Failure> {
     let folder = &config.server.state_dir;
     let services = Services { clock: Clock::start(), metrics: Arc::default(), lock_wait: LOCK_WAIT };
     let state = State::open(folder, &config.store, keys, Opening::Run, Creation::IfNew, services)?;
-    let mut salt = [0; 16];
-    getrandom::fill(&mut salt).map_err(Failure::cannot_start)?;
-    let parse = |text| Name::parse(text).map_err(Failure::cannot_start);
-    let user = NewUser {
-        identity: Identity {
-            user: parse(USER)?,
-            email: "my.user@example.com".into(),
-            organization: parse("Main Org.")?,
-        },
-        phc: Phc::hash(&Secret::new(PASSWORD.into()), salt, &mut HashMemory::default())
-            .ok_or_else(|| Failure::cannot_start("the password cannot be hashed"))?,
-    };
-    let added = block_on(state.store.execute(AddUser { user }, Actor::operator("demo", "demo")))?;
-    added.map_err(|conflict| Failure::cannot_start(format!("the demo's user cannot be added: {conflict:?}")))
+    let users = Users::new(state.store, Actor::operator("demo", "demo"), RETRY);
+    let identity = users::identity(USER, "my.user@example.com", "Main Org.")?;
+    run(async {
+        users.add(identity, Secret::new(PASSWORD.into())).await.map_err(|error| match error {
+            AddError::Password(error) => error.into(),
+            AddError::Conflict(conflict) => {
+                Failure::cannot_start(format!("the demo's user cannot be added: {conflict:?}"))
+            }
+            AddError::Store(error) => error.into(),
+        })
+    })
 }
 
 fn explain(listening: &Listening) {

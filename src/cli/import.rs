@@ -1,30 +1,18 @@
-//! `ds-gateway user import`: many users at once, in bounded memory.
-//!
-//! First all of the file is checked: each line, all names against each other, and against the store. A file with an error imports nothing.
-//! Then it is imported slice by slice, in the order of the names: between two slices everybody else has the store, and an import that was
-//! interrupted is run again.
-
-mod lines;
-mod sorted;
-mod speed;
+//! `ds-gateway user import`: many users at once, from a file.
 
 use std::fs::File;
-use std::io::{self, BufReader, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 
-use self::lines::Lines;
-use self::sorted::{Entry, Sorted, Sorter};
-use self::speed::Speed;
-use super::context::{ConfigArgs, InitArgs, execute_patiently};
+use super::context::{ACCOUNT, ConfigArgs, InitArgs, RETRY, run};
 use super::output::{Failure, say};
-use crate::store::block_on;
-use crate::store::command::{Difference, ImportConflict, ImportEffect, ImportUsers, Imported};
-use crate::store::{Store, StoreError};
+use crate::service::import::{self, Counts, Fault, FaultKind, Faults, ImportError, Progress, Stage, TooSlow};
+use crate::store::Store;
+use crate::store::command::{Difference, ImportConflict};
 
 /// `ds-gateway user import …`
 #[derive(Args, Debug)]
@@ -84,32 +72,13 @@ same data are left alone.
   ds-gateway user import users.csv
   ds-gateway user import users.csv --update"#;
 
-/// How many users an import concerns, and how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-struct Counts {
-    added: usize,
-    updated: usize,
-    unchanged: usize,
-}
-
-impl Counts {
-    const fn total(self) -> usize {
-        self.added + self.updated + self.unchanged
-    }
-
-    fn add(&mut self, imported: &Imported) {
-        self.added += imported.added;
-        self.updated += imported.updated;
-        self.unchanged += imported.unchanged;
-    }
-}
-
 /// The result as JSON.
 #[derive(Serialize)]
 struct Report {
     users: usize,
-    #[serde(flatten)]
-    counts: Counts,
+    added: usize,
+    updated: usize,
+    unchanged: usize,
     dry_run: bool,
 }
 
@@ -118,15 +87,17 @@ impl Import {
         // Opened before the store: as whom that is opened may be somebody who cannot read the file.
         let input = Input::open(&self.file)?;
         let (store, folder) = self.open()?;
-        let mut faults = Faults { file: self.file.clone(), lines: Vec::new(), more: 0 };
-        let sorted = read(input, folder, self.max_hash_time, &mut faults)?;
-        let counts = check(&sorted, store.as_ref(), self.update, &mut faults)?;
-        if !faults.lines.is_empty() {
-            return Err(Failure::no_such(format!("nothing was imported\n{}", faults.explain())));
-        }
+        let show = progress();
+        let explain = |error: ImportError| explain(&self.file, error);
+        let import = import::Import::read(input.0, folder, self.max_hash_time, show);
+        let import = import.map_err(Failure::cannot_start)?;
+        let checked = run(async { import.check(store.as_ref(), self.update, show).await.map_err(explain) })?;
         let counts = match store {
-            Some(store) if !self.dry_run => write(&sorted, &store, self.update, &mut faults)?,
-            _ => counts,
+            Some(store) if !self.dry_run => {
+                let actor = ACCOUNT.actor();
+                run(async { checked.write(&store, &actor, RETRY, show).await.map_err(explain) })?
+            }
+            _ => checked.counts(),
         };
         self.print(counts)
     }
@@ -144,7 +115,7 @@ impl Import {
         let Counts { added, updated, unchanged } = counts;
         let (users, dry_run) = (counts.total(), self.dry_run);
         if self.json {
-            let report = Report { users, counts, dry_run };
+            let report = Report { users, added, updated, unchanged, dry_run };
             return say(serde_json::to_string_pretty(&report).map_err(Failure::cannot_start)?);
         }
         let what = if dry_run { "nothing was changed; of" } else { "imported" };
@@ -172,39 +143,57 @@ impl Input {
     }
 }
 
-/// What stands against an import, by line.
-struct Faults {
-    file: PathBuf,
-    lines: Vec<(usize, String)>,
-    /// Those that are not kept.
-    more: usize,
-}
-
-impl Faults {
-    fn add(&mut self, number: usize, text: String) {
-        if self.lines.len() < MAX_FAULTS { self.lines.push((number, text)) } else { self.more += 1 }
-    }
-
-    fn add_conflict(&mut self, entry: &Entry, conflict: &ImportConflict) {
-        self.add(entry.number, explain(conflict, entry.user.user.identity.user.as_str()));
-    }
-
-    fn explain(&mut self) -> String {
-        self.lines.sort();
-        let mut lines: Vec<String> = self
-            .lines
-            .iter()
-            .map(|(number, text)| format!("{}:{number}: {text}", self.file.display()))
-            .collect();
-        if self.more > 0 {
-            lines.push(format!("and {} more", self.more));
+/// Why an import was not done, with what stands against it by line.
+fn explain(file: &Path, error: ImportError) -> Failure {
+    match error {
+        ImportError::File(error) => Failure::cannot_start(error),
+        ImportError::Store(error) => error.into(),
+        ImportError::Faults(faults) => {
+            Failure::no_such(format!("nothing was imported\n{}", explain_all(file, faults)))
         }
-        lines.join("\n")
+        ImportError::Conflict(fault) => Failure::no_such(explain_line(file, &fault)),
+        ImportError::Interrupted { imported, all, cause } => {
+            let done = imported.total();
+            explain(file, *cause).after(&format!(
+                "only {done} of {all} users were imported; run the command again to continue"
+            ))
+        }
     }
 }
 
-/// Why a user cannot be imported, as a sentence.
-fn explain(conflict: &ImportConflict, name: &str) -> String {
+fn explain_all(file: &Path, faults: Faults) -> String {
+    let more = faults.more();
+    let mut lines: Vec<String> = faults.into_kept().iter().map(|fault| explain_line(file, fault)).collect();
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    lines.join("\n")
+}
+
+fn explain_line(file: &Path, fault: &Fault) -> String {
+    let text = match &fault.kind {
+        FaultKind::Invalid(text) => text.clone(),
+        FaultKind::TooSlow(slow) => explain_slow(slow),
+        FaultKind::Repeated { name, first } => format!("{name:?} is on line {first} already"),
+        FaultKind::Confusable { name, other, first } => {
+            format!("{name:?} could be taken for {other:?} on line {first}: choose another name")
+        }
+        FaultKind::Conflict { name, conflict } => explain_conflict(conflict, name),
+    };
+    format!("{}:{}: {text}", file.display(), fault.line)
+}
+
+fn explain_slow(slow: &TooSlow) -> String {
+    format!(
+        "the password is {}: a login would take {}{} ms on this machine, and {} ms are allowed (--max-hash-time)",
+        slow.cost,
+        if slow.is_more { "more than " } else { "" },
+        slow.took.as_millis(),
+        slow.longest.as_millis()
+    )
+}
+
+fn explain_conflict(conflict: &ImportConflict, name: &str) -> String {
     match conflict {
         ImportConflict::Confusable(other) => {
             format!("{name:?} could be taken for the user {other:?}: choose another name")
@@ -225,179 +214,25 @@ fn explain(conflict: &ImportConflict, name: &str) -> String {
     }
 }
 
-/// Reads all of the input, checks each line and sorts the users by name.
-fn read(
-    input: Input,
-    folder: PathBuf,
-    max_hash_time: Duration,
-    faults: &mut Faults,
-) -> Result<Sorted, Failure> {
-    let mut lines = Lines::new(BufReader::with_capacity(BUFFER, input.0));
-    let (mut sorter, mut speed) = (Sorter::new(folder, IN_MEMORY), Speed::new(max_hash_time));
-    let (mut count, mut progress) = (0, Progress::new("read"));
-    while let Some((number, parsed)) = lines.next().map_err(Failure::cannot_start)? {
-        match parsed.and_then(|user| speed.check(&user.user.phc).map(|()| user)) {
-            Ok(user) => sorter.add(number, user).map_err(Failure::cannot_start)?,
-            Err(text) => faults.add(number, text),
-        }
-        count += 1;
-        if count % PROGRESS == 0 {
-            progress.show(count, None);
-        }
-    }
-    progress.show(count, Some(count));
-    sorter.finish().map_err(Failure::cannot_start)
-}
-
-/// Checks every name against the others, and every user against the store; says what an import would do.
-fn check(
-    sorted: &Sorted,
-    store: Option<&Store>,
-    update: bool,
-    faults: &mut Faults,
-) -> Result<Counts, Failure> {
-    let (mut counts, mut progress) = (Counts::default(), Progress::new("checked"));
-    let mut batch: Vec<Entry> = Vec::with_capacity(BATCH);
-    let mut last: Option<Entry> = None;
-    let mut checked = 0;
-    for entry in sorted.iter().map_err(Failure::cannot_start)? {
-        let entry = entry.map_err(Failure::cannot_start)?;
-        checked += 1;
-        match &last {
-            Some(first) if first.folded == entry.folded => {
-                let (name, other) = (&entry.user.user.identity.user, &first.user.user.identity.user);
-                faults.add(
-                    entry.number,
-                    match name == other {
-                        true => format!("{:?} is on line {} already", name.as_str(), first.number),
-                        false => format!(
-                            "{:?} could be taken for {:?} on line {}: choose another name",
-                            name.as_str(),
-                            other.as_str(),
-                            first.number
-                        ),
-                    },
-                );
-            }
-            _ => {
-                last = Some(entry.clone());
-                batch.push(entry);
-            }
-        }
-        if batch.len() == BATCH {
-            check_batch(&mut batch, store, update, &mut counts, faults)?;
-            progress.show(checked, Some(sorted.count()));
-        }
-    }
-    check_batch(&mut batch, store, update, &mut counts, faults)?;
-    progress.show(checked, Some(sorted.count()));
-    Ok(counts)
-}
-
-fn check_batch(
-    batch: &mut Vec<Entry>,
-    store: Option<&Store>,
-    update: bool,
-    counts: &mut Counts,
-    faults: &mut Faults,
-) -> Result<(), Failure> {
-    let Some(store) = store else {
-        counts.added += batch.len();
-        batch.clear();
-        return Ok(());
-    };
-    let users = batch.iter().map(|entry| entry.user.clone()).collect();
-    let effects = block_on(store.import_effects(users, update))?;
-    for (entry, effect) in batch.drain(..).zip(effects) {
-        match effect {
-            ImportEffect::Added => counts.added += 1,
-            ImportEffect::Updated => counts.updated += 1,
-            ImportEffect::Unchanged => counts.unchanged += 1,
-            ImportEffect::Conflict(conflict) => faults.add_conflict(&entry, &conflict),
-        }
-    }
-    Ok(())
-}
-
-/// Imports slice by slice.
-fn write(sorted: &Sorted, store: &Store, update: bool, faults: &mut Faults) -> Result<Counts, Failure> {
-    let (mut counts, mut progress) = (Counts::default(), Progress::new("imported"));
-    let interrupted = |counts: Counts, failure: Failure| {
-        let (done, all) = (counts.total(), sorted.count());
-        failure.after(&format!("only {done} of {all} users were imported; run the command again to continue"))
-    };
-    let mut entries = sorted.iter().map_err(Failure::cannot_start)?;
-    // Those that were given and not done yet come first.
-    let mut batch: Vec<Entry> = Vec::new();
-    let mut size = FIRST_SLICE;
-    let mut last = Instant::now();
-    loop {
-        while batch.len() < size
-            && let Some(entry) = entries.next()
-        {
-            batch.push(entry.map_err(Failure::cannot_start).map_err(|failure| interrupted(counts, failure))?);
-        }
-        if batch.is_empty() {
-            return Ok(counts);
-        }
-        let users = batch.iter().take(size).map(|entry| entry.user.clone()).collect();
-        // Who waits for the store's lock asks for it more often than this.
-        thread::sleep(PAUSE.saturating_sub(last.elapsed()));
-        let imported = execute_patiently(store, ImportUsers { users, update });
-        let imported = imported.map_err(|error: StoreError| interrupted(counts, error.into()))?;
-        last = Instant::now();
-        counts.add(&imported);
-        if let (Some(conflict), Some(entry)) = (&imported.conflict, batch.get(imported.done())) {
-            // Somebody else changed it in between.
-            faults.add_conflict(entry, conflict);
-            return Err(interrupted(counts, Failure::no_such(faults.explain())));
-        }
-        batch.drain(..imported.done());
-        // A bit more than it was able to do.
-        size = (imported.done() * 5 / 4).clamp(FIRST_SLICE, BATCH);
-        progress.show(counts.total(), Some(sorted.count()));
-    }
-}
-
-/// How far an import has come, for a person who waits.
-struct Progress {
-    what: &'static str,
-    is_shown: bool,
-}
-
-impl Progress {
-    fn new(what: &'static str) -> Self {
-        Self { what, is_shown: io::stderr().is_terminal() }
-    }
-
-    fn show(&mut self, done: usize, all: Option<usize>) {
-        if !self.is_shown || all.is_some_and(|all| all <= BATCH) {
+/// Shows how far an import has come to a person who waits.
+fn progress() -> impl Fn(Progress) + Copy {
+    let is_shown = io::stderr().is_terminal();
+    move |Progress { stage, done, all }| {
+        if !is_shown || all.is_some_and(|all| all <= SMALL) {
             return;
         }
+        let what = match stage {
+            Stage::Read => "read",
+            Stage::Checked => "checked",
+            Stage::Imported => "imported",
+        };
         let of = all.map(|all| format!(" of {all}")).unwrap_or_default();
         let end = if all == Some(done) { "\n" } else { "" };
         let mut stderr = io::stderr();
-        let _ = write!(stderr, "\r{} {done}{of}{end}", self.what);
+        let _ = write!(stderr, "\r{what} {done}{of}{end}");
         let _ = stderr.flush();
     }
 }
 
-/// Users that are given to the store at once; it takes as many as it can in a slice of time.
-const BATCH: usize = 2_000;
-
-/// The least that is given.
-const FIRST_SLICE: usize = 200;
-
-/// Between two slices, in which the next one is made ready.
-const PAUSE: Duration = Duration::from_millis(5);
-
-/// What is kept in memory before a file is begun, in bytes.
-const IN_MEMORY: usize = 8 << 20;
-
-/// Faults that are shown.
-const MAX_FAULTS: usize = 100;
-
-/// Lines between two reports of progress.
-const PROGRESS: usize = 2_000;
-
-const BUFFER: usize = 1 << 18;
+/// An import of so many users is done before its progress is of interest.
+const SMALL: usize = 2_000;

@@ -9,7 +9,6 @@ mod demo;
 mod gateways;
 mod import;
 mod key;
-mod new_user;
 mod output;
 mod revocations;
 mod revoke;

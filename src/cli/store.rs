@@ -2,11 +2,10 @@
 
 use clap::{Args, Subcommand};
 
-use super::context::{ConfigArgs, execute};
-use super::gateways::Gateways;
+use super::context::{ConfigArgs, run};
+use super::gateways::gateways;
 use super::output::{Failure, say};
-use crate::store::block_on;
-use crate::store::command::RepairClock;
+use crate::service::gateways::RepairError;
 
 /// `ds-gateway store …`
 #[derive(Args, Debug)]
@@ -32,13 +31,17 @@ impl Store {
     pub(super) fn execute(self) -> Result<(), Failure> {
         let Action::RepairClock { config } = self.action;
         let opened = config.open()?;
-        let running = block_on(Gateways::of(&opened).running())?;
-        if !running.is_empty() {
-            let text = format!("stop the gateways first: {} run on this store", running.len());
-            return Err(Failure::try_again(text));
-        }
-        let repaired = execute(&opened.store, RepairClock)?;
+        let repaired = run(gateways(&opened).repair_clock())?;
         say(format_args!("the time of the store was {} UTC, and is {} UTC", repaired.floor, repaired.wall))?;
         say(format_args!("{} cutoffs lay in the future; every token is revoked", repaired.cutoffs))
+    }
+}
+
+impl From<RepairError> for Failure {
+    fn from(error: RepairError) -> Self {
+        match error {
+            RepairError::Running(_) => Self::try_again(error),
+            RepairError::Store(error) => error.into(),
+        }
     }
 }

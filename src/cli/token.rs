@@ -1,20 +1,18 @@
 //! `ds-gateway token`: mint, read and explain tokens beside a running gateway, with the gateway's own rules.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use zeroize::Zeroizing;
 
-use super::context::{ConfigArgs, Opened, execute};
+use super::context::{ACCOUNT, ConfigArgs, Opened, run};
 use super::output::{Failure, read_input, say};
 use crate::auth::explain::{self, Outcome};
 use crate::auth::gate::ClockReading;
 use crate::auth::policy::Route;
 use crate::clock::Clock;
-use crate::store::block_on;
-use crate::store::command::{Mint, MintOutcome};
+use crate::service::tokens::{self, MintError, Minting};
 
 /// `ds-gateway token …`
 #[derive(Args, Debug)]
@@ -78,7 +76,7 @@ pub(super) fn read_token(file: &Path) -> Result<Zeroizing<String>, Failure> {
 impl Token {
     pub(super) fn execute(self) -> Result<(), Failure> {
         match self.action {
-            Action::Mint { name, config } => print_new(&name, config.open()?),
+            Action::Mint { name, config } => print_new(&name, &config.open()?),
             Action::Inspect { token, json, config } => inspect(&token.read()?, json, config.open()?),
             Action::Explain { token, method, path, config } => {
                 explain(&token.read()?, &method, &path, config.open()?)
@@ -87,38 +85,21 @@ impl Token {
     }
 }
 
-fn print_new(name: &str, opened: Opened) -> Result<(), Failure> {
-    let no_such = || Failure::no_such(format!("there is no enabled user {name:?}"));
-    let snapshot = opened.keys_alone()?;
-    let signer = snapshot.signer(&opened.keys);
-    let signer = signer.ok_or_else(|| Failure::cannot_start("every signing key is revoked"))?;
-    // If the user changes in between, once more, as the gateway does.
-    for _ in 0..2 {
-        let record = block_on(opened.store.user(name))?.ok_or_else(no_such)?;
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(Failure::cannot_start)?;
-        let mint = Mint {
-            user: record.user,
-            random,
-            rules: opened.rules,
-            signer: Arc::clone(signer),
-            max_revocations: opened.max_revocations,
-            source: None,
-        };
-        match execute(&opened.store, mint)? {
-            MintOutcome::Minted(minted, _) => return say(minted.token),
-            MintOutcome::UserChanged => {}
-            MintOutcome::RevocationLimit => {
-                let text =
-                    format!("limits.revocations_per_user: too many tokens of {name:?} are revoked and kept");
-                return Err(Failure { code: 75, text });
-            }
-            MintOutcome::SignerRevoked => {
-                return Err(Failure { code: 75, text: "the signing key has just been revoked".into() });
-            }
+fn print_new(name: &str, opened: &Opened) -> Result<(), Failure> {
+    let Opened { store, keys, rules, max_revocations, .. } = opened;
+    let minting = Minting { keys, rules: *rules, max_revocations: *max_revocations };
+    say(run(tokens::mint(store, minting, name, &ACCOUNT.actor()))?)
+}
+
+impl From<MintError> for Failure {
+    fn from(error: MintError) -> Self {
+        match error {
+            MintError::NoUser(_) => Self::no_such(error),
+            MintError::NoKey | MintError::Random(_) => Self::cannot_start(error),
+            MintError::KeyRevoked | MintError::RevocationLimit(_) => Self::try_again(error),
+            MintError::Store(error) => error.into(),
         }
     }
-    Err(no_such())
 }
 
 /// A store that was read just now is not stale.

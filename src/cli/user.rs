@@ -6,17 +6,13 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::context::{ConfigArgs, InitArgs, execute, execute_to_revoke, not_revoked};
+use super::context::{self, ConfigArgs, InitArgs, not_revoked, run};
 use super::import::{self, Import};
-use super::new_user::{email_of, explain, identity, organization_of};
 use super::output::{Failure, print, say};
-use crate::auth::password::{HashMemory, Phc};
+use crate::auth::password::Phc;
 use crate::auth::secret::Secret;
-use crate::store::Store;
-use crate::store::block_on;
-use crate::store::command::{
-    AddUser, ChangeOutcome, ChangeUser, NameConflict, NewUser, UnlockOutcome, UnlockUser, UserChange,
-};
+use crate::service::users::{self, AddError, InvalidField, PasswordError, SetPasswordError, Users};
+use crate::store::command::{ChangeOutcome, NameConflict, UnlockOutcome};
 use crate::store::records;
 
 /// `ds-gateway user …`
@@ -121,53 +117,53 @@ impl User {
     pub(super) fn execute(self) -> Result<(), Failure> {
         match self.action {
             Action::Add { name, email, organization, password, init, config } => {
-                let identity = identity(&name, &email, &organization)?;
-                let store = config.open_with(init.creation())?.store;
+                let identity = users::identity(&name, &email, &organization)?;
+                let users = context::users(config.open_with(init.creation())?);
                 // Before the password is asked for, so that nobody types one in vain.
-                if block_on(store.user(&name))?.is_some() {
+                if run(users.find(&name))?.is_some() {
                     return Err(explain(&NameConflict::Exists, &name));
                 }
-                let user = NewUser { identity, phc: password.read()? };
-                execute(&store, AddUser { user })?.map_err(|conflict| explain(&conflict, &name))?;
+                let password = password.read()?;
+                run(async { users.add(identity, password).await.map_err(|error| not_added(error, &name)) })?;
                 say(format_args!("added {name}"))?;
             }
             Action::Set { name, email, organization, config } => {
                 if email.is_none() && organization.is_none() {
                     return Err(Failure::usage("nothing to set: use --email or --organization"));
                 }
-                let email = email.as_deref().map(email_of).transpose()?;
-                let organization = organization.as_deref().map(organization_of).transpose()?;
-                revoke(&config, &name, UserChange::Claims { email, organization }, "changed")?;
+                let email = email.as_deref().map(users::parse_email).transpose()?;
+                let organization = organization.as_deref().map(users::parse_organization).transpose()?;
+                let users = config.open_users_to_revoke()?;
+                print_revocation(run(users.set_claims(&name, email, organization)), &name, "changed")?;
             }
             Action::Passwd { name, password, config } => {
-                let store = config.open_to_revoke()?.store;
-                block_on(store.user(&name)).map_err(not_revoked)?.ok_or_else(|| unknown(&name))?;
-                revoke_with(
-                    &store,
-                    &name,
-                    UserChange::Password(password.read()?),
-                    "changed the password of",
-                )?;
+                let users = config.open_users_to_revoke()?;
+                run(users.find(&name)).map_err(not_revoked)?.ok_or_else(|| unknown(&name))?;
+                let password = password.read()?;
+                print_change(run(users.set_password(&name, password))?, &name, "changed the password of")?;
             }
-            Action::Disable { name, config } => revoke(&config, &name, UserChange::Disable, "disabled")?,
+            Action::Disable { name, config } => {
+                let users = config.open_users_to_revoke()?;
+                print_revocation(run(users.disable(&name)), &name, "disabled")?;
+            }
             Action::Enable { name, config } => {
-                let change = ChangeUser { name: name.as_str().into(), change: UserChange::Enable };
-                print_change(execute(&config.open_store()?, change)?, &name, "enabled")?;
+                print_change(run(config.open_users()?.enable(&name))?, &name, "enabled")?;
             }
-            Action::Unlock { name, config } => {
-                let unlock = UnlockUser { name: name.as_str().into() };
-                match execute(&config.open_store()?, unlock)? {
-                    UnlockOutcome::Unlocked => say(format_args!("unlocked {name}"))?,
-                    UnlockOutcome::Unknown => return Err(unknown(&name)),
-                }
+            Action::Unlock { name, config } => match run(config.open_users()?.unlock(&name))? {
+                UnlockOutcome::Unlocked => say(format_args!("unlocked {name}"))?,
+                UnlockOutcome::Unknown => return Err(unknown(&name)),
+            },
+            Action::Remove { name, config } => {
+                let users = config.open_users_to_revoke()?;
+                print_revocation(run(users.remove(&name)), &name, "removed")?;
             }
-            Action::Remove { name, config } => revoke(&config, &name, UserChange::Remove, "removed")?,
             Action::List { json, config } => {
-                let store = config.open_store()?;
-                if json { list_json(&store)? } else { list_table(&store)? }
+                let users = config.open_users()?;
+                if json { list_json(&users)? } else { list_table(&users)? }
             }
             Action::Show { name, json, config } => {
-                let row = Row::from(require(&config.open_store()?, &name)?);
+                let found = run(config.open_users()?.find(&name))?;
+                let row = Row::from(found.ok_or_else(|| unknown(&name))?);
                 if json { print_json(&row)? } else { print_one(&row)? }
             }
             Action::Import(import) => import.execute()?,
@@ -180,18 +176,51 @@ fn unknown(name: &str) -> Failure {
     Failure::no_such(format!("user {name:?} not found"))
 }
 
-fn require(store: &Store, name: &str) -> Result<records::User, Failure> {
-    let found = block_on(store.user(name))?;
-    found.map(|record| record.user).ok_or_else(|| unknown(name))
+fn not_added(error: AddError, name: &str) -> Failure {
+    match error {
+        AddError::Password(error) => error.into(),
+        AddError::Conflict(conflict) => explain(&conflict, name),
+        AddError::Store(error) => error.into(),
+    }
 }
 
-/// Opens the store for a change that revokes the user's tokens, and makes it.
-fn revoke(config: &ConfigArgs, name: &str, change: UserChange, done: &str) -> Result<(), Failure> {
-    revoke_with(&config.open_to_revoke()?.store, name, change, done)
+/// Why a user cannot be added, as a sentence.
+fn explain(conflict: &NameConflict, name: &str) -> Failure {
+    match conflict {
+        NameConflict::Exists => Failure::usage(format!("there is a user {name:?} already")),
+        NameConflict::Confusable(other) => {
+            Failure::usage(format!("{name:?} could be taken for the user {other:?}: choose another name"))
+        }
+    }
 }
 
-fn revoke_with(store: &Store, name: &str, change: UserChange, done: &str) -> Result<(), Failure> {
-    print_change(execute_to_revoke(store, ChangeUser { name: name.into(), change })?, name, done)
+impl From<InvalidField> for Failure {
+    fn from(error: InvalidField) -> Self {
+        Self::usage(error)
+    }
+}
+
+impl From<PasswordError> for Failure {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Random(_) | PasswordError::NotHashed => Self::cannot_start(error),
+            PasswordError::Empty | PasswordError::TooLong | PasswordError::NotText => Self::usage(error),
+        }
+    }
+}
+
+impl From<SetPasswordError> for Failure {
+    fn from(error: SetPasswordError) -> Self {
+        match error {
+            SetPasswordError::Password(error) => error.into(),
+            SetPasswordError::Store(error) => not_revoked(error),
+        }
+    }
+}
+
+/// Of a change that revokes the user's tokens.
+fn print_revocation(outcome: Result<ChangeOutcome, Failure>, name: &str, done: &str) -> Result<(), Failure> {
+    print_change(outcome.map_err(not_revoked)?, name, done)
 }
 
 fn print_change(outcome: ChangeOutcome, name: &str, done: &str) -> Result<(), Failure> {
@@ -203,10 +232,10 @@ fn print_change(outcome: ChangeOutcome, name: &str, done: &str) -> Result<(), Fa
 }
 
 /// Every user, a page at a time: nothing is locked, and no more is held, while a page is printed.
-fn pages(store: &Store, mut print: impl FnMut(Vec<Row>) -> Result<(), Failure>) -> Result<(), Failure> {
+fn pages(users: &Users, mut print: impl FnMut(Vec<Row>) -> Result<(), Failure>) -> Result<(), Failure> {
     let mut after = String::new();
     loop {
-        let page = block_on(store.users(&after, PAGE))?;
+        let page = run(users.page(&after))?;
         let Some(last) = page.last() else { return Ok(()) };
         after = last.identity.user.to_string();
         print(page.into_iter().map(Row::from).collect())?;
@@ -214,23 +243,8 @@ fn pages(store: &Store, mut print: impl FnMut(Vec<Row>) -> Result<(), Failure>) 
 }
 
 impl PasswordArgs {
-    fn read(&self) -> Result<Phc, Failure> {
-        let password = if self.password_stdin { read_line()? } else { prompt()? };
-        let bytes = password.expose_secret();
-        if bytes.is_empty() {
-            return Err(Failure::usage("the password must not be empty"));
-        }
-        if bytes.len() > Phc::MAX_PASSWORD {
-            return Err(Failure::usage("the password must not be longer than 1024 bytes"));
-        }
-        if std::str::from_utf8(bytes).map_or(true, |text| text.chars().any(char::is_control)) {
-            // RFC 7617 could not transport it.
-            return Err(Failure::usage("the password must be UTF-8 without control characters"));
-        }
-        let mut salt = [0; 16];
-        getrandom::fill(&mut salt).map_err(Failure::cannot_start)?;
-        Phc::hash(&password, salt, &mut HashMemory::default())
-            .ok_or_else(|| Failure::cannot_start("the password cannot be hashed"))
+    fn read(&self) -> Result<Secret, Failure> {
+        if self.password_stdin { read_line() } else { prompt() }
     }
 }
 
@@ -290,9 +304,9 @@ fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 }
 
 /// As one array.
-fn list_json(store: &Store) -> Result<(), Failure> {
+fn list_json(users: &Users) -> Result<(), Failure> {
     let mut is_first = true;
-    pages(store, |rows| {
+    pages(users, |rows| {
         let mut text = String::new();
         for row in rows {
             text.push_str(if std::mem::take(&mut is_first) { "[" } else { "," });
@@ -305,7 +319,7 @@ fn list_json(store: &Store) -> Result<(), Failure> {
 }
 
 /// As a table. The columns are as wide as the first page needs; a longer cell further down moves its own line only.
-fn list_table(store: &Store) -> Result<(), Failure> {
+fn list_table(users: &Users) -> Result<(), Failure> {
     let mut widths = None;
     let line = |[name, organization, email]: [usize; 3], cells: [&str; 4]| {
         let [of_name, of_organization, of_email, state] = cells;
@@ -313,7 +327,7 @@ fn list_table(store: &Store) -> Result<(), Failure> {
     };
     let head = ["NAME", "ORGANIZATION", "EMAIL", "STATE"];
     let title_widths = [head[0].len(), head[1].len(), head[2].len()];
-    pages(store, |rows| {
+    pages(users, |rows| {
         let mut text = String::new();
         let widths = *widths.get_or_insert_with(|| {
             let widths = widths_of(&rows, title_widths);
@@ -345,6 +359,3 @@ fn print_one(row: &Row) -> Result<(), Failure> {
     say(format_args!("created       {} UTC", row.created_at))?;
     say(format_args!("changed       {} UTC", row.updated_at))
 }
-
-/// Users that are read at once.
-const PAGE: usize = 1000;

@@ -7,7 +7,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
 use crate::auth::password::Phc;
-use crate::cli::new_user::identity;
+use crate::service::users::identity;
 use crate::store::command::{ImportedUser, NewUser};
 
 /// Reads an import line by line.
@@ -227,7 +227,7 @@ impl Values {
     fn check(self) -> Result<ImportedUser, String> {
         let (name, email) = (self.name.text("name")?, self.email.text("e-mail address")?);
         let organization = self.organization.text("organization")?;
-        let identity = identity(&name, &email, &organization).map_err(|fault| fault.text)?;
+        let identity = identity(&name, &email, &organization).map_err(|error| error.to_string())?;
         let password = self.password.text("password")?;
         let phc = Phc::parse(&password).map_err(|error| format!("the password {error}"))?;
         let disabled = match self.disabled {

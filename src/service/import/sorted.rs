@@ -9,10 +9,11 @@ use std::io::{self, BufReader, BufWriter, Read, Seek as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
+use super::fault::{Fault, FaultKind};
 use crate::auth::identity::Identity;
 use crate::auth::name::Name;
 use crate::auth::password::Phc;
-use crate::store::command::{ImportedUser, NewUser};
+use crate::store::command::{ImportConflict, ImportedUser, NewUser};
 
 /// A user of an import, with what it is sorted by.
 #[derive(Clone, Debug)]
@@ -45,6 +46,17 @@ impl Ord for Entry {
 }
 
 impl Entry {
+    /// The user's name.
+    pub(super) fn name(&self) -> &str {
+        self.user.user.identity.user.as_str()
+    }
+
+    /// The fault that the store has a user that keeps this one out.
+    pub(super) fn conflict(&self, conflict: ImportConflict) -> Fault {
+        let name = self.name().to_owned();
+        Fault { line: self.number, kind: FaultKind::Conflict { name, conflict } }
+    }
+
     fn key(&self) -> (&str, usize) {
         (&self.folded, self.number)
     }
@@ -157,6 +169,7 @@ impl Sorter {
 }
 
 /// All of them, to be read in order as often as is needed.
+#[derive(Debug)]
 pub(super) struct Sorted {
     /// Where they all fit into memory.
     entries: Vec<Entry>,
