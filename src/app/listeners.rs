@@ -57,16 +57,19 @@ pub(super) fn front(
 }
 
 /// The operator's certificate, or one that signs itself where a TLS listener needs one.
-pub(super) fn certificate(settings: &config::Server) -> Result<Option<CertifiedKey>, StartError> {
-    match &settings.certificate {
+pub(super) fn certificate(
+    settings: &config::Server,
+    configured: Option<CertifiedKey>,
+) -> Result<Option<CertifiedKey>, StartError> {
+    match configured {
         Some(pair) => {
-            let left = not_after(pair).unwrap_or(i64::MAX).saturating_sub_unsigned(wall().0);
+            let left = not_after(&pair).unwrap_or(i64::MAX).saturating_sub_unsigned(wall().0);
             if left < 0 {
                 log::warn!("server.certificate has expired: clients that verify it will not connect");
             } else if left < 30 * 24 * 3600 {
                 log::warn!("server.certificate expires in {} days", left / (24 * 3600));
             }
-            Ok(Some(pair.clone()))
+            Ok(Some(pair))
         }
         None if settings.https.is_empty() => Ok(None),
         None => {

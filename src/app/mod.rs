@@ -29,7 +29,7 @@ use crate::auth::gate::Gate;
 use crate::auth::keys::KeySet;
 use crate::auth::token::TokenRules;
 use crate::clock::Clock;
-use crate::config::{Config, Limits, Stop, StoreSettings};
+use crate::config::{Config, Limits, Materials, Stop, StoreSettings};
 use crate::edge::forward::Rewrite;
 use crate::edge::gateway::{self};
 use crate::edge::pingora::MAX_TRIES;
@@ -76,7 +76,7 @@ pub struct Hooks {
 
 /// Runs the gateway until it is told to stop.
 pub fn run(
-    config: Config,
+    (config, materials): (Config, Materials),
     opening: Opening,
     creation: Creation,
     sink: &Sink,
@@ -85,12 +85,13 @@ pub fn run(
     panics::install(sink);
     let mut config = config;
     descriptors::provide(&mut config.limits, config.server.threads)?;
-    for warning in config.warnings() {
+    for warning in config.warnings().into_iter().chain(materials.warnings()) {
         log::warn!("{warning}");
     }
     fit_memory(&mut config.limits);
+    let Materials { keys, certificate: pair, platform_ca, platform_client } = materials;
     let info_labels = config.info_labels();
-    let Config { server: settings, admin, store, keys, audit, limits, .. } = config;
+    let Config { server: settings, admin, store, audit, limits, .. } = config;
     let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
     let lock_wait = LockWait { timeout: LOCK_TIMEOUT, tell: |text| log::warn!("{text}") };
     let services = Services { clock: clock.clone(), metrics: Arc::clone(&metrics), lock_wait };
@@ -100,8 +101,9 @@ pub fn run(
     let shared =
         Shared { gate: Arc::new(gate), metrics, clock, sink: sink.clone(), stopping: Arc::default() };
     let rewrite = Rewrite::new(&config.platform);
-    let upstream = Upstream::new(&config.platform).map_err(StartError::refused)?;
-    let pair = certificate(&settings)?;
+    let upstream =
+        Upstream::new(&config.platform, platform_ca, platform_client).map_err(StartError::refused)?;
+    let pair = certificate(&settings, pair)?;
     let sockets = Sockets::bind(&settings, admin)?;
     let listening = sockets.listening();
 

@@ -38,7 +38,7 @@ pub(super) struct Restore {
 
 impl Backup {
     pub(super) fn execute(self) -> Result<(), Failure> {
-        let target = Target::prepare(&self.folder, &self.config.load()?.server.state_dir)?;
+        let target = Target::prepare(&self.folder, &self.config.load()?.0.server.state_dir)?;
         let opened = self.config.open()?;
         target.write(&opened.store, &opened.state_dir, wall())?;
         say(format_args!("backed up to {}", self.folder.display()))
@@ -47,11 +47,11 @@ impl Backup {
 
 impl Restore {
     pub(super) fn execute(self) -> Result<(), Failure> {
-        let config = self.config.load()?;
+        let (config, materials) = self.config.load()?;
         let services = Services { clock: Clock::observer(), metrics: Arc::default(), lock_wait: LOCK_WAIT };
         let source = Source::open(&self.folder)?;
         let (state_dir, store) = (&config.server.state_dir, &config.store.path);
-        let makes_keys = matches!(config.keys, SigningKeys::Generated);
+        let makes_keys = matches!(materials.keys, SigningKeys::Generated);
         let restored = source.restore(state_dir, store, makes_keys, &services, ACCOUNT.actor())?;
         // First: what is said after it may find no reader.
         if let Some(fault) = &restored.fault {

@@ -13,8 +13,8 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn execute(self) -> Result<(), Failure> {
-        let config = self.config.load()?;
-        for warning in config.warnings() {
+        let (config, materials) = self.config.load()?;
+        for warning in config.warnings().into_iter().chain(materials.warnings()) {
             note(format_args!("warning: {warning}"));
         }
         say(format_args!("{}: OK", self.config.config.display()))?;

@@ -16,7 +16,7 @@ use crate::auth::name::Name;
 use crate::auth::policy::Policy;
 use crate::auth::token::TokenRules;
 use crate::clock::Clock;
-use crate::config::{Config, PREFIX};
+use crate::config::{Config, Materials, PREFIX};
 use crate::service::keys::Keys;
 use crate::service::retry::Retry;
 use crate::service::revocations::Revocations;
@@ -36,7 +36,7 @@ pub(super) struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    pub(super) fn load(&self) -> Result<Config, Failure> {
+    pub(super) fn load(&self) -> Result<(Config, Materials), Failure> {
         load(&self.config)
     }
 
@@ -51,11 +51,11 @@ impl ConfigArgs {
     }
 
     pub(super) fn open_with(&self, creation: Creation) -> Result<Opened, Failure> {
-        let config = self.load()?;
+        let (config, materials) = self.load()?;
         let folder = &config.server.state_dir;
         let clock = Clock::observer();
         let services = Services { clock: clock.clone(), metrics: Arc::default(), lock_wait: LOCK_WAIT };
-        let state = State::open(folder, &config.store, config.keys, Opening::Command, creation, services)?;
+        let state = State::open(folder, &config.store, materials.keys, Opening::Command, creation, services)?;
         let time = block_on(state.store.time())?;
         clock.advance(time.lived, time.floor);
         Ok(Opened {
@@ -219,7 +219,7 @@ pub(super) const LOCK_WAIT: LockWait =
 /// How long it waits for a commit: somebody is watching, and a revocation should not be the one that gives up.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) fn load(path: &Path) -> Result<Config, Failure> {
+pub(super) fn load(path: &Path) -> Result<(Config, Materials), Failure> {
     let mut variables = Vec::new();
     for (name, value) in std::env::vars_os() {
         // A name that is no UTF-8 cannot be one of ours.
@@ -232,5 +232,5 @@ pub(super) fn load(path: &Path) -> Result<Config, Failure> {
             Err(_) => {}
         }
     }
-    Config::load(path, variables.into_iter()).map_err(|faults| Failure::faults(path, &faults))
+    Config::load(path, variables.into_iter()).map_err(|errors| Failure::configuration(path, &errors))
 }

@@ -16,7 +16,7 @@ use super::output::Failure;
 use crate::app::{self, Hooks, Listening};
 use crate::auth::secret::Secret;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Materials};
 use crate::edge::listener::Bound;
 use crate::logging::Sink;
 use crate::service::users::{self, AddError, Users};
@@ -38,23 +38,21 @@ impl Demo {
             tempfile::Builder::new().prefix("ds-gateway-demo-").tempdir().map_err(Failure::cannot_start)?;
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let platform = Bound::bind("platform", any).map_err(Failure::cannot_start)?;
-        let config = configuration(folder.path(), self.port, platform.address())?;
+        let (config, materials) = configuration(folder.path(), self.port, platform.address())?;
         let sink = Sink::install(config.log.clone());
         add_user(&config)?;
-        // Read again: opening the state took the keys.
-        let config = configuration(folder.path(), self.port, platform.address())?;
         let hooks = Hooks {
             services: vec![Box::new(app::local_service("platform", Echo, config.limits, vec![platform])?)],
             announce: Some(explain),
             on_exit: Some(Box::new(move || drop(folder))),
         };
-        let outcome = app::run(config, Opening::Run, Creation::IfNew, &sink, hooks);
+        let outcome = app::run((config, materials), Opening::Run, Creation::IfNew, &sink, hooks);
         sink.drain();
         Ok(outcome?)
     }
 }
 
-fn configuration(folder: &Path, port: u16, platform: SocketAddr) -> Result<Config, Failure> {
+fn configuration(folder: &Path, port: u16, platform: SocketAddr) -> Result<(Config, Materials), Failure> {
     let text = format!(
         r#"
         [server]
@@ -71,7 +69,7 @@ fn configuration(folder: &Path, port: u16, platform: SocketAddr) -> Result<Confi
         "#
     );
     let (config, _) = Config::parse(&text, folder, std::iter::empty());
-    config.map_err(|faults| Failure::faults(folder, &faults))
+    config.map_err(|errors| Failure::configuration(folder, &errors))
 }
 
 fn add_user(config: &Config) -> Result<(), Failure> {

@@ -104,7 +104,7 @@ impl Failure {
         Self { text: format!("{words}: {}", self.text), ..self }
     }
 
-    pub(super) fn faults(path: &Path, errors: &[ConfigError]) -> Self {
+    pub(super) fn configuration(path: &Path, errors: &[ConfigError]) -> Self {
         let lines: Vec<String> = errors.iter().map(ConfigError::to_string).collect();
         let count = match errors.len() {
             1 => "1 error".to_owned(),

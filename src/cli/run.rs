@@ -22,10 +22,10 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn execute(self) -> Result<(), Failure> {
-        let config = self.config.load()?;
+        let (config, materials) = self.config.load()?;
         let sink = Sink::install(config.log.clone());
         let (opening, creation) = (self.restored.opening(), self.init.creation());
-        let outcome = app::run(config, opening, creation, &sink, Hooks::default());
+        let outcome = app::run((config, materials), opening, creation, &sink, Hooks::default());
         sink.drain();
         outcome.map_err(|error| match error {
             StartError::Busy(_) => error.into(),

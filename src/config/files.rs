@@ -1,4 +1,4 @@
-//! The files that the configuration names: keys and certificates, read and checked with it.
+//! How files with secrets and certificates are read: regular ones only, and secrets from nobody's reach.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -8,55 +8,9 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
-use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::source::Section;
-use crate::auth::keys::{Algorithm, Key, KeySet};
 use crate::auth::secret::Secret;
-
-/// Where the signing keys come from.
-#[derive(Debug)]
-pub enum SigningKeys {
-    /// From the files that the configuration names.
-    Configured(KeySet),
-    /// From `state_dir/keys`, made there with a new store.
-    Generated,
-}
-
-/// One entry of `token.keys`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct KeyEntry {
-    kid: String,
-    algorithm: String,
-    file: PathBuf,
-    #[serde(default)]
-    foreign: bool,
-}
-
-/// Reads every key; one sentence for each that cannot be used.
-pub(super) fn read_keys(entries: &[KeyEntry], base: &Path) -> Result<KeySet, Vec<String>> {
-    let mut keys = Vec::new();
-    let mut errors = Vec::new();
-    for entry in entries {
-        match read_key(entry, base) {
-            Ok(key) => keys.push(key),
-            Err(text) => errors.push(format!("the key {:?} {text}", entry.kid)),
-        }
-    }
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    KeySet::new(keys).map_err(|error| vec![format!("a key {error}")])
-}
-
-fn read_key(entry: &KeyEntry, base: &Path) -> Result<Key, String> {
-    let algorithm =
-        Algorithm::parse(&entry.algorithm).ok_or("has an unknown algorithm: use HS256, HS384 or HS512")?;
-    let secret = read_secret(&base.join(&entry.file), Links::Followed)?;
-    Key::new(&entry.kid, algorithm, &secret, entry.foreign).map_err(|error| error.to_string())
-}
 
 /// Whether a file may be named by a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +78,7 @@ impl std::fmt::Debug for CertifiedKey {
     }
 }
 
-/// Which of the two files of a pair a error lies in.
+/// Which of the two files of a pair an error lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PairFile {
     /// The certificate chain.
@@ -174,31 +128,6 @@ impl CertifiedKey {
         }
         let is_open = fs::metadata(key).is_ok_and(|metadata| metadata.mode() & 0o007 != 0);
         Ok(Self { chain, key: private, open_file: is_open.then(|| key.to_owned()) })
-    }
-}
-
-/// The pair that a section names by the keys `names`: both or neither, each error at its own key.
-pub(super) fn read_pair(
-    section: &mut Section<'_>,
-    base: &Path,
-    names: (&str, &str),
-    paths: (Option<PathBuf>, Option<PathBuf>),
-) -> Option<CertifiedKey> {
-    match paths {
-        (Some(certificate), Some(key)) => {
-            match CertifiedKey::read(&base.join(certificate), &base.join(key)) {
-                Ok(pair) => Some(pair),
-                Err((file, text)) => {
-                    section.error(file.key(names.0, names.1), text);
-                    None
-                }
-            }
-        }
-        (None, None) => None,
-        _ => {
-            section.error(names.0, format!("{} and {} go together: give both", names.0, names.1));
-            None
-        }
     }
 }
 

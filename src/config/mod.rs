@@ -4,6 +4,7 @@
 
 mod files;
 mod machine;
+mod materials;
 mod networks;
 mod platform;
 mod sections;
@@ -14,7 +15,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-pub use files::{CertifiedKey, Links, PairFile, SigningKeys, read_secret};
+pub use files::{CertifiedKey, Links, PairFile, read_secret};
+pub use materials::{KeyFile, MaterialFiles, Materials, PairPaths, SigningKeys};
 pub use networks::{ForwardedFields, Network, Networks};
 pub use settings::{Audit, Limits, Log, LogFormat, Platform, PlatformTls, Server, Stop, StoreSettings};
 pub use source::{ConfigError, PREFIX};
@@ -30,8 +32,11 @@ use crate::auth::endpoint::InspectAuth;
 use crate::auth::policy::{PathPattern, Policy, PublicRoute};
 use crate::auth::token::{TokenRules, UnknownUsers};
 
-/// Everything that an operator can decide, checked.
-#[derive(Debug)]
+/// Settings, and what was in the files that they name.
+pub type Loaded = (Config, Materials);
+
+/// Everything that an operator can decide, checked: plain data. The files that it names are [`Materials`].
+#[derive(Clone, Debug)]
 pub struct Config {
     /// `[server]`
     pub server: Server,
@@ -45,8 +50,8 @@ pub struct Config {
     pub cache: CacheLimits,
     /// `[token] inspect_auth`
     pub inspect_auth: InspectAuth,
-    /// `[token] keys`
-    pub keys: SigningKeys,
+    /// The keys and certificates that the sections name.
+    pub files: MaterialFiles,
     /// `[routes]`
     pub routes: Policy,
     /// `[routes] request_duration`
@@ -64,11 +69,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads `path`, with overrides from `environment`.
+    /// Reads `path`, with overrides from `environment`, and the files that it names.
     pub fn load(
         path: &Path,
         environment: impl Iterator<Item = (String, String)>,
-    ) -> Result<Self, Vec<ConfigError>> {
+    ) -> Result<Loaded, Vec<ConfigError>> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             let key = path.display().to_string();
             vec![ConfigError { key, text: format!("cannot be read: {error}") }]
@@ -82,11 +87,11 @@ impl Config {
         text: &str,
         base: &Path,
         environment: impl Iterator<Item = (String, String)>,
-    ) -> (Result<Self, Vec<ConfigError>>, Vec<String>) {
+    ) -> (Result<Loaded, Vec<ConfigError>>, Vec<String>) {
         let mut source = Source::new(text, environment);
-        let server = read_server(source.section("server"), base);
+        let (server, pair) = read_server(source.section("server"), base);
         let admin = read_admin(source.section("admin"));
-        let platform = read_platform(source.section("platform"), base);
+        let (platform, platform_files) = read_platform(source.section("platform"), base);
         let (token, inspect_auth, keys) = read_token(source.section("token"), base);
         let cache = read_cache(source.section("cache"));
         let (routes, request_durations) = read_routes(source.section("routes"));
@@ -97,24 +102,34 @@ impl Config {
         let trusted_logins = read_login(source.section("limits.login"));
         let limits = read_limits(source.section("limits"), threads, &request_durations);
         let log = read_log(source.section("log"));
-        let (errors, asked) = source.finish();
-        let config = match (server, platform) {
-            (Some(server), Some(platform)) if errors.is_empty() => Ok(Self {
-                server,
-                admin,
-                platform,
-                token,
-                inspect_auth,
-                cache,
-                keys,
-                routes,
-                request_durations,
-                store,
-                audit,
-                limits,
-                trusted_logins,
-                log,
-            }),
+        let files = MaterialFiles {
+            keys,
+            server: pair,
+            platform_ca: platform_files.ca,
+            platform_client: platform_files.client,
+        };
+        let (mut errors, asked) = source.finish();
+        let materials = Materials::read(&files).map_err(|more| errors.extend(more));
+        let config = match (server, platform, materials) {
+            (Some(server), Some(platform), Ok(materials)) if errors.is_empty() => {
+                let config = Self {
+                    server,
+                    admin,
+                    platform,
+                    token,
+                    inspect_auth,
+                    cache,
+                    files,
+                    routes,
+                    request_durations,
+                    store,
+                    audit,
+                    limits,
+                    trusted_logins,
+                    log,
+                };
+                Ok((config, materials))
+            }
             _ => Err(errors),
         };
         (config, asked)
@@ -184,10 +199,6 @@ impl Config {
                 self.limits.connections,
                 2 * Limits::CONNECTION_BYTES * self.limits.connections as u64
             ));
-        }
-        for file in self.server.certificate.iter().filter_map(|pair| pair.open_file.as_deref()) {
-            let shown = file.display();
-            warnings.push(format!("server.private_key: {shown} is world-readable: run `chmod 600 {shown}`"));
         }
         warnings
     }

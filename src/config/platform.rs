@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::files;
+use super::materials::PairPaths;
+use super::sections::read_pair;
 use super::settings::{Platform, PlatformTls};
 use super::source::Section;
 use crate::auth::fields::{Field, ManagedFields};
 
-pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> Option<Platform> {
+pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> (Option<Platform>, PlatformFiles) {
     let urls: Vec<String> =
         section.or("servers", Vec::new(), "write a list such as [\"http://127.0.0.1:9000\"]");
     let path = "write a path to a PEM file";
@@ -39,9 +40,13 @@ pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> Option<Pla
     if https && schemes.contains(&Scheme::Http) {
         section.error("servers", "must be all http or all https");
     }
+    let mut files = PlatformFiles::default();
     let tls = if https {
-        let settings = TlsFiles { ca_file, server_name, verify, client_certificate, client_key };
-        Some(read_platform_tls(&mut section, base, settings, servers.first()))
+        let names = ("client_certificate", "client_key");
+        files.ca = ca_file.map(|path| base.join(path));
+        files.client = read_pair(&mut section, base, names, (client_certificate, client_key));
+        let server_name = read_server_name(&mut section, server_name, servers.first());
+        Some(PlatformTls { server_name, verify })
     } else {
         let given = [
             ("ca_file", ca_file.is_some()),
@@ -65,7 +70,7 @@ pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> Option<Pla
         section.error("user_header", "the three identity headers need three names");
     }
     let drop_fields = read_dropped(&mut section);
-    Some(Platform {
+    let platform = Platform {
         servers,
         tls,
         forward_token: section.or("forward_token", true, "write true or false"),
@@ -77,27 +82,26 @@ pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> Option<Pla
         resolve_interval: section.interval("resolve_interval", Duration::from_secs(30)),
         identity_fields,
         drop_fields,
-    })
+    };
+    (Some(platform), files)
 }
 
-struct TlsFiles {
-    ca_file: Option<PathBuf>,
-    server_name: Option<String>,
-    verify: bool,
-    client_certificate: Option<PathBuf>,
-    client_key: Option<PathBuf>,
+/// Files that the section names.
+#[derive(Default)]
+pub(super) struct PlatformFiles {
+    pub(super) ca: Option<PathBuf>,
+    pub(super) client: Option<PairPaths>,
 }
 
-fn read_platform_tls(
+/// Without a name nothing would be verified, silently; an address is never the name in a certificate.
+fn read_server_name(
     section: &mut Section<'_>,
-    base: &Path,
-    files: TlsFiles,
+    name: Option<String>,
     first_server: Option<&String>,
-) -> PlatformTls {
-    // Without a name nothing would be verified, silently; an address is never the name in a certificate.
+) -> String {
     let host = first_server.and_then(|server| server.rsplit_once(':')).map(|(host, _)| host);
     let is_address = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-    let server_name = match (files.server_name, host) {
+    match (name, host) {
         (Some(name), _) if !name.is_empty() && !is_address(&name) => name,
         (Some(_), _) => {
             section.error("server_name", "must be the DNS name in the platform's certificate");
@@ -109,17 +113,7 @@ fn read_platform_tls(
             section.error("server_name", text);
             String::new()
         }
-    };
-    let ca = files.ca_file.and_then(|path| match files::read_certificates(&base.join(path)) {
-        Ok(certificates) => Some(certificates),
-        Err(text) => {
-            section.error("ca_file", text);
-            None
-        }
-    });
-    let names = ("client_certificate", "client_key");
-    let client = files::read_pair(section, base, names, (files.client_certificate, files.client_key));
-    PlatformTls { server_name, ca, verify: files.verify, client }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

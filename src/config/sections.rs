@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::files::{self, SigningKeys};
 use super::machine;
+use super::materials::{KeyFile, PairPaths};
 use super::networks::{ForwardedFields, Network, Networks};
 use super::settings::{Audit, Limits, Log, LogFormat, Server, Stop, StoreSettings};
 use super::source::{Section, Span};
@@ -17,7 +17,7 @@ use crate::auth::endpoint::InspectAuth;
 use crate::auth::policy::{ENDPOINT, LenientPrefix, PathPattern, Policy, PublicRoute};
 use crate::auth::token::TokenRules;
 
-pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> Option<Server> {
+pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> (Option<Server>, Option<PairPaths>) {
     let addresses = "write a list such as [\"0.0.0.0:8443\"]";
     let https: Vec<SocketAddr> = section.or("https", Vec::new(), addresses);
     let http: Vec<SocketAddr> = section.or("http", Vec::new(), addresses);
@@ -45,24 +45,15 @@ pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> Option<Serve
     if threads == 0 || threads > 1024 {
         section.error("threads", "must be between 1 and 1024");
     }
-    let names = ("certificate", "private_key");
-    let certificate = files::read_pair(&mut section, base, names, (certificate, key));
+    let pair = read_pair(&mut section, base, ("certificate", "private_key"), (certificate, key));
     let Some(state_dir) = state_dir else {
         section.error("state_dir", "is required: the folder for store, keys and certificate");
-        return None;
+        return (None, pair);
     };
     let state_dir = base.join(state_dir);
-    Some(Server {
-        https,
-        http,
-        state_dir,
-        certificate,
-        threads,
-        trusted_proxies,
-        forwarded_fields,
-        proxy_protocol,
-        stop,
-    })
+    let server =
+        Server { https, http, state_dir, threads, trusted_proxies, forwarded_fields, proxy_protocol, stop };
+    (Some(server), pair)
 }
 
 pub(super) fn read_admin(mut section: Section<'_>) -> SocketAddr {
@@ -70,7 +61,10 @@ pub(super) fn read_admin(mut section: Section<'_>) -> SocketAddr {
     section.or("listen", default, "write an address such as \"127.0.0.1:9464\"")
 }
 
-pub(super) fn read_token(mut section: Section<'_>, base: &Path) -> (TokenRules, InspectAuth, SigningKeys) {
+pub(super) fn read_token(
+    mut section: Section<'_>,
+    base: &Path,
+) -> (TokenRules, InspectAuth, Option<Vec<KeyFile>>) {
     let default = TokenRules::DEFAULT;
     let rules = TokenRules {
         lifetime: section.duration("lifetime", default.lifetime).as_secs(),
@@ -93,18 +87,43 @@ pub(super) fn read_token(mut section: Section<'_>, base: &Path) -> (TokenRules, 
     }
     let inspect = section.or("inspect_auth", InspectAuth::Basic, "write \"basic\" or \"token\"");
     let hint = "write a list such as [{ kid = \"2026-11\", algorithm = \"HS256\", file = \"…\" }]";
-    let entries: Option<Vec<files::KeyEntry>> = section.optional("keys", hint);
-    let keys = match entries {
-        None => SigningKeys::Generated,
-        Some(entries) => match files::read_keys(&entries, base) {
-            Ok(key_set) => SigningKeys::Configured(key_set),
-            Err(texts) => {
-                texts.into_iter().for_each(|text| section.error("keys", text));
-                SigningKeys::Generated
-            }
-        },
+    let entries: Option<Vec<KeyEntry>> = section.optional("keys", hint);
+    let file = |KeyEntry { kid, algorithm, file, foreign }| {
+        let path = base.join(file);
+        KeyFile { kid, algorithm, path, foreign }
     };
+    let keys = entries.map(|entries| entries.into_iter().map(file).collect());
     (rules, inspect, keys)
+}
+
+/// One entry of `token.keys`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyEntry {
+    kid: String,
+    algorithm: String,
+    file: PathBuf,
+    #[serde(default)]
+    foreign: bool,
+}
+
+/// The pair that a section names by the keys `names`: both or neither.
+pub(super) fn read_pair(
+    section: &mut Section<'_>,
+    base: &Path,
+    names: (&str, &str),
+    paths: (Option<PathBuf>, Option<PathBuf>),
+) -> Option<PairPaths> {
+    match paths {
+        (Some(certificate), Some(key)) => {
+            Some(PairPaths { certificate: base.join(certificate), key: base.join(key) })
+        }
+        (None, None) => None,
+        _ => {
+            section.error(names.0, format!("{} and {} go together: give both", names.0, names.1));
+            None
+        }
+    }
 }
 
 pub(super) fn read_cache(mut section: Section<'_>) -> CacheLimits {

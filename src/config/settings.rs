@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::files::CertifiedKey;
 use super::networks::{ForwardedFields, Networks};
 
 /// `[server]`: where the gateway listens, and where its own files are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Server {
     /// Addresses with TLS.
     pub https: Vec<SocketAddr>,
@@ -19,8 +18,6 @@ pub struct Server {
     pub http: Vec<SocketAddr>,
     /// Store, keys, certificate.
     pub state_dir: PathBuf,
-    /// The operator's certificate; none: a self-signed one in `state_dir`.
-    pub certificate: Option<CertifiedKey>,
     /// Worker threads.
     pub threads: usize,
     /// Proxies in front whose word about a client counts.
@@ -43,7 +40,7 @@ pub struct Stop {
 }
 
 /// `[platform]`: what the gateway stands in front of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Platform {
     /// `host:port` of each server, as configured.
     pub servers: Vec<String>,
@@ -70,20 +67,16 @@ pub struct Platform {
 }
 
 /// How an https platform is checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PlatformTls {
     /// The name in the certificate, and SNI.
     pub server_name: String,
-    /// Certificates to trust instead of the system's.
-    pub ca: Option<Vec<openssl::x509::X509>>,
     /// Off only by explicit word.
     pub verify: bool,
-    /// What the gateway shows the platform.
-    pub client: Option<CertifiedKey>,
 }
 
 /// `[store]`
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct StoreSettings {
     /// The SQLite file.
     pub path: PathBuf,

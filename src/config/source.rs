@@ -147,7 +147,7 @@ impl Section<'_> {
         default
     }
 
-    /// Notes a error of a value whose form was right.
+    /// Notes an error of a value whose form was right.
     pub(super) fn error(&mut self, key: &str, text: impl Into<String>) {
         let path = format!("{}.{key}", self.name);
         self.source.error(&path, text);

@@ -11,7 +11,7 @@ servers = ["http://127.0.0.1:9000"]
 fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let variables = environment.iter().map(|&(name, value)| (name.into(), value.into()));
     let (config, _) = Config::parse(text, Path::new("/etc/ds-gateway"), variables);
-    config.map_err(|errors| errors.iter().map(ConfigError::to_string).collect())
+    config.map(|(config, _)| config).map_err(|errors| errors.iter().map(ConfigError::to_string).collect())
 }
 
 fn errors(text: &str) -> Vec<String> {

@@ -10,11 +10,12 @@ use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use openssl::x509::X509;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::utils::tls::CertKey;
 
 use crate::auth::gate::Pass;
-use crate::config::Platform;
+use crate::config::{CertifiedKey, Platform};
 
 /// The platform's servers.
 pub struct Upstream {
@@ -24,10 +25,18 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Resolves every server once; a name that nobody knows is an error here and a log line later.
-    pub fn new(platform: &Platform) -> std::io::Result<Arc<Self>> {
-        let upstream =
-            Self { peers: ArcSwap::default(), template: template(platform), names: platform.servers.clone() };
+    /// Resolves every server once; a name that cannot be resolved is an error here and a log line later. `ca` stands in for the
+    /// system's certificates, and `client` is what the gateway shows the platform.
+    pub fn new(
+        platform: &Platform,
+        ca: Option<Vec<X509>>,
+        client: Option<CertifiedKey>,
+    ) -> std::io::Result<Arc<Self>> {
+        let upstream = Self {
+            peers: ArcSwap::default(),
+            template: template(platform, ca, client),
+            names: platform.servers.clone(),
+        };
         upstream.peers.store(upstream.resolve()?.into());
         let upstream = Arc::new(upstream);
         let literal = |name: &String| name.parse::<SocketAddr>().is_ok();
@@ -75,7 +84,7 @@ impl Upstream {
 }
 
 /// All that is the same for every server. pingora's own defaults are no time-outs at all.
-fn template(platform: &Platform) -> HttpPeer {
+fn template(platform: &Platform, ca: Option<Vec<X509>>, client: Option<CertifiedKey>) -> HttpPeer {
     let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
     let name = platform.tls.as_ref().map_or(String::new(), |tls| tls.server_name.clone());
     let mut peer = HttpPeer::new(unspecified, platform.tls.is_some(), name);
@@ -89,9 +98,8 @@ fn template(platform: &Platform) -> HttpPeer {
     if let Some(tls) = &platform.tls {
         options.verify_cert = tls.verify;
         options.verify_hostname = tls.verify;
-        options.ca = tls.ca.as_ref().map(|chain| Arc::new(chain.clone().into_boxed_slice()));
-        peer.client_cert_key =
-            tls.client.as_ref().map(|pair| Arc::new(CertKey::new(pair.chain.clone(), pair.key.clone())));
+        options.ca = ca.map(|chain| Arc::new(chain.into_boxed_slice()));
+        peer.client_cert_key = client.map(|pair| Arc::new(CertKey::new(pair.chain, pair.key)));
     }
     peer
 }

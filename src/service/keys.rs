@@ -86,7 +86,7 @@ pub enum NewKeyError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The store has another secret under the name of this key.
-    #[error("the key {0:?} is not the one that the store knows by this name")]
+    #[error("the key {0:?} is not the one that the store has recorded under this name")]
     Conflict(String),
 }
 

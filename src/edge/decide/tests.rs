@@ -35,7 +35,7 @@ public = ["/ds-api/public/*"]
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     let (config, _) = Config::parse(CONFIG, Path::new("/nowhere"), std::iter::empty());
-    let config = config.unwrap();
+    let (config, _) = config.unwrap();
     let secret = Secret::new(b"0123456789abcdef0123456789abcdef".to_vec());
     let key_set = KeySet::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
     let cache = Cache::new(CacheLimits { entries: 100, bytes: 1 << 20 }, 1, || 0, 0);
@@ -44,7 +44,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         gate: Arc::new(Gate::new(key_set, TokenRules::DEFAULT, cache, staleness, snapshot, Duration::ZERO)),
         policy: config.routes,
         rewrite: Rewrite::new(&config.platform),
-        upstream: Upstream::new(&config.platform).unwrap(),
+        upstream: Upstream::new(&config.platform, None, None).unwrap(),
         limits: config.limits,
         request_durations: Vec::new(),
         proxies: Arc::default(),

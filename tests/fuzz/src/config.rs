@@ -17,7 +17,7 @@ pub fn run(input: &[u8]) {
         Config::parse(text, Path::new("/nonexistent"), variables).0
     };
     match parse(text) {
-        Ok(config) => {
+        Ok((config, _)) => {
             let _ = (config.warnings(), config.info_labels());
             assert!(!config.server.https.is_empty() || !config.server.http.is_empty());
             assert!(!config.platform.servers.is_empty() && config.server.threads > 0);

@@ -56,9 +56,9 @@ pub fn start(platform: &TcpListener) -> Gateway {
         platform.local_addr().expect("an address")
     );
     let configuration = || Config::parse(&text, &folder, std::iter::empty()).0.expect("a configuration");
-    add_user(&configuration());
+    add_user(&configuration().0);
     let config = configuration();
-    let sink = Sink::install(config.log.clone());
+    let sink = Sink::install(config.0.log.clone());
     thread::spawn(move || {
         let hooks = Hooks {
             announce: Some(|listening| {

@@ -1,0 +1,140 @@
+//! Keys and certificates: the files that the settings name, read apart from them, so that they can be read again while the
+//! gateway runs.
+
+use std::path::PathBuf;
+
+use openssl::x509::X509;
+
+use super::files::{CertifiedKey, Links, read_certificates, read_secret};
+use super::source::ConfigError;
+use crate::auth::keys::{Algorithm, Key, KeySet};
+
+/// Which files the settings name. Paths are complete.
+#[derive(Clone, Debug, Default)]
+pub struct MaterialFiles {
+    /// `token.keys`; `None`: the gateway makes its own.
+    pub keys: Option<Vec<KeyFile>>,
+    /// `server.certificate` and `server.private_key`.
+    pub server: Option<PairPaths>,
+    /// `platform.ca_file`
+    pub platform_ca: Option<PathBuf>,
+    /// `platform.client_certificate` and `platform.client_key`.
+    pub platform_client: Option<PairPaths>,
+}
+
+/// One entry of `token.keys`.
+#[derive(Clone, Debug)]
+pub struct KeyFile {
+    /// The name of the key.
+    pub kid: String,
+    /// As configured.
+    pub algorithm: String,
+    /// Where its secret is.
+    pub path: PathBuf,
+    /// Does the platform sign with it too?
+    pub foreign: bool,
+}
+
+/// A certificate chain and its private key.
+#[derive(Clone, Debug)]
+pub struct PairPaths {
+    /// The chain, leaf first.
+    pub certificate: PathBuf,
+    /// The key of the leaf.
+    pub key: PathBuf,
+}
+
+/// What was in those files, checked.
+#[derive(Debug)]
+pub struct Materials {
+    /// The signing keys.
+    pub keys: SigningKeys,
+    /// The operator's certificate; none: a self-signed one in `state_dir`.
+    pub certificate: Option<CertifiedKey>,
+    /// Certificates to trust instead of the system's.
+    pub platform_ca: Option<Vec<X509>>,
+    /// What the gateway shows the platform.
+    pub platform_client: Option<CertifiedKey>,
+}
+
+/// Where the signing keys come from.
+#[derive(Debug)]
+pub enum SigningKeys {
+    /// From the files that the configuration names.
+    Configured(KeySet),
+    /// From `state_dir/keys`, made there with a new store.
+    Generated,
+}
+
+impl Materials {
+    /// Reads and checks every file, and finds every error at once.
+    pub fn read(files: &MaterialFiles) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Vec::new();
+        let keys = read_keys(files.keys.as_deref(), &mut errors);
+        let server = ["server.certificate", "server.private_key"];
+        let certificate = read_pair(files.server.as_ref(), server, &mut errors);
+        let platform_ca = files.platform_ca.as_ref().and_then(|path| {
+            read_certificates(path).map_err(|text| errors.push(error("platform.ca_file", text))).ok()
+        });
+        let client = ["platform.client_certificate", "platform.client_key"];
+        let platform_client = read_pair(files.platform_client.as_ref(), client, &mut errors);
+        if errors.is_empty() {
+            Ok(Self { keys, certificate, platform_ca, platform_client })
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// What is allowed and dangerous, each with its reason.
+    pub fn warnings(&self) -> Vec<String> {
+        let open = self.certificate.iter().filter_map(|pair| pair.open_file.as_deref());
+        let warning = |shown: std::path::Display<'_>| {
+            format!("server.private_key: {shown} is world-readable: run `chmod 600 {shown}`")
+        };
+        open.map(|file| warning(file.display())).collect()
+    }
+}
+
+fn error(key: &str, text: String) -> ConfigError {
+    ConfigError { key: key.to_owned(), text }
+}
+
+/// Reads every key; one error for each that cannot be used.
+fn read_keys(files: Option<&[KeyFile]>, errors: &mut Vec<ConfigError>) -> SigningKeys {
+    let Some(files) = files else { return SigningKeys::Generated };
+    let (mut keys, mut is_whole) = (Vec::new(), true);
+    for file in files {
+        match read_key(file) {
+            Ok(key) => keys.push(key),
+            Err(text) => {
+                is_whole = false;
+                errors.push(error("token.keys", format!("the key {:?} {text}", file.kid)));
+            }
+        }
+    }
+    match KeySet::new(keys) {
+        Ok(key_set) => return SigningKeys::Configured(key_set),
+        Err(text) if is_whole => errors.push(error("token.keys", format!("a key {text}"))),
+        Err(_) => {}
+    }
+    SigningKeys::Generated
+}
+
+fn read_key(file: &KeyFile) -> Result<Key, String> {
+    let algorithm =
+        Algorithm::parse(&file.algorithm).ok_or("has an unknown algorithm: use HS256, HS384 or HS512")?;
+    let secret = read_secret(&file.path, Links::Followed)?;
+    Key::new(&file.kid, algorithm, &secret, file.foreign).map_err(|error| error.to_string())
+}
+
+/// The pair; an error lies at one of the two settings.
+fn read_pair(
+    paths: Option<&PairPaths>,
+    [certificate, key]: [&str; 2],
+    errors: &mut Vec<ConfigError>,
+) -> Option<CertifiedKey> {
+    let paths = paths?;
+    CertifiedKey::read(&paths.certificate, &paths.key)
+        .map_err(|(file, text)| errors.push(error(file.key(certificate, key), text)))
+        .ok()
+}
