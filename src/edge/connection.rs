@@ -28,6 +28,7 @@ use super::connection_context::{Connection, HEADER, IDLE, REQUEST, digest_of};
 use super::deadline::Deadline;
 use super::quota::Reserved;
 use super::request_id::{REQUEST_ID, RequestId};
+use super::request_line::RequestLine;
 use crate::auth::reply::{Malformed, Overload, Reply};
 use crate::config::Limits;
 use crate::metrics::{Metrics, RouteLabel};
@@ -42,30 +43,6 @@ struct HeaderProgress {
     line: RequestLine,
     /// What it takes beyond what every connection has.
     memory: Option<Reserved>,
-}
-
-/// The request line as it comes in, before the engine mends it: it takes a blank too many, or a control character, for a part of
-/// the target.
-#[derive(Default)]
-struct RequestLine {
-    blanks: usize,
-    controls: usize,
-    is_complete: bool,
-}
-
-impl RequestLine {
-    /// Notes more of the header, from the first byte of the line on. RFC 9112 §3: its three parts are separated by one blank each,
-    /// and the only control character before the line feed is the carriage return.
-    fn read(&mut self, new: &[u8]) -> Result<(), Malformed> {
-        if !self.is_complete {
-            let end = new.iter().position(|&byte| byte == b'\n');
-            let line = new.get(..end.unwrap_or(new.len())).unwrap_or_default();
-            self.blanks += line.iter().filter(|&&byte| byte == b' ').count();
-            self.controls += line.iter().filter(|byte| byte.is_ascii_control()).count();
-            self.is_complete = end.is_some();
-        }
-        if self.blanks > 2 || self.controls > 1 { Err(Malformed::RequestLine) } else { Ok(()) }
-    }
 }
 
 /// A client's stream within its limits.
@@ -196,7 +173,7 @@ impl LimitedStream {
         if phase == IDLE {
             self.connection.phase.store(HEADER, Ordering::Relaxed);
             self.timed = None;
-            let line = RequestLine { is_complete: !self.ends_header, ..RequestLine::default() };
+            let line = RequestLine::begin(!self.ends_header);
             self.header = HeaderProgress { line, ..HeaderProgress::default() };
         }
         self.header.bytes += new.len();
@@ -423,6 +400,3 @@ pub const ACCEPT_GRACE: Duration = Duration::from_millis(100);
 
 /// How long a refused client may take to read its answer.
 const LINGER: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests;

@@ -27,6 +27,7 @@ pub mod raw_head;
 pub mod request;
 pub mod request_head;
 mod request_id;
+mod request_line;
 mod request_state;
 pub mod runtime;
 mod socket;

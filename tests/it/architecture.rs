@@ -123,6 +123,18 @@ const CRATES: [Crate; 4] = [
     (None, "benches/proxy/main.rs"),
 ];
 
+/// The most lines that a file of `src` has without a reason; files of tests have none.
+const LONGEST: usize = 400;
+
+/// Files that are longer, and why they are one file.
+const LONG: [(&str, &str); 2] = [
+    (
+        "src/store/command.rs",
+        "one closed set of types, a few lines each: what may be asked of the store is read in one place",
+    ),
+    ("src/edge/connection.rs", "one stream wrapper; the engine's eight traits pass through it"),
+];
+
 /// The build script is a crate by itself and runs before all others.
 const UNCHECKED: [&str; 1] = ["src/build.rs"];
 
@@ -177,6 +189,22 @@ fn auth_does_no_io() {
     let grouped = grouped.filter(|import| OUTSIDE.iter().any(|word| names(&import.path, word)));
     let grouped: Vec<String> = grouped.map(|import| import.describe()).collect();
     assert_none("imports of the outside world in auth", &grouped);
+}
+
+#[test]
+fn a_long_file_has_a_reason() {
+    let is_test = |file: &str| file.ends_with("tests.rs") || file.contains("/conformance/");
+    let is_code = |file: &&String| file.starts_with("src/") && !is_test(file);
+    let lengths =
+        SOURCES.iter().filter(|(file, _)| is_code(file)).map(|(file, text)| (file, text.lines().count()));
+    let long: Vec<&String> = lengths.filter(|(_, lines)| *lines > LONGEST).map(|(file, _)| file).collect();
+    for file in &long {
+        let is_test = file.ends_with("/simulation.rs");
+        assert!(is_test || LONG.iter().any(|(known, _)| known == file), "{file}: over {LONGEST} lines");
+    }
+    for (file, _) in LONG {
+        assert!(long.iter().any(|known| *known == file), "{file} is no longer long: remove it from LONG");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@
 mod answer_time;
 mod authenticator;
 pub mod failed_logins;
+mod job;
 pub mod local;
 mod outcome;
 pub mod passwords;

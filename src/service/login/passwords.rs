@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::failed_logins::FailedLogins;
+use super::job::Job;
 use super::outcome::{Accepted, LoginError};
-use super::pool::{Job, Pool};
+use super::pool::Pool;
 use super::queue::Waiter;
 use super::sketch::{Sketch, Ticks};
 use super::throttle::{Attempt, Throttle};

@@ -4,27 +4,23 @@
 //! The threads only hash: the user's record is read before a login is queued. A user that does not exist, or is disabled, costs
 //! a hash as any other.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use tokio::sync::oneshot;
 
 use super::answer_time::AnswerTime;
 use super::failed_logins::FailedLogins;
+use super::job::{Answer, Job, check};
 use super::outcome::{LoginError, Verified};
 use super::priority::hash_in_idle_time;
 use super::queue::{Full, Pushed, Queue, Waiter};
 use super::sketch::Ticks;
-use super::throttle::{Counts, Reason, Throttle, Throttled};
-use crate::auth::endpoint::Credentials;
-use crate::auth::password::{HashMemory, Phc};
-use crate::auth::secret::Secret;
+use super::throttle::{Reason, Throttle, Throttled};
+use crate::auth::password::HashMemory;
 use crate::clock::core_time;
 use crate::metrics::{LoginOutcome, Metrics};
-use crate::store::records::UserRecord;
 
 /// The pool; dropping it ends its threads.
 pub(super) struct Pool {
@@ -65,24 +61,6 @@ struct InHand {
     is_shared: bool,
 }
 
-/// A login that is checked.
-pub(super) struct Job {
-    pub(super) credentials: Credentials,
-    /// What the store has of that user.
-    pub(super) record: Option<UserRecord>,
-    pub(super) counts: Counts,
-    pub(super) client: Option<IpAddr>,
-    pub(super) since: Instant,
-    pub(super) answer: Mutex<Option<oneshot::Sender<Answer>>>,
-}
-
-/// What came of a login.
-pub(super) struct Answer {
-    pub(super) result: Result<Verified, LoginError>,
-    /// How long it waited for a thread.
-    pub(super) waited: Duration,
-}
-
 /// Who takes logins, and when.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rank {
@@ -90,25 +68,6 @@ enum Rank {
     Worker,
     /// Those that no worker takes or ends in time, for a share of a core.
     Fallback,
-}
-
-impl Job {
-    /// Does nobody wait for it any more?
-    fn is_given_up(&self, now: Instant) -> bool {
-        self.since + MAX_WAIT <= now || self.is_answered()
-    }
-
-    fn is_answered(&self) -> bool {
-        // Who holds it may have lost its core.
-        self.answer.try_lock().is_some_and(|answer| answer.as_ref().is_none_or(oneshot::Sender::is_closed))
-    }
-
-    fn end(&self, result: Result<Verified, LoginError>, waited: Duration) {
-        if let Some(answer) = self.answer.lock().take() {
-            // A client that went away does not want to know.
-            let _ = answer.send(Answer { result, waited });
-        }
-    }
 }
 
 impl Pool {
@@ -389,41 +348,12 @@ fn settle(shared: &Shared, job: &Job, result: Result<Verified, LoginError>, wait
     let _ = answer.send(Answer { result, waited });
 }
 
-/// Checks all passwords that a client may have meant. A failure costs at least as much as that of a user that does not exist.
-fn check(job: &Job, memory: &mut HashMemory) -> Result<Verified, LoginError> {
-    let unknown = Phc::dummy();
-    let phc = job.record.as_ref().map_or(&unknown, |record| &record.phc);
-    let fitting = job.credentials.all_passwords().find(|password| phc.verify(password, memory));
-    match (&job.record, fitting) {
-        (Some(record), Some(password)) if !record.user.disabled => {
-            // A password of which the old hash ignored a part need not be the right one.
-            let stays = phc.is_current() || phc.is_lossy_for(password);
-            let rehashed = if stays { None } else { rehash(password, memory) };
-            Ok(Verified { user: record.user.clone(), rehashed })
-        }
-        _ => {
-            if !phc.is_current() {
-                job.credentials.all_passwords().for_each(|password| _ = unknown.verify(password, memory));
-            }
-            Err(LoginError::Refused)
-        }
-    }
-}
-
-fn rehash(password: &Secret, memory: &mut HashMemory) -> Option<Phc> {
-    let mut salt = [0; 16];
-    getrandom::fill(&mut salt).ok()?;
-    Phc::hash(password, salt, memory)
-}
-
 /// The longest time that all who wait take, and the fewest and the most that may.
 const LONGEST_QUEUE: Duration = Duration::from_secs(2);
 const LEAST_QUEUE: usize = 16;
 const MOST_QUEUE: usize = 10_000;
 /// What a hash takes until it has been measured.
 const USUAL_COST: Duration = Duration::from_millis(50);
-/// The longest time that a login waits for a thread, where hashes have become dearer than they were when it came.
-const MAX_WAIT: Duration = Duration::from_secs(5);
 /// The fallback worker hashes for one part of so many of a core's time.
 const FALLBACK_SHARE: u32 = 4;
 /// A login that waited so long is one for the fallback worker.

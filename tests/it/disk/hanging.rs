@@ -65,7 +65,7 @@ fn a_command_waits_longer_for_a_sync_that_hangs_and_not_for_ever() {
     // Longer than a gateway's own callers wait.
     let (ended, output) = hold(8);
     assert_eq!(ended, None, "it waits: {output:?}");
-    assert!(String::from_utf8_lossy(&output.stdout).starts_with("durable"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("revoked; active on"), "{output:?}");
     eventually("the cutoff", || (gateway.status(&token) == 401).then_some(()));
     if fault_seconds() > 35 {
         let (ended, output) = hold(fault_seconds());

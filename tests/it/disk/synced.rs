@@ -80,7 +80,7 @@ fn a_revocation_found_after_a_restart_is_synced_before_it_is_acknowledged() {
         disk.is("ok");
         let folder = if by_command {
             let done = disk.cli(&folder, &["revoke", "token", "--token-file", "-"], &token);
-            assert!(done.stdout.starts_with("durable"), "{done:?}");
+            assert!(done.stdout.starts_with("revoked; active on"), "{done:?}");
             folder
         } else {
             let gateway = disk.run(folder, &[]);

@@ -1,6 +1,13 @@
 use super::*;
+use std::net::IpAddr;
+
+use tokio::sync::oneshot;
+
+use crate::auth::endpoint::Credentials;
 use crate::auth::name::Name;
+use crate::auth::secret::Secret;
 use crate::auth::source::{Network, Source};
+use crate::service::login::job::MAX_WAIT;
 use crate::service::login::sketch::Sketch;
 use crate::service::login::throttle::{Attempt, Debt};
 use std::net::Ipv4Addr;
