@@ -75,12 +75,12 @@ fn warn_of_revoked_keys(fault: &StoreError) {
     let reason = match fault {
         StoreError::Missing => "there was no store before".to_owned(),
         StoreError::Rewound { .. } => {
-            "the store that was there is another one than that of the backup, or older than it was".to_owned()
+            "the replaced store is not the one that was backed up, or is an older copy of it".to_owned()
         }
-        other => format!("the store that was there cannot be read ({other})"),
+        other => format!("the replaced store cannot be read ({other})"),
     };
     note(format_args!(
-        "ds-gateway: warning: {reason}: a key that was revoked after the backup was made is good again, unless it is named \
+        "ds-gateway: warning: {reason}: a key that was revoked after the backup was made is valid again, unless it is named \
          below. Before you start the gateway revoke it with `ds-gateway revoke key KID --replace`; `ds-gateway key list` shows \
          the keys"
     ));
