@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use ds_gateway::auth::cache::{Cache, CacheLimits};
-use ds_gateway::auth::gate::{Gate, ClockReading, TokenField};
+use ds_gateway::auth::gate::{ClockReading, Gate, TokenField};
 use ds_gateway::auth::keys::{Algorithm, Key, KeySet};
 use ds_gateway::auth::revocation::RevocationSnapshot;
 use ds_gateway::auth::secret::Secret;
