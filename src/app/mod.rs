@@ -61,7 +61,7 @@ pub use self::stop::OnExit;
 use self::housekeeping::{Housekeeping, PendingRetry};
 use self::listeners::{admin_limits, certificate, front};
 use self::sockets::Sockets;
-use self::stop::End;
+use self::stop::{End, SignalQueue};
 
 /// What a caller adds to a run.
 #[derive(Default)]
@@ -211,11 +211,13 @@ pub fn run(
     );
     server.add_service(end.service());
 
+    // Before anybody knows that it runs: a signal would end the process otherwise. Not earlier: a start that waits can be ended.
+    let signals = SignalQueue::listen().map_err(StartError::refused)?;
     listening.log();
     if let Some(announce) = hooks.announce {
         announce(&listening);
     }
-    server.run(RunArgs { shutdown_signal: Box::new(end.signals()) });
+    server.run(RunArgs { shutdown_signal: Box::new(end.signals(signals)) });
     end.finish();
     Ok(())
 }

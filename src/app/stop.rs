@@ -3,16 +3,19 @@
 //! The engine's own ends are not used: it sleeps through its whole grace period even when idle, and a fast
 //! one can leave its accept loops spinning in runtimes that are half gone. The process is ended from here.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora::services::background::{BackgroundService, GenBackgroundService, background_service};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::housekeeping::Housekeeping;
@@ -53,8 +56,8 @@ impl End {
 
     /// SIGTERM stops gracefully, SIGINT and the loss of the terminal at once; a second signal does not wait for anything.
     /// Without a terminal SIGHUP is what some daemons read their files again at, and nothing is lost by it.
-    pub(super) fn signals(&self) -> Signals {
-        Signals(self.clone())
+    pub(super) fn signals(&self, queue: SignalQueue) -> Signals {
+        Signals { end: self.clone(), queue: Mutex::new(Some(queue)) }
     }
 
     /// Ends the process when nothing is in flight.
@@ -83,41 +86,79 @@ impl End {
     }
 }
 
-pub(super) struct Signals(End);
+/// What the process was asked by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Terminate,
+    Interrupt,
+    HangUp,
+}
+
+/// The signals that came, from the beginning on. Until somebody listens for them their default would end the process at once.
+pub(super) struct SignalQueue(UnboundedReceiver<Asked>);
+
+impl SignalQueue {
+    /// Listens from now on, on a thread of its own: a start has no runtime yet that would.
+    pub(super) fn listen() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let streams = {
+            let _entered = runtime.enter();
+            [
+                (signal(SignalKind::terminate())?, Asked::Terminate),
+                (signal(SignalKind::interrupt())?, Asked::Interrupt),
+                (signal(SignalKind::hangup())?, Asked::HangUp),
+            ]
+        };
+        let (sender, receiver) = unbounded_channel();
+        thread::Builder::new().name("signals".into()).spawn(move || {
+            runtime.block_on(async {
+                let forward = streams.map(|(stream, asked)| forward(stream, asked, sender.clone()));
+                let [terminate, interrupt, hang_up] = forward;
+                tokio::join!(terminate, interrupt, hang_up);
+            });
+        })?;
+        Ok(Self(receiver))
+    }
+}
+
+async fn forward(mut stream: Signal, asked: Asked, sender: UnboundedSender<Asked>) {
+    while stream.recv().await.is_some() && sender.send(asked).is_ok() {}
+}
+
+pub(super) struct Signals {
+    end: End,
+    queue: Mutex<Option<SignalQueue>>,
+}
 
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
-        let Self(end) = self;
+        let end = &self.end;
         // Asked now: one that is gone is none.
         let has_terminal = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
-        let handlers =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
-        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = handlers else {
-            log::error!("signals cannot be handled; the process can only be killed");
+        let Some(SignalQueue(mut queue)) = self.queue.lock().take() else {
             return std::future::pending().await;
         };
         loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => end.exit_at_once(0).await,
-                _ = hangup.recv() => {
-                    if has_terminal {
-                        end.exit_at_once(0).await;
-                    }
+            match queue.recv().await {
+                Some(Asked::Terminate) => break,
+                Some(Asked::Interrupt) => end.exit_at_once(0).await,
+                Some(Asked::HangUp) if has_terminal => end.exit_at_once(0).await,
+                Some(Asked::HangUp) => {
                     log::warn!("SIGHUP does not reload: restart to apply a new configuration or certificate");
                 }
+                None => return std::future::pending().await,
             }
         }
         end.0.stopping.store(true, Ordering::Relaxed);
         log::info!("stopping once no request is in flight; a second signal stops at once");
         let second = end.clone();
         tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+            while let Some(asked) = queue.recv().await {
+                if asked != Asked::HangUp {
+                    second.exit_at_once(1).await;
+                }
             }
-            second.exit_at_once(1).await;
         });
         // Listeners stay open meanwhile, so that a balancer that saw `/readyz` loses nothing.
         sleep(end.0.settings.drain_delay).await;
