@@ -186,8 +186,9 @@ fn check_field_name(section: &mut Section<'_>, key: &str, name: &str) {
     let lower = name.to_ascii_lowercase();
     // What the gateway manages anyway.
     let taken = ManagedFields::new([]);
-    if name.is_empty() || !name.bytes().all(token) {
-        section.error(key, format!("{name:?} must be letters, digits and hyphens"));
+    // One that began with a hyphen could be spelt with any other byte there (see `ManagedFields`).
+    if !name.bytes().all(token) || !name.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+        section.error(key, format!("{name:?} must be letters, digits and hyphens, and begin with no hyphen"));
     } else if reserved.contains(&lower.as_str()) || taken.classify(lower.as_bytes()) != Field::Free {
         section.error(key, format!("{name:?} is a header with a meaning of its own: choose another name"));
     }

@@ -4,6 +4,7 @@
 use super::request::{Body, Refused, Validated, validate};
 use super::request_head::RequestHead;
 use super::runtime::Runtime;
+use crate::auth::denial::Denial;
 use crate::auth::gate::{ClockReading, Pass, TokenField};
 use crate::auth::policy::{Route, split_target};
 use crate::auth::reply::{Malformed, Reply};
@@ -92,14 +93,20 @@ pub fn decide<H: RequestHead>(head: &H, runtime: &Runtime, clock: ClockReading) 
     }
 }
 
-/// A request for the token endpoint, with a copy of all that it needs: it is answered after a wait.
+/// A request for the token endpoint, with a copy of what its method needs: it is answered after a wait.
 fn call<H: RequestHead>(head: &H, token: TokenField<'_>, organization: Option<&str>) -> Call {
     let secret = |bytes: &[u8]| Secret::new(bytes.to_vec());
+    let method = head.method();
+    let (is_mint, is_inspection, is_revocation) = (method == b"POST", method == b"GET", method == b"DELETE");
+    let query = if is_inspection { split_target(head.target()).1 } else { None };
     Call {
-        method: String::from_utf8_lossy(head.method()).into(),
-        query: split_target(head.target()).1.map(secret),
-        authorization: head.values("authorization").map(secret).collect(),
-        token: token.single().map(secret),
+        method: String::from_utf8_lossy(method).into(),
+        query: query.map(secret),
+        authorization: match is_mint || is_inspection {
+            true => head.values("authorization").map(secret).collect(),
+            false => Vec::new(),
+        },
+        token: if is_revocation { token.single().map(secret) } else { Err(Denial::TokenMissing) },
         organization: organization.map(Into::into),
         client: None,
     }

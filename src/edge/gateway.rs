@@ -78,6 +78,8 @@ impl Gateway {
         read_origin(connection, &head, state);
         let field_bytes = || head.fields().map(|(name, value)| name.len() + value.len()).sum();
         state.take_first(head.raw.is_none().then(field_bytes))?;
+        // While it waits for the clock too; an answer of our own gives it up.
+        state.active = Some(connection.active_request());
         let clock = self.read_clock().await;
         let runtime = Arc::clone(&state.runtime);
         match decide(&head, &runtime, clock) {
@@ -85,13 +87,11 @@ impl Gateway {
                 state.facts = facts;
                 state.take_to_forward()?;
                 facts.label.into_iter().for_each(|label| self.shared.metrics.decision(label));
-                state.active = Some(connection.active_request());
                 state.pass = Some(pass);
                 Ok(Next::Forward)
             }
             Decision::Endpoint(call, facts) => {
                 state.facts = facts;
-                state.active = Some(connection.active_request());
                 let call = Call { client: state.client, ..call };
                 let served = self.shared.tokens.serve(call).await;
                 state.facts.word = served.as_str();
@@ -181,10 +181,12 @@ fn read_origin(connection: &Connection, head: &EngineHead<'_>, state: &mut Reque
     }
     let runtime = &state.runtime;
     let mut origin = origin(connection.peer(), head, &runtime.proxies, runtime.forwarded_fields);
-    if let Some(id) = origin.told.as_mut().and_then(|told| told.request_id.take()) {
-        state.request_id.give(id);
+    if let Some(told) = &mut origin.told {
+        if let Some(id) = told.request_id.take() {
+            state.request_id.give(id);
+        }
+        state.trace = Some(Trace::continued(head, &state.request_id));
     }
-    state.trace = Some(Trace::continued(head, &state.request_id));
     state.client = Some(origin.client);
     state.reserved = Some(connection.reserved_for(origin.client.ip));
     state.origin = Some(Box::new(origin));

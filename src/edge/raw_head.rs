@@ -44,9 +44,10 @@ impl<'b> RawHead<'b> {
         let (mut left, mut count) = (fields, 0);
         while !left.is_empty() {
             let (line, rest) = split_line(left)?;
-            let (name, value) = split_field(line).ok_or(Malformed::Unreadable)?;
+            let (name, _) = split_field(line).ok_or(Malformed::Unreadable)?;
+            // Of the whole line: what is trimmed around a value must be text as well.
             let is_text = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
-            if !is_token(name) || !value.iter().all(is_text) {
+            if !is_token(name) || !line.iter().all(is_text) {
                 return Err(Malformed::Unreadable);
             }
             left = rest;
@@ -96,10 +97,14 @@ fn split_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     Ok((line, rest))
 }
 
-/// Name and value of a field line (RFC 9112 §5).
+/// Name and value of a field line, the value without the blanks around it (RFC 9112 §5).
 fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let (name, value) = line.split_at(line.iter().position(|&byte| byte == b':')?);
-    Some((name, value.get(1..)?.trim_ascii()))
+    let value = value.get(1..)?;
+    let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let (first, last) = (value.iter().position(is_text), value.iter().rposition(is_text));
+    let trimmed = first.zip(last).and_then(|(first, last)| value.get(first..=last));
+    Some((name, trimmed.unwrap_or_default()))
 }
 
 /// RFC 9110 §5.6.2.
@@ -134,6 +139,10 @@ mod tests {
             ("GET / HTTP/1.1\r\n: x\r\n\r\n", Err(Malformed::Unreadable)),
             ("GET / HTTP/1.1\r\nA: x\r\n y\r\n\r\n", Err(Malformed::Unreadable)),
             ("GET / HTTP/1.1\r\nA: x\ry\r\n\r\n", Err(Malformed::Unreadable)),
+            ("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\r\n\r\n", Err(Malformed::Unreadable)),
+            ("GET / HTTP/1.1\r\nA:\rx\r\n\r\n", Err(Malformed::Unreadable)),
+            ("GET / HTTP/1.1\r\nContent-Length: \x0c5\r\n\r\n", Err(Malformed::Unreadable)),
+            ("GET / HTTP/1.1\r\nA: x\x0b\r\n\r\n", Err(Malformed::Unreadable)),
             ("GET / HTTP/1.1\r\nA: \0\r\n\r\n", Err(Malformed::Unreadable)),
             ("GET / HTTP/1.1\r\nno field\r\n\r\n", Err(Malformed::Unreadable)),
             ("GET / HTTP/1.1\r\nA: x\r\n", Err(Malformed::Unreadable)),
@@ -142,5 +151,12 @@ mod tests {
             let read = RawHead::parse(text.as_bytes()).map(|head| head.field_count());
             assert_eq!(read, expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_value_has_no_blanks_around_it() {
+        let head = RawHead::parse(b"GET / HTTP/1.1\r\nA: \t b \tc \t\r\nB:\r\nC: \t \r\n\r\n").unwrap();
+        let fields: Vec<(&[u8], &[u8])> = head.fields().collect();
+        assert_eq!(fields, [(&b"A"[..], &b"b \tc"[..]), (b"B", b""), (b"C", b"")]);
     }
 }

@@ -53,17 +53,6 @@ impl Refused {
     const fn ending(fault: Malformed) -> Self {
         Self { fault, body: Body::ENDLESS }
     }
-
-    fn new(fault: Malformed, framing: Result<Body, Malformed>) -> Self {
-        match fault {
-            Malformed::Framing | Malformed::Body => Self::ending(fault),
-            // A server that reads these otherwise may know of a length where we see none, or of another one.
-            Malformed::FieldName => Self::ending(fault),
-            // What follows may be of the protocol that was asked for.
-            Malformed::Upgrade => Self::ending(fault),
-            _ => Self { fault, body: framing.unwrap_or(Body::ENDLESS) },
-        }
-    }
 }
 
 /// Validates a head.
@@ -91,7 +80,9 @@ pub fn validate<'r, H: RequestHead>(
             body,
             expects_continue: fields.expects_continue,
         }),
-        Err(fault) => Err(Refused::new(fault, framing)),
+        Err(fault @ (Malformed::Framing | Malformed::Body)) => Err(Refused::ending(fault)),
+        Err(fault) if fields.hides_end => Err(Refused::ending(fault)),
+        Err(fault) => Err(Refused { fault, body: framing.unwrap_or(Body::ENDLESS) }),
     }
 }
 
@@ -108,6 +99,9 @@ struct Fields<'r> {
     lengths: (usize, Option<u64>),
     /// The first that was found.
     fault: Option<Malformed>,
+    /// Is there, first or not, a field that leaves in doubt what follows the head? A server that reads a framing alias may know of a
+    /// length where we see none, and behind an upgrade there may be another protocol.
+    hides_end: bool,
 }
 
 impl Default for Fields<'_> {
@@ -121,6 +115,7 @@ impl Default for Fields<'_> {
             encodings: (0, false),
             lengths: (0, None),
             fault: None,
+            hides_end: false,
         }
     }
 }
@@ -140,7 +135,10 @@ impl<'r> Fields<'r> {
                 self.has_managed = true;
             }
             Field::Managed => self.has_managed = true,
-            Field::FramingAlias => self.refuse(Malformed::FieldName),
+            Field::FramingAlias => {
+                self.hides_end = true;
+                self.refuse(Malformed::FieldName);
+            }
             Field::MethodOverride => self.refuse(Malformed::MethodOverride),
         }
     }
@@ -156,6 +154,7 @@ impl<'r> Fields<'r> {
                 self.expects_continue = true;
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") && !is_plain_upgrade(value) => {
+                self.hides_end = true;
                 self.refuse(Malformed::Upgrade);
             }
             10 if name.eq_ignore_ascii_case(b"connection") && managed.is_nominated(value) => {

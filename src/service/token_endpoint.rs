@@ -53,7 +53,7 @@ pub fn mint_limiter(limits: &Limits) -> MintLimiter {
     RateLimiter::keyed(Quota::per_second(limits.mint_rate).allow_burst(limits.mint_burst))
 }
 
-/// One request to the endpoint. What may be a credential is wiped when it is dropped.
+/// One request to the endpoint, with what its method needs. What may be a credential is wiped when it is dropped.
 #[derive(Debug)]
 pub struct Call {
     /// As sent.

@@ -143,7 +143,11 @@ fn endpoint_gets_a_copy_of_what_it_needs() {
     assert_eq!((&*call.method, call.organization.as_deref()), ("GET", Some("Main Org.")));
     assert_eq!(call.query.as_ref().map(text).as_deref(), Some("token=x"));
     assert_eq!(call.authorization.iter().map(text).collect::<Vec<_>>(), ["Basic a", "b"]);
+    assert_eq!(call.token.as_ref().map(text), Err(&Denial::TokenMissing), "which only a revocation needs");
+    let request = Request::new("DELETE", "/ds-api/user-token?token=x", &fields);
+    let Decision::Endpoint(call, _) = decide(&request.raw(), &RUNTIME, clock()) else { panic!() };
     assert_eq!(call.token.as_ref().map(text).as_deref(), Ok("t"));
+    assert!(call.query.is_none() && call.authorization.is_empty());
 }
 
 #[cfg(not(feature = "model"))]

@@ -27,21 +27,29 @@ const LIMITS: Limits = Limits {
     revocations_per_user: 1,
 };
 
-fn read(fields: &[(&str, &str)]) -> Result<(String, Body), Malformed> {
+fn table(fields: &[(&str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
         let name: http::HeaderName = name.parse().unwrap();
         headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
     }
-    let managed = ManagedFields::new(["x-ds-user"]);
-    let head = EngineHead {
+    headers
+}
+
+fn head(headers: &HeaderMap) -> EngineHead<'_> {
+    EngineHead {
         method: "GET",
         target: b"/",
         version: Version::HTTP_11,
-        headers: &headers,
+        headers,
         raw: Some(b"GET / HTTP/1.1\r\n\r\n"),
         has_unannounced_body: false,
-    };
+    }
+}
+
+fn read(fields: &[(&str, &str)]) -> Result<(String, Body), Malformed> {
+    let (headers, managed) = (table(fields), ManagedFields::new(["x-ds-user"]));
+    let head = head(&headers);
     let validated = validate(&head, &managed, &LIMITS).map_err(|refused| refused.fault)?;
     Ok((format!("{:?}", validated.token), validated.body))
 }
@@ -129,5 +137,27 @@ fn token_fields_are_told_apart() {
         (&[host, ("user_token", "a"), ("user-token", "a")], "Alias"),
     ] {
         assert_eq!(read(fields).map(|(token, _)| token), Ok(expected.into()), "{fields:?}");
+    }
+}
+
+#[test]
+fn a_field_that_hides_the_end_of_a_request_ends_the_connection_wherever_it_stands() {
+    let (host, length) = (("host", "h"), ("content-length", "7"));
+    let (alias, upgrade) = (("content_length", "5"), ("upgrade", "websocket"));
+    let (method, expect) = (("x-http-method", "PUT"), ("expect", "x"));
+    for (fields, fault, body) in [
+        (&[host, method][..], Malformed::MethodOverride, Body::Absent),
+        (&[host, method, length], Malformed::MethodOverride, Body::Sized(7)),
+        (&[host, method, alias], Malformed::MethodOverride, Body::ENDLESS),
+        (&[host, alias, method], Malformed::FieldName, Body::ENDLESS),
+        (&[host, expect, upgrade], Malformed::Expect, Body::ENDLESS),
+        (&[host, upgrade, expect], Malformed::Upgrade, Body::ENDLESS),
+        (&[host, expect], Malformed::Expect, Body::Absent),
+        (&[host, expect, length, length], Malformed::Expect, Body::ENDLESS),
+        (&[length, alias], Malformed::FieldName, Body::ENDLESS),
+    ] {
+        let headers = table(fields);
+        let refused = validate(&head(&headers), &ManagedFields::new([]), &LIMITS).unwrap_err();
+        assert_eq!(refused, Refused { fault, body }, "{fields:?}");
     }
 }
