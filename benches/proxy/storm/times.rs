@@ -214,16 +214,13 @@ impl Shared {
     }
 }
 
-/// One login of each kind, in an order by chance, then again: whatever the machine does meanwhile falls on all kinds alike,
-/// and no kind waits behind the same other one each time.
+/// As many logins of each kind, in an order by chance: whatever the machine does meanwhile falls on all kinds alike. Not in rounds
+/// of one of each: all but the dearest would then wait behind the dearest of their round, which never waits behind itself.
 fn order(kinds: usize, samples: usize) -> Vec<(usize, usize)> {
     let accounts = samples.div_ceil(TRIES);
-    let mut order = Vec::with_capacity(kinds * samples);
-    for sample in 0..samples {
-        let mut round: Vec<_> = (0..kinds).map(|kind| (kind, sample % accounts)).collect();
-        fastrand::shuffle(&mut round);
-        order.extend(round);
-    }
+    let mut order: Vec<_> =
+        (0..samples).flat_map(|sample| (0..kinds).map(move |kind| (kind, sample % accounts))).collect();
+    fastrand::shuffle(&mut order);
     order
 }
 
