@@ -1,7 +1,7 @@
 //! The phases of a request, in the order in which pingora calls them:
 //!
 //! 1. [`early_request_filter`](ProxyHttp::early_request_filter): settings that each header resets
-//! 2. [`request_filter`](ProxyHttp::request_filter): ask [`decide`], and answer here or go on
+//! 2. [`request_filter`](ProxyHttp::request_filter): ask [`decide`](super::decide::decide), and answer here or go on
 //! 3. [`upstream_peer`](ProxyHttp::upstream_peer): a server, for a pass only
 //! 4. [`upstream_request_filter`](ProxyHttp::upstream_request_filter): what the platform sees
 //! 5. [`request_body_filter`](ProxyHttp::request_body_filter): the size of the body
