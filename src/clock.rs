@@ -7,6 +7,8 @@
 //! - the *floor*: the wall clock as far as lived time bears it out. It follows the wall clock at half to twice the speed of time, so
 //!   that a step moves it little, and never goes back.
 //! - *now*: the wall clock, but never before the floor. It decides `exp`, `iat` and `nbf`, and nothing else.
+//!
+//! It may use `auth` alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

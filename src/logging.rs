@@ -2,6 +2,8 @@
 //!
 //! A request never waits for the reader of the log: when the queue is full the line is dropped and counted, and so is one
 //! that cannot be written.
+//!
+//! It may use `config` and `auth`.
 
 mod redact;
 mod visible;

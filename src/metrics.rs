@@ -2,6 +2,8 @@
 //!
 //! What a request touches lives in slots, one a thread, so that no two cores write one cache line; a scrape
 //! sums them. The rest is read when it is asked for.
+//!
+//! It may use `thread_slot` and `auth`.
 
 mod cells;
 mod families;

@@ -1,4 +1,6 @@
 //! The admin listener: metrics, health and readiness, apart from the traffic.
+//!
+//! It may use `service`, `store` and the layers that all use.
 
 pub mod health;
 

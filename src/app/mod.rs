@@ -2,6 +2,8 @@
 //!
 //! Everything is loaded before a listener is bound, and every listener is bound before anything runs, so
 //! that a start either works or says why it does not.
+//!
+//! It may use every layer below `cli`.
 
 pub mod core_dumps;
 pub mod descriptors;

@@ -1,4 +1,6 @@
 //! The command line: subcommands, one file a noun, and what their ends mean to a script.
+//!
+//! It may use every other layer but `admin` and `tls`.
 
 mod audit;
 mod backup;

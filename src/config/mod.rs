@@ -1,6 +1,8 @@
 //! The configuration: TOML and environment in, checked values out, or every error at once with its hint.
 //!
 //! `docs/configuration.md` describes each key; a test holds the two together.
+//!
+//! It may use `auth` alone.
 
 mod files;
 mod machine;

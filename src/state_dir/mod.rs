@@ -1,4 +1,6 @@
 //! The state folder: store and keys, opened together or created together, never one without the other.
+//!
+//! It may use `store` and the layers that all use.
 
 pub mod backup;
 pub mod error;

@@ -6,6 +6,8 @@
 //! [`replica`] brings what any process has changed into the gate's memory.
 //!
 //! [`Store`] is asynchronous and works on threads of its own: a future of it may be awaited on any Tokio runtime that has timers.
+//!
+//! It may use `auth` and the layers that all use.
 
 pub mod after_restore;
 mod blocking;
