@@ -25,7 +25,7 @@ pub fn run(input: &[u8]) {
             let table: Table = text.parse().expect("TOML");
             let respelt = toml::to_string(&table).expect("a table");
             for text in [text, &respelt] {
-                let again = parse(text)
+                let (again, _) = parse(text)
                     .unwrap_or_else(|faults| panic!("accepted and then refused: {faults:?}\n{text}"));
                 assert_eq!(format!("{again:?}"), format!("{config:?}"));
             }
