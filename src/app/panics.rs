@@ -60,7 +60,7 @@ mod tests {
             ("login", true),
             ("login-fallback", true),
             ("store-writer", false),
-            ("store-follower", false),
+            ("store-replica", false),
             ("housekeeping", false),
             ("draining", false),
             ("main", false),

@@ -184,7 +184,7 @@ fn a_token_that_enters_the_cache_while_it_is_revoked_is_refused_after_the_acknow
 }
 
 #[test]
-fn so_it_is_when_a_mark_ends_it() {
+fn so_it_is_when_a_cutoff_ends_it() {
     let end = |_: &Token, gate: &Gate| {
         let cutoff = Cutoff { sequence: 9, time: NOW, lived: Lived(0), blocked: false, revocation: true };
         gate.apply_cutoffs(&[(Subject::User("anna".into()), cutoff)]);
@@ -193,7 +193,7 @@ fn so_it_is_when_a_mark_ends_it() {
 }
 
 #[test]
-fn so_it_is_when_its_key_is_revoked_or_leaves_the_ring() {
+fn so_it_is_when_its_key_is_revoked_or_leaves_the_key_set() {
     let revoke = |_: &Token, gate: &Gate| {
         let fingerprint = key("k").fingerprint();
         gate.apply(|snapshot| snapshot.revoke_key(fingerprint));

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn twins_share_their_fold() {
+    fn confusable_names_share_their_fold() {
         let fold = |text| Name::parse(text).unwrap().folded();
         for (one, other) in [
             ("Anna", "aNNA"),

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_pair_is_made_anew() {
+    fn damaged_pair_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let one = self_signed(folder.path(), &[]).unwrap();
         std::fs::write(folder.path().join("tls/self-signed.key"), "damaged").unwrap();

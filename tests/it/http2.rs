@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// A gateway with a TLS listener and public routes, and a token of it.
-pub fn tls_house() -> (Platform, Gateway, String) {
+pub fn tls_deployment() -> (Platform, Gateway, String) {
     let platform = Platform::echo();
     let gateway = Options::new(&platform).https().public("[\"/public/*\"]").start();
     let token = gateway.mint();
@@ -31,7 +31,7 @@ pub fn token_field(token: &str) -> String {
 
 #[test]
 fn the_token_endpoint_answers_over_http_2_as_it_does_over_http_1() {
-    let (platform, gateway, _) = tls_house();
+    let (platform, gateway, _) = tls_deployment();
     let account = format!("{USER}:{PASSWORD}");
     for protocol in BOTH {
         let fetch = |arguments: &[&str], target: &str| curl(protocol, &url(&gateway, target), arguments, "");
@@ -70,7 +70,7 @@ fn the_token_endpoint_answers_over_http_2_as_it_does_over_http_1() {
 
 #[test]
 fn the_platform_sees_the_same_request_over_both_protocols() {
-    let (platform, gateway, token) = tls_house();
+    let (platform, gateway, token) = tls_deployment();
     for protocol in BOTH {
         let target = format!("/ds-api/{protocol:?}?a=1&b=%20");
         let claims =
@@ -113,7 +113,7 @@ fn the_platform_sees_the_same_request_over_both_protocols() {
 
 #[test]
 fn nothing_goes_on_over_http_2_without_exactly_one_good_token() {
-    let (platform, gateway, token) = tls_house();
+    let (platform, gateway, token) = tls_deployment();
     let good = token_field(&token);
     let alias = format!("user_token: {token}");
     let twice = format!("user-token: {token}, {token}");
@@ -142,7 +142,7 @@ fn nothing_goes_on_over_http_2_without_exactly_one_good_token() {
 
 #[test]
 fn the_client_chooses_the_protocol_and_h2c_is_ignored() {
-    let (platform, gateway, token) = tls_house();
+    let (platform, gateway, token) = tls_deployment();
     let field = token_field(&token);
     let plain = format!("http://{}/plain", gateway.http());
     // curl asks for an upgrade to h2c here, and takes a plain answer for a no.
@@ -161,7 +161,7 @@ fn the_client_chooses_the_protocol_and_h2c_is_ignored() {
 
 #[test]
 fn many_streams_of_one_connection_do_not_mix() {
-    let (platform, gateway, token) = tls_house();
+    let (platform, gateway, token) = tls_deployment();
     let dir = TempDir::new().expect("a temporary folder");
     let connections = gateway.metric("ds_gateway_connections", &[]);
     let mut command = Command::new("curl");
@@ -187,7 +187,7 @@ fn many_streams_of_one_connection_do_not_mix() {
 
 #[test]
 fn bodies_of_megabytes_arrive_whole_over_http_2() {
-    let (platform, gateway, token) = tls_house();
+    let (platform, gateway, token) = tls_deployment();
     let dir = TempDir::new().expect("a temporary folder");
     let file = dir.path().join("body");
     let body = megabytes();

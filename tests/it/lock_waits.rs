@@ -42,7 +42,7 @@ impl Running {
 }
 
 #[test]
-fn a_revocation_waits_for_whoever_holds_the_store_and_says_so_at_once() {
+fn a_revocation_waits_for_the_process_that_holds_the_store_and_says_so_at_once() {
     let platform = Platform::echo();
     let names = ["disabled", "removed", "renewed", "moved", "imported"];
     let mut options = Options::new(&platform);

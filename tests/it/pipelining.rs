@@ -113,7 +113,7 @@ fn requests_that_come_together_are_answered_one_after_the_other() {
 }
 
 #[test]
-fn what_is_no_request_behind_one_is_refused_after_its_answer() {
+fn garbage_behind_a_request_is_refused_after_its_answer() {
     let (platform, gateway, token) = slow();
     let first = request("GET", "/one", &[("user-token", &token)]);
     let garbage = [

@@ -7,7 +7,7 @@ use crate::contract::{ENDPOINT, inspect, is_guarded};
 use crate::curl::{BOTH, curl};
 use crate::deployment::{Deployment, header};
 use crate::gateway::{EMAIL, ORGANIZATION, PASSWORD, USER};
-use crate::http2::{tls_house, token_field, url};
+use crate::http2::{tls_deployment, token_field, url};
 use crate::jwt::{self, Members, now, token};
 use crate::options::{Key, Options, User};
 use crate::platform::Platform;
@@ -129,7 +129,7 @@ fn a_deleted_token_is_refused_on_the_very_next_request_and_its_neighbour_is_not(
 }
 
 #[test]
-fn what_is_no_token_revokes_nothing() {
+fn what_is_not_a_token_revokes_nothing() {
     let deployment = Deployment::open();
     let (gateway, good) = (&deployment.gateway, deployment.good());
     let forged = token(b"another secret of at least 32 bytes", header().json(), deployment.claims().json());
@@ -172,7 +172,7 @@ fn what_is_no_token_revokes_nothing() {
 
 #[test]
 fn revocation_over_https_is_the_same_with_both_protocols() {
-    let (_platform, gateway, _) = tls_house();
+    let (_platform, gateway, _) = tls_deployment();
     for protocol in BOTH {
         let (token, neighbour) = (gateway.mint(), gateway.mint());
         let fetch = |method: &str, target: &str, token: &str| {

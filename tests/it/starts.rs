@@ -179,7 +179,7 @@ fn a_state_folder_that_cannot_be_used_ends_the_start() {
 
 /// An account that may write to the folder could have the gateway read, as a key, what only the gateway may read.
 #[test]
-fn a_link_is_no_key_of_ours_and_may_be_one_that_is_configured() {
+fn a_link_is_refused_as_a_generated_key_and_accepted_as_a_configured_one() {
     let link = |path: &Path| {
         let target = path.with_extension("elsewhere");
         fs::rename(path, &target).expect("a key");
@@ -419,7 +419,7 @@ fn a_first_user_can_say_that_the_store_is_new() {
 }
 
 #[test]
-fn a_key_that_nobody_can_use_or_that_never_ends_is_no_key() {
+fn a_key_that_is_unusable_or_endless_is_refused() {
     let mut wrong = Wrong::default();
     let dir = tempfile::tempdir().expect("a folder");
     certificates(dir.path());

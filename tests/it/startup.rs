@@ -23,7 +23,7 @@ fn a_port_that_is_taken_ends_the_start() {
 }
 
 #[test]
-fn a_store_that_is_gone_is_not_made_anew_beside_its_keys() {
+fn a_lost_store_is_not_recreated_beside_its_keys() {
     let platform = Platform::echo();
     let gateway = Options::new(&platform).start();
     let token = gateway.mint();
@@ -69,7 +69,7 @@ fn a_key_that_changed_under_its_name_is_refused() {
 }
 
 #[test]
-fn a_store_that_is_no_store_is_refused() {
+fn a_file_that_is_not_a_store_is_refused() {
     let platform = Platform::echo();
     let folder = Options::new(&platform).start().kill();
     for file in ["gateway.db-wal", "gateway.db-shm"] {

@@ -106,7 +106,7 @@ fn what_is_in_flight_is_finished_and_then_the_process_ends_at_once() {
 }
 
 #[test]
-fn an_idle_gateway_ends_at_once_whoever_is_still_connected() {
+fn an_idle_gateway_ends_at_once_even_with_clients_connected() {
     let platform = Platform::echo();
     // No limit of theirs ends the connections before the stop does.
     let mut gateway = Options::new(&platform)

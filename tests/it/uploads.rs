@@ -5,7 +5,7 @@ use crate::command::eventually;
 use crate::contract::ENDPOINT;
 use crate::curl::{BOTH, Fetched, Protocol, curl};
 use crate::gateway::{Gateway, PASSWORD, USER};
-use crate::http2::{tls_house, token_field, url};
+use crate::http2::{tls_deployment, token_field, url};
 use crate::options::Options;
 use crate::platform::{Behaviour, Platform};
 use std::fs;
@@ -19,7 +19,7 @@ const SIZES: [usize; 5] = [10, 65_535, 65_537, 1_000_000, 50_000_000];
 
 #[test]
 fn a_refused_upload_of_any_size_gets_its_401_over_both_protocols() {
-    let (platform, gateway, _) = tls_house();
+    let (platform, gateway, _) = tls_deployment();
     let dir = TempDir::new().expect("a temporary folder");
     let file = dir.path().join("body");
     let path = file.to_str().expect("a path");
@@ -52,7 +52,7 @@ fn a_refused_upload_of_any_size_gets_its_401_over_both_protocols() {
 
 #[test]
 fn a_refused_upload_gets_its_401_however_slowly_it_comes() {
-    let (platform, gateway, _) = tls_house();
+    let (platform, gateway, _) = tls_deployment();
     let dir = TempDir::new().expect("a temporary folder");
     let file = dir.path().join("body");
     let body = "b".repeat(300_000);
@@ -110,7 +110,7 @@ fn a_body_over_the_limit_is_413_over_both_protocols() {
 
 #[test]
 fn a_body_that_no_field_announces_makes_a_public_get_protected() {
-    let (platform, gateway, token) = tls_house();
+    let (platform, gateway, token) = tls_deployment();
     for protocol in BOTH {
         let get = |arguments: &[&str], input: &str| {
             let arguments = [&["-X", "GET"], arguments].concat();
@@ -130,7 +130,7 @@ fn a_body_that_no_field_announces_makes_a_public_get_protected() {
 
 #[test]
 fn a_streamed_upload_ends_once_and_what_follows_it_is_the_next_request() {
-    let (platform, gateway, token) = tls_house();
+    let (platform, gateway, token) = tls_deployment();
     let field = token_field(&token);
     let mut targets = Vec::new();
     for protocol in BOTH {
@@ -154,7 +154,7 @@ fn a_streamed_upload_ends_once_and_what_follows_it_is_the_next_request() {
 
 #[test]
 fn a_head_is_answered_without_a_body_over_both_protocols() {
-    let (platform, gateway, token) = tls_house();
+    let (platform, gateway, token) = tls_deployment();
     platform.behave(Behaviour::Raw(
         b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\nETag: \"a\"\r\n\r\n".to_vec(),
     ));
@@ -174,7 +174,7 @@ fn a_head_is_answered_without_a_body_over_both_protocols() {
 
 #[test]
 fn a_client_that_expects_100_continue_is_served_over_both_protocols() {
-    let (platform, gateway, token) = tls_house();
+    let (platform, gateway, token) = tls_deployment();
     let body = "e".repeat(1_000_000);
     for protocol in BOTH {
         let send = |field: &str, target: &str| {

@@ -151,7 +151,7 @@ fn an_update_is_in_force_at_once() {
 }
 
 #[test]
-fn another_ring_verifies_everything_anew() {
+fn another_key_set_verifies_everything_again() {
     let gate = gate();
     let token = token(&gate);
     let field = TokenField::One(token.as_bytes());

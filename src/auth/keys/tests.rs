@@ -21,7 +21,7 @@ fn a_weak_secret_is_refused() {
 }
 
 #[test]
-fn a_ring_has_a_signer_and_each_kid_once() {
+fn key_set_has_a_signer_and_each_kid_once() {
     let one = || key("one", b"0123456789abcdef0123456789abcdef").unwrap();
     let two = || key("two", b"fedcba9876543210fedcba9876543210").unwrap();
     assert_eq!(KeySet::new(vec![]).err(), Some(KeyError::EmptyRing));
@@ -33,7 +33,7 @@ fn a_ring_has_a_signer_and_each_kid_once() {
 }
 
 #[test]
-fn filtered_keys_keep_their_order_and_are_another_ring() {
+fn filtered_keys_keep_their_order_and_are_another_key_set() {
     let key = |kid, fill: u8| key(kid, &(0..48).map(|byte| byte ^ fill).collect::<Vec<_>>()).unwrap();
     let key_set = KeySet::new(vec![key("one", 0), key("two", 64), key("three", 128)]).unwrap();
     let all = key_set.filtered(|_| true).unwrap();

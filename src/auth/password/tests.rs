@@ -211,7 +211,7 @@ fn a_hash_verifies_its_password_and_no_other() {
 }
 
 #[test]
-fn the_decoy_costs_as_much_and_fits_nothing() {
+fn dummy_hash_costs_as_much_and_matches_nothing() {
     let mut memory = HashMemory::default();
     let dummy = Phc::dummy();
     assert!(dummy.is_current(), "{}", dummy.as_str());

@@ -18,7 +18,7 @@ fn route(method: &str, target: &str) -> String {
     match policy().classify(method.as_bytes(), target.as_bytes(), false) {
         Ok(Route::Endpoint { organization: None }) => "endpoint".into(),
         Ok(Route::Endpoint { organization: Some(name) }) => format!("endpoint of {name}"),
-        Ok(Route::Reserved) => "subtree".into(),
+        Ok(Route::Reserved) => "reserved".into(),
         Ok(Route::Public(_)) => "public".into(),
         Ok(Route::Protected) => "protected".into(),
         Err(error) => format!("{error:?}"),
@@ -32,13 +32,13 @@ fn each_target_has_its_route() {
         ("GET", "/ds-api/user-token?token=a.b.c", "endpoint"),
         ("GET", "/ds-api/user-token/Main%20Org.", "endpoint of Main Org."),
         ("GET", "/ds-api/user-token/a%2Fb", "endpoint of a/b"),
-        ("GET", "/ds-api/user-token/", "subtree"),
-        ("GET", "/ds-api/user-token/a/b", "subtree"),
+        ("GET", "/ds-api/user-token/", "reserved"),
+        ("GET", "/ds-api/user-token/a/b", "reserved"),
         ("GET", "/ds-api/user-token/.", "DotSegment"),
         ("GET", "/ds-api/user-token/%2e%2E", "DotSegment"),
         ("GET", "/ds-api/user-token/%zz", "BadEscape"),
         ("GET", "/ds-api/user-token/%ff", "NotUtf8"),
-        ("GET", "/DS-API/User-Token", "subtree"),
+        ("GET", "/DS-API/User-Token", "reserved"),
         ("GET", "/ds-api/user-tokens", "protected"),
         ("GET", "/ds-api/user-token-x", "protected"),
         ("GET", "/ds-api/", "public"),
@@ -178,7 +178,7 @@ fn what_folds_to_the_endpoint_stays_here() {
         "/%CE%B4s-api/user-token",
         "/ds-api+/user-token",
     ] {
-        assert_eq!(route("GET", target), "subtree", "{target}");
+        assert_eq!(route("GET", target), "reserved", "{target}");
     }
 }
 

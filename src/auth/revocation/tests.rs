@@ -36,7 +36,7 @@ fn cutoff(number: u64, second: u64, closed: bool) -> Cutoff {
 }
 
 #[test]
-fn a_mark_ends_what_came_before_and_spares_what_came_after() {
+fn cutoff_rejects_earlier_tokens_and_spares_later_ones() {
     for (subject, denial) in [
         (Subject::Everybody, Denial::RevokedEverybody),
         (Subject::User("anna".into()), Denial::RevokedUser),
@@ -60,7 +60,7 @@ fn a_mark_ends_what_came_before_and_spares_what_came_after() {
 }
 
 #[test]
-fn a_mark_on_another_changes_nothing() {
+fn cutoff_on_another_subject_changes_nothing() {
     let mut snapshot = RevocationSnapshot::default();
     snapshot.apply_cutoff(Subject::User("bert".into()), cutoff(10, 1000, true));
     snapshot.apply_cutoff(Subject::Organization("other".into()), cutoff(10, 1000, true));
@@ -69,7 +69,7 @@ fn a_mark_on_another_changes_nothing() {
 }
 
 #[test]
-fn a_closed_mark_refuses_until_one_that_is_not_closed_follows() {
+fn blocking_cutoff_rejects_until_one_that_does_not_block_follows() {
     let mut snapshot = RevocationSnapshot::default();
     snapshot.apply_cutoff(Subject::User("anna".into()), cutoff(10, 1000, true));
     let later = token("anna", Origin::Ours { sequence: 99 }, 9999);
@@ -131,7 +131,7 @@ fn what_no_token_can_ask_about_is_forgotten_and_the_rest_is_not() {
 }
 
 #[test]
-fn mark_of_a_new_user_is_no_revocation() {
+fn cutoff_of_a_new_user_is_not_a_revocation() {
     let new = |number| Cutoff { revocation: false, ..cutoff(number, 1000, false) };
     let mut snapshot = RevocationSnapshot::default();
     for (name, cutoff, expected) in [

@@ -185,7 +185,7 @@ fn client_with_the_name_of_an_operator_is_a_client() {
 }
 
 #[test]
-fn by_age_rows_go_whoever_they_are_about() {
+fn by_age_rows_go_no_matter_whom_they_are_about() {
     on_every_engine(|fixture| {
         fixture.add("anna");
         mint(&fixture, "anna", 3);

@@ -87,7 +87,7 @@ fn sequences_of_accepted_commands_are_unique_and_without_gap() {
 }
 
 #[test]
-fn order_of_mints_and_revocations_holds_whoever_gives_them() {
+fn order_of_mints_and_revocations_holds_for_every_caller() {
     with_each_kind_of_company(|fixture, stores| {
         fixture.add("anna");
         let user = fixture.user("anna");

@@ -148,7 +148,7 @@ fn page_begins_before_a_sequence_whether_or_not_it_is_listed() {
 }
 
 #[test]
-fn new_user_has_a_cutoff_that_is_no_revocation() {
+fn new_user_has_a_cutoff_that_is_not_a_revocation() {
     on_every_engine(|fixture| {
         let before = fixture.revocations();
         fixture.add("anna");

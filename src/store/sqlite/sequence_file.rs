@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_only_rises_whoever_writes() {
+    fn it_only_rises_no_matter_who_writes() {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("s.db");
         assert_eq!(read(&store), Ok(0));
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_power_cut_leaves_of_a_new_file_is_no_sequence() {
+    fn what_a_power_cut_leaves_of_a_new_file_is_not_a_sequence() {
         for (text, sequence) in
             [("", Some(0)), ("\0\0\0", Some(0)), ("00000000000000000042\n", Some(42)), ("x", None)]
         {

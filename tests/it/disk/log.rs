@@ -148,7 +148,7 @@ fn a_new_store_goes_on_behind_the_one_that_is_lost() {
 }
 
 #[test]
-fn a_log_that_is_put_back_or_emptied_by_a_checkpoint_is_no_fault() {
+fn a_log_that_is_put_back_or_emptied_by_a_checkpoint_is_not_a_fault() {
     let Faulty { disk: _disk, forge, gateway, _platform } = Faulty::start();
     assert_eq!(revoke(&gateway, &forge.token(USER, 1)).status, 204);
     let (log, away) = (beside(&gateway.folder, "-wal"), gateway.folder.dir.path().join("away"));

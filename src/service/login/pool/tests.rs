@@ -66,7 +66,7 @@ fn ago(duration: Duration) -> Instant {
 }
 
 #[test]
-fn the_floor_takes_what_no_worker_takes() {
+fn fallback_worker_takes_what_no_worker_takes() {
     let shared = shared();
     let (job, _wanted) = push(&shared, 1, Instant::now());
     let due = || due(&shared.state.lock());
@@ -81,7 +81,7 @@ fn the_floor_takes_what_no_worker_takes() {
 }
 
 #[test]
-fn the_floor_leaves_logins_to_workers_that_get_on() {
+fn fallback_worker_leaves_logins_to_workers_that_make_progress() {
     let shared = shared();
     let (first, _wanted) = push(&shared, 1, ago(GRACE));
     let (_second, _wanted_too) = push(&shared, 2, ago(GRACE));

@@ -106,7 +106,7 @@ fn each_limit_is_reached_by_what_it_is_about_alone() {
 }
 
 #[test]
-fn an_unlocked_account_begins_anew() {
+fn unlocked_account_starts_from_zero() {
     let throttle = throttle();
     for is_known in [false, true] {
         let locked = attempt("owner", OWNER, is_known);
