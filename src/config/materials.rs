@@ -102,20 +102,18 @@ fn error(key: &str, text: String) -> ConfigError {
 /// Reads every key; one error for each that cannot be used.
 fn read_keys(files: Option<&[KeyFile]>, errors: &mut Vec<ConfigError>) -> SigningKeys {
     let Some(files) = files else { return SigningKeys::Generated };
-    let (mut keys, mut is_whole) = (Vec::new(), true);
+    let (mut keys, errors_before) = (Vec::new(), errors.len());
     for file in files {
         match read_key(file) {
             Ok(key) => keys.push(key),
-            Err(text) => {
-                is_whole = false;
-                errors.push(error("token.keys", format!("the key {:?} {text}", file.kid)));
-            }
+            Err(text) => errors.push(error("token.keys", format!("the key {:?} {text}", file.kid))),
         }
     }
-    match KeySet::new(keys) {
-        Ok(key_set) => return SigningKeys::Configured(key_set),
-        Err(text) if is_whole => errors.push(error("token.keys", format!("a key {text}"))),
-        Err(_) => {}
+    if errors.len() == errors_before {
+        match KeySet::new(keys) {
+            Ok(key_set) => return SigningKeys::Configured(key_set),
+            Err(text) => errors.push(error("token.keys", format!("a key {text}"))),
+        }
     }
     SigningKeys::Generated
 }

@@ -54,9 +54,7 @@ impl Gateway {
     pub fn new(runtime: Runtime, shared: Shared) -> Self {
         Self { runtime: ArcSwap::from_pointee(runtime), shared }
     }
-}
 
-impl Gateway {
     /// Asks for the decision on a request, and carries it out as far as nothing is sent.
     pub(super) async fn decision(
         &self,
@@ -81,8 +79,7 @@ impl Gateway {
         // While it waits for the clock too; an answer of our own gives it up.
         state.active = Some(connection.active_request());
         let clock = self.read_clock().await;
-        let runtime = Arc::clone(&state.runtime);
-        match decide(&head, &runtime, clock) {
+        match decide(&head, &state.runtime, clock) {
             Decision::Forward(pass, facts) => {
                 state.facts = facts;
                 state.take_to_forward()?;

@@ -38,9 +38,9 @@ pub trait RequestHead {
     }
 
     /// The value of a field that is there once.
-    fn single(&self, name: &str) -> Option<&[u8]> {
-        let mut values = self.fields().filter(|(have, _)| have.eq_ignore_ascii_case(name.as_bytes()));
-        let (_, first) = values.next()?;
+    fn single<'h>(&'h self, name: &'h str) -> Option<&'h [u8]> {
+        let mut values = self.values(name);
+        let first = values.next()?;
         values.next().is_none().then_some(first)
     }
 }
