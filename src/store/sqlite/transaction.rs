@@ -14,7 +14,8 @@ use crate::store::error::StoreError;
 pub trait Apply: Command {
     /// Whether it waits until nothing else does.
     const IS_UPKEEP: bool = false;
-    /// Whether so much is written by commands like it that the writer empties the log after each.
+    /// Whether so much is written by commands like it that the writer empties the log after each, and waits for the disk without the
+    /// lock.
     const IS_BULK: bool = false;
     /// Whether keys may be revoked by it, which is noted beside the store as well.
     const REVOKES_KEYS: bool = false;

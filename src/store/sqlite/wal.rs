@@ -13,8 +13,9 @@ use crate::store::error::StoreError;
 
 /// What a connection's log and index were when it last committed. SQLite would not notice that another file is in their
 /// place: it would go on in one that has no name, and what it wrote would be gone with the process.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Wal {
+    file: File,
     log: PathBuf,
     index: PathBuf,
     log_identity: (u64, u64),
@@ -59,7 +60,12 @@ impl Wal {
         }
         let (log_identity, index_identity) =
             (identity(&file.metadata()?), identity(&std::fs::metadata(&index)?));
-        Ok(Self { log, index, log_identity, index_identity, length })
+        Ok(Self { file, log, index, log_identity, index_identity, length })
+    }
+
+    /// Waits until what was committed without a sync is on the disk. Needs no lock.
+    pub(super) fn sync_data(&self) -> Result<(), StoreError> {
+        Ok(self.file.sync_data()?)
     }
 
     /// Are log and index the ones that were open, and is all there that was committed?

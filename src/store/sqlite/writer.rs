@@ -98,7 +98,7 @@ impl Drop for Writer {
 trait Job: Send {
     /// Whether it waits until nothing else does.
     fn is_upkeep(&self) -> bool;
-    /// Whether the log is emptied after it.
+    /// Whether much is written by it and by commands like it.
     fn is_bulk(&self) -> bool;
     /// Whether keys may be revoked by it.
     fn revokes_keys(&self) -> bool;
@@ -165,6 +165,7 @@ struct Work {
 struct Session {
     connection: Connection,
     wal: Wal,
+    syncs_in_commit: bool,
     /// Changes when somebody else commits.
     version: i64,
     /// The change of the log that was noticed last.
@@ -210,6 +211,8 @@ impl Work {
             None => self.session.insert(Session::begin(&self.file)?),
         };
         session.check_log()?;
+        let is_bulk = batch.iter().all(|job| job.is_bulk());
+        session.sync_in_commit(!is_bulk)?;
         let mut transaction = session.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let time = time::advance(&transaction, &self.clock)?;
         let revokes_keys = batch.iter().any(|job| job.revokes_keys());
@@ -222,6 +225,9 @@ impl Work {
         }
         let sequence = sequence::current(&transaction)?;
         transaction.commit()?;
+        if is_bulk {
+            session.wal.sync_data()?;
+        }
         // Once more: what was committed to a file without a name is not durable.
         self.file.check_in_place()?;
         session.check_log()?;
@@ -262,7 +268,7 @@ impl Session {
         let mut connection = file.connect()?;
         let wal = file.sync(&mut connection)?;
         let version = wal::version(&connection)?;
-        Ok(Self { connection, wal, version, change: None })
+        Ok(Self { connection, wal, syncs_in_commit: true, version, change: None })
     }
 
     /// Is the log still the one that was open? If it was removed, what is in it is saved to the database once, so
@@ -295,6 +301,15 @@ impl Session {
             ),
         }
         Err(StoreError::LogChanged)
+    }
+
+    /// Whether a commit waits for the disk, with the lock that others wait for. Where it does not, the caller does.
+    fn sync_in_commit(&mut self, syncs: bool) -> Result<(), StoreError> {
+        if self.syncs_in_commit != syncs {
+            self.connection.pragma_update(None, "synchronous", if syncs { "FULL" } else { "NORMAL" })?;
+            self.syncs_in_commit = syncs;
+        }
+        Ok(())
     }
 
     /// Moves what is in the log into the file, so that the next who writes begins it again. Others have the lock meanwhile. A gateway
