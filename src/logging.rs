@@ -204,20 +204,26 @@ struct Line<'a, T> {
     more: Option<T>,
 }
 
-/// Key-value pairs of a record, as strings.
+/// Key-value pairs of a record: numbers and truth values as such, all else as text.
 #[derive(Serialize)]
-struct Fields(#[serde(with = "fields")] Vec<(String, String)>);
+struct Fields(#[serde(with = "fields")] Vec<(String, serde_json::Value)>);
 
 impl Fields {
     fn of(record: &Record<'_>) -> Self {
-        struct Visitor(Vec<(String, String)>);
+        struct Visitor(Vec<(String, serde_json::Value)>);
         impl<'kvs> log::kv::VisitSource<'kvs> for Visitor {
             fn visit_pair(
                 &mut self,
                 key: log::kv::Key<'kvs>,
                 value: log::kv::Value<'kvs>,
             ) -> Result<(), log::kv::Error> {
-                self.0.push((key.to_string(), value.to_string()));
+                let json = value
+                    .to_u64()
+                    .map(Into::into)
+                    .or_else(|| value.to_i64().map(Into::into))
+                    .or_else(|| value.to_f64().map(Into::into))
+                    .or_else(|| value.to_bool().map(Into::into));
+                self.0.push((key.to_string(), json.unwrap_or_else(|| value.to_string().into())));
                 Ok(())
             }
         }
@@ -232,7 +238,7 @@ mod fields {
     use serde::ser::{SerializeMap, Serializer};
 
     pub(super) fn serialize<S: Serializer>(
-        pairs: &[(String, String)],
+        pairs: &[(String, serde_json::Value)],
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(pairs.len()))?;

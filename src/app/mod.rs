@@ -164,6 +164,7 @@ pub fn run(
         request_durations: config.request_durations,
         proxies: Arc::new(settings.trusted_proxies.clone()),
         forwarded_fields: settings.forwarded_fields,
+        half_close: settings.half_close,
     };
     let common = gateway::Shared {
         tokens,

@@ -41,12 +41,14 @@ pub enum Malformed {
     FieldName,
     /// A field that asks for another method than the request has.
     MethodOverride,
-    /// `Upgrade`: nothing may be forwarded that cannot be cut.
-    Upgrade,
+    /// A WebSocket handshake (RFC 6455 §4.1), which cannot be answered as a plain request.
+    WebSocket,
     /// Framing that two servers could read differently (RFC 9112 §6).
     Framing,
     /// An `Expect` other than `100-continue` (RFC 9110 §10.1.1).
     Expect,
+    /// `Expect: 100-continue` over HTTP/2, where the engine sends no interim answer.
+    ExpectHttp2,
     /// More header bytes than `limits.header_bytes`.
     HeaderBytes,
     /// More fields than `limits.header_fields`.
@@ -57,8 +59,61 @@ pub enum Malformed {
     BodyTimeout,
     /// The header did not arrive in time.
     HeaderTimeout,
+    /// A byte in the target that RFC 3986 §2 allows nowhere in one, and that the engine does not forward.
+    TargetCharacter,
     /// No request at all, by RFC 9112, or one that is no business of a gateway (`CONNECT`).
     Unreadable,
+}
+
+impl Malformed {
+    const fn status(self) -> u16 {
+        match self {
+            Self::WebSocket => 501,
+            Self::Expect | Self::ExpectHttp2 => 417,
+            Self::HeaderBytes | Self::HeaderFields => 431,
+            Self::Body => 413,
+            Self::BodyTimeout | Self::HeaderTimeout => 408,
+            _ => 400,
+        }
+    }
+
+    /// What is wrong with the request, as the client is told and the log says.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Target(error) => error.as_str(),
+            Self::Host => {
+                "exactly one Host field is required, with a name or an address and optionally a port"
+            }
+            Self::LineEnd => "each line of the header must end in CRLF",
+            Self::RequestLine => {
+                "method, target and version must be separated by single spaces, without control characters"
+            }
+            Self::Connection => "Connection must not name a field that the gateway manages",
+            Self::FieldName => {
+                "a field name could be read as Content-Length, Transfer-Encoding or a similar field"
+            }
+            Self::MethodOverride => {
+                "the method cannot be overridden by a header field: send the request with that method"
+            }
+            Self::WebSocket => "this gateway does not support WebSocket connections",
+            Self::Framing => {
+                "the length of the body is ambiguous: use one Content-Length or Transfer-Encoding: chunked"
+            }
+            Self::Expect => "only Expect: 100-continue is supported",
+            Self::ExpectHttp2 => {
+                "100 Continue is not sent over HTTP/2: send the body at once, without Expect, or use HTTP/1.1"
+            }
+            Self::HeaderBytes => "the header is larger than limits.header_bytes allows",
+            Self::HeaderFields => "the header has more fields than limits.header_fields allows",
+            Self::Body => "the body is larger than limits.body_bytes allows",
+            Self::BodyTimeout => "the body did not arrive in time",
+            Self::HeaderTimeout => "the header did not arrive in time",
+            Self::TargetCharacter => {
+                "quotation marks, backticks, <, > and bytes that are not UTF-8 must be percent-encoded in the target: %22, %60, %3C, %3E"
+            }
+            Self::Unreadable => "the request could not be parsed",
+        }
+    }
 }
 
 /// What went wrong on the platform's side.
@@ -150,12 +205,16 @@ impl Reply {
         Self { status: 204, fields: Vec::new(), retry_after: None, body: "".into() }
     }
 
-    /// One 401 for every reason, so that it tells a guesser nothing; 503 where we cannot know.
+    /// One 401 for every reason that a token is refused for, so that it tells a guesser nothing; 503 where we cannot know. The
+    /// challenge tells apart what the client knows by itself: that it sent no token, or several.
     pub fn denied(denial: Denial) -> Self {
-        match denial {
-            Denial::StateStale => Self::store_unavailable(),
-            _ => Self::error(401, "a valid user-token is required"),
-        }
+        let challenge = match denial {
+            Denial::StateStale => return Self::store_unavailable(),
+            Denial::TokenMissing => CHALLENGE,
+            Denial::TokenRepeated | Denial::TokenAlias => INVALID_REQUEST,
+            _ => INVALID_TOKEN,
+        };
+        Self::error(401, "a valid user-token is required").with(WWW_AUTHENTICATE, challenge)
     }
 
     /// A method that the endpoint does not have; on the older form of its path there is one fewer.
@@ -170,7 +229,7 @@ impl Reply {
         match refusal {
             Refusal::Method => Self::method_not_allowed(true),
             Refusal::Credentials => Self::error(401, "wrong or missing credentials")
-                .with("WWW-Authenticate", r#"Basic realm="ds-api", charset="UTF-8""#),
+                .with(WWW_AUTHENTICATE, r#"Basic realm="ds-api", charset="UTF-8""#),
             Refusal::TokenParameter => {
                 Self::error(400, "exactly one token parameter is required: ?token=<user-token>")
             }
@@ -179,7 +238,7 @@ impl Reply {
 
     /// A token that does not hold, at the endpoint: the same 401 for expired, forged and revoked.
     pub fn token_refused() -> Self {
-        Self::error(401, "the token is not valid")
+        Self::error(401, "the token is not valid").with(WWW_AUTHENTICATE, INVALID_TOKEN)
     }
 
     /// Under the gateway's reserved path, and nothing there.
@@ -189,46 +248,7 @@ impl Reply {
 
     /// A request whose form is refused.
     pub fn malformed(fault: Malformed) -> Self {
-        match fault {
-            Malformed::Target(error) => Self::error(400, error.as_str()),
-            Malformed::Host => Self::error(
-                400,
-                "exactly one Host field is required, with a name or an address and optionally a port",
-            ),
-            Malformed::LineEnd => Self::error(400, "each line of the header must end in CRLF"),
-            Malformed::RequestLine => Self::error(
-                400,
-                "method, target and version must be separated by single spaces, without control characters",
-            ),
-            Malformed::Connection => {
-                Self::error(400, "Connection must not name a field that the gateway manages")
-            }
-            Malformed::FieldName => Self::error(
-                400,
-                "a field name could be read as Content-Length, Transfer-Encoding or a similar field",
-            ),
-            Malformed::MethodOverride => Self::error(
-                400,
-                "the method cannot be overridden by a header field: send the request with that method",
-            ),
-            Malformed::Upgrade => Self::error(400, "upgrades are not supported"),
-            Malformed::Framing => Self::error(
-                400,
-                "the length of the body is ambiguous: use one Content-Length or \
-                 Transfer-Encoding: chunked",
-            ),
-            Malformed::Expect => Self::error(417, "only Expect: 100-continue is supported"),
-            Malformed::HeaderBytes => {
-                Self::error(431, "the header is larger than limits.header_bytes allows")
-            }
-            Malformed::HeaderFields => {
-                Self::error(431, "the header has more fields than limits.header_fields allows")
-            }
-            Malformed::Body => Self::error(413, "the body is larger than limits.body_bytes allows"),
-            Malformed::BodyTimeout => Self::error(408, "the body did not arrive in time"),
-            Malformed::HeaderTimeout => Self::error(408, "the header did not arrive in time"),
-            Malformed::Unreadable => Self::error(400, "the request could not be parsed"),
-        }
+        Self::error(fault.status(), fault.as_str())
     }
 
     /// This user has had too many tokens minted (RFC 6585 §4).
@@ -318,6 +338,15 @@ impl Reply {
         self
     }
 }
+
+const WWW_AUTHENTICATE: &str = "WWW-Authenticate";
+
+/// What every 401 must say (RFC 9110 §15.5.2). Not `Basic`: a browser would ask its user for a password.
+const CHALLENGE: &str = r#"User-Token realm="ds-api""#;
+
+/// With the errors of RFC 6750 §3.1, which has no error for a request without a token.
+const INVALID_TOKEN: &str = r#"User-Token realm="ds-api", error="invalid_token""#;
+const INVALID_REQUEST: &str = r#"User-Token realm="ds-api", error="invalid_request""#;
 
 #[derive(Serialize)]
 struct Inspection<'p> {

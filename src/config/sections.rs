@@ -34,6 +34,7 @@ pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> (Option<Serv
     let forwarded_fields =
         section.or("forwarded_fields", ForwardedFields::XForwarded, "write \"x-forwarded\" or \"forwarded\"");
     let proxy_protocol: Vec<SocketAddr> = section.or("proxy_protocol", Vec::new(), addresses);
+    let half_close = section.or("half_close", false, "write true or false");
     for address in &proxy_protocol {
         if !https.contains(address) && !http.contains(address) {
             section.error("proxy_protocol", format!("{address} is not in https or http"));
@@ -51,8 +52,17 @@ pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> (Option<Serv
         return (None, pair);
     };
     let state_dir = base.join(state_dir);
-    let server =
-        Server { https, http, state_dir, threads, trusted_proxies, forwarded_fields, proxy_protocol, stop };
+    let server = Server {
+        https,
+        http,
+        state_dir,
+        threads,
+        trusted_proxies,
+        forwarded_fields,
+        proxy_protocol,
+        half_close,
+        stop,
+    };
     (Some(server), pair)
 }
 
@@ -271,7 +281,7 @@ pub(super) fn read_limits(mut section: Section<'_>, threads: usize, durations: &
         header_fields: section.or("header_fields", 100, number),
         body_bytes: (body_bytes > 0).then_some(body_bytes),
         header_timeout: section.duration("header_timeout", 10),
-        keepalive_timeout: section.duration("keepalive_timeout", 60),
+        keepalive_timeout: section.duration("keepalive_timeout", 75),
         body_timeout: section.duration("body_timeout", 30),
         body_min_rate: (body_min_rate > 0).then_some(body_min_rate),
         request_duration,

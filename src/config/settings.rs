@@ -26,6 +26,8 @@ pub struct Server {
     pub forwarded_fields: ForwardedFields,
     /// Those of the addresses above where each connection begins with a PROXY header.
     pub proxy_protocol: Vec<SocketAddr>,
+    /// May a client close its half of the connection and still get its answer?
+    pub half_close: bool,
     /// How the gateway stops.
     pub stop: Stop,
 }

@@ -40,7 +40,7 @@ pub(super) fn access_line(
         platform_ms: state.platform_time.map(millis),
         bytes_received: exchange.bytes_received,
         bytes_sent: exchange.bytes_sent,
-        fault: None,
+        fault: state.facts.fault,
     }
 }
 

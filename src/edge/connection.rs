@@ -31,6 +31,7 @@ use super::request_id::{REQUEST_ID, RequestId};
 use super::request_line::RequestLine;
 use crate::auth::reply::{Malformed, Overload, Reply};
 use crate::config::Limits;
+use crate::logging::redact_text;
 use crate::metrics::{Metrics, RouteLabel};
 
 /// How far a header has come.
@@ -91,11 +92,20 @@ impl LimitedStream {
         }
     }
 
-    fn refuse(&mut self, reply: &Reply) {
+    fn refuse(&mut self, reply: &Reply, reason: &str) {
         self.metrics.request(RouteLabel::Refused, reply.status, Duration::ZERO);
         let id = RequestId::new();
-        log::info!(request_id = id.as_str(), status = reply.status; "request rejected before parsing");
+        let (method, path) = self.header.line.method_and_path();
+        let shown = |text: Option<String>| redact_text(&text.unwrap_or_default());
+        log::info!(
+            request_id = id.as_str(), client = self.connection.peer().to_string(), method = shown(method),
+            path = shown(path), reason, status = reply.status; "request rejected before parsing"
+        );
         self.refusal = Some(Refusal { answer: raw(reply, &id), linger: None });
+    }
+
+    fn refuse_malformed(&mut self, fault: Malformed) {
+        self.refuse(&Reply::malformed(fault), fault.as_str());
     }
 
     /// Is what the engine writes its own refusal of a header?
@@ -154,11 +164,11 @@ impl LimitedStream {
     }
 
     /// Notes bytes of a header; a fault where it grows beyond all use.
-    fn note_header(&mut self, new: &[u8], phase: u8) -> Result<(), Reply> {
-        self.check_header(new, phase).map_err(Reply::malformed)?;
+    fn note_header(&mut self, new: &[u8], phase: u8) -> Result<(), (Reply, &'static str)> {
+        self.check_header(new, phase).map_err(|fault| (Reply::malformed(fault), fault.as_str()))?;
         if self.header.bytes > SMALL_HEADER && !self.take_memory(new.len()) {
             self.metrics.overloaded(Overload::Memory);
-            return Err(Reply::overloaded(Overload::Memory));
+            return Err((Reply::overloaded(Overload::Memory), Overload::Memory.as_str()));
         }
         Ok(())
     }
@@ -207,7 +217,12 @@ impl AsyncRead for LimitedStream {
         if phase == REQUEST {
             let before = buf.filled().len();
             let read = Pin::new(&mut me.inner).poll_read(cx, buf);
-            me.ends_header &= buf.filled().len() == before;
+            let has_ended = buf.filled().len() == before;
+            me.ends_header &= has_ended;
+            // The engine would give up the request. It sees the end once that is answered.
+            if has_ended && read.is_ready() && !me.connection.is_http2 && me.connection.was_ended() {
+                return Poll::Pending;
+            }
             return read;
         }
         if me.refusal.is_some() {
@@ -218,10 +233,10 @@ impl AsyncRead for LimitedStream {
             Poll::Ready(Ok(())) => {
                 let new = buf.filled().get(before..).unwrap_or_default();
                 if !new.is_empty()
-                    && let Err(reply) = me.note_header(new, phase)
+                    && let Err((reply, reason)) = me.note_header(new, phase)
                 {
                     buf.set_filled(before);
-                    me.refuse(&reply);
+                    me.refuse(&reply, reason);
                     return me.poll_linger(cx);
                 }
                 Poll::Ready(Ok(()))
@@ -233,7 +248,7 @@ impl AsyncRead for LimitedStream {
                 if !me.header.has_begun || me.connection.is_http2 {
                     return Poll::Ready(Ok(()));
                 }
-                me.refuse(&Reply::malformed(Malformed::HeaderTimeout));
+                me.refuse_malformed(Malformed::HeaderTimeout);
                 me.poll_linger(cx)
             }
             Poll::Pending => {
@@ -254,8 +269,9 @@ impl AsyncWrite for LimitedStream {
         // Ours goes out in its place.
         if me.refusal.is_none() {
             let too_many = me.header.lines > me.limits.header_fields;
-            let fault = if too_many { Malformed::HeaderFields } else { Malformed::Unreadable };
-            me.refuse(&Reply::malformed(fault));
+            let unreadable = || me.header.line.fault().unwrap_or(Malformed::Unreadable);
+            let fault = if too_many { Malformed::HeaderFields } else { unreadable() };
+            me.refuse_malformed(fault);
         }
         Poll::Ready(Ok(bytes.len()))
     }
@@ -353,7 +369,8 @@ impl std::fmt::Debug for LimitedStream {
 
 /// Tells a client that its connection is not served.
 pub(super) async fn refuse(mut stream: Stream, reply: &Reply, metrics: &Metrics) {
-    let reply = raw(reply, &RequestId::new());
+    let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+    let reply = if is_http2 { go_away(reply) } else { raw(reply, &RequestId::new()) };
     let _ = timeout(LINGER, stream.write_all(&reply)).await;
     let _ = timeout(LINGER, stream.shutdown()).await;
     // To close over what was not read would reset the connection, and the answer with it.
@@ -361,6 +378,19 @@ pub(super) async fn refuse(mut stream: Stream, reply: &Reply, metrics: &Metrics)
     let _ = timeout(LINGER, async { while stream.read(&mut scratch).await.is_ok_and(|count| count > 0) {} })
         .await;
     metrics.request(RouteLabel::Refused, 503, Duration::ZERO);
+}
+
+/// The end of an HTTP/2 connection that has served no stream (RFC 9113 §6.8): the settings that each begins with, then GOAWAY. A
+/// client may send every request again elsewhere, or later.
+fn go_away(reply: &Reply) -> Bytes {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: [u8; 6] = [7, 0, 0, 0, 0, 0];
+    const LAST_STREAM: [u8; 4] = [0; 4];
+    const ENHANCE_YOUR_CALM: [u8; 4] = [0, 0, 0, 0xb];
+    let text = reply.body.as_bytes();
+    // An error of ours has a hundred bytes.
+    let length = u16::try_from(8 + text.len()).unwrap_or(u16::MAX).to_be_bytes();
+    [&SETTINGS[..], &[0], &length, &GOAWAY, &LAST_STREAM, &ENHANCE_YOUR_CALM, text].concat().into()
 }
 
 /// An answer as bytes, for where there is no session to write it with.

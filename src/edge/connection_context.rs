@@ -87,6 +87,11 @@ impl Connection {
         Reserved::new(Arc::clone(&self.budget), self.budget.usage(Network::of(client)))
     }
 
+    /// Did the gateway end it, and not the client?
+    pub(super) fn was_ended(&self) -> bool {
+        self.activity.was_ended()
+    }
+
     /// A request begins that the connection is kept for.
     pub(super) fn active_request(&self) -> ActiveRequest {
         self.activity.request()

@@ -1,5 +1,6 @@
 //! What becomes known of connections that are not served: a counter for each, a line for some.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -25,8 +26,8 @@ impl ConnectionLog {
         Self { metrics, started: Instant::now(), reasons: Default::default() }
     }
 
-    /// One more.
-    pub(super) fn count(&self, reason: ConnectionEnd) {
+    /// One more; `client` is its address, where it has one.
+    pub(super) fn count(&self, reason: ConnectionEnd, client: Option<SocketAddr>) {
         self.metrics.connection_ended(reason);
         let Some(logged) = self.reasons.get(reason as usize) else {
             return;
@@ -41,7 +42,8 @@ impl ConnectionLog {
                 .is_ok();
         if is_due {
             let connections = logged.count.swap(0, Ordering::Relaxed);
-            log::warn!(reason = reason.as_str(), connections; "connections refused or ended");
+            let client = client.map(|client| client.ip().to_string()).unwrap_or_default();
+            log::warn!(reason = reason.as_str(), connections, last_client = client; "connections refused or ended");
         }
     }
 }

@@ -32,6 +32,8 @@ pub struct Facts {
     pub label: Option<DecisionLabel>,
     /// The decision as the log names it.
     pub word: &'static str,
+    /// What is wrong with it, where it is refused for its form.
+    pub fault: Option<&'static str>,
     /// The body that follows the head.
     pub body: Body,
     /// Does the client wait for `100 Continue`?
@@ -43,7 +45,7 @@ pub struct Facts {
 impl Facts {
     const fn of(route: RouteLabel, word: &'static str, validated: &Validated<'_>) -> Self {
         let Validated { body, expects_continue, has_managed, .. } = *validated;
-        Self { route, label: None, word, body, expects_continue, has_managed }
+        Self { route, label: None, word, fault: None, body, expects_continue, has_managed }
     }
 
     fn labelled(route: RouteLabel, label: DecisionLabel, validated: &Validated<'_>) -> Self {
@@ -56,15 +58,18 @@ pub fn decide<H: RequestHead>(head: &H, runtime: &Runtime, clock: ClockReading) 
     let validated = match validate(head, runtime.rewrite.managed(), &runtime.limits) {
         Ok(validated) => validated,
         Err(Refused { fault, body }) => {
+            let reply = Reply::malformed(fault);
             let (route, word) = (RouteLabel::Refused, MALFORMED);
-            let facts = Facts { route, label: None, word, body, expects_continue: false, has_managed: false };
-            return Decision::Answer(Reply::malformed(fault), facts);
+            let (fault, expects_continue, has_managed) = (Some(fault.as_str()), false, false);
+            let facts = Facts { route, label: None, word, fault, body, expects_continue, has_managed };
+            return Decision::Answer(reply, facts);
         }
     };
     let has_body = validated.body != Body::Absent;
     match runtime.policy.classify(head.method(), head.target(), has_body) {
         Err(error) => {
-            let facts = Facts::of(RouteLabel::Refused, MALFORMED, &validated);
+            let fault = Some(error.as_str());
+            let facts = Facts { fault, ..Facts::of(RouteLabel::Refused, MALFORMED, &validated) };
             Decision::Answer(Reply::malformed(Malformed::Target(error)), facts)
         }
         Ok(Route::Reserved) => {
@@ -113,7 +118,7 @@ fn call<H: RequestHead>(head: &H, token: TokenField<'_>, organization: Option<&s
 }
 
 /// A request that is refused for its form.
-const MALFORMED: &str = "malformed";
+pub(super) const MALFORMED: &str = "malformed";
 
 #[cfg(test)]
 mod tests;

@@ -148,7 +148,7 @@ impl Acceptor {
                 Ok((socket, client)) => self.take(socket, client, endpoint),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) if is_of_process(&error) => {
-                    self.log.count(ConnectionEnd::NoDescriptor);
+                    self.log.count(ConnectionEnd::NoDescriptor, None);
                     thread::sleep(PAUSE);
                     return false;
                 }
@@ -168,22 +168,23 @@ impl Acceptor {
         }
         let is_proxy = self.proxies.contains(client.ip());
         if endpoint.bound.expects_proxy_header && !is_proxy {
-            return self.log.count(ConnectionEnd::ProxyHeader);
+            return self.log.count(ConnectionEnd::ProxyHeader, Some(client));
         }
         let admitted = self.admission.admit(client.ip(), is_proxy, socket.as_raw_fd(), Instant::now());
         let (slot, worker) = match admitted {
             Ok((slot, has_ended_another)) => {
                 if has_ended_another {
-                    self.log.count(ConnectionEnd::Yielded);
+                    self.log.count(ConnectionEnd::Yielded, None);
                 }
                 let worker = slot.worker();
                 (Ok(slot), worker)
             }
             Err(refusal) => {
-                self.log.count(match refusal {
+                let reason = match refusal {
                     Refusal::Connections => ConnectionEnd::Refused,
                     Refusal::Address => ConnectionEnd::RefusedAddress,
-                });
+                };
+                self.log.count(reason, Some(client));
                 // Where many are being told already, this one just ends.
                 let Some(slot) = self.admission.refuse() else {
                     return;

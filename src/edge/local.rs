@@ -49,6 +49,12 @@ impl<S: ServeHttp + Send + Sync> ServeHttp for Marked<S> {
         if let Some(connection) = connection::of(session.digest()) {
             connection.header_read();
         }
+        // The engine keeps every connection, whatever its client said.
+        if let ServerSession::H1(http1) = session
+            && http1.will_keepalive()
+        {
+            http1.respect_keepalive();
+        }
         let is_too_large = |raw: usize| raw > self.header_bytes;
         if session.as_http1().is_some_and(|http1| is_too_large(http1.get_headers_raw_bytes().len())) {
             session.set_keepalive(None);

@@ -15,24 +15,29 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::header::{EXPECT, HOST};
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, OrErr, Result};
+use tokio::time::timeout;
 
 use super::answer;
 use super::connection_context as connection;
 use super::cut;
+use super::decide::MALFORMED;
 use super::errors::{OVERLOADED, TOO_LARGE, TOO_SLOW, platform_fault, reply_to};
 use super::forward::ForwardContext;
 use super::gateway::{Gateway, Next};
+use super::normalize::normalize;
 use super::request_id::REQUEST_ID;
 use super::request_state::RequestState;
+use super::response;
 use super::trace::Trace;
-use crate::auth::reply::Reply;
+use crate::auth::reply::{Malformed, Reply};
 use crate::logging::{AccessLine, redact_text};
 use crate::metrics::Latency;
 
@@ -51,6 +56,10 @@ impl ProxyHttp for Gateway {
         if let Some(connection) = connection::of(session.digest()) {
             connection.header_read();
         }
+        normalize(session.req_header_mut());
+        if session.req_header().version == Version::HTTP_10 {
+            session.set_ignore_info_resp(true);
+        }
         state.has_unannounced_body = session.is_http2() && !session.is_body_empty();
         if self.shared.stopping.load(Ordering::Relaxed) {
             session.set_keepalive(None);
@@ -58,7 +67,7 @@ impl ProxyHttp for Gateway {
         // What comes behind a request waits until that one is answered (RFC 9112 §9.3.2). Without this the engine would give up
         // a request that the platform works on, for a line end behind it.
         session.set_pipelining_enabled(true);
-        // A client may close its half once it has asked, and still wants its answer.
+        // An answer of our own is finished whatever its client does: a token is minted, or revoked.
         session.set_abort_on_close(false);
         session.set_read_timeout(Some(state.runtime.limits.body_timeout));
         // On HTTP/1 the socket has one, which counts what the client takes and not what the engine writes.
@@ -70,7 +79,21 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, state: &mut RequestState) -> Result<bool> {
         match self.decision(session, state).await {
+            Ok(Next::Forward)
+                if session.is_http2()
+                    && state.facts.expects_continue
+                    && state.has_unannounced_body
+                    && !has_body(session).await? =>
+            {
+                let fault = Malformed::ExpectHttp2;
+                (state.facts.word, state.facts.fault) = (MALFORMED, Some(fault.as_str()));
+                let (reply, id) = (Reply::malformed(fault), state.request_id.as_str());
+                answer::send(session, &reply, id, state.facts.body, true).await?;
+                Ok(true)
+            }
             Ok(Next::Forward) => {
+                // A client that has gone away ends its request at the platform, unless it may close its half and still want its answer.
+                session.set_abort_on_close(!state.runtime.half_close);
                 self.watch(session, state);
                 Ok(false)
             }
@@ -131,7 +154,16 @@ impl ProxyHttp for Gateway {
             trace: state.trace.clone().unwrap_or_else(|| Trace::new(&state.request_id)),
             is_tls: told.and_then(|told| told.is_tls).unwrap_or_else(has_tls),
         };
+        let is_http2 = session.is_http2();
         change_fields(request, |headers| {
+            if is_http2 {
+                // Its body has come, or there is none.
+                headers.remove(EXPECT);
+            }
+            // HTTP/1.0 may have sent none, for which the engine puts an empty one.
+            if headers.get(HOST).is_none_or(HeaderValue::is_empty) {
+                headers.insert(HOST, state.runtime.upstream.host().clone());
+            }
             let rewritten = state.runtime.rewrite.apply(headers, context);
             rewritten.or_err(ErrorType::InternalError, "a field that is no value")
         })
@@ -170,11 +202,7 @@ impl ProxyHttp for Gateway {
         state: &mut RequestState,
     ) -> Result<()> {
         state.platform_time = state.forwarded.map(|reading| reading.elapsed());
-        // Nobody asked for another protocol; the client would wait for an answer for ever.
-        if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "unexpected 101").into_up());
-        }
-        Ok(())
+        response::clean(response)
     }
 
     async fn response_filter(
@@ -191,6 +219,12 @@ impl ProxyHttp for Gateway {
         let is_bare = session.req_header().method == http::Method::HEAD
             || status.is_informational()
             || matches!(status.as_u16(), 204 | 304);
+        if session.req_header().version == Version::HTTP_10
+            && response::suit_http10(response) == response::Length::Unknown
+            && !is_bare
+        {
+            session.set_keepalive(None);
+        }
         let length = if is_bare { Some(0) } else { content_length(response) };
         if let Err(overload) = state.take_for_response(length) {
             self.shared.metrics.overloaded(overload);
@@ -246,10 +280,9 @@ impl ProxyHttp for Gateway {
             self.shared.metrics.latency(Latency::Platform, elapsed);
         }
         if self.shared.sink.writes_access() {
-            let fault = state.fault.or(error.map(|error| error.etype().as_str()));
-            self.shared
-                .sink
-                .access(&AccessLine { fault, ..self.access_line(session, state, status, elapsed) });
+            let line = self.access_line(session, state, status, elapsed);
+            let fault = state.fault.or(error.map(|error| error.etype().as_str())).or(line.fault);
+            self.shared.sink.access(&AccessLine { fault, ..line });
         }
     }
 
@@ -291,6 +324,17 @@ fn change_fields(
     not_text.map_or(Ok(()), |target| request.set_raw_path(&target))
 }
 
+/// Does the body of a request begin, though its client expects `100 Continue` over HTTP/2, where the engine sends none? Most clients
+/// do not wait for it there, or not for long. What is read is kept for the platform, as for a second try.
+async fn has_body(session: &mut Session) -> Result<bool> {
+    let session = session.as_downstream_mut();
+    session.enable_retry_buffering();
+    match timeout(CONTINUE_WAIT, session.read_request_body()).await {
+        Ok(read) => read.map(|_| true),
+        Err(_) => Ok(false),
+    }
+}
+
 /// A client that has no window for an answer of ours, a hundred bytes, does not want it.
 fn bound_own_answer(session: &mut Session) {
     if session.is_http2() {
@@ -301,6 +345,9 @@ fn bound_own_answer(session: &mut Session) {
 fn content_length(response: &ResponseHeader) -> Option<u64> {
     response.headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
+
+/// Longer than clients wait that have a limit: 1 s in curl and Go, 3 s in Apache HttpClient.
+const CONTINUE_WAIT: Duration = Duration::from_secs(4);
 
 const OWN_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -80,7 +80,10 @@ pub fn validate<'r, H: RequestHead>(
             body,
             expects_continue: fields.expects_continue,
         }),
-        Err(fault @ (Malformed::Framing | Malformed::Body)) => Err(Refused::ending(fault)),
+        // Behind a handshake there may be another protocol.
+        Err(fault @ (Malformed::Framing | Malformed::Body | Malformed::WebSocket)) => {
+            Err(Refused::ending(fault))
+        }
         Err(fault) if fields.hides_end => Err(Refused::ending(fault)),
         Err(fault) => Err(Refused { fault, body: framing.unwrap_or(Body::ENDLESS) }),
     }
@@ -99,8 +102,11 @@ struct Fields<'r> {
     lengths: (usize, Option<u64>),
     /// The first that was found.
     fault: Option<Malformed>,
+    /// `Connection: upgrade`; without it, `Upgrade` means nothing (RFC 9110 §7.8).
+    is_upgrade: bool,
+    offers_websocket: bool,
     /// Is there, first or not, a field that leaves in doubt what follows the head? A server that reads a framing alias may know of a
-    /// length where we see none, and behind an upgrade there may be another protocol.
+    /// length where we see none.
     hides_end: bool,
 }
 
@@ -115,6 +121,8 @@ impl Default for Fields<'_> {
             encodings: (0, false),
             lengths: (0, None),
             fault: None,
+            is_upgrade: false,
+            offers_websocket: false,
             hides_end: false,
         }
     }
@@ -153,12 +161,12 @@ impl<'r> Fields<'r> {
                 }
                 self.expects_continue = true;
             }
-            7 if name.eq_ignore_ascii_case(b"upgrade") && !is_plain_upgrade(value) => {
-                self.hides_end = true;
-                self.refuse(Malformed::Upgrade);
-            }
-            10 if name.eq_ignore_ascii_case(b"connection") && managed.is_nominated(value) => {
-                self.refuse(Malformed::Connection);
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.offers_websocket |= lists(value, b"websocket"),
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                if managed.is_nominated(value) {
+                    self.refuse(Malformed::Connection);
+                }
+                self.is_upgrade |= lists(value, b"upgrade");
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 self.lengths = (self.lengths.0 + 1, length(value));
@@ -194,9 +202,13 @@ impl<'r> Fields<'r> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
-        // HTTP/2 has its authority elsewhere. HTTP/1.0 could do without, but goes on as HTTP/1.1 (RFC 9112 §3.2).
-        if self.hosts > 1 || (self.hosts == 0 && head.version() != Version::HTTP_2) {
+        // HTTP/2 has its authority elsewhere, and HTTP/1.0 does without (RFC 9112 §3.2).
+        if self.hosts > 1 || (self.hosts == 0 && head.version() == Version::HTTP_11) {
             return Err(Malformed::Host);
+        }
+        // Every other offer is ignored, as RFC 9110 §7.8 allows, and must be where it comes by HTTP/1.0.
+        if self.is_upgrade && self.offers_websocket && head.version() == Version::HTTP_11 {
+            return Err(Malformed::WebSocket);
         }
         match (framing?, limits.body_bytes) {
             (Body::Sized(length), Some(limit)) if length > limit => Err(Malformed::Body),
@@ -212,9 +224,12 @@ fn length(value: &[u8]) -> Option<u64> {
     digits.parse().ok()
 }
 
-/// `Upgrade: h2c` may be ignored (RFC 9110 §7.8), and many clients send it on every request in the clear.
-fn is_plain_upgrade(value: &[u8]) -> bool {
-    value.trim_ascii().eq_ignore_ascii_case(b"h2c")
+/// Is that name in a list of protocols or options, whatever its version? It is in lower case.
+fn lists(value: &[u8], name: &[u8]) -> bool {
+    value.split(|&byte| byte == b',').any(|item| {
+        let item = item.split(|&byte| byte == b'/').next().unwrap_or_default();
+        item.trim_ascii().eq_ignore_ascii_case(name)
+    })
 }
 
 /// A name or an address, and at most a port (RFC 9110 §7.2). Of what RFC 3986 allows besides, no name on a network has any,

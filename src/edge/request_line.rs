@@ -4,17 +4,27 @@ use crate::auth::reply::Malformed;
 
 /// The request line as it comes in, before the engine mends it: it takes a blank too many, or a control character, for a part of
 /// the target.
-#[derive(Default)]
 pub(super) struct RequestLine {
     blanks: usize,
     controls: usize,
+    /// Bytes that the engine takes in no target, or only within UTF-8.
+    unsendable: usize,
     is_complete: bool,
+    /// How it begins, for the log.
+    kept: [u8; KEPT],
+    length: usize,
+}
+
+impl Default for RequestLine {
+    fn default() -> Self {
+        Self::begin(false)
+    }
 }
 
 impl RequestLine {
     /// One that begins with what is read next; one that the engine has the beginning of already counts as complete.
-    pub(super) fn begin(is_complete: bool) -> Self {
-        Self { is_complete, ..Self::default() }
+    pub(super) const fn begin(is_complete: bool) -> Self {
+        Self { blanks: 0, controls: 0, unsendable: 0, is_complete, kept: [0; KEPT], length: 0 }
     }
 
     /// Notes more of the header, from the first byte of the line on. RFC 9112 §3: its three parts are separated by one blank each,
@@ -25,11 +35,33 @@ impl RequestLine {
             let line = new.get(..end.unwrap_or(new.len())).unwrap_or_default();
             self.blanks += line.iter().filter(|&&byte| byte == b' ').count();
             self.controls += line.iter().filter(|byte| byte.is_ascii_control()).count();
+            self.unsendable +=
+                line.iter().filter(|&&byte| matches!(byte, b'"' | b'<' | b'>' | b'`' | 0x80..)).count();
             self.is_complete = end.is_some();
+            let room = self.kept.get_mut(self.length..).unwrap_or_default();
+            let count = room.len().min(line.len());
+            room.iter_mut().zip(line).for_each(|(kept, byte)| *kept = *byte);
+            self.length += count;
         }
         if self.blanks > 2 || self.controls > 1 { Err(Malformed::RequestLine) } else { Ok(()) }
     }
+
+    /// Why the engine may have refused it.
+    pub(super) const fn fault(&self) -> Option<Malformed> {
+        if self.unsendable > 0 { Some(Malformed::TargetCharacter) } else { None }
+    }
+
+    /// Method and path, as far as they are known, without the query.
+    pub(super) fn method_and_path(&self) -> (Option<String>, Option<String>) {
+        let kept = self.kept.get(..self.length).unwrap_or_default();
+        let mut parts = kept.split(|byte| matches!(byte, b' ' | b'?' | b'\r'));
+        let mut text = || parts.next().map(|part| String::from_utf8_lossy(part).into_owned());
+        (text(), text())
+    }
 }
+
+/// Bytes of a line that the log may show.
+const KEPT: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -53,6 +85,41 @@ mod tests {
                 let read = text.as_bytes().chunks(size).try_for_each(|new| line.read(new));
                 assert_eq!(read, expected, "{text:?} in pieces of {size}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_known_of_a_line_is_told_without_its_query() {
+        let long = "x".repeat(200);
+        for (text, method, path) in [
+            ("GET /a?token=b HTTP/1.1\r\n", Some("GET"), Some("/a")),
+            ("GET /a HTTP/1.1\r\n", Some("GET"), Some("/a")),
+            ("GE", Some("GE"), None),
+            ("GET /\u{e9}", Some("GET"), Some("/\u{e9}")),
+            ("", Some(""), None),
+            (&long, Some(&long[..KEPT]), None),
+        ] {
+            for size in [1, 3, 1_000] {
+                let mut line = RequestLine::default();
+                let _ = text.as_bytes().chunks(size).try_for_each(|new| line.read(new));
+                let (found, target) = line.method_and_path();
+                assert_eq!((found.as_deref(), target.as_deref()), (method, path), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_character_that_the_engine_takes_in_no_target_is_named() {
+        for (text, expected) in [
+            ("GET /?a={b}|^\\ HTTP/1.1\r\n", None),
+            ("GET /?a=\"b\" HTTP/1.1\r\n", Some(Malformed::TargetCharacter)),
+            ("GET /?a<b HTTP/1.1\r\n", Some(Malformed::TargetCharacter)),
+            ("GET /` HTTP/1.1\r\n", Some(Malformed::TargetCharacter)),
+            ("GET / HTTP/1.1\r\nX: <\r\n", None),
+        ] {
+            let mut line = RequestLine::default();
+            assert_eq!(line.read(text.as_bytes()), Ok(()));
+            assert_eq!(line.fault(), expected, "{text:?}");
         }
     }
 }

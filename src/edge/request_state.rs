@@ -130,6 +130,7 @@ impl Facts {
         route: RouteLabel::Refused,
         label: None,
         word: "malformed",
+        fault: None,
         body: Body::Absent,
         expects_continue: false,
         has_managed: false,

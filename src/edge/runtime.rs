@@ -29,6 +29,8 @@ pub struct Runtime {
     pub proxies: Arc<Networks>,
     /// In which fields they say who the client is.
     pub forwarded_fields: ForwardedFields,
+    /// May a client close its half of the connection and still get its answer?
+    pub half_close: bool,
 }
 
 impl Runtime {

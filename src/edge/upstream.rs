@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 use openssl::x509::X509;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::utils::tls::CertKey;
@@ -21,6 +22,7 @@ use crate::config::{CertifiedKey, Platform};
 pub struct Upstream {
     peers: ArcSwap<Vec<HttpPeer>>,
     names: Vec<String>,
+    host: HeaderValue,
     template: HttpPeer,
 }
 
@@ -35,6 +37,12 @@ impl Upstream {
         let upstream = Self {
             peers: ArcSwap::default(),
             template: template(platform, ca, client),
+            // A name that can be looked up is a value.
+            host: platform
+                .servers
+                .first()
+                .and_then(|name| HeaderValue::from_str(name).ok())
+                .unwrap_or_else(|| HeaderValue::from_static("")),
             names: platform.servers.clone(),
         };
         upstream.peers.store(upstream.resolve()?.into());
@@ -45,6 +53,11 @@ impl Upstream {
             thread::Builder::new().name("resolver".into()).spawn(move || refresh(&weak, interval))?;
         }
         Ok(upstream)
+    }
+
+    /// `Host` of a request that came without one.
+    pub const fn host(&self) -> &HeaderValue {
+        &self.host
     }
 
     /// How many servers there are.

@@ -135,10 +135,10 @@ async fn serve<A>(
             }
             // Of nobody that it knows: what follows is not the balancer's word.
             Ok(Ok(None)) => is_proxy = false,
-            Ok(Err(_)) | Err(_) => return shared.log.count(ConnectionEnd::ProxyHeader),
+            Ok(Err(_)) | Err(_) => return shared.log.count(ConnectionEnd::ProxyHeader, Some(client)),
         }
         if slot.as_ref().is_some_and(|slot| slot.readdress(client.ip(), is_proxy).is_err()) {
-            return shared.log.count(ConnectionEnd::RefusedAddress);
+            return shared.log.count(ConnectionEnd::RefusedAddress, Some(client));
         }
     }
     let activity = slot.as_ref().map(|slot| Arc::clone(slot.activity()));
@@ -153,10 +153,12 @@ async fn serve<A>(
                 Box::new(stream)
             }
             Err(error) => {
-                return shared.log.count(match error {
+                let reason = match error {
+                    HandshakeError::PlainHttp => ConnectionEnd::PlainHttp,
                     HandshakeError::Failed => ConnectionEnd::Handshake,
                     HandshakeError::TimedOut => ConnectionEnd::HandshakeTimeout,
-                });
+                };
+                return shared.log.count(reason, Some(client));
             }
         },
     };

@@ -151,6 +151,8 @@ pub enum ConnectionEnd {
     Yielded,
     /// It did not begin with a PROXY header, or not from a trusted proxy.
     ProxyHeader,
+    /// It sent an HTTP request in the clear to an address with TLS.
+    PlainHttp,
     /// Its TLS handshake failed.
     Handshake,
     /// Its TLS handshake did not end in time.
@@ -159,12 +161,13 @@ pub enum ConnectionEnd {
 
 impl ConnectionEnd {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Refused,
         Self::RefusedAddress,
         Self::NoDescriptor,
         Self::Yielded,
         Self::ProxyHeader,
+        Self::PlainHttp,
         Self::Handshake,
         Self::HandshakeTimeout,
     ];
@@ -177,6 +180,7 @@ impl ConnectionEnd {
             Self::NoDescriptor => "descriptors",
             Self::Yielded => "yielded",
             Self::ProxyHeader => "proxy_header",
+            Self::PlainHttp => "plain_http",
             Self::Handshake => "handshake",
             Self::HandshakeTimeout => "handshake_timeout",
         }

@@ -22,13 +22,15 @@ pub struct TlsAcceptor {
 pub enum Offer {
     /// HTTP/2 or HTTP/1.1, as the client likes.
     Any,
-    /// HTTP/1.1: for an answer that needs no connection around it.
+    /// HTTP/1.1 if the client knows it: for an answer that needs no connection around it.
     Http1,
 }
 
 /// Why a connection did not come to speak TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeError {
+    /// The client sent an HTTP request in the clear.
+    PlainHttp,
     /// What the client sent is no handshake, or nothing in it is common to both.
     Failed,
     /// It was not over in time.
@@ -38,7 +40,7 @@ pub enum HandshakeError {
 impl TlsAcceptor {
     /// TLS 1.2 and 1.3 with this certificate, HTTP/2 and HTTP/1.1.
     pub fn new(pair: &CertifiedKey) -> Result<Self, ErrorStack> {
-        Ok(Self { any: Self::build(pair, HTTP_2_AND_1)?, http1: Self::build(pair, HTTP_1)? })
+        Ok(Self { any: Self::build(pair, HTTP_2_AND_1)?, http1: Self::build(pair, HTTP_1_AND_2)? })
     }
 
     fn build(pair: &CertifiedKey, protocols: &'static [u8]) -> Result<SslAcceptor, ErrorStack> {
@@ -74,6 +76,8 @@ impl TlsAcceptor {
         };
         match timeout(limit, handshake(acceptor, socket)).await {
             Ok(Ok(stream)) => Ok(stream),
+            // The engine keeps OpenSSL's reason as text only.
+            Ok(Err(error)) if error.to_string().contains("http request") => Err(HandshakeError::PlainHttp),
             Ok(Err(_)) => Err(HandshakeError::Failed),
             Err(_) => Err(HandshakeError::TimedOut),
         }
@@ -82,4 +86,4 @@ impl TlsAcceptor {
 
 /// For ALPN (RFC 7301 §3.1), what is preferred first.
 const HTTP_2_AND_1: &[u8] = b"\x02h2\x08http/1.1";
-const HTTP_1: &[u8] = b"\x08http/1.1";
+const HTTP_1_AND_2: &[u8] = b"\x08http/1.1\x02h2";

@@ -57,6 +57,8 @@ impl Answer {
         assert!(self.value("content-type").starts_with("application/json"), "{self:?}");
         assert!(self.values("server").is_empty(), "{self:?}");
         self.value("x-request-id");
+        // RFC 9110 §15.5.2: every 401 has a challenge, and no other answer here.
+        assert_eq!(self.values("www-authenticate").len(), usize::from(status == 401), "{self:?}");
     }
 
     /// Checks that this is an error that says when to come back.

@@ -5,9 +5,10 @@ use crate::client::{Client, request};
 use crate::command::eventually;
 use crate::curl::curl_any;
 use crate::gateway::Gateway;
+use crate::h2_client::tls;
 use crate::options::Options;
 use crate::platform::{Behaviour, Platform};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -122,11 +123,47 @@ fn over_tls_a_refused_client_is_told_as_well() {
     let busy = [(); 2].map(|()| public(ATTACKER, gateway.http()));
     eventually("both to be forwarded", || (platform.requests().len() == 2).then_some(()));
     let url = format!("https://{}/public/x", gateway.https());
+    // curl knows HTTP/1.1 too, in which there is more to say.
     for protocol in ["--http1.1", "--http2"] {
         curl_any(&[protocol], &url, "").is(503).is_error(503);
     }
+    // A client of HTTP/2 alone is sent no line of HTTP/1.1: SETTINGS, then GOAWAY that no stream was served.
+    let mut only = tls(HONEST, gateway.https()).expect("a handshake");
+    assert_eq!(only.ssl().selected_alpn_protocol(), Some(&b"h2"[..]));
+    let mut bytes = Vec::new();
+    let _ = only.read_to_end(&mut bytes);
+    let (settings, rest) = bytes.split_at(9);
+    assert_eq!(settings, [0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    let (go_away, text) = rest.split_at(17);
+    assert_eq!(go_away[3..], [7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xb][..14]);
+    assert_eq!(usize::from(go_away[2]), 8 + text.len());
+    assert!(String::from_utf8_lossy(text).contains("too many connections"));
     platform.behave(Behaviour::Echo);
     drop((release, busy));
+    gateway.still_healthy();
+}
+
+#[test]
+fn a_handshake_that_fails_leaves_a_line_that_says_why() {
+    let platform = Platform::echo();
+    let gateway = Options::new(&platform).https().start();
+    for (bytes, reason) in [
+        (&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], "plain_http"),
+        (b"\x16\x03\x01\x00\x05hello", "handshake"),
+    ] {
+        for _ in 0..3 {
+            let mut client = Client::connect_from(HONEST, gateway.https());
+            client.send(bytes);
+            client.finish();
+            let _ = client.wire().rest();
+        }
+        eventually(reason, || (ended(&gateway, reason) == 3.0).then_some(()));
+        let messages = gateway.log.messages("connections refused or ended");
+        let lines: Vec<_> = messages.iter().filter(|line| line["reason"] == reason).collect();
+        assert_eq!(lines.len(), 1, "a line in ten seconds: {messages:?}");
+        assert_eq!(lines[0]["last_client"], HONEST.to_string(), "{messages:?}");
+        assert_eq!(lines[0]["connections"], 1, "{messages:?}");
+    }
     gateway.still_healthy();
 }
 

@@ -11,6 +11,7 @@ use std::process::Command;
 
 pub const ENDPOINT: &str = "/ds-api/user-token";
 pub const CHALLENGE: &str = "Basic realm=\"ds-api\", charset=\"UTF-8\"";
+pub const INVALID_TOKEN: &str = "User-Token realm=\"ds-api\", error=\"invalid_token\"";
 
 /// Runs a line as a user would paste it.
 fn paste(line: &str) -> String {

@@ -76,6 +76,7 @@ impl Fetched {
         assert_eq!(self.values("content-type"), ["application/json"], "{self:?}");
         assert!(self.values("server").is_empty(), "{self:?}");
         assert_eq!(self.values("x-request-id").len(), 1, "{self:?}");
+        assert_eq!(self.values("www-authenticate").len(), usize::from(status == 401), "{self:?}");
     }
 }
 

@@ -93,6 +93,13 @@ impl H2Client {
         let request = Request::post(uri).header("user-token", token).body(()).expect("a request");
         self.sender.send_request(request, false).expect("a stream")
     }
+
+    /// Asks with a body that is sent once `100 Continue` has come.
+    pub fn post_expecting(&mut self, target: &str, token: &str) -> (ResponseFuture, SendStream<Bytes>) {
+        let uri = format!("https://{}{target}", self.authority);
+        let request = Request::post(uri).header("user-token", token).header("expect", "100-continue");
+        self.sender.send_request(request.body(()).expect("a request"), false).expect("a stream")
+    }
 }
 
 /// The statuses of answers that come; 0 for a stream that was reset.

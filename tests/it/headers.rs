@@ -1,7 +1,7 @@
 //! What the platform sees of a request: nothing a client could pass off as the gateway's word.
 
-use crate::client::{Answer, basic, request, request_with};
-use crate::gateway::{Gateway, PASSWORD, USER};
+use crate::client::{Answer, request, request_with};
+use crate::gateway::{Gateway, USER};
 use crate::options::Options;
 use crate::platform::{Behaviour, Platform, Seen};
 
@@ -258,52 +258,6 @@ fn the_token_and_authorization_go_on_only_where_the_configuration_says_so() {
     let token = open.mint();
     assert_eq!(get(&open, "/open", &[("user-token", &token), ("Authorization", "Basic mine")]).status, 200);
     assert_eq!(folded(&platform.request("/open"), "authorization"), ["Basic mine"]);
-    platform.never_saw("canary");
-}
-
-#[test]
-fn an_upgrade_is_refused_on_every_route() {
-    let platform = Platform::echo();
-    let gateway = Options::new(&platform).public("[\"/public/*\"]").start();
-    let (token, good) = (gateway.mint(), basic(USER, PASSWORD));
-    for upgrade in ["websocket", "WebSocket", "TLS/1.3", "h2c, websocket", "foo"] {
-        for (method, target) in [
-            ("GET", "/canary"),
-            ("GET", "/public/canary"),
-            ("POST", "/ds-api/user-token"),
-            ("POST", "/canary"),
-        ] {
-            let fields = [
-                ("user-token", token.as_str()),
-                ("Authorization", &good),
-                ("Connection", "Upgrade"),
-                ("Upgrade", upgrade),
-                ("Sec-WebSocket-Version", "13"),
-                ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
-            ];
-            let mut bytes = request(method, target, &fields);
-            // What follows an upgrade must not be taken for the tunnel, nor for a request.
-            bytes.extend(b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n");
-            let answer = gateway.exchange(bytes);
-            assert_eq!(answer.status, 400, "{upgrade}: {method} {target}");
-            answer.is_error(400);
-        }
-    }
-    assert_eq!(platform.bytes(), 0);
-
-    // Clients offer `h2c` with every request in the clear; ignoring it is an answer too (RFC 9110 §7.8).
-    let offer = [
-        ("user-token", token.as_str()),
-        ("Connection", "Upgrade, HTTP2-Settings"),
-        ("Upgrade", "h2c"),
-        ("HTTP2-Settings", "AAMAAABkAAQAoAAAAAIAAAAA"),
-    ];
-    assert_eq!(get(&gateway, "/offered", &offer).status, 200);
-    let seen = platform.request("/offered");
-    assert!(seen.values("upgrade").is_empty() && seen.values("http2-settings").is_empty(), "{seen:?}");
-    get(&gateway, "/canary", &offer[1..]).is_error(401);
-    gateway.still_healthy();
-    platform.never_saw("hidden");
     platform.never_saw("canary");
 }
 

@@ -1,9 +1,11 @@
 //! HTTP/2 by ALPN on the TLS listener: the whole contract over it, with a client of those in the field.
 
 use crate::command::{eventually, finish, in_time};
+use crate::connections::HONEST;
 use crate::contract::{CHALLENGE, ENDPOINT, describes};
 use crate::curl::{BOTH, Protocol, curl, curl_any};
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
+use crate::h2_client::{H2Client, statuses};
 use crate::options::Options;
 use crate::platform::{Behaviour, Platform};
 use crate::platform_side::megabytes;
@@ -149,9 +151,9 @@ fn the_client_chooses_the_protocol_and_h2c_is_ignored() {
     let answer = curl_any(&["--http2", "-H", &field], &plain, "");
     assert_eq!((answer.is(200).version.as_str(), answer.values("upgrade")), ("1.1", vec![]));
     assert!(platform.request("/plain").values("upgrade").is_empty());
-    let answer =
-        curl_any(&["-H", &field, "-H", "Connection: Upgrade", "-H", "Upgrade: h2c, websocket"], &plain, "");
-    answer.is_error(400);
+    // A WebSocket handshake is no plain request.
+    let handshake = ["-H", &field, "-H", "Connection: Upgrade", "-H", "Upgrade: h2c, websocket"];
+    curl_any(&handshake, &plain, "").is_error(501);
     let answer = curl_any(&["--http2-prior-knowledge", "-H", &field], &plain, "");
     assert_ne!((answer.exit, answer.status), (Some(0), 200), "HTTP/2 is for the TLS listener");
     let answer = curl_any(&["--http1.0", "-H", &field], &url(&gateway, "/old"), "");
@@ -284,5 +286,40 @@ fn a_stalled_body_is_given_up_over_both_protocols() {
     }
     assert!(still_there.is_empty(), "long after their time: {still_there:?}");
     assert!(platform.requests().iter().all(|seen| !seen.complete));
+    gateway.still_healthy();
+}
+
+/// The engine sends no interim answers over HTTP/2; RFC 9110 §10.1.1 has 417 for a server that cannot meet an expectation. Clients
+/// that go on after a while are served.
+#[test]
+fn a_client_that_waits_for_100_for_ever_is_told_that_none_comes() {
+    let (platform, gateway, token) = tls_deployment();
+    let field = token_field(&token);
+    let expect = ["-H", "Expect: 100-continue"];
+    for (target, expected) in [("/expects", 417), ("/public/expects", 417), (ENDPOINT, 401)] {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let mut client = H2Client::connect(HONEST, gateway.https(), 1 << 20);
+        let (answer, body) = client.post_expecting(target, &token);
+        std::thread::spawn(move || drop(sender.send(statuses(vec![answer]))));
+        let status = receiver.recv_timeout(std::time::Duration::from_secs(15));
+        assert_eq!(status.expect("an answer before the body"), [expected], "{target}");
+        drop(body);
+    }
+    for (target, parts) in
+        [("/later/whole", &["a body"][..]), ("/later/parts", &["a", " bo", "dy"]), ("/later/empty", &[""])]
+    {
+        let mut client = H2Client::connect(HONEST, gateway.https(), 1 << 20);
+        let (answer, mut body) = client.post_expecting(target, &token);
+        std::thread::sleep(std::time::Duration::from_millis(1_500));
+        for (at, part) in parts.iter().enumerate() {
+            body.send_data((*part).into(), at + 1 == parts.len()).expect("a stream");
+        }
+        assert_eq!(statuses(vec![answer]), [200], "{target}");
+        assert_eq!(platform.request(target).body, parts.concat().into_bytes(), "{target}");
+    }
+    // Without a body there is nothing to wait for.
+    curl(Protocol::Http2, &url(&gateway, "/none"), &[&expect[..], &["-H", &field]].concat(), "").is(200);
+    assert!(platform.request("/none").values("expect").is_empty());
+    platform.never_saw("/expects");
     gateway.still_healthy();
 }

@@ -12,6 +12,7 @@ use std::fs;
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Sizes around the window of HTTP/2 and the bound of what is read away.
@@ -212,7 +213,7 @@ fn a_client_that_half_closes_still_gets_its_answer() {
         )?;
         stream.write_all(&seen.body)
     })));
-    let gateway = Options::new(&platform).start();
+    let gateway = Options::new(&platform).set("server", "half_close", "true").start();
     let token = gateway.mint();
     let mut wrong = Vec::new();
     let large = "w".repeat(1_000_000);
@@ -250,31 +251,90 @@ fn a_client_that_half_closes_still_gets_its_answer() {
     gateway.still_healthy();
 }
 
+/// A platform that says nothing, and that notes which connections were closed meanwhile.
+fn listening() -> (Platform, mpsc::Receiver<String>) {
+    let (closed, gone) = mpsc::channel();
+    let closed = Mutex::new(closed);
+    let platform = Platform::start(Behaviour::Custom(Arc::new(move |seen, stream| {
+        // The end, or a reset.
+        let _ = std::io::Read::read(stream, &mut [0; 1]);
+        closed.lock().expect("a lock").send(seen.target.clone()).expect("the test waits");
+        Ok(())
+    })));
+    (platform, gone)
+}
+
 #[test]
-fn a_client_that_goes_away_costs_nothing_that_stays() {
-    let platform = Platform::start(Behaviour::Never);
-    let idle = |gateway: &Gateway| {
+fn a_client_that_goes_away_ends_its_request_at_the_platform() {
+    let (platform, gone) = listening();
+    let gateway = Options::new(&platform).https().start();
+    let token = gateway.mint();
+    let idle = || {
         eventually("no request in flight", || {
             (gateway.metric("ds_gateway_in_flight_requests", &[]) == 0.0).then_some(())
         });
     };
-    let go_away = |gateway: &Gateway, protocol: Protocol, token: &str| {
-        let arguments = ["-H", &token_field(token), "--max-time", "1"];
-        let fetched = curl(protocol, &url(gateway, "/gone"), &arguments, "");
+    for (protocol, target) in [(Protocol::Http2, "/gone/h2"), (Protocol::Http1, "/gone/h1")] {
+        let arguments = ["-H", &token_field(&token), "--max-time", "1"];
+        let fetched = curl(protocol, &url(&gateway, target), &arguments, "");
         assert_eq!(fetched.exit, Some(28), "{fetched:?}");
-    };
-    // On HTTP/2 it says so.
-    let gateway = Options::new(&platform).https().start();
-    go_away(&gateway, Protocol::Http2, &gateway.mint());
-    idle(&gateway);
-    // On HTTP/1.1 it cannot be told from one that half-closes: the platform's own limit ends it.
-    let gateway = Options::new(&platform).https().set("platform", "read_timeout", "\"2s\"").start();
+        assert_eq!(gone.recv_timeout(Duration::from_secs(20)).as_deref(), Ok(target));
+        idle();
+    }
+    for (target, body) in [("/gone/plain", &b""[..]), ("/gone/body", b"a body")] {
+        let mut client = gateway.client();
+        client.send(request_with("POST", target, &[("user-token", &token)], body));
+        platform.waits_for(target);
+        drop(client);
+        assert_eq!(gone.recv_timeout(Duration::from_secs(20)).as_deref(), Ok(target));
+        idle();
+        let log = || gateway.log.lines().into_iter().find(|line| line.contains(target));
+        let line = eventually("a line", log);
+        assert!(line.contains("\"status\":499"), "{line}");
+    }
+    platform.behave(Behaviour::Echo);
+    gateway.still_healthy();
+}
+
+/// A token is minted, and one is revoked, whatever becomes of the client that asked.
+#[test]
+fn a_client_that_goes_away_ends_no_request_of_the_endpoint() {
+    let platform = Platform::echo();
+    let gateway = Options::new(&platform).start();
     let token = gateway.mint();
-    go_away(&gateway, Protocol::Http1, &token);
+    let count = |action| gateway.metric("ds_gateway_token_requests_total", &[action, "outcome=\"ok\""]);
+    let (minted, revoked) = (count("action=\"mint\""), count("action=\"revoke\""));
+    for bytes in [
+        request("POST", ENDPOINT, &[("Authorization", &basic(USER, PASSWORD))]),
+        request("DELETE", ENDPOINT, &[("user-token", &token)]),
+    ] {
+        let mut client = gateway.client();
+        client.send(bytes);
+        client.finish();
+        drop(client);
+    }
+    eventually("both to be done", || {
+        let done = (count("action=\"mint\""), count("action=\"revoke\""));
+        (done == (minted + 1.0, revoked + 1.0)).then_some(())
+    });
+    assert_eq!(gateway.status(&token), 401);
+}
+
+#[test]
+fn with_half_close_the_platforms_own_limit_ends_a_request_whose_client_is_gone() {
+    let platform = Platform::start(Behaviour::Never);
+    let gateway = Options::new(&platform)
+        .set("server", "half_close", "true")
+        .set("platform", "read_timeout", "\"2s\"")
+        .start();
+    let token = gateway.mint();
     let mut client = gateway.client();
     client.send(request("GET", "/gone", &[("user-token", &token)]));
+    platform.waits_for("/gone");
     drop(client);
-    idle(&gateway);
+    eventually("no request in flight", || {
+        (gateway.metric("ds_gateway_in_flight_requests", &[]) == 0.0).then_some(())
+    });
     platform.behave(Behaviour::Echo);
     gateway.still_healthy();
 }

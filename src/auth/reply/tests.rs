@@ -10,14 +10,16 @@ fn every_error_is_json_with_one_member() {
         Malformed::Connection,
         Malformed::FieldName,
         Malformed::MethodOverride,
-        Malformed::Upgrade,
+        Malformed::WebSocket,
         Malformed::Framing,
         Malformed::Expect,
+        Malformed::ExpectHttp2,
         Malformed::HeaderBytes,
         Malformed::HeaderFields,
         Malformed::Body,
         Malformed::BodyTimeout,
         Malformed::HeaderTimeout,
+        Malformed::TargetCharacter,
         Malformed::Unreadable,
     ];
     let faults = [PlatformFault::Unreachable, PlatformFault::TimedOut];
@@ -70,7 +72,37 @@ fn a_client_waits_for_as_long_as_it_must_and_no_longer_than_it_is_told() {
 
 #[test]
 fn every_refused_token_gets_the_same_answer() {
-    for denial in Denial::ALL.into_iter().filter(|denial| *denial != Denial::StateStale) {
-        assert_eq!(Reply::denied(denial), Reply::denied(Denial::TokenMissing));
+    use Denial::{StateStale, TokenAlias, TokenMissing, TokenRepeated};
+    let (own, general) = (Reply::denied(Denial::TokenExpired), Reply::denied(TokenMissing));
+    for denial in Denial::ALL {
+        match denial {
+            StateStale => assert_eq!(Reply::denied(denial).status, 503),
+            // A client knows by itself that it sent none, or several.
+            TokenMissing | TokenRepeated | TokenAlias => {
+                assert_eq!(Reply::denied(denial).body, general.body, "{denial:?}");
+            }
+            _ => assert_eq!(Reply::denied(denial), own, "{denial:?}"),
+        }
+    }
+}
+
+#[test]
+fn every_401_has_a_challenge_and_only_passwords_are_asked_for_by_basic() {
+    let challenge = |reply: Reply| -> Vec<String> {
+        assert_eq!(reply.status, 401);
+        let fields = reply.fields(0).filter(|(name, _)| *name == "WWW-Authenticate");
+        fields.map(|(_, value)| value.into_owned()).collect()
+    };
+    let own = r#"User-Token realm="ds-api""#;
+    for (reply, expected) in [
+        (Reply::denied(Denial::TokenMissing), own.to_owned()),
+        (Reply::denied(Denial::TokenRepeated), format!(r#"{own}, error="invalid_request""#)),
+        (Reply::denied(Denial::TokenAlias), format!(r#"{own}, error="invalid_request""#)),
+        (Reply::denied(Denial::TokenEmpty), format!(r#"{own}, error="invalid_token""#)),
+        (Reply::denied(Denial::RevokedUser), format!(r#"{own}, error="invalid_token""#)),
+        (Reply::token_refused(), format!(r#"{own}, error="invalid_token""#)),
+        (Reply::refused(Refusal::Credentials), r#"Basic realm="ds-api", charset="UTF-8""#.to_owned()),
+    ] {
+        assert_eq!(challenge(reply), [expected]);
     }
 }

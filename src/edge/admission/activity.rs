@@ -1,7 +1,7 @@
 //! Whether a connection is worth keeping: one that serves a request is, and one that is idle the less the longer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// What a connection is doing, as far as it matters to others.
@@ -12,12 +12,14 @@ pub(in crate::edge) struct Activity {
     requests: AtomicU32,
     /// Since when there is none, in milliseconds from `started`.
     idle_since: AtomicU64,
+    /// Nothing more is read from it: another connection has its place.
+    was_ended: AtomicBool,
 }
 
 impl Activity {
     pub(in crate::edge) fn new(started: Instant, now: Instant) -> Self {
         let idle_since = AtomicU64::new(millis(now.duration_since(started)));
-        Self { started, requests: AtomicU32::new(0), idle_since }
+        Self { started, requests: AtomicU32::new(0), idle_since, was_ended: AtomicBool::new(false) }
     }
 
     /// A request is worth keeping its connection for, until the guard is dropped. One that is refused is not, however long its
@@ -25,6 +27,15 @@ impl Activity {
     pub(in crate::edge) fn request(self: &Arc<Self>) -> ActiveRequest {
         self.requests.fetch_add(1, Ordering::Relaxed);
         ActiveRequest(Arc::clone(self))
+    }
+
+    pub(super) fn end(&self) {
+        self.was_ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Did the gateway end it, and not the client? A request that came at that moment is answered all the same.
+    pub(in crate::edge) fn was_ended(&self) -> bool {
+        self.was_ended.load(Ordering::Relaxed)
     }
 
     pub(in crate::edge) fn idle_since(&self) -> Option<u64> {

@@ -90,6 +90,7 @@ impl Table {
         let id = self.idlest(newcomer)?;
         let entry = self.entries.get_mut(id)?.as_mut()?;
         entry.was_ended = true;
+        entry.activity.end();
         let socket = entry.socket;
         self.uncount(id);
         Some(socket)

@@ -49,6 +49,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         request_durations: Vec::new(),
         proxies: Arc::default(),
         forwarded_fields: config.server.forwarded_fields,
+        half_close: config.server.half_close,
     }
 });
 

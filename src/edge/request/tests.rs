@@ -56,7 +56,7 @@ fn read(fields: &[(&str, &str)]) -> Result<(String, Body), Malformed> {
 
 #[test]
 fn each_form_is_read_or_refused() {
-    let host = ("host", "h");
+    let (host, upgrade) = (("host", "h"), ("connection", "upgrade"));
     for (fields, expected) in [
         (&[host][..], Ok(Body::Absent)),
         (&[], Err(Malformed::Host)),
@@ -65,9 +65,20 @@ fn each_form_is_read_or_refused() {
         (&[host, ("connection", "close, X-DS-User")], Err(Malformed::Connection)),
         (&[host, ("content_length", "7")], Err(Malformed::FieldName)),
         (&[host, ("x-http-method-override", "DELETE")], Err(Malformed::MethodOverride)),
-        (&[host, ("upgrade", "websocket")], Err(Malformed::Upgrade)),
-        (&[host, ("upgrade", "h2c, websocket")], Err(Malformed::Upgrade)),
-        (&[host, ("upgrade", "h2c")], Ok(Body::Absent)),
+        (&[host, upgrade, ("upgrade", "websocket")], Err(Malformed::WebSocket)),
+        (&[host, upgrade, ("upgrade", "h2c, WebSocket")], Err(Malformed::WebSocket)),
+        (
+            &[host, ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket/13")],
+            Err(Malformed::WebSocket),
+        ),
+        (&[host, upgrade, ("upgrade", "h2c"), ("upgrade", "websocket")], Err(Malformed::WebSocket)),
+        (&[host, ("upgrade", "websocket")], Ok(Body::Absent)),
+        (&[host, upgrade, ("upgrade", "h2c")], Ok(Body::Absent)),
+        (&[host, upgrade, ("upgrade", "TLS/1.2"), ("content-length", "7")], Ok(Body::Sized(7))),
+        (&[host, upgrade, ("upgrade", "h2c, TLS/1.2")], Ok(Body::Absent)),
+        (&[host, upgrade, ("upgrade", "websockets, x-websocket")], Ok(Body::Absent)),
+        (&[host, upgrade, ("upgrade", "")], Ok(Body::Absent)),
+        (&[host, upgrade], Ok(Body::Absent)),
         (&[host, ("expect", "100-Continue")], Ok(Body::Absent)),
         (&[host, ("expect", "y 100-continue")], Err(Malformed::Expect)),
         (&[host, ("content-length", "7")], Ok(Body::Sized(7))),
@@ -143,15 +154,15 @@ fn token_fields_are_told_apart() {
 #[test]
 fn a_field_that_hides_the_end_of_a_request_ends_the_connection_wherever_it_stands() {
     let (host, length) = (("host", "h"), ("content-length", "7"));
-    let (alias, upgrade) = (("content_length", "5"), ("upgrade", "websocket"));
+    let (alias, upgrade, socket) =
+        (("content_length", "5"), ("connection", "upgrade"), ("upgrade", "websocket"));
     let (method, expect) = (("x-http-method", "PUT"), ("expect", "x"));
     for (fields, fault, body) in [
         (&[host, method][..], Malformed::MethodOverride, Body::Absent),
         (&[host, method, length], Malformed::MethodOverride, Body::Sized(7)),
         (&[host, method, alias], Malformed::MethodOverride, Body::ENDLESS),
         (&[host, alias, method], Malformed::FieldName, Body::ENDLESS),
-        (&[host, expect, upgrade], Malformed::Expect, Body::ENDLESS),
-        (&[host, upgrade, expect], Malformed::Upgrade, Body::ENDLESS),
+        (&[host, upgrade, socket, length], Malformed::WebSocket, Body::ENDLESS),
         (&[host, expect], Malformed::Expect, Body::Absent),
         (&[host, expect, length, length], Malformed::Expect, Body::ENDLESS),
         (&[length, alias], Malformed::FieldName, Body::ENDLESS),

@@ -1,0 +1,148 @@
+//! The head of the platform's answer, as far as its meaning ends here or depends on the client's protocol.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
+use pingora::http::ResponseHeader;
+use pingora::{Error, ErrorType, Result};
+
+/// Takes off what was meant for this connection only (RFC 9110 §7.6.1), and what contradicts the status: whether there is a body
+/// is then plain to every client. The version becomes ours (§6.2).
+///
+/// # Errors
+///
+/// Where nobody can tell what follows the head: `101` though no other protocol was asked for, or a transfer coding that nobody
+/// said could be read (RFC 9112 §7.4).
+pub(super) fn clean(response: &mut ResponseHeader) -> Result<()> {
+    let status = response.status;
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, "unexpected 101").into_up());
+    }
+    if response.headers.get_all(TRANSFER_ENCODING).iter().any(|coding| !is_chunked(coding)) {
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, "unexpected transfer coding").into_up());
+    }
+    if response.headers.contains_key(CONNECTION) {
+        for name in nominated(response) {
+            response.remove_header(&name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        response.remove_header(name);
+    }
+    let has_no_body = status.is_informational() || status == StatusCode::NO_CONTENT;
+    if has_no_body || status == StatusCode::NOT_MODIFIED {
+        response.remove_header(&TRANSFER_ENCODING);
+    }
+    // That of a 304 is the length that a 200 would have (RFC 9110 §8.6).
+    if has_no_body {
+        response.remove_header(&CONTENT_LENGTH);
+    } else {
+        unite_lengths(response)?;
+    }
+    response.set_version(Version::HTTP_11);
+    Ok(())
+}
+
+/// Does a client know where the body ends?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    Known,
+    /// Only the end of the connection tells.
+    Unknown,
+}
+
+/// A client of HTTP/1.0 knows no chunks: a body of unknown length then ends with the connection (RFC 9112 §6.1, §6.3).
+pub(super) fn suit_http10(response: &mut ResponseHeader) -> Length {
+    response.remove_header(&TRANSFER_ENCODING);
+    if response.headers.contains_key(CONTENT_LENGTH) { Length::Known } else { Length::Unknown }
+}
+
+fn is_chunked(coding: &HeaderValue) -> bool {
+    coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
+}
+
+/// The fields that `Connection` names, but for those that frame the body: it has been read by them.
+fn nominated(response: &ResponseHeader) -> Vec<HeaderName> {
+    let values = response.headers.get_all(CONNECTION).iter();
+    let names = values.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+    names
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING)
+        .collect()
+}
+
+/// The engine has refused lengths that differ.
+fn unite_lengths(response: &mut ResponseHeader) -> Result<()> {
+    let mut lengths = response.headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else {
+        return Ok(());
+    };
+    let is_one = lengths.next().is_none() && !first.as_bytes().contains(&b',');
+    if is_one {
+        return Ok(());
+    }
+    let first = first.as_bytes().split(|&byte| byte == b',').next().unwrap_or_default().trim_ascii().to_vec();
+    response.insert_header(CONTENT_LENGTH, first.as_slice())
+}
+
+static HOP_BY_HOP: [HeaderName; 6] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRAILER,
+    UPGRADE,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cleaned(status: u16, fields: &[(&'static str, &str)]) -> Result<Vec<String>, ()> {
+        let mut response = ResponseHeader::build(status, None).unwrap();
+        response.set_version(Version::HTTP_10);
+        fields.iter().for_each(|(name, value)| {
+            response.append_header(*name, *value).unwrap();
+        });
+        clean(&mut response).map_err(drop)?;
+        assert_eq!(response.version, Version::HTTP_11);
+        let fields = response.headers.iter();
+        Ok(fields.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect())
+    }
+
+    #[test]
+    fn what_is_for_one_connection_ends_there_and_what_contradicts_the_status_goes() {
+        let (length, chunked) = (("content-length", "5"), ("transfer-encoding", "chunked"));
+        for (status, fields, expected) in [
+            (200, &[("x", "y"), length][..], Ok(&["x: y", "content-length: 5"][..])),
+            (200, &[chunked], Ok(&["transfer-encoding: chunked"])),
+            (200, &[("transfer-encoding", " Chunked ")], Ok(&["transfer-encoding:  Chunked "])),
+            (200, &[("transfer-encoding", "gzip, chunked")], Err(())),
+            (200, &[("transfer-encoding", "identity")], Err(())),
+            (200, &[("transfer-encoding", "gzip"), chunked], Err(())),
+            (200, &[length, length], Ok(&["content-length: 5"])),
+            (200, &[("content-length", "5, 5")], Ok(&["content-length: 5"])),
+            (
+                200,
+                &[
+                    ("connection", "close, X-Mine"),
+                    ("connection", "Keep-Alive, content-length"),
+                    ("x-mine", "1"),
+                    ("keep-alive", "timeout=5"),
+                    ("proxy-connection", "keep-alive"),
+                    ("upgrade", "h2c"),
+                    ("trailer", "x-sum"),
+                    ("te", "trailers"),
+                    length,
+                ],
+                Ok(&["content-length: 5"]),
+            ),
+            (204, &[("x", "y"), length, chunked], Ok(&["x: y"])),
+            (304, &[length, chunked], Ok(&["content-length: 5"])),
+            (103, &[("link", "a"), length, chunked], Ok(&["link: a"])),
+            (101, &[("upgrade", "websocket")], Err(())),
+        ] {
+            let expected = expected.map(|fields| fields.iter().map(|field| (*field).to_owned()).collect());
+            assert_eq!(cleaned(status, fields), expected, "{status} {fields:?}");
+        }
+    }
+}
