@@ -335,7 +335,8 @@ fn mints_and_log_outs_go_on_while_many_users_are_imported() {
         let name = format!("{:08x}.{number}", number.wrapping_mul(0x9e37_79b9) & 0xffff_ffff);
         writeln!(file, "{}", line(&name, HASH)).expect("a line");
     }
-    file.flush().expect("a file");
+    // A file that somebody imports is on the disk already, and not written while others wait for theirs.
+    file.into_inner().expect("a file").sync_all().expect("a file");
     let quiet_until = Instant::now() + Duration::from_secs(if count > 100_000 { 30 } else { 1 });
     let quiet = mint_and_log_out(gateway, forge, || Instant::now() > quiet_until);
     let is_done = &AtomicBool::new(false);

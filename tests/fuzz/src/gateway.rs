@@ -37,6 +37,8 @@ pub fn start(platform: &TcpListener) -> Gateway {
         https = ["127.0.0.1:0"]
         state_dir = "state"
         threads = 1
+        # Clients here close their half once they have said everything.
+        half_close = true
         [admin]
         listen = "127.0.0.1:0"
         [platform]

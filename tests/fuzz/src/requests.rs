@@ -203,11 +203,32 @@ pub fn request(bytes: &[u8]) -> Result<(Request, usize, Result<(), Fault>), Faul
     if !is_line {
         return Err(Fault::Broken("the request line"));
     }
-    let (method, target) = (method.to_vec(), target.to_vec());
+    let target = origin_form(&head, method, target).unwrap_or_else(|| target.to_vec());
+    let method = method.to_vec();
     let framing = framing(&head)?;
     let Body { bytes: body, length, end } = body(&bytes[head.length..], framing);
     let length = head.length + length;
     Ok((Request { method, target, head, body, is_complete: end.is_ok() }, length, end))
+}
+
+/// A target in absolute-form (RFC 9112 §3.2.2) as it goes on; `None` where it does not, or is in another form.
+fn origin_form(head: &Head, method: &[u8], target: &[u8]) -> Option<Vec<u8>> {
+    let text: String = target.iter().map(|byte| char::from(*byte)).collect();
+    let lower = text.to_ascii_lowercase();
+    let scheme = ["http://", "https://"].into_iter().find(|scheme| lower.starts_with(scheme))?;
+    let rest = &target[scheme.len()..];
+    let end = rest.iter().position(|byte| [b'/', b'?', b'#'].contains(byte)).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let hosts = head.values("host");
+    let is_old = head.start.ends_with(b" HTTP/1.0");
+    if authority.is_empty() || !(hosts == [authority] || hosts.is_empty() && is_old) {
+        return None;
+    }
+    Some(match path.first() {
+        None | Some(b'#') if method == b"OPTIONS" => b"*".to_vec(),
+        Some(b'/') => path.to_vec(),
+        _ => [b"/", path].concat(),
+    })
 }
 
 /// Reads the answers to requests of these methods, one after the other; the statuses of those that are no interim ones.
