@@ -1,7 +1,10 @@
 //! The same question as for a request, answered check by check, for those who ask why.
 
+use std::fmt;
+
 use super::denial::Denial;
 use super::gate::{ClockReading, Gate};
+use super::token::{Claim, ClaimError, ClaimFault, examine};
 
 /// The checks of a token, in the order in which they are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,8 +75,8 @@ impl Check {
     }
 
     /// The check that a denial comes from; the shape of a request's fields is the first of a token too.
-    const fn of(denial: Denial) -> (Self, Denial) {
-        let check = match denial {
+    const fn of(denial: Denial) -> Self {
+        match denial {
             Denial::StateStale => Self::Store,
             Denial::TokenOversized => Self::Size,
             Denial::TokenMissing
@@ -95,8 +98,7 @@ impl Check {
             | Denial::RevokedEverybody
             | Denial::RevokedKey => Self::Revocation,
             Denial::UserUnknown => Self::User,
-        };
-        (check, denial)
+        }
     }
 }
 
@@ -106,19 +108,54 @@ pub enum Outcome {
     /// The token passes it.
     Passed,
     /// The token is refused here.
-    Failed(Denial),
+    Failed(Failure),
     /// An earlier check refused the token.
     NotReached,
 }
 
+/// Why a token is refused: what log and metrics say, and the claim at fault where it is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The reason.
+    pub denial: Denial,
+    /// The claim.
+    pub claim: Option<ClaimFault>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.denial.as_str())?;
+        self.claim.map_or(Ok(()), |claim| write!(f, ": {claim}"))
+    }
+}
+
 /// Does this token hold at this moment, and if not, at which check does it fail?
 pub fn explain(gate: &Gate, token: &[u8], reading: ClockReading) -> Vec<(Check, Outcome)> {
-    let verdict = gate.inspect(token, reading).map(drop);
-    let failed = verdict.err().map(Check::of);
+    let denial = gate.inspect(token, reading).err();
+    let failed = denial.map(|denial| {
+        (Check::of(denial), Failure { denial, claim: claim_at_fault(gate, token, denial, reading) })
+    });
     let outcome = |check: Check| match failed {
-        Some((failed, denial)) if check == failed => Outcome::Failed(denial),
+        Some((failed, failure)) if check == failed => Outcome::Failed(failure),
         Some((failed, _)) if check > failed => Outcome::NotReached,
         _ => Outcome::Passed,
     };
     Check::ALL.into_iter().map(|check| (check, outcome(check))).collect()
+}
+
+/// The claim for which the gate refused this token at this moment, if it is one.
+fn claim_at_fault(gate: &Gate, token: &[u8], denial: Denial, reading: ClockReading) -> Option<ClaimFault> {
+    let of_time = |claim, reason| Some(ClaimFault { claim, reason });
+    match denial {
+        Denial::TokenClaims => examine(token, &gate.keys(), gate.rules()).err()?.claim,
+        Denial::TokenExpired => of_time(Claim::Exp, ClaimError::Past),
+        Denial::TokenLifetime => of_time(Claim::Exp, ClaimError::TooFar),
+        Denial::TokenNotYetValid => {
+            let verified = gate.identify(token).ok()?;
+            let is_nbf = verified.not_before.is_some_and(|time| time > reading.now);
+            let is_iat = verified.issued_at > reading.now.plus(gate.rules().max_skew);
+            of_time(if is_nbf && !is_iat { Claim::Nbf } else { Claim::Iat }, ClaimError::Ahead)
+        }
+        _ => None,
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-/// Whole seconds since 1970-01-01T00:00:00Z, the `NumericDate` of RFC 7519 §2 without its fractions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// Whole seconds since 1970-01-01T00:00:00Z. What a token writes, which may have a fraction (RFC 7519 §2), is rounded to one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct UnixTime(pub u64);
 

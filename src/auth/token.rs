@@ -5,19 +5,22 @@
 //! cutoffs in [`revocation`](super::revocation). That split is what lets a verified identity be kept without
 //! ever keeping a verdict.
 
+mod claim_fault;
 mod claims;
 mod id;
 mod mint;
+mod numeric_date;
 mod parts;
 mod rules;
 mod verified;
 mod verify;
 
+pub use self::claim_fault::{Claim, ClaimError, ClaimFault};
 pub use self::id::TokenId;
 pub use self::mint::{Minted, mint, mint_after};
 pub use self::rules::{TokenRules, UnknownUsers};
 pub use self::verified::{Origin, Verified};
-pub use self::verify::verify;
+pub use self::verify::{Refused, examine, verify};
 
 #[cfg(test)]
 mod tests;

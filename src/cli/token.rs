@@ -149,11 +149,11 @@ fn explain(token: &str, method: &str, path: &str, opened: Opened) -> Result<(), 
     let mut refused = false;
     for (check, outcome) in explain::explain(&gate, token.as_bytes(), reading) {
         let text = match outcome {
-            Outcome::Passed => "ok",
-            Outcome::NotReached => "-",
-            Outcome::Failed(denial) => {
+            Outcome::Passed => "ok".into(),
+            Outcome::NotReached => "-".into(),
+            Outcome::Failed(failure) => {
                 refused = true;
-                denial.as_str()
+                failure.to_string()
             }
         };
         say(format_args!("{:10} {text}", check.as_str()))?;

@@ -113,6 +113,50 @@ fn a_foreign_token_is_checked_like_any_other() {
 }
 
 #[test]
+fn a_foreign_token_may_have_fractional_times() {
+    let (_platform, gateway, ours, shared) = deployment("refuse");
+    is_admitted(&gateway, &shared, USER);
+    let at = now();
+    // As Python writes `time.time()`.
+    let times = |iat: &str, exp: &str| {
+        let claims = Members::new().and("exp", exp).and("iat", iat);
+        mint(&shared, &claims.text("database", ORGANIZATION).text("email", EMAIL).text("user", USER))
+    };
+    let (iat, exp) = (format!("{at}.7319502"), format!("{}.7319502", at + 3_600));
+    eventually("a token with fractional times", || {
+        // The cutoff of the new store may stand above its `iat` for a while.
+        let fresh = times(&format!("{}.7319502", now() + 4), &exp);
+        (gateway.status(&fresh) == 200).then_some(())
+    });
+    let with = |claims: &Members| gateway.status(&mint(&shared, claims));
+    assert_eq!(with(&claims(USER).and("nbf", format!("{}.5", now() - 2))), 200, "nbf behind");
+    for (what, token) in [
+        ("an nbf ahead", mint(&shared, &claims(USER).and("nbf", format!("{}.5", now() + 60)))),
+        ("an exp of this very second", times(&iat, &format!("{}.999", at))),
+        ("an exponent", times(&iat, &format!("{}e0", at + 3_600))),
+        ("a sign", times(&format!("-{iat}"), &exp)),
+        ("a string", times(&format!("\"{iat}\""), &exp)),
+        ("no digit after the dot", times(&format!("{at}."), &exp)),
+        ("no digit before it", times(".5", &exp)),
+        ("two fractional exps", mint(&shared, &claims(USER).and("exp", &exp))),
+    ] {
+        assert_eq!(gateway.status(&token), 401, "{what}");
+    }
+    // Ours are whole.
+    let (_, minted) = crate::jwt::read(&gateway.mint());
+    assert!(minted["exp"].is_u64() && minted["iat"].is_u64(), "{minted}");
+    let ours = |exp: String| {
+        let text = |name: &str| minted[name].as_str().expect("a text");
+        let members = Members::new().and("exp", exp).and("iat", &minted["iat"]);
+        let members = members.text("database", text("database")).text("email", text("email"));
+        mint(&ours, &members.text("user", text("user")).text("jti", text("jti")))
+    };
+    assert_eq!(gateway.status(&ours(minted["exp"].to_string())), 200, "the token made again");
+    assert_eq!(gateway.status(&ours(format!("{}.0", minted["exp"]))), 401, "with a fraction");
+    gateway.still_healthy();
+}
+
+#[test]
 fn unknown_users_are_refused_or_accepted_as_configured_but_never_those_that_were_sent_away() {
     let (_platform, gateway, _, shared) = deployment("accept");
     is_admitted(&gateway, &shared, "stranger");

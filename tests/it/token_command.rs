@@ -179,9 +179,10 @@ fn an_explanation_names_the_check_that_fails_and_agrees_with_the_gateway() {
                 failed.is_empty() && verdict == "holds" && (status, decided.as_str()) == (200, denial)
             }
             _ => {
-                let named = [&(check.to_owned(), denial.to_owned())];
+                // The claim, where it is one, comes behind it.
+                let named = |outcome: &str| outcome.split(':').next() == Some(denial);
                 let after = said.iter().skip_while(|(name, _)| name != check).skip(1);
-                failed == named
+                matches!(failed[..], [(failed, outcome)] if failed == check && named(outcome))
                     && verdict == "refused"
                     && after.take_while(|(name, _)| name != "token").all(|(_, outcome)| outcome == "-")
                     && (status, decided.as_str()) == (401, denial)
@@ -192,6 +193,34 @@ fn an_explanation_names_the_check_that_fails_and_agrees_with_the_gateway() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    deployment.gateway.still_healthy();
+}
+
+#[test]
+fn an_explanation_names_the_claim_at_fault() {
+    let deployment = Deployment::open();
+    let (folder, claims) = (&deployment.gateway.folder, deployment.claims());
+    let later = now() + 1_000;
+    for (token, expected) in [
+        (deployment.with_claims(claims.clone().without("email").json()), "token_claims: email is missing"),
+        (
+            deployment.with_claims(claims.clone().and("user", "1").json()),
+            "token_claims: user is there more than once",
+        ),
+        (deployment.with("user", 1), "token_claims: user must be a string"),
+        (deployment.with("user", "\"a:b\""), "token_claims: user must not contain a colon"),
+        (deployment.with("exp", "\"1.5\""), "token_claims: exp must be a number of seconds"),
+        (deployment.with("iat", "1e3"), "token_claims: iat must be a number of seconds"),
+        (deployment.with("exp", format!("{later}.5")), "token_claims: exp must be a whole number"),
+        (deployment.with_claims(claims.and("nbf", 1).json()), "token_claims: nbf is not in any token"),
+        (deployment.with("iat", later), "token_not_yet_valid: iat is in the future"),
+        (ended(&deployment), "token_expired: exp is in the past"),
+        (deployment.with("exp", now() + 200_000), "token_lifetime: exp is further away"),
+    ] {
+        let said = explained(folder, &token, &[]);
+        let outcomes: Vec<&str> = said.iter().map(|(_, outcome)| outcome.as_str()).collect();
+        assert!(outcomes.iter().any(|outcome| outcome.starts_with(expected)), "{expected}: {said:?}");
+    }
     deployment.gateway.still_healthy();
 }
 

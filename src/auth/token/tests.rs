@@ -249,6 +249,162 @@ fn a_foreign_token_needs_a_foreign_key_and_all_five_claims() {
     assert_eq!(check(&header, &ours, platform).err(), Some(Denial::TokenHeader));
 }
 
+/// The verdict over claims of the platform's, written as they stand.
+fn foreign_verdict(claims: &str) -> Result<Verified, Refused> {
+    let key_set = key_set();
+    let platform = key_set.by_kid("platform").unwrap();
+    let token = signed(br#"{"typ":"JWT","alg":"HS256"}"#, claims.as_bytes(), platform);
+    examine(token.as_bytes(), &key_set, &RULES)
+}
+
+fn written(times: &str) -> String {
+    format!(r#"{{{times},"database":"Main Org.","email":"my@example.com","user":"myUser"}}"#)
+}
+
+#[test]
+fn fractional_times_of_a_foreign_token_shorten_its_life() {
+    for (exp, iat, nbf, expected) in [
+        ("2000.9", "1000.9", "1500.1", (2000, 1000, 1501)),
+        ("2000.0", "1000.0", "1500.0", (2000, 1000, 1500)),
+        ("2000", "1000.0000000000000001", "1500.0000000000000001", (2000, 1000, 1501)),
+        ("2000.99999999999999999999", "1000", "1500", (2000, 1000, 1500)),
+    ] {
+        let times = format!(r#""exp":{exp},"iat":{iat},"nbf":{nbf}"#);
+        let verified = foreign_verdict(&written(&times)).unwrap();
+        let found = (verified.expires_at.0, verified.issued_at.0, verified.not_before.unwrap().0);
+        assert_eq!(found, expected, "{times}");
+    }
+    for (times, claim, reason) in [
+        (r#""exp":1000.9,"iat":1000.1"#, Claim::Exp, ClaimError::NotAfterIat),
+        (r#""exp":2000,"iat":1000,"exp":2000.5"#, Claim::Exp, ClaimError::Repeated),
+        (r#""exp":2000,"iat":1000.5,"iat":1000.5"#, Claim::Iat, ClaimError::Repeated),
+        (r#""exp":2000,"iat":1000,"nbf":1500.5,"\u006ebf":1"#, Claim::Nbf, ClaimError::Repeated),
+        (r#""iat":1000.5"#, Claim::Exp, ClaimError::Missing),
+        (r#""exp":2000.5"#, Claim::Iat, ClaimError::Missing),
+    ] {
+        let refused = foreign_verdict(&written(times)).unwrap_err();
+        let claim = Some(ClaimFault { claim, reason });
+        assert_eq!(refused, Refused { denial: Denial::TokenClaims, claim }, "{times}");
+    }
+    let long = foreign_verdict(&written(r#""exp":91001.5,"iat":1000.5"#)).unwrap_err();
+    assert_eq!(long.denial, Denial::TokenLifetime);
+}
+
+#[test]
+fn a_time_that_is_no_numeric_date_is_refused_by_name() {
+    let wrong = [
+        "1e3",
+        "1E3",
+        "1.5e3",
+        "1e400",
+        "-1",
+        "-0",
+        "-1.5",
+        "1.",
+        ".5",
+        "01",
+        "\"1.5\"",
+        "\"1\"",
+        "null",
+        "true",
+        "[1]",
+        "{}",
+        "18446744073709551616",
+        "18446744073709551616.5",
+        "1e19",
+        "NaN",
+    ];
+    for (claim, others) in [
+        (Claim::Exp, r#","iat":1000,"nbf":1500"#),
+        (Claim::Iat, r#","exp":2000,"nbf":1500"#),
+        (Claim::Nbf, r#","exp":2000,"iat":1000"#),
+    ] {
+        for value in wrong {
+            let claims = written(&format!(r#""{}":{value}{others}"#, claim.as_str()));
+            let refused = foreign_verdict(&claims).unwrap_err();
+            let fault = ClaimFault { claim, reason: ClaimError::Type };
+            assert_eq!(refused, Refused { denial: Denial::TokenClaims, claim: Some(fault) }, "{claims}");
+            assert!(fault.to_string().starts_with(claim.as_str()), "{fault}");
+        }
+        let right = written(&format!(r#""{}":1700.25{others}"#, claim.as_str()));
+        assert!(foreign_verdict(&right).is_ok(), "{right}");
+    }
+}
+
+#[test]
+fn times_of_our_own_tokens_are_whole() {
+    let key_set = key_set();
+    for (claim, value) in [("exp", "1700086400.0"), ("exp", "1700086400.5"), ("iat", "1700000000.0")] {
+        let whole = our_claims()[claim].to_string();
+        let claims = our_claims().to_string().replacen(
+            &format!("\"{claim}\":{whole}"),
+            &format!("\"{claim}\":{value}"),
+            1,
+        );
+        assert!(claims.contains(value), "{claims}");
+        let token = signed(our_header().to_string().as_bytes(), claims.as_bytes(), key_set.signer());
+        let refused = examine(token.as_bytes(), &key_set, &RULES).unwrap_err();
+        assert_eq!(
+            refused.claim.map(|fault| (fault.claim.as_str(), fault.reason)),
+            Some((claim, ClaimError::NotOurs)),
+            "{claims}"
+        );
+    }
+}
+
+#[test]
+fn the_claim_at_fault_is_named() {
+    use crate::auth::name::NameError;
+    for (claims, claim, reason) in [
+        (our_claims(), Claim::Exp, None),
+        (without(our_claims(), "email"), Claim::Email, Some(ClaimError::Missing)),
+        (with(our_claims(), "user", json!(1)), Claim::User, Some(ClaimError::Type)),
+        (with(our_claims(), "user", json!("an:na")), Claim::User, Some(ClaimError::Text(NameError::Colon))),
+        (
+            with(our_claims(), "database", json!(" x")),
+            Claim::Database,
+            Some(ClaimError::Text(NameError::Blank)),
+        ),
+        (
+            with(our_claims(), "email", json!("a\u{0}b")),
+            Claim::Email,
+            Some(ClaimError::Text(NameError::Control)),
+        ),
+        (with(our_claims(), "jti", json!(7)), Claim::Jti, Some(ClaimError::Type)),
+        (with(our_claims(), "nbf", json!(NOW.0)), Claim::Nbf, Some(ClaimError::NotOurs)),
+        (with(our_claims(), "admin", json!(true)), Claim::Other, Some(ClaimError::NotOurs)),
+    ] {
+        let key_set = key_set();
+        let token =
+            signed(our_header().to_string().as_bytes(), claims.to_string().as_bytes(), key_set.signer());
+        let found = examine(token.as_bytes(), &key_set, &RULES).err().and_then(|refused| refused.claim);
+        assert_eq!(found, reason.map(|reason| ClaimFault { claim, reason }), "{claims}");
+    }
+    // What is no JSON object is no claim's fault.
+    for claims in ["[]", "{", "null", ""] {
+        assert_eq!(
+            foreign_verdict(claims).unwrap_err(),
+            Refused { denial: Denial::TokenClaims, claim: None },
+            "{claims}"
+        );
+    }
+}
+
+#[test]
+fn claims_that_nobody_reads_here_are_sound_all_the_same() {
+    let times = r#""exp":2000,"iat":1000"#;
+    let deep = "[".repeat(200) + &"]".repeat(200);
+    for value in [deep.as_str(), "1e400", "\"\\ud800\"", "\"\u{1}\"", "01"] {
+        let claims = written(&format!(r#"{times},"role":{value}"#));
+        assert_eq!(
+            foreign_verdict(&claims).err().map(|refused| refused.denial),
+            Some(Denial::TokenClaims),
+            "{claims}"
+        );
+    }
+    assert!(foreign_verdict(&written(&format!(r#"{times},"role":[1.5,{{"a":-1e3}}],"role":1"#))).is_ok());
+}
+
 #[test]
 fn a_token_has_exactly_one_spelling() {
     let key_set = key_set();

@@ -1,7 +1,9 @@
 //! What must hold before a token is believed, whatever the time is.
 
+use super::claim_fault::{Claim, ClaimError, ClaimFault};
 use super::claims::{Claims, Header, REFUSED_MEMBERS, number_of};
 use super::id::TokenId;
+use super::numeric_date::NumericDate;
 use super::parts::{Parts, decode};
 use super::rules::TokenRules;
 use super::verified::{Origin, Verified};
@@ -13,49 +15,83 @@ use crate::auth::keys::{Algorithm, Key, KeySet};
 /// Nothing is parsed before the size is known to be bounded, and no claim is read before the signature
 /// holds.
 pub fn verify(token: &[u8], keys: &KeySet, rules: &TokenRules) -> Result<Verified, Denial> {
+    examine(token, keys, rules).map_err(|refused| refused.denial)
+}
+
+/// Why a token is refused, and for which of its claims if it is one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The reason as log and metrics have it.
+    pub denial: Denial,
+    /// The claim at fault.
+    pub claim: Option<ClaimFault>,
+}
+
+impl Refused {
+    const fn for_claim(claim: Option<ClaimFault>) -> Self {
+        Self { denial: Denial::TokenClaims, claim }
+    }
+}
+
+impl From<Denial> for Refused {
+    fn from(denial: Denial) -> Self {
+        Self { denial, claim: None }
+    }
+}
+
+impl From<ClaimFault> for Refused {
+    fn from(fault: ClaimFault) -> Self {
+        Self::for_claim(Some(fault))
+    }
+}
+
+/// The same as [`verify`], for those who ask which claim it is.
+pub fn examine(token: &[u8], keys: &KeySet, rules: &TokenRules) -> Result<Verified, Refused> {
     if token.len() > rules.max_bytes {
-        return Err(Denial::TokenOversized);
+        return Err(Denial::TokenOversized.into());
     }
     let parts = Parts::split(token).ok_or(Denial::TokenMalformed)?;
     let header: Header = decode(parts.header).ok_or(Denial::TokenMalformed)?;
     if REFUSED_MEMBERS.iter().any(|name| header.other.contains_key(*name)) {
-        return Err(Denial::TokenHeader);
+        return Err(Denial::TokenHeader.into());
     }
     if header.typ.as_deref().is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {
-        return Err(Denial::TokenHeader);
+        return Err(Denial::TokenHeader.into());
     }
     let key = choose_key(&header, &parts, keys)?;
-    let claims: Claims = decode(parts.claims).ok_or(Denial::TokenClaims)?;
+    let claims = Claims::read(parts.claims).map_err(Refused::for_claim)?;
     let origin = match claims.jti.as_deref().and_then(number_of) {
         Some(number) => {
             let exact = header.kid.is_some() && header.typ.as_deref() == Some("JWT");
             if !exact || !header.other.is_empty() {
-                return Err(Denial::TokenHeader);
+                return Err(Denial::TokenHeader.into());
             }
-            if claims.nbf.is_some() || !claims.other.is_empty() {
-                return Err(Denial::TokenClaims);
+            if let Some(fault) = claims.not_ours() {
+                return Err(fault.into());
             }
             Origin::Ours { sequence: number }
         }
         None if key.foreign() => Origin::Foreign,
-        None => return Err(Denial::TokenForeign),
+        None => return Err(Denial::TokenForeign.into()),
     };
+    // Each to the side on which the token holds for less time.
+    let (expires_at, issued_at) = (claims.exp.rounded_down(), claims.iat.rounded_down());
     // Of ours the `iat` may lie past the `exp`: after a cutoff that was set by a clock ahead, see [`mint_after`](super::mint::mint_after).
-    if origin == Origin::Foreign && claims.exp <= claims.iat {
-        return Err(Denial::TokenClaims);
+    if origin == Origin::Foreign && expires_at <= issued_at {
+        return Err(Claim::Exp.fails(ClaimError::NotAfterIat).into());
     }
-    let identity = claims.identity().ok_or(Denial::TokenClaims)?;
-    if claims.exp > claims.iat.plus(rules.max_lifetime) {
-        return Err(Denial::TokenLifetime);
+    let identity = claims.identity()?;
+    if expires_at > issued_at.plus(rules.max_lifetime) {
+        return Err(Denial::TokenLifetime.into());
     }
     Ok(Verified {
         id: TokenId::of(parts.signed),
         fields: identity.fields().ok_or(Denial::TokenClaims)?,
         identity,
         origin,
-        issued_at: claims.iat,
-        expires_at: claims.exp,
-        not_before: claims.nbf,
+        issued_at,
+        expires_at,
+        not_before: claims.nbf.map(NumericDate::rounded_up),
         key: key.fingerprint(),
         generation: keys.generation(),
     })

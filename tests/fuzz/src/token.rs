@@ -5,6 +5,7 @@
 //! feed between them, or a token as it stands.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ds_gateway::auth::cache::{Cache, CacheLimits};
@@ -20,6 +21,7 @@ use openssl::sign::Signer;
 use serde::Deserializer as _;
 use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// Name, algorithm, secret, foreign.
 const KEYS: [(&str, &str, &[u8; 32], bool); 3] = [
@@ -63,7 +65,7 @@ pub fn run(input: &[u8]) {
                 assert_eq!(claims["user"].as_str(), Some(permit.identity().user.as_str()));
                 assert_eq!(claims["email"].as_str(), Some(&*permit.identity().email));
                 assert_eq!(claims["database"].as_str(), Some(permit.identity().organization.as_str()));
-                assert_eq!(claims["exp"].as_u64(), Some(permit.expires_at().0));
+                assert_eq!(claims["exp"].as_u64(), Some(permit.expires_at().0), "exp is rounded down");
                 for (claim, field) in ["user", "email", "database"].iter().zip(permit.fields()) {
                     let decoded: Vec<u8> = percent_encoding::percent_decode(field.as_bytes()).collect();
                     assert_eq!(claims[*claim].as_str().map(str::as_bytes), Some(&*decoded));
@@ -78,7 +80,7 @@ pub fn run(input: &[u8]) {
     });
 }
 
-/// All that must hold of a token that was admitted, read again; its claims.
+/// All that must hold of a token that was admitted, read again; its claims, with their times rounded.
 fn check(token: &[u8], now: u64) -> Value {
     assert!(token.len() <= RULES.max_bytes);
     let parts: Vec<&[u8]> = token.split(|byte| *byte == b'.').collect();
@@ -102,12 +104,17 @@ fn check(token: &[u8], now: u64) -> Value {
     names.retain(|name| ["exp", "iat", "nbf", "user", "email", "database", "jti"].contains(name));
     names.sort_unstable();
     assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "a claim twice");
-    let claims: Value = claims.into_iter().collect::<serde_json::Map<_, _>>().into();
-    let number = |name: &str| claims.get(name).map(|value| value.as_u64().expect("a whole number"));
+    let is_fractional = ["exp", "iat", "nbf"].iter().any(|name| written(&claims_text, name).is_some_and(|(_, fraction)| fraction.is_some()));
+    let mut claims: Value = claims.into_iter().collect::<serde_json::Map<_, _>>().into();
+    let number = |name: &str| written(&claims_text, name).map(|(whole, _)| whole);
     let (exp, iat) = (number("exp").expect("exp"), number("iat").expect("iat"));
     assert!(exp > now, "expired");
     assert!(iat <= now + RULES.max_skew, "not yet valid");
-    assert!(number("nbf").is_none_or(|nbf| nbf <= now), "not yet valid");
+    if let Some((whole, fraction)) = written(&claims_text, "nbf") {
+        let is_between = fraction.is_some_and(|digits| digits.bytes().any(|digit| digit != b'0'));
+        assert!(whole < now || (whole == now && !is_between), "not yet valid");
+    }
+    claims["exp"] = exp.into();
     assert!(exp <= iat.saturating_add(RULES.max_lifetime), "lives too long");
     for name in ["user", "email", "database"] {
         let text = claims[name].as_str().expect("a text");
@@ -120,8 +127,22 @@ fn check(token: &[u8], now: u64) -> Value {
         let (number, random) = jti.split_once('.').expect("a dot");
         assert!(number.parse::<u64>().is_ok_and(|number| number > 0) && random.len() == 22, "{jti}");
         assert_eq!(claims.as_object().map(serde_json::Map::len), Some(6));
+        assert!(!is_fractional, "a fraction in a token of ours");
     }
     claims
+}
+
+/// A time as it stands in the text: its whole seconds, and the digits of its fraction if it has one.
+fn written(text: &[u8], name: &str) -> Option<(u64, Option<String>)> {
+    let claims: BTreeMap<String, &RawValue> = serde_json::from_slice(text).expect("an object");
+    let (whole, fraction) = match claims.get(name)?.get().split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction.to_owned())),
+        None => (claims.get(name)?.get(), None),
+    };
+    for digits in [Some(whole), fraction.as_deref()].into_iter().flatten() {
+        assert!(!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()), "{digits}");
+    }
+    Some((whole.parse().expect("64 bits"), fraction))
 }
 
 /// Header and claims, signed, and then changed in one place.
