@@ -158,6 +158,7 @@ pub fn run(
     let runtime = Runtime {
         gate: Arc::clone(&shared.gate),
         policy: config.routes,
+        cors: config.cors,
         rewrite,
         upstream,
         limits,

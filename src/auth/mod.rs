@@ -2,10 +2,11 @@
 //! uses no other layer.
 //!
 //! In the order of its arrows: [`time`], [`secret`], [`name`], [`source`], [`client_address`], [`identity`], [`password`], [`keys`],
-//! [`fields`], [`denial`], [`token`], [`names`], `shared`, [`token_set`], [`revocation`], [`cache`], [`policy`], [`gate`], [`explain`], [`endpoint`], [`reply`].
+//! [`fields`], [`cors`], [`denial`], [`token`], [`names`], `shared`, [`token_set`], [`revocation`], [`cache`], [`policy`], [`gate`], [`explain`], [`endpoint`], [`reply`].
 
 pub mod cache;
 pub mod client_address;
+pub mod cors;
 pub mod denial;
 pub mod endpoint;
 pub mod explain;

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
+use super::cors::{Cors, Preflight};
 use super::denial::Denial;
 use super::endpoint::Refusal;
 use super::gate::Permit;
@@ -17,7 +18,7 @@ pub struct Reply {
     /// HTTP status code.
     pub status: u16,
     /// Fields beyond those that every answer of the gateway has ([`Reply::COMMON`]).
-    fields: Vec<(&'static str, &'static str)>,
+    fields: Vec<(&'static str, Cow<'static, str>)>,
     /// When the client may try again, in seconds: chosen between these for each answer, so that a crowd does not come back at once.
     retry_after: Option<(u32, u32)>,
     /// JSON.
@@ -177,8 +178,8 @@ impl Reply {
             let seconds = least + random % (most.saturating_sub(least) + 1);
             ("Retry-After", Cow::Owned(seconds.to_string()))
         });
-        let fixed = Self::COMMON.iter().chain(&self.fields);
-        fixed.map(|(name, value)| (*name, Cow::Borrowed(*value))).chain(retry_after)
+        let common = Self::COMMON.map(|(name, value)| (name, Cow::Borrowed(value)));
+        common.into_iter().chain(self.fields.iter().cloned()).chain(retry_after)
     }
 
     /// `201 {"user-token": …}`.
@@ -244,6 +245,19 @@ impl Reply {
     /// Under the gateway's reserved path, and nothing there.
     pub fn not_found() -> Self {
         Self::error(404, "no such resource")
+    }
+
+    /// What a browser is told that asks before it sends: what pages of the origin may send, or 403.
+    pub fn preflight(preflight: Preflight, cors: &Cors) -> Self {
+        match preflight {
+            Preflight::Allowed => cors.preflight_fields().into_iter().fold(
+                Self { status: 204, fields: Vec::new(), retry_after: None, body: "".into() },
+                |reply, (name, value)| reply.with(name, value),
+            ),
+            Preflight::Refused => {
+                Self::error(403, "pages of this origin may not send requests: it is not in cors.origins")
+            }
+        }
     }
 
     /// A request whose form is refused.
@@ -333,8 +347,8 @@ impl Reply {
         self
     }
 
-    fn with(mut self, name: &'static str, value: &'static str) -> Self {
-        self.fields.push((name, value));
+    fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.fields.push((name, value.into()));
         self
     }
 }

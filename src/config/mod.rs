@@ -4,6 +4,7 @@
 //!
 //! It may use `auth` alone.
 
+mod cors;
 mod files;
 mod machine;
 mod materials;
@@ -23,6 +24,7 @@ pub use networks::{ForwardedFields, Network, Networks};
 pub use settings::{Audit, Limits, Log, LogFormat, Platform, PlatformTls, Server, Stop, StoreSettings};
 pub use source::{ConfigError, PREFIX};
 
+use self::cors::read_cors;
 use self::platform::read_platform;
 use self::sections::{
     read_admin, read_audit, read_cache, read_limits, read_log, read_login, read_routes, read_server,
@@ -30,6 +32,7 @@ use self::sections::{
 };
 use self::source::Source;
 use crate::auth::cache::CacheLimits;
+use crate::auth::cors::Cors;
 use crate::auth::endpoint::InspectAuth;
 use crate::auth::policy::{PathPattern, Policy, PublicRoute};
 use crate::auth::token::{TokenRules, UnknownUsers};
@@ -58,6 +61,8 @@ pub struct Config {
     pub routes: Policy,
     /// `[routes] request_duration`
     pub request_durations: Vec<(PathPattern, Option<Duration>)>,
+    /// `[cors]`
+    pub cors: Cors,
     /// `[store]`
     pub store: StoreSettings,
     /// `[audit]`
@@ -97,6 +102,7 @@ impl Config {
         let (token, inspect_auth, keys) = read_token(source.section("token"), base);
         let cache = read_cache(source.section("cache"));
         let (routes, request_durations) = read_routes(source.section("routes"));
+        let cors = read_cors(source.section("cors"));
         let state_dir = server.as_ref().map(|server| server.state_dir.as_path());
         let store = read_store(source.section("store"), state_dir.unwrap_or(base));
         let audit = read_audit(source.section("audit"));
@@ -124,6 +130,7 @@ impl Config {
                     files,
                     routes,
                     request_durations,
+                    cors,
                     store,
                     audit,
                     limits,
@@ -188,6 +195,10 @@ impl Config {
         warn(
             self.trusted_logins.is_everybody(),
             "limits.login.trusted: anyone may try 20 passwords for every account, from each address",
+        );
+        warn(
+            self.cors.is_for_everybody(),
+            "cors.origins: \"*\" lets any page that a browser opens call the gateway and read its answers, public routes without a token",
         );
         warn(open(&self.admin), "admin.listen: metrics are open to the network");
         warn(

@@ -128,6 +128,71 @@ fn https_without_a_name_to_check_is_an_error() {
 }
 
 #[test]
+fn pages_of_other_origins_are_listed_as_browsers_send_them() {
+    use crate::auth::cors::Sharing;
+    let with = |rest: &str| parse(&format!("{MINIMAL}[cors]\n{rest}\n"), &[]);
+    let sharing =
+        |config: &Config| format!("{:?}", config.cors.sharing([&b"https://a.example"[..]].into_iter()));
+    let is = |sharing: Sharing<'_>| format!("{sharing:?}");
+    assert_eq!(sharing(&parse(MINIMAL, &[]).unwrap()), is(Sharing::Off));
+    assert_eq!(sharing(&with("").unwrap()), is(Sharing::Off));
+    assert_eq!(sharing(&with("origins = []").unwrap()), is(Sharing::Off));
+    assert_eq!(sharing(&with("origins = [\"https://b.example\"]").unwrap()), is(Sharing::Refused));
+    let listed = with("origins = [\"https://b.example\", \"https://a.example\"]\nmax_age = \"0s\"").unwrap();
+    assert_eq!(sharing(&listed), is(Sharing::Allowed("https://a.example")));
+    assert!(listed.warnings().is_empty());
+    let everybody = with("origins = [\"*\"]").unwrap();
+    assert_eq!(sharing(&everybody), is(Sharing::Allowed("*")));
+    assert_eq!(everybody.warnings().len(), 1, "{:?}", everybody.warnings());
+    let by_variable =
+        parse(MINIMAL, &[("DS_GATEWAY__CORS__ORIGINS", "https://b.example,https://a.example")]).unwrap();
+    assert_eq!(sharing(&by_variable), is(Sharing::Allowed("https://a.example")));
+
+    for (rest, expected) in [
+        ("origins = \"*\"", "cors.origins: invalid value: write a list"),
+        ("origins = [\"*\", \"https://a.example\"]", "cors.origins: \"*\" is a pattern"),
+        ("origins = [\"https://*.example\"]", "cors.origins: \"https://*.example\" is a pattern"),
+        ("origins = [\"null\"]", "cors.origins: \"null\" is the origin of any file"),
+        (
+            "origins = [\"https://a.example/\"]",
+            "cors.origins: \"https://a.example/\" would never match, since browsers send \"https://a.example\"",
+        ),
+        (
+            "origins = [\"https://A.example:443\"]",
+            "cors.origins: \"https://A.example:443\" would never match, since browsers send \"https://a.example\"",
+        ),
+        ("origins = [\"a.example\"]", "cors.origins: \"a.example\" is not an origin"),
+        ("origins = [\"\"]", "cors.origins: \"\" is not an origin"),
+        ("origins = [\"https://a.example\"]\nmethods = []", "cors.methods: lists no method"),
+        (
+            "origins = [\"https://a.example\"]\nmethods = [\"patch\"]",
+            "cors.methods: \"patch\" is not a method",
+        ),
+        ("origins = [\"https://a.example\"]\nmethods = [\"*\"]", "cors.methods: \"*\" is not a method"),
+        (
+            "origins = [\"https://a.example\"]\nmethods = [\"GET, POST\"]",
+            "cors.methods: \"GET, POST\" is not a method",
+        ),
+        (
+            "origins = [\"https://a.example\"]\nheaders = [\"x page\"]",
+            "cors.headers: \"x page\" is not the name",
+        ),
+        ("origins = [\"https://a.example\"]\nheaders = [\"*\"]", "cors.headers: \"*\" is not the name"),
+        (
+            "origins = [\"https://a.example\"]\nheaders = [\"x\\r\\ny: z\"]",
+            "cors.headers: \"x\\r\\ny: z\" is not the name",
+        ),
+        ("origins = [\"https://a.example\"]\nmax_age = 5", "cors.max_age: invalid value"),
+        ("methods = [\"GET\"]", "cors.methods: has no effect without cors.origins"),
+        ("headers = [\"x-page\"]", "cors.headers: has no effect without cors.origins"),
+        ("credentials = true", "cors.credentials: unknown key"),
+    ] {
+        let found = errors(&format!("{MINIMAL}[cors]\n{rest}\n"));
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{rest}: {found:#?}");
+    }
+}
+
+#[test]
 fn dangerous_choices_are_named() {
     let config = parse(
         &format!("{MINIMAL}[routes]\npublic = [\"/*\"]\n[token]\nunknown_users = \"accept\"\n"),

@@ -11,14 +11,17 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use tokio::time::{Instant, timeout_at};
 
+use super::cors::share;
 use super::request::Body;
 use super::request_id::REQUEST_ID;
+use crate::auth::cors::Cors;
 use crate::auth::reply::Reply;
 
 /// Sends `reply`. `body` is the body of the request, none of which has been read.
 pub async fn send(
     session: &mut Session,
     reply: &Reply,
+    cors: &Cors,
     request_id: &str,
     body: Body,
     expects_continue: bool,
@@ -28,7 +31,7 @@ pub async fn send(
     // A client that waits for `100 Continue` may send its body after the answer or never: the two cannot
     // be told apart, so the connection ends (RFC 9110 §10.1.1).
     let is_small = match body {
-        Body::Absent => return write(session, reply, request_id).await,
+        Body::Absent => return write(session, reply, cors, request_id).await,
         Body::Sized(length) => length <= DRAIN_BYTES,
         Body::Unsized => true,
     };
@@ -38,7 +41,7 @@ pub async fn send(
     if !is_drained {
         session.set_keepalive(None);
     }
-    write(session, reply, request_id).await?;
+    write(session, reply, cors, request_id).await?;
     // On HTTP/2 an end without the body read would lose the answer, and there is no next request to mistake.
     if !is_drained && (session.is_http2() || !expects_continue) {
         // For a while all the same, so that the answer is read before the end is seen.
@@ -49,30 +52,35 @@ pub async fn send(
 
 /// Sends `reply` where there is no room to wait for anything: over HTTP/2 without its body, which could wait for a window; over
 /// HTTP/1 the connection ends unless the request had no body.
-pub async fn send_overload(session: &mut Session, reply: &Reply, request_id: &str) -> Result<()> {
+pub async fn send_overload(
+    session: &mut Session,
+    reply: &Reply,
+    cors: &Cors,
+    request_id: &str,
+) -> Result<()> {
     if !session.is_http2() && !session.is_body_empty() {
         session.set_keepalive(None);
     }
     if !session.is_http2() {
-        return write(session, reply, request_id).await;
+        return write(session, reply, cors, request_id).await;
     }
-    let mut header = header(reply, request_id)?;
+    let mut header = header(session, reply, cors, request_id)?;
     header.remove_header(&http::header::CONTENT_TYPE);
     header.set_content_length(0)?;
     session.write_response_header(Box::new(header), true).await
 }
 
 /// Sends `reply` as the last answer of its connection, in the middle of a body or behind it.
-pub async fn send_last(session: &mut Session, reply: &Reply, request_id: &str) -> Result<()> {
+pub async fn send_last(session: &mut Session, reply: &Reply, cors: &Cors, request_id: &str) -> Result<()> {
     session.set_keepalive(None);
-    write(session, reply, request_id).await?;
+    write(session, reply, cors, request_id).await?;
     drain(session, u64::MAX).await;
     Ok(())
 }
 
 /// Writes header and body, and nothing else.
-async fn write(session: &mut Session, reply: &Reply, request_id: &str) -> Result<()> {
-    let mut header = header(reply, request_id)?;
+async fn write(session: &mut Session, reply: &Reply, cors: &Cors, request_id: &str) -> Result<()> {
+    let mut header = header(session, reply, cors, request_id)?;
     header.set_content_length(reply.body.len())?;
     let is_empty = reply.status == 204;
     if is_empty {
@@ -88,8 +96,9 @@ async fn write(session: &mut Session, reply: &Reply, request_id: &str) -> Result
     Ok(())
 }
 
-fn header(reply: &Reply, request_id: &str) -> Result<ResponseHeader> {
+fn header(session: &Session, reply: &Reply, cors: &Cors, request_id: &str) -> Result<ResponseHeader> {
     let mut header = ResponseHeader::build(reply.status, Some(8))?;
+    share(&mut header, session.req_header(), cors)?;
     for (name, value) in reply.fields(fastrand::u32(..)) {
         header.insert_header(name, &*value)?;
     }

@@ -65,6 +65,12 @@ pub fn decide<H: RequestHead>(head: &H, runtime: &Runtime, clock: ClockReading) 
             return Decision::Answer(reply, facts);
         }
     };
+    // Before anybody is asked who it is: a browser sends it without the page's token.
+    let (origins, methods) = (head.values("origin"), head.values("access-control-request-method"));
+    if let Some(preflight) = runtime.cors.preflight(head.method(), origins, methods) {
+        let facts = Facts::of(RouteLabel::Preflight, preflight.as_str(), &validated);
+        return Decision::Answer(Reply::preflight(preflight, &runtime.cors), facts);
+    }
     let has_body = validated.body != Body::Absent;
     match runtime.policy.classify(head.method(), head.target(), has_body) {
         Err(error) => {

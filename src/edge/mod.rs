@@ -12,6 +12,7 @@ pub mod client;
 pub mod connection;
 mod connection_context;
 mod connection_log;
+mod cors;
 mod cut;
 mod deadline;
 pub mod decide;

@@ -27,6 +27,7 @@ use tokio::time::timeout;
 
 use super::answer;
 use super::connection_context as connection;
+use super::cors::share;
 use super::cut;
 use super::decide::MALFORMED;
 use super::errors::{OVERLOADED, TOO_LARGE, TOO_SLOW, platform_fault, reply_to};
@@ -78,19 +79,16 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, state: &mut RequestState) -> Result<bool> {
-        match self.decision(session, state).await {
-            Ok(Next::Forward)
-                if session.is_http2()
-                    && state.facts.expects_continue
-                    && state.has_unannounced_body
-                    && !has_body(session).await? =>
-            {
-                let fault = Malformed::ExpectHttp2;
-                (state.facts.word, state.facts.fault) = (MALFORMED, Some(fault.as_str()));
-                let (reply, id) = (Reply::malformed(fault), state.request_id.as_str());
-                answer::send(session, &reply, id, state.facts.body, true).await?;
-                Ok(true)
-            }
+        let mut next = self.decision(session, state).await;
+        if matches!(next, Ok(Next::Forward))
+            && waits_for_continue(session, state)
+            && !has_body(session).await?
+        {
+            let fault = Malformed::ExpectHttp2;
+            (state.facts.word, state.facts.fault) = (MALFORMED, Some(fault.as_str()));
+            next = Ok(Next::Answer(Reply::malformed(fault)));
+        }
+        match next {
             Ok(Next::Forward) => {
                 // A client that has gone away ends its request at the platform, unless it may close its half and still want its answer.
                 session.set_abort_on_close(!state.runtime.half_close);
@@ -101,8 +99,8 @@ impl ProxyHttp for Gateway {
                 // Nothing is done for it any more, however long its client takes.
                 state.active = None;
                 bound_own_answer(session);
-                let (id, facts) = (state.request_id.as_str(), state.facts);
-                answer::send(session, &reply, id, facts.body, facts.expects_continue).await?;
+                let (cors, id, facts) = (&state.runtime.cors, state.request_id.as_str(), state.facts);
+                answer::send(session, &reply, cors, id, facts.body, facts.expects_continue).await?;
                 Ok(true)
             }
             Err(overload) => {
@@ -110,8 +108,8 @@ impl ProxyHttp for Gateway {
                 state.active = None;
                 self.shared.metrics.overloaded(overload);
                 bound_own_answer(session);
-                let id = state.request_id.as_str();
-                answer::send_overload(session, &Reply::overloaded(overload), id).await?;
+                let (cors, id) = (&state.runtime.cors, state.request_id.as_str());
+                answer::send_overload(session, &Reply::overloaded(overload), cors, id).await?;
                 Ok(true)
             }
         }
@@ -230,6 +228,9 @@ impl ProxyHttp for Gateway {
             self.shared.metrics.overloaded(overload);
             return Error::e_explain(OVERLOADED, "no memory for the response");
         }
+        if !status.is_informational() {
+            share(response, session.req_header(), &state.runtime.cors)?;
+        }
         response.insert_header(REQUEST_ID, state.request_id.as_str())
     }
 
@@ -260,7 +261,8 @@ impl ProxyHttp for Gateway {
         let begun = session.response_written().is_some_and(|header| !header.status.is_informational());
         if let (Some(reply), false) = (reply, begun) {
             // A client that went away meanwhile does not want to know.
-            let _ = answer::send_last(session, &reply, state.request_id.as_str()).await;
+            let (cors, id) = (&state.runtime.cors, state.request_id.as_str());
+            let _ = answer::send_last(session, &reply, cors, id).await;
         }
         FailToProxy { error_code, can_reuse_downstream: false }
     }
@@ -324,8 +326,13 @@ fn change_fields(
     not_text.map_or(Ok(()), |target| request.set_raw_path(&target))
 }
 
-/// Does the body of a request begin, though its client expects `100 Continue` over HTTP/2, where the engine sends none? Most clients
-/// do not wait for it there, or not for long. What is read is kept for the platform, as for a second try.
+/// Does the client expect `100 Continue` over HTTP/2, where the engine sends none?
+fn waits_for_continue(session: &Session, state: &RequestState) -> bool {
+    session.is_http2() && state.facts.expects_continue && state.has_unannounced_body
+}
+
+/// Does the body begin all the same? Most clients do not wait there, or not for long. What is read is kept for the platform, as for a
+/// second try.
 async fn has_body(session: &mut Session) -> Result<bool> {
     let session = session.as_downstream_mut();
     session.enable_retry_buffering();

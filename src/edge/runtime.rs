@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::forward::Rewrite;
 use super::upstream::Upstream;
+use crate::auth::cors::Cors;
 use crate::auth::gate::Gate;
 use crate::auth::policy::{PathPattern, Policy, split_target};
 use crate::config::{ForwardedFields, Limits, Networks};
@@ -17,6 +18,8 @@ pub struct Runtime {
     pub gate: Arc<Gate>,
     /// Which routes are public.
     pub policy: Policy,
+    /// Which pages of other origins may read answers.
+    pub cors: Cors,
     /// What the platform sees of a request.
     pub rewrite: Rewrite,
     /// The platform's servers.

@@ -13,10 +13,13 @@ pub enum RouteLabel {
     Protected,
     /// Refused for its form.
     Refused,
+    /// A browser asked what pages of another origin may send.
+    Preflight,
 }
 
 impl RouteLabel {
-    pub(super) const ALL: [Self; 4] = [Self::Endpoint, Self::Public, Self::Protected, Self::Refused];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Endpoint, Self::Public, Self::Protected, Self::Refused, Self::Preflight];
 
     /// The route as log and metrics name it.
     pub const fn as_str(self) -> &'static str {
@@ -25,6 +28,7 @@ impl RouteLabel {
             Self::Public => "public",
             Self::Protected => "protected",
             Self::Refused => "refused",
+            Self::Preflight => "preflight",
         }
     }
 }

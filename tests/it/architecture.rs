@@ -85,6 +85,7 @@ const ENGINE: (&str, &[&str]) = (
         "src/edge/answer.rs",
         "src/edge/connection.rs",
         "src/edge/connection_context.rs",
+        "src/edge/cors.rs",
         "src/edge/cut.rs",
         "src/edge/deadline.rs",
         "src/edge/listener.rs",

@@ -43,6 +43,7 @@ mod configuration;
 mod connections;
 mod contract;
 mod crash;
+mod cors;
 mod demo;
 mod disk;
 mod endpoint;

@@ -34,6 +34,7 @@ fn every_error_is_json_with_one_member() {
         .chain([
             Reply::token_refused(),
             Reply::not_found(),
+            Reply::preflight(Preflight::Refused, &Cors::default()),
             Reply::busy(),
             Reply::throttled(7, 180),
             Reply::too_many_connections(),

@@ -33,8 +33,18 @@ servers = ["http://127.0.0.1:9000"]
 public = ["/ds-api/public/*"]
 "#;
 
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
-    let (config, _) = Config::parse(CONFIG, Path::new("/nowhere"), std::iter::empty());
+const SHARED: &str = r#"
+[cors]
+origins = ["https://dashboard.example"]
+"#;
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| runtime(CONFIG));
+
+/// The same, with pages of other origins.
+static SHARING: LazyLock<Runtime> = LazyLock::new(|| runtime(&format!("{CONFIG}{SHARED}")));
+
+fn runtime(text: &str) -> Runtime {
+    let (config, _) = Config::parse(text, Path::new("/nowhere"), std::iter::empty());
     let (config, _) = config.unwrap();
     let secret = Secret::new(b"0123456789abcdef0123456789abcdef".to_vec());
     let key_set = KeySet::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
@@ -43,6 +53,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     Runtime {
         gate: Arc::new(Gate::new(key_set, TokenRules::DEFAULT, cache, staleness, snapshot, Duration::ZERO)),
         policy: config.routes,
+        cors: config.cors,
         rewrite: Rewrite::new(&config.platform),
         upstream: Upstream::new(&config.platform, None, None).unwrap(),
         limits: config.limits,
@@ -51,7 +62,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         forwarded_fields: config.server.forwarded_fields,
         half_close: config.server.half_close,
     }
-});
+}
 
 static TOKEN: LazyLock<String> = LazyLock::new(|| {
     let anna = Identity {
@@ -108,6 +119,11 @@ fn describe<H: RequestHead>(head: &H) -> String {
     format!("{:?}", decide(head, &RUNTIME, clock()))
 }
 
+/// Where a page runs that may call, and where one that may not.
+const ORIGIN: (&str, &str) = ("Origin", "https://dashboard.example");
+const OTHER_ORIGIN: (&str, &str) = ("Origin", "https://evil.example");
+const ASKS_FOR: (&str, &str) = ("Access-Control-Request-Method", "PUT");
+
 #[test]
 fn each_request_has_its_decision() {
     let (host, token) = (("Host", "gateway"), ("User-Token", TOKEN.as_str()));
@@ -132,6 +148,52 @@ fn each_request_has_its_decision() {
         };
         assert_eq!((kind, facts.word), expected, "{method} {target} {fields:?}");
         assert_eq!(describe(&request.raw()), describe(&request.of_engine()));
+    }
+}
+
+#[test]
+fn a_browser_that_asks_before_it_sends_is_answered_on_every_route() {
+    let (host, token) = (("Host", "gateway"), ("User-Token", TOKEN.as_str()));
+    for target in [
+        "/ds-api/x",
+        "/ds-api/public/x",
+        "/ds-api/user-token",
+        "/ds-api/user-token/Main%20Org.",
+        "/ds-api/user-token/a/b",
+        "/%00",
+        "*",
+    ] {
+        for (fields, expected) in [
+            (&[host, ORIGIN, ASKS_FOR][..], Some((204, "preflight"))),
+            (&[host, ORIGIN, ASKS_FOR, token], Some((204, "preflight"))),
+            (
+                &[host, ORIGIN, ASKS_FOR, ("Access-Control-Request-Headers", "user-token")],
+                Some((204, "preflight")),
+            ),
+            (&[host, OTHER_ORIGIN, ASKS_FOR], Some((403, "origin_refused"))),
+            (&[host, OTHER_ORIGIN, ASKS_FOR, token], Some((403, "origin_refused"))),
+            // Malformed as before.
+            (&[ORIGIN, ASKS_FOR], Some((400, "malformed"))),
+            // Requests like any other.
+            (&[host, ORIGIN], None),
+            (&[host, ASKS_FOR], None),
+            (&[host, ORIGIN, ORIGIN, ASKS_FOR], None),
+            (&[host, ORIGIN, ASKS_FOR, ASKS_FOR], None),
+        ] {
+            let request = Request::new("OPTIONS", target, fields);
+            let decided = decide(&request.raw(), &SHARING, clock());
+            match (&decided, expected) {
+                (Decision::Answer(reply, facts), Some(expected)) => {
+                    assert_eq!((reply.status, facts.word), expected, "{target} {fields:?}");
+                }
+                (_, None) => {
+                    assert_eq!(format!("{decided:?}"), describe(&request.raw()), "{target} {fields:?}")
+                }
+                (decided, Some(_)) => panic!("{target} {fields:?}: {decided:?}"),
+            }
+            let by_engine = decide(&request.of_engine(), &SHARING, clock());
+            assert_eq!(format!("{decided:?}"), format!("{by_engine:?}"));
+        }
     }
 }
 
@@ -201,7 +263,46 @@ fn field() -> impl Strategy<Value = (String, String)> {
     (name.prop_map(str::to_owned), value)
 }
 
+/// A request of any kind.
+fn any_request() -> impl Strategy<Value = (&'static str, String, Vec<(String, String)>)> {
+    let method = prop_oneof![Just("GET"), Just("POST"), Just("DELETE"), Just("OPTIONS")];
+    let target = prop_oneof![
+        Just("/ds-api/x".to_owned()),
+        Just("/ds-api/user-token".into()),
+        Just("/ds-api/public/y".into()),
+        Just("*".into()),
+        "/[!-~]{0,16}",
+    ];
+    (method, target, vec(field(), 0..6))
+}
+
 proptest! {
+    #[test]
+    fn no_origin_changes_a_verdict((method, target, fields) in any_request(), origin in "https://dashboard[.]example|null|[ -~]{0,30}", rule: bool) {
+        let fields = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let without: Vec<(&str, &str)> = fields.chain([("Host", "gateway")]).collect();
+        let with: Vec<(&str, &str)> = without.iter().copied().chain([("Origin", origin.trim())]).collect();
+        let runtime = if rule { &SHARING } else { &RUNTIME };
+        let decided = |fields: &[(&str, &str)]| format!("{:?}", decide(&Request::new(method, &target, fields).raw(), runtime, clock()));
+        prop_assert_eq!(decided(&with), decided(&without));
+    }
+
+    #[test]
+    fn only_a_preflight_is_decided_otherwise_where_origins_are_listed((method, target, fields) in any_request(), extra in vec(prop_oneof![Just(ORIGIN), Just(OTHER_ORIGIN), Just(ASKS_FOR)], 0..4)) {
+        let fields = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let fields: Vec<(&str, &str)> = fields.chain([("Host", "gateway")]).chain(extra.iter().copied()).collect();
+        let request = Request::new(method, &target, &fields);
+        let (sharing, plain) = (format!("{:?}", decide(&request.raw(), &SHARING, clock())), describe(&request.raw()));
+        let is_preflight = method == "OPTIONS"
+            && extra.iter().filter(|field| **field != ASKS_FOR).count() == 1
+            && extra.iter().filter(|field| **field == ASKS_FOR).count() == 1;
+        if is_preflight {
+            prop_assert!(sharing.starts_with("Answer"), "{}", sharing);
+        } else {
+            prop_assert_eq!(sharing, plain);
+        }
+    }
+
     #[test]
     fn both_carriers_of_a_head_get_the_same_decision(
         method in prop_oneof![Just("GET"), Just("POST"), Just("OPTIONS")],
