@@ -3,6 +3,8 @@
 CARGO ?= cargo
 # Where `make servers` keeps what it installs from PyPI and npm.
 SERVERS = $(or $(CARGO_TARGET_DIR),target)/servers
+# As well for `make clients`.
+CLIENTS = $(or $(CARGO_TARGET_DIR),target)/clients
 # Servers lie where the path of an ordinary user does not lead.
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -10,7 +12,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Most tests wait for processes and not for a core.
 export RUST_TEST_THREADS ?= $(shell expr 2 \* "$$(nproc)")
 
-.PHONY: help run build build-tuned test test-long model crash faults attack servers fuzz check bench bench-peers bench-instructions load soak storm deps clean
+.PHONY: help run build build-tuned test test-long model crash faults attack servers clients fuzz check bench bench-peers bench-instructions load soak storm deps clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,6 +37,7 @@ test-long: deps ## every test in its long form: all orders of the model, 300 kil
 	$(MAKE) faults
 	$(MAKE) attack
 	$(MAKE) servers
+	$(MAKE) clients
 	$(MAKE) model PREEMPTIONS=0
 
 model: deps ## the core's threads in many orders of their steps, part of test; PREEMPTIONS=N interrupts them N times (4), 0: all orders
@@ -52,6 +55,10 @@ attack: deps ## every attack alongside legitimate clients, for SECONDS=60 each, 
 servers: deps ## nginx, Apache, PHP, Tomcat, lighttpd and frameworks of PyPI and npm behind the gateway, installed if missing (Debian then starts nginx and lighttpd as services). SERVERS_SEED=N repeats a run
 	@.ci/servers $(SERVERS)
 	REAL_SERVERS=$(SERVERS) $(CARGO) test --locked --test it -- --nocapture servers::
+
+clients: deps ## real clients and balancers in front of the gateway: Java, Apache HttpClient, Python, Node, Go, ApacheBench, curl, nginx, HAProxy, a browser; installed if missing
+	@.ci/clients $(CLIENTS)
+	REAL_CLIENTS=$(CLIENTS) $(CARGO) test --locked --test it -- --nocapture clients::
 
 fuzz: deps ## coverage-guided fuzzing of the parsers, for SECONDS=60 each; TARGET=path: one of them, INPUT=FILE: with one input
 	@.ci/deps c++ build-essential

@@ -141,7 +141,13 @@ pub fn told_of_full_disks(command: &Command) -> Command {
 
 /// Runs a command to its end.
 #[track_caller]
-pub fn finish(mut command: Command, input: &str) -> Done {
+pub fn finish(command: Command, input: &str) -> Done {
+    finish_within(DEADLINE.as_secs(), command, input)
+}
+
+/// The same for a command that may take longer on a busy machine.
+#[track_caller]
+pub fn finish_within(seconds: u64, mut command: Command, input: &str) -> Done {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -152,7 +158,7 @@ pub fn finish(mut command: Command, input: &str) -> Done {
     let stderr = collect(child.stderr.take().expect("stderr"));
     // A command that does not read its input may be gone by now.
     drop(child.stdin.take().expect("stdin").write_all(input.as_bytes()));
-    let end = Instant::now() + DEADLINE;
+    let end = Instant::now() + Duration::from_secs(seconds);
     let code = loop {
         if let Some(status) = child.try_wait().expect("a child") {
             break status.code();

@@ -13,7 +13,7 @@ mod nginx;
 mod node;
 mod php;
 mod python;
-mod running;
+pub mod running;
 #[path = "../../../src/auth/policy/spellings.rs"]
 mod spellings;
 mod tomcat;

@@ -58,12 +58,12 @@ impl Process {
         let error = log.try_clone().expect("a second handle");
         let child = command.stdin(Stdio::null()).stdout(log).stderr(error).current_dir(folder.path()).spawn();
         let child = child.unwrap_or_else(|error| {
-            panic!("{:?}, which `make servers` installs: {error}", command.get_program())
+            panic!("{:?}, which `make test-long` installs: {error}", command.get_program())
         });
         Arc::new(Self { child, folder })
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 }
