@@ -10,7 +10,6 @@ use pingora::server::configuration::ServerConf;
 
 use super::descriptors::ADMIN_CONNECTIONS;
 use super::sockets::Traffic;
-use crate::clock::wall;
 use crate::config::{self, CertifiedKey, Limits};
 use crate::edge::gateway::{self, Gateway};
 use crate::edge::listener::{Bound, Listeners};
@@ -20,7 +19,7 @@ use crate::edge::runtime::Runtime;
 use crate::metrics::Metrics;
 use crate::state_dir::error::StartError;
 use crate::tls::acceptor::TlsAcceptor;
-use crate::tls::self_signed::{not_after, self_signed};
+use crate::tls::self_signed::self_signed;
 
 /// The listeners for clients, with a proxy for each worker.
 pub(super) fn front(
@@ -62,15 +61,7 @@ pub(super) fn certificate(
     configured: Option<CertifiedKey>,
 ) -> Result<Option<CertifiedKey>, StartError> {
     match configured {
-        Some(pair) => {
-            let left = not_after(&pair).unwrap_or(i64::MAX).saturating_sub_unsigned(wall().0);
-            if left < 0 {
-                log::warn!("server.certificate has expired: clients that verify it will not connect");
-            } else if left < 30 * 24 * 3600 {
-                log::warn!("server.certificate expires in {} days", left / (24 * 3600));
-            }
-            Ok(Some(pair))
-        }
+        Some(pair) => Ok(Some(pair)),
         None if settings.https.is_empty() => Ok(None),
         None => {
             let pair = self_signed(&settings.state_dir, &settings.https);

@@ -30,8 +30,8 @@ use crate::auth::cache::Cache;
 use crate::auth::gate::Gate;
 use crate::auth::keys::KeySet;
 use crate::auth::token::TokenRules;
-use crate::clock::Clock;
-use crate::config::{Config, Limits, Materials, Stop, StoreSettings};
+use crate::clock::{Clock, wall};
+use crate::config::{CertifiedKey, Config, Limits, Materials, Stop, StoreSettings};
 use crate::edge::forward::Rewrite;
 use crate::edge::gateway::{self};
 use crate::edge::pingora::MAX_TRIES;
@@ -54,7 +54,6 @@ use crate::store::read_gap::ReadGap;
 use crate::store::replica::{Reload, Replica, Settings};
 use crate::store::{Opening, Store, StoreError, block_on};
 use crate::thread_slot;
-use crate::tls::self_signed::not_after;
 
 pub use self::listeners::local_service;
 pub use self::sockets::Listening;
@@ -87,7 +86,7 @@ pub fn run(
     panics::install(sink);
     let mut config = config;
     descriptors::provide(&mut config.limits, config.server.threads)?;
-    for warning in config.warnings().into_iter().chain(materials.warnings()) {
+    for warning in config.warnings().into_iter().chain(materials.warnings(wall())) {
         log::warn!("{warning}");
     }
     fit_memory(&mut config.limits);
@@ -106,7 +105,8 @@ pub fn run(
     let upstream =
         Upstream::new(&config.platform, platform_ca, platform_client).map_err(StartError::refused)?;
     let pair = certificate(&settings, pair)?;
-    let sockets = Sockets::bind(&settings, admin)?;
+    let sockets = Sockets::bind(&settings, &admin)
+        .map_err(|errors| StartError::of(errors.into_iter().map(StartError::refused).collect()))?;
     let listening = sockets.listening();
 
     let id = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
@@ -177,14 +177,9 @@ pub fn run(
     };
     let (conf, threads) = (&server.configuration, settings.threads);
     server.add_service(front(conf, (&runtime, &common), &quotas, threads, sockets.traffic, pair.as_ref())?);
-    let not_after = pair.as_ref().and_then(not_after);
-    let admin = shared.admin(
-        info_labels,
-        Arc::clone(&pending),
-        state.store.clone(),
-        not_after,
-        admin.ip().is_loopback(),
-    );
+    let is_loopback = admin.iter().all(|address| address.ip().is_loopback());
+    let not_after = pair.as_ref().and_then(CertifiedKey::not_after);
+    let admin = shared.admin(info_labels, Arc::clone(&pending), state.store.clone(), not_after, is_loopback);
     server.add_service(local_service("admin", admin, admin_limits(limits), sockets.admin)?.until_exit());
     let retry = PendingRetry { pending: Arc::clone(&pending), store: state.store.clone() };
     server.add_service(background_service("pending revocations", retry));

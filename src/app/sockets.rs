@@ -1,10 +1,10 @@
 //! The sockets of a start: all are bound before anything runs.
 
+use std::io;
 use std::net::SocketAddr;
 
-use crate::config;
+use crate::config::{self, is_ipv6_only};
 use crate::edge::listener::Bound;
-use crate::state_dir::error::StartError;
 
 /// Where the gateway listens, ports chosen.
 #[derive(Debug, Default)]
@@ -30,18 +30,28 @@ pub(super) struct Traffic {
 }
 
 impl Sockets {
-    pub(super) fn bind(settings: &config::Server, admin: SocketAddr) -> Result<Self, StartError> {
-        let bind = |kind: &'static str, addresses: &[SocketAddr]| {
-            let bound = addresses.iter().map(|address| {
-                let expects = settings.proxy_protocol.contains(address);
-                Ok::<_, std::io::Error>(Bound::bind(kind, *address)?.expect_proxy_header(expects))
+    /// Binds all of them; one error for each that cannot be bound.
+    pub(super) fn bind(settings: &config::Server, admin: &[SocketAddr]) -> Result<Self, Vec<io::Error>> {
+        let all = [&settings.https, &settings.http, admin].concat();
+        let mut errors = Vec::new();
+        let mut bind = |kind: &'static str, addresses: &[SocketAddr]| {
+            let bound = addresses.iter().map(|address| match is_ipv6_only(address, &all) {
+                true => Bound::bind_ipv6_only(kind, *address),
+                false => Bound::bind(kind, *address),
             });
-            bound.collect::<Result<Vec<_>, _>>().map_err(StartError::refused)
+            let mut sockets = Vec::new();
+            for (address, bound) in addresses.iter().zip(bound) {
+                let expects = settings.proxy_protocol.contains(address);
+                match bound {
+                    Ok(bound) => sockets.push(bound.expect_proxy_header(expects)),
+                    Err(error) => errors.push(error),
+                }
+            }
+            sockets
         };
-        Ok(Self {
-            traffic: Traffic { https: bind("https", &settings.https)?, http: bind("http", &settings.http)? },
-            admin: bind("admin", &[admin])?,
-        })
+        let traffic = Traffic { https: bind("https", &settings.https), http: bind("http", &settings.http) };
+        let admin = bind("admin", admin);
+        if errors.is_empty() { Ok(Self { traffic, admin }) } else { Err(errors) }
     }
 
     pub(super) fn listening(&self) -> Listening {

@@ -3,6 +3,7 @@ use clap::Args;
 use super::context::ConfigArgs;
 use super::output::{Failure, note, say};
 use crate::app::descriptors::needed;
+use crate::clock::wall;
 
 /// `ds-gateway check`
 #[derive(Args, Debug)]
@@ -14,10 +15,10 @@ pub(super) struct Check {
 impl Check {
     pub(super) fn execute(self) -> Result<(), Failure> {
         let (config, materials) = self.config.load()?;
-        for warning in config.warnings().into_iter().chain(materials.warnings()) {
+        for warning in config.warnings().into_iter().chain(materials.warnings(wall())) {
             note(format_args!("warning: {warning}"));
         }
-        say(format_args!("{}: OK", self.config.config.display()))?;
+        say(format_args!("{}: OK", self.config.path()?.display()))?;
         let limits = &config.limits;
         let logins = HASH_BYTES * (limits.login_workers as u64 + 1);
         say(format_args!(

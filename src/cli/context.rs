@@ -1,12 +1,13 @@
 //! What a command works with: the configuration, the state that it names, and the account that it acts for.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use nix::unistd::{User, getuid};
+use nix::unistd::{User, geteuid, getuid};
 use once_cell::sync::Lazy;
 
 use super::output::{Failure, note};
@@ -16,7 +17,7 @@ use crate::auth::name::Name;
 use crate::auth::policy::Policy;
 use crate::auth::token::TokenRules;
 use crate::clock::Clock;
-use crate::config::{Config, Materials, PREFIX};
+use crate::config::{CONFIG_VARIABLE, Config, Materials, PREFIX};
 use crate::service::keys::Keys;
 use crate::service::retry::Retry;
 use crate::service::revocations::Revocations;
@@ -30,14 +31,43 @@ use crate::store::{Opening, Store, StoreError};
 /// Which configuration a command reads.
 #[derive(Args, Debug)]
 pub(super) struct ConfigArgs {
-    /// The configuration file
-    #[arg(long, env = "DS_GATEWAY_CONFIG", value_name = "FILE")]
-    pub(super) config: PathBuf,
+    /// The configuration file [env: DS_GATEWAY_CONFIG] [default: ./gateway.toml, then /etc/ds-gateway/gateway.toml]
+    // The variable is read here: an empty one is none.
+    #[arg(long, value_name = "FILE", hide_default_value = true)]
+    config: Option<PathBuf>,
 }
 
 impl ConfigArgs {
+    /// The file: the one that is named, or the first that is there of those that are looked for.
+    pub(super) fn path(&self) -> Result<PathBuf, Failure> {
+        let variable =
+            || std::env::var_os(CONFIG_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
+        if let Some(path) = self.config.clone().or_else(variable) {
+            return Ok(path);
+        }
+        let mut places = DEFAULT_CONFIGS.iter().map(PathBuf::from);
+        let path = places.find(|path| path.exists()).ok_or_else(|| {
+            Failure::usage(format!(
+                "there is no configuration: neither {} exists; name one with --config FILE or {CONFIG_VARIABLE}",
+                DEFAULT_CONFIGS.join(" nor ")
+            ))
+        })?;
+        // The folder that somebody stands in may be anybody's: what was not named must be one's own, or root's.
+        let metadata = std::fs::metadata(&path)
+            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        let is_trusted = metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
+        if !is_trusted || metadata.mode() & 0o002 != 0 {
+            return Err(Failure::usage(format!(
+                "{} belongs to user {} or may be written by others, and was not named: confirm it with --config {0}",
+                path.display(),
+                metadata.uid()
+            )));
+        }
+        Ok(path)
+    }
+
     pub(super) fn load(&self) -> Result<(Config, Materials), Failure> {
-        load(&self.config)
+        load(&self.path()?)
     }
 
     /// What a running gateway works with, or a new store by the same rule as the gateway's.
@@ -208,6 +238,9 @@ fn tell_of_wait(timeout: Duration) {
         ));
     }
 }
+
+/// Where the configuration is looked for, if none is named.
+const DEFAULT_CONFIGS: [&str; 2] = ["./gateway.toml", "/etc/ds-gateway/gateway.toml"];
 
 /// How a command waits for others that use the store.
 pub(super) const RETRY: Retry = Retry { timeout: Duration::from_secs(30), on_wait: tell_of_wait };

@@ -1,13 +1,12 @@
-//! How files with secrets and certificates are read: regular ones only, and secrets from nobody's reach.
+//! How files with secrets are read: regular ones only, and out of everybody's reach but the gateway's.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::fcntl::OFlag;
-use openssl::pkey::{PKey, Private};
-use openssl::x509::X509;
+use nix::unistd::{getegid, geteuid, getgroups};
 use zeroize::Zeroizing;
 
 use crate::auth::secret::Secret;
@@ -21,23 +20,87 @@ pub enum Links {
     Refused,
 }
 
-/// A secret from a file that nobody else may read; a final newline is not part of it.
+/// A secret from a file that only the gateway may read ([`Access`]); a final newline is not part of it.
 pub fn read_secret(path: &Path, links: Links) -> Result<Secret, String> {
     let shown = path.display();
     let error = |error: std::io::Error| format!("is in {shown}, which cannot be read: {error}");
     let mut file = open_regular(path, links).map_err(error)?;
-    let mode = file.metadata().map_err(error)?.mode();
-    if mode & 0o077 != 0 {
+    let metadata = file.metadata().map_err(error)?;
+    let access = Access { owner: metadata.uid(), group: metadata.gid(), mode: metadata.mode() & 0o777 };
+    if !access.is_private(&Account::current()) {
         return Err(format!(
-            "is in {shown}, which others may read or write (mode {:o}): run `chmod 600 {shown}`",
-            mode & 0o777
+            "is in {shown}, which others may read or write (mode {:o}, owner {}, group {}): run `chmod 600 {shown}`. A group \
+             of the gateway's user may read it only if root owns it (mode 640 or 440)",
+            access.mode, access.owner, access.group
         ));
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
     file.by_ref().take(64 * 1024).read_to_end(&mut bytes).map_err(error)?;
+    if let Some(encoding) = text_mark(&bytes) {
+        // Whoever shares the key has it without those bytes: a signature would never match.
+        return Err(format!(
+            "is in {shown}, which an editor saved as {encoding}: save it again without that mark"
+        ));
+    }
     let trimmed = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let trimmed = trimmed.strip_suffix(b"\r").unwrap_or(trimmed);
     Ok(Secret::new(trimmed.to_vec()))
+}
+
+/// Who may do what with a file.
+#[derive(Clone, Copy, Debug)]
+struct Access {
+    owner: u32,
+    group: u32,
+    /// Its nine bits.
+    mode: u32,
+}
+
+/// Whom this process reads files as.
+#[derive(Clone, Debug)]
+struct Account {
+    user: u32,
+    groups: Vec<u32>,
+}
+
+impl Account {
+    fn current() -> Self {
+        let groups = getgroups().unwrap_or_default().into_iter().chain([getegid()]);
+        Self { user: geteuid().as_raw(), groups: groups.map(nix::unistd::Gid::as_raw).collect() }
+    }
+}
+
+impl Access {
+    /// Is a file like this nobody's to read but its owner's and the gateway's? PostgreSQL's rule for its key: nothing for group and
+    /// others; or root owns it, and a group of the process may read it, as clusters hand out secrets.
+    fn is_private(self, account: &Account) -> bool {
+        if self.mode & 0o077 == 0 {
+            return true;
+        }
+        let is_own_group = match account.user {
+            // Root reads for the account that it becomes, whose groups it does not have; its own group is nobody's.
+            0 => self.group != 0,
+            // systemd gives a credential to root's group and lets the service read it by an ACL, whose mask shows as the group's
+            // bits.
+            _ => self.group == 0 || account.groups.contains(&self.group),
+        };
+        self.owner == 0 && self.mode & 0o037 == 0 && is_own_group
+    }
+}
+
+/// The byte order mark that a text begins with, if it is one: a secret of random bytes may begin so too.
+pub(super) fn text_mark(bytes: &[u8]) -> Option<&'static str> {
+    let is_utf16 = |at: usize| {
+        bytes.len().is_multiple_of(2) && bytes.chunks(2).skip(1).all(|unit| unit.get(at) == Some(&0))
+    };
+    match bytes {
+        [0xef, 0xbb, 0xbf, rest @ ..] if std::str::from_utf8(rest).is_ok() => {
+            Some("UTF-8 with a byte order mark (BOM)")
+        }
+        [0xff, 0xfe, ..] if is_utf16(1) => Some("UTF-16 with a byte order mark (BOM)"),
+        [0xfe, 0xff, ..] if is_utf16(0) => Some("UTF-16 with a byte order mark (BOM)"),
+        _ => None,
+    }
 }
 
 /// Opens a file, and nothing that a reader could wait for: a pipe, a device.
@@ -55,88 +118,78 @@ fn open_regular(path: &Path, links: Links) -> io::Result<File> {
     File::options().read(true).custom_flags(no_follow.bits()).open(path)
 }
 
-fn read_regular(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+/// All of a regular file.
+pub(super) fn read_regular(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
     open_regular(path, Links::Followed)?.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// A certificate chain, leaf first, and its private key.
-#[derive(Clone)]
-pub struct CertifiedKey {
-    /// At least one certificate.
-    pub chain: Vec<X509>,
-    /// The key of the first.
-    pub key: PKey<Private>,
-    /// The file of the key, if everybody on the machine may read it.
-    pub open_file: Option<PathBuf>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl std::fmt::Debug for CertifiedKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CertifiedKey").field("chain", &self.chain.len()).finish_non_exhaustive()
-    }
-}
-
-/// Which of the two files of a pair an error lies in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PairFile {
-    /// The certificate chain.
-    Certificate,
-    /// The private key.
-    Key,
-}
-
-impl PairFile {
-    pub(super) const fn key<'k>(self, certificate: &'k str, key: &'k str) -> &'k str {
-        match self {
-            Self::Certificate => certificate,
-            Self::Key => key,
+    #[test]
+    fn a_key_file_is_read_as_postgresql_reads_its_own() {
+        // The gateway's account is user 10 with the groups 10 and 20.
+        for (owner, group, mode, is_private) in [
+            (10, 10, 0o600, true),
+            (10, 10, 0o400, true),
+            (10, 10, 0o440, false),
+            (10, 10, 0o640, false),
+            (10, 10, 0o604, false),
+            (0, 0, 0o600, true),
+            (0, 10, 0o440, true),
+            (0, 10, 0o640, true),
+            (0, 20, 0o440, true),
+            (0, 30, 0o440, false),
+            (0, 0, 0o440, true),
+            (0, 10, 0o660, false),
+            (0, 10, 0o650, false),
+            (0, 10, 0o444, false),
+            (0, 10, 0o644, false),
+            (0, 10, 0o642, false),
+            (0, 10, 0o641, false),
+            (30, 10, 0o440, false),
+            (30, 30, 0o600, true),
+        ] {
+            let account = Account { user: 10, groups: vec![10, 20] };
+            let access = Access { owner, group, mode };
+            assert_eq!(access.is_private(&account), is_private, "{owner}:{group} {mode:o}");
+        }
+        let root = Account { user: 0, groups: vec![0] };
+        for (owner, group, mode, is_private) in [
+            (0, 10, 0o440, true),
+            (0, 0, 0o440, false),
+            (0, 0, 0o640, false),
+            (10, 10, 0o440, false),
+            (10, 10, 0o600, true),
+            (0, 10, 0o444, false),
+        ] {
+            assert_eq!(
+                Access { owner, group, mode }.is_private(&root),
+                is_private,
+                "{owner}:{group} {mode:o}"
+            );
         }
     }
-}
 
-impl CertifiedKey {
-    /// Reads a pair and checks that the two belong together.
-    pub fn read(certificate: &Path, key: &Path) -> Result<Self, (PairFile, String)> {
-        let chain = read_certificates(certificate).map_err(|text| (PairFile::Certificate, text))?;
-        let shown = key.display();
-        let in_key = |text: String| (PairFile::Key, text);
-        let pem = read_regular(key).map_err(|error| in_key(format!("{shown} cannot be read: {error}")))?;
-        let mut is_encrypted = false;
-        let no_passphrase = |_: &mut [u8]| {
-            is_encrypted = true;
-            Ok(0)
+    #[test]
+    fn a_byte_order_mark_is_told_from_random_bytes() {
+        let marked = |text: &str| {
+            let units = || text.encode_utf16();
+            let little: Vec<u8> =
+                [0xff, 0xfe].into_iter().chain(units().flat_map(u16::to_le_bytes)).collect();
+            let big: Vec<u8> = [0xfe, 0xff].into_iter().chain(units().flat_map(u16::to_be_bytes)).collect();
+            [format!("\u{feff}{text}").into_bytes(), little, big]
         };
-        let private = PKey::private_key_from_pem_callback(&pem, no_passphrase);
-        let private = private.map_err(|_| match is_encrypted {
-            true => in_key(format!(
-                "{shown} is encrypted, and the gateway cannot prompt for a passphrase: decrypt it with \
-                 `openssl pkey -in {shown} -out FILE`, readable by the gateway alone"
-            )),
-            false => in_key(format!("{shown} is not a private key in PEM form")),
-        })?;
-        let matches = chain
-            .first()
-            .and_then(|leaf| leaf.public_key().ok())
-            .is_some_and(|public| public.public_eq(&private));
-        if !matches {
-            return Err(in_key(format!(
-                "{shown} is not the key of the certificate {}",
-                certificate.display()
-            )));
+        for bytes in marked("0123456789abcdef") {
+            assert!(text_mark(&bytes).is_some_and(|text| text.contains("BOM")), "{bytes:x?}");
         }
-        let is_open = fs::metadata(key).is_ok_and(|metadata| metadata.mode() & 0o007 != 0);
-        Ok(Self { chain, key: private, open_file: is_open.then(|| key.to_owned()) })
-    }
-}
-
-/// All certificates of a PEM file, at least one.
-pub(super) fn read_certificates(path: &Path) -> Result<Vec<X509>, String> {
-    let shown = path.display();
-    let pem = read_regular(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
-    match X509::stack_from_pem(&pem) {
-        Ok(chain) if !chain.is_empty() => Ok(chain),
-        _ => Err(format!("{shown} holds no certificate in PEM form")),
+        for bytes in
+            [&b"0123"[..], b"", b"\xef\xbb\xbf\xff\x00", b"\xff\xfe\x01\x02\x03\x04", b"\xfe\xff\x01\x02"]
+        {
+            assert_eq!(text_mark(bytes), None, "{bytes:x?}");
+        }
     }
 }

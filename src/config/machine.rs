@@ -1,7 +1,19 @@
-//! How much memory this process may have.
+//! What the machine has: how much memory this process may have, and IPv6.
 
 use std::fs;
 use std::path::Path;
+
+use super::addresses::Ipv6;
+
+/// What there is of IPv6.
+pub(super) fn ipv6() -> Ipv6 {
+    let interfaces = fs::read_to_string("/proc/net/if_inet6").ok();
+    let loopback = "00000000000000000000000000000001";
+    Ipv6 {
+        any: interfaces.is_some(),
+        loopback: interfaces.is_some_and(|lines| lines.lines().any(|line| line.starts_with(loopback))),
+    }
+}
 
 /// The machine's memory or its control group's, whichever is less, in bytes.
 pub(super) fn memory() -> u64 {

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use openssl::x509::X509;
 
-use super::files::{CertifiedKey, Links, read_certificates, read_secret};
+use super::certificates::{CertifiedKey, read_certificates};
+use super::files::{Links, read_secret};
 use super::source::ConfigError;
 use crate::auth::keys::{Algorithm, Key, KeySet};
+use crate::auth::time::UnixTime;
 
 /// Which files the settings name. Paths are complete.
 #[derive(Clone, Debug, Default)]
@@ -85,18 +87,27 @@ impl Materials {
         }
     }
 
-    /// What is allowed and dangerous, each with its reason.
-    pub fn warnings(&self) -> Vec<String> {
-        let open = self.certificate.iter().filter_map(|pair| pair.open_file.as_deref());
-        let warning = |shown: std::path::Display<'_>| {
-            format!("server.private_key: {shown} is world-readable: run `chmod 600 {shown}`")
-        };
-        open.map(|file| warning(file.display())).collect()
+    /// What is allowed and dangerous, or will not be accepted by others at this time, each with its reason.
+    pub fn warnings(&self, now: UnixTime) -> Vec<String> {
+        let pairs = [
+            ("server.certificate", "server.private_key", &self.certificate),
+            ("platform.client_certificate", "platform.client_key", &self.platform_client),
+        ];
+        let mut warnings = Vec::new();
+        for (certificate, key, pair) in pairs {
+            let Some(pair) = pair else { continue };
+            warnings.extend(pair.warnings(now).into_iter().map(|text| format!("{certificate}{text}")));
+            if let Some(file) = &pair.open_file {
+                let shown = file.display();
+                warnings.push(format!("{key}: {shown} is world-readable: run `chmod 600 {shown}`"));
+            }
+        }
+        warnings
     }
 }
 
 fn error(key: &str, text: String) -> ConfigError {
-    ConfigError { key: key.to_owned(), text }
+    ConfigError::new(key, text)
 }
 
 /// Reads every key; one error for each that cannot be used.

@@ -4,33 +4,42 @@
 //!
 //! It may use `auth` alone.
 
+mod addresses;
+mod certificates;
 mod cors;
 mod files;
 mod machine;
 mod materials;
 mod networks;
+mod origin;
 mod platform;
 mod sections;
 mod settings;
 mod source;
+mod spelling;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-pub use files::{CertifiedKey, Links, PairFile, read_secret};
+pub use addresses::is_ipv6_only;
+pub use certificates::{CertifiedKey, PairFile};
+pub use files::{Links, read_secret};
 pub use materials::{KeyFile, MaterialFiles, Materials, PairPaths, SigningKeys};
 pub use networks::{ForwardedFields, Network, Networks};
+pub use origin::Origin;
 pub use settings::{Audit, Limits, Log, LogFormat, Platform, PlatformTls, Server, Stop, StoreSettings};
-pub use source::{ConfigError, PREFIX};
+pub use source::{CONFIG_VARIABLE, ConfigError, PREFIX};
 
+use self::addresses::conflicts;
 use self::cors::read_cors;
+use self::files::text_mark;
 use self::platform::read_platform;
 use self::sections::{
     read_admin, read_audit, read_cache, read_limits, read_log, read_login, read_routes, read_server,
     read_store, read_token,
 };
-use self::source::Source;
+use self::source::{Finished, Source};
 use crate::auth::cache::CacheLimits;
 use crate::auth::cors::Cors;
 use crate::auth::endpoint::InspectAuth;
@@ -45,8 +54,8 @@ pub type Loaded = (Config, Materials);
 pub struct Config {
     /// `[server]`
     pub server: Server,
-    /// `[admin] listen`
-    pub admin: SocketAddr,
+    /// `[admin] listen`: one address, or the two that a name stands for.
+    pub admin: Vec<SocketAddr>,
     /// `[platform]`
     pub platform: Platform,
     /// `[token]`, but for the two below
@@ -81,10 +90,14 @@ impl Config {
         path: &Path,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Loaded, Vec<ConfigError>> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            let key = path.display().to_string();
-            vec![ConfigError { key, text: format!("cannot be read: {error}") }]
-        })?;
+        let refused = |text: String| vec![ConfigError::new(&path.display().to_string(), text)];
+        let bytes = std::fs::read(path).map_err(|error| refused(format!("cannot be read: {error}")))?;
+        let text = match text_mark(&bytes) {
+            Some(encoding) if encoding.starts_with("UTF-16") => {
+                return Err(refused(format!("is {encoding}: save it as UTF-8")));
+            }
+            _ => String::from_utf8(bytes).map_err(|_| refused("is not UTF-8: save it as UTF-8".into()))?,
+        };
         let base = path.parent().unwrap_or(Path::new("."));
         Self::parse(&text, base, environment).0
     }
@@ -95,7 +108,10 @@ impl Config {
         base: &Path,
         environment: impl Iterator<Item = (String, String)>,
     ) -> (Result<Loaded, Vec<ConfigError>>, Vec<String>) {
-        let mut source = Source::new(text, environment);
+        let mut source = match Source::new(text, environment) {
+            Ok(source) => source,
+            Err(error) => return (Err(vec![error]), Vec::new()),
+        };
         let (server, pair) = read_server(source.section("server"), base);
         let admin = read_admin(source.section("admin"));
         let (platform, platform_files) = read_platform(source.section("platform"), base);
@@ -116,8 +132,23 @@ impl Config {
             platform_ca: platform_files.ca,
             platform_client: platform_files.client,
         };
-        let (mut errors, asked) = source.finish();
-        let materials = Materials::read(&files).map_err(|more| errors.extend(more));
+        if let Some(server) = &server {
+            let of = |key: &'static str, all: &[SocketAddr]| {
+                all.iter().map(move |address| (key, *address)).collect()
+            };
+            let all: [Vec<_>; 3] = [
+                of("server.https", &server.https),
+                of("server.http", &server.http),
+                of("admin.listen", &admin),
+            ];
+            conflicts(&all.concat()).into_iter().for_each(|(key, text)| source.error(key, text));
+        }
+        let Finished { mut errors, asked, origins } = source.finish();
+        let materials = Materials::read(&files).map_err(|more| {
+            errors.extend(
+                more.into_iter().map(|error| ConfigError { origin: origins.of(&error.key), ..error }),
+            );
+        });
         let config = match (server, platform, materials) {
             (Some(server), Some(platform), Ok(materials)) if errors.is_empty() => {
                 let config = Self {
@@ -200,7 +231,7 @@ impl Config {
             self.cors.is_for_everybody(),
             "cors.origins: \"*\" lets any page that a browser opens call the gateway and read its answers, public routes without a token",
         );
-        warn(open(&self.admin), "admin.listen: metrics are open to the network");
+        warn(self.admin.iter().any(open), "admin.listen: metrics are open to the network");
         warn(
             self.token.unknown_users == UnknownUsers::Accept,
             "token.unknown_users: \"accept\" admits foreign tokens of users that were never added",

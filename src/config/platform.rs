@@ -33,8 +33,10 @@ pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> (Option<Pl
         }
     }
     if urls.is_empty() {
-        section
-            .error("servers", "is required: the platform's servers, for example [\"http://127.0.0.1:9000\"]");
+        section.missing(
+            "servers",
+            "is required: the platform's servers, for example [\"http://127.0.0.1:9000\"]",
+        );
     }
     let https = schemes.contains(&Scheme::Https);
     if https && schemes.contains(&Scheme::Http) {

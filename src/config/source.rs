@@ -1,13 +1,17 @@
 //! Where settings come from: a TOML file and the environment, read key by key so that every error is found
 //! in one pass and every unknown key is noticed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use toml::de::DeTable;
 use toml::{Table, Value};
+
+use super::origin::{Origin, Origins, place};
+use super::spelling::{closest, closest_variable};
 
 /// One thing wrong with the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,11 +20,20 @@ pub struct ConfigError {
     pub key: String,
     /// What is wrong and what to do about it.
     pub text: String,
+    /// Where the value is that is wrong, if there is one.
+    pub origin: Option<Origin>,
+}
+
+impl ConfigError {
+    pub(super) fn new(key: &str, text: impl Into<String>) -> Self {
+        Self { key: key.to_owned(), text: text.into(), origin: None }
+    }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.key, self.text)
+        write!(f, "{}: {}", self.key, self.text)?;
+        self.origin.as_ref().map_or(Ok(()), |origin| write!(f, " ({origin})"))
     }
 }
 
@@ -28,33 +41,71 @@ impl fmt::Display for ConfigError {
 pub(super) struct Source {
     root: Table,
     environment: BTreeMap<String, String>,
+    /// Variables that are none of ours and may have been meant to be.
+    near: Vec<String>,
+    origins: Origins,
     asked: Vec<String>,
+    sections: Vec<&'static str>,
+    /// Keys that nobody asked for, with their sections.
+    unknown: Vec<(&'static str, String)>,
     errors: Vec<ConfigError>,
+    /// Errors of settings that are not given: none, where a misspelt one shows what was meant.
+    missing: Vec<ConfigError>,
+}
+
+/// What is left of a source.
+pub(super) struct Finished {
+    pub(super) errors: Vec<ConfigError>,
+    /// The keys that were asked for.
+    pub(super) asked: Vec<String>,
+    /// Where each setting was made.
+    pub(super) origins: Origins,
 }
 
 impl Source {
-    /// `environment` may hold anything; only [`PREFIX`] variables are looked at.
-    pub(super) fn new(text: &str, environment: impl Iterator<Item = (String, String)>) -> Self {
-        let mut source = Self {
-            root: Table::new(),
-            environment: environment.filter(|(name, _)| name.starts_with(PREFIX)).collect(),
+    /// `environment` may hold anything; only variables of ours are looked at, and those that nearly are. An empty one is none.
+    ///
+    /// # Errors
+    ///
+    /// If the text is not TOML: that alone, since nothing else is known.
+    pub(super) fn new(
+        text: &str,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let parsed = DeTable::parse(text).and_then(|table| {
+            let origins = Origins::of_file(text, table.get_ref());
+            Ok((text.parse::<Table>()?, origins))
+        });
+        let (root, origins) = parsed.map_err(|error| {
+            let message = error.message().replace('\n', "; ");
+            let origin = error.span().map(|span| place(text, &span));
+            ConfigError { origin, ..ConfigError::new("the file", format!("is not valid TOML: {message}")) }
+        })?;
+        let is_set = |(name, value): &(String, String)| is_near(name) && !value.is_empty();
+        let (ours, near): (Vec<_>, Vec<_>) =
+            environment.filter(is_set).partition(|(name, _)| name.starts_with(PREFIX));
+        Ok(Self {
+            root,
+            environment: ours.into_iter().collect(),
+            near: near.into_iter().map(|(name, _)| name).collect(),
+            origins,
             asked: Vec::new(),
+            sections: Vec::new(),
+            unknown: Vec::new(),
             errors: Vec::new(),
-        };
-        match text.parse() {
-            Ok(root) => source.root = root,
-            Err(error) => source.error("the file", format!("is not valid TOML: {error}")),
-        }
-        source
+            missing: Vec::new(),
+        })
     }
 
     pub(super) fn error(&mut self, key: &str, text: impl Into<String>) {
-        self.errors.push(ConfigError { key: key.to_owned(), text: text.into() });
+        let origin = self.origins.of(key);
+        self.errors.push(ConfigError { origin, ..ConfigError::new(key, text) });
     }
 
     /// Takes a section out; what is left of it when it is dropped is unknown. One inside another, as `limits.login`, is to be
     /// taken before the other.
     pub(super) fn section(&mut self, name: &'static str) -> Section<'_> {
+        self.sections.push(name);
         let found = match name.split_once('.') {
             None => self.root.remove(name),
             Some((outer, inner)) => {
@@ -72,16 +123,80 @@ impl Source {
         Section { name, table, source: self }
     }
 
-    /// All errors, and the keys that were asked for.
-    pub(super) fn finish(mut self) -> (Vec<ConfigError>, Vec<String>) {
+    /// All errors, and what was learnt of the settings.
+    pub(super) fn finish(mut self) -> Finished {
+        let mut meant = BTreeSet::new();
         for name in std::mem::take(&mut self.root).keys() {
-            self.error(name, "unknown section: remove it or correct its name");
+            let absent = |section: &&str| self.origins.of(section).is_none();
+            let like = closest(name, self.sections.iter().copied());
+            meant.extend(like.filter(absent).map(|section| format!("{section}.")));
+            let hint =
+                like.map_or("remove it or correct its name".into(), |like| format!("did you mean [{like}]?"));
+            self.error(name, format!("unknown section: {hint}"));
         }
-        for name in std::mem::take(&mut self.environment).keys() {
-            self.error(name, "unknown setting in this environment variable: unset it or correct its name");
+        for (section, key) in std::mem::take(&mut self.unknown) {
+            let hint = match self.suggestion(section, &key) {
+                Some(path) => {
+                    let hint = match path.rsplit_once('.') {
+                        Some((same, name)) if same == section => format!("did you mean {name:?}?"),
+                        Some((other, _)) => format!("it belongs in [{other}]"),
+                        None => String::new(),
+                    };
+                    meant.insert(path);
+                    hint
+                }
+                None => "remove it or correct its name".into(),
+            };
+            self.error(&format!("{section}.{key}"), format!("unknown key: {hint}"));
         }
-        (self.errors, self.asked)
+        self.check_variables();
+        let is_meant = |error: &ConfigError| meant.iter().any(|path| error.key.starts_with(path));
+        self.errors.extend(std::mem::take(&mut self.missing).into_iter().filter(|error| !is_meant(error)));
+        Finished { errors: self.errors, asked: self.asked, origins: self.origins }
     }
+
+    /// Errors for variables that no setting took.
+    fn check_variables(&mut self) {
+        let known: Vec<String> =
+            self.asked.iter().map(|path| variable(path)).chain([CONFIG_VARIABLE.to_owned()]).collect();
+        for name in std::mem::take(&mut self.environment).into_keys() {
+            let hint = match closest_variable(&name, &known) {
+                Some(like) => format!("did you mean {like}?"),
+                None => "unset it or correct its name".into(),
+            };
+            self.error(&name, format!("unknown setting in this environment variable: {hint}"));
+        }
+        // What is like none of ours belongs to somebody else.
+        for name in std::mem::take(&mut self.near) {
+            if let Some(like) = closest_variable(&name, &known).filter(|like| **like != name) {
+                self.error(&name, format!("this environment variable sets nothing: did you mean {like}?"));
+            }
+        }
+    }
+
+    /// The `section.key` that an unknown key was meant to be.
+    fn suggestion(&self, section: &str, key: &str) -> Option<String> {
+        let of = |path: &'_ String| {
+            path.rsplit_once('.').map(|(section, key)| (section.to_owned(), key.to_owned()))
+        };
+        let sections = self.sections.iter().map(|section| (*section).to_owned());
+        let known: Vec<(String, String)> =
+            self.asked.iter().cloned().chain(sections).filter_map(|path| of(&path)).collect();
+        let elsewhere =
+            known.iter().find(|(_, name)| name == key).map(|(other, name)| format!("{other}.{name}"));
+        let same = known.iter().filter(|(other, _)| other == section).map(|(_, name)| name.as_str());
+        elsewhere.or_else(|| closest(key, same).map(|name| format!("{section}.{name}")))
+    }
+}
+
+/// The variable that overrides `section.key`.
+fn variable(path: &str) -> String {
+    format!("{PREFIX}{}", path.replace('.', "__")).to_uppercase()
+}
+
+/// Does it begin as ours do, in whatever case?
+fn is_near(name: &str) -> bool {
+    name.get(..NEAR.len()).is_some_and(|start| start.eq_ignore_ascii_case(NEAR))
 }
 
 /// One `[section]`.
@@ -94,22 +209,28 @@ pub(super) struct Section<'s> {
 impl Section<'_> {
     /// The setting, or nothing if it is not given or faulty. `hint` says what would be right.
     pub(super) fn optional<T: DeserializeOwned>(&mut self, key: &str, hint: &str) -> Option<T> {
-        let path = format!("{}.{key}", self.name);
+        let path = self.path(key);
         self.source.asked.push(path.clone());
-        let variable = format!("{PREFIX}{}__{key}", self.name.replace('.', "__")).to_uppercase();
+        let variable = variable(&path);
         let in_file = self.table.remove(key);
         let candidates = match self.source.environment.remove(&variable) {
-            Some(text) => readings(&text),
+            Some(text) => {
+                self.source.origins.overridden(&path, &variable);
+                readings(&text)
+            }
             None => in_file.into_iter().collect(),
         };
-        if candidates.is_empty() {
-            return None;
+        let mut fault = None;
+        for value in candidates {
+            match value.try_into() {
+                Ok(value) => return Some(value),
+                Err(error) => fault = fault.or_else(|| Some(member_of(&error))),
+            }
         }
-        let found = candidates.into_iter().find_map(|value| value.try_into().ok());
-        if found.is_none() {
-            self.source.error(&path, format!("invalid value: {hint}"));
+        if let Some(member) = fault {
+            self.source.error(&path, format!("invalid value{member}: {hint}"));
         }
-        found
+        None
     }
 
     /// The setting, or `default`.
@@ -149,18 +270,40 @@ impl Section<'_> {
 
     /// Notes an error of a value whose form was right.
     pub(super) fn error(&mut self, key: &str, text: impl Into<String>) {
-        let path = format!("{}.{key}", self.name);
+        let path = self.path(key);
         self.source.error(&path, text);
+    }
+
+    /// Notes that a setting is required, unless what is given for it has an error already.
+    pub(super) fn missing(&mut self, key: &str, text: &str) {
+        if !self.has_error(key) {
+            self.source.missing.push(ConfigError::new(&self.path(key), text));
+        }
+    }
+
+    /// Is what is given for the setting wrong?
+    pub(super) fn has_error(&self, key: &str) -> bool {
+        let path = self.path(key);
+        self.source.errors.iter().any(|error| error.key == path)
+    }
+
+    fn path(&self, key: &str) -> String {
+        format!("{}.{key}", self.name)
     }
 }
 
 impl Drop for Section<'_> {
     fn drop(&mut self) {
-        for key in std::mem::take(&mut self.table).keys() {
-            let path = format!("{}.{key}", self.name);
-            self.source.error(&path, "unknown key: remove it or correct its name");
-        }
+        let keys = std::mem::take(&mut self.table);
+        self.source.unknown.extend(keys.into_iter().map(|(key, _)| (self.name, key)));
     }
+}
+
+/// Which member of a table is wrong, in the parser's words, which then show no value.
+fn member_of(error: &toml::de::Error) -> String {
+    let text = error.message();
+    let is_shown = text.starts_with("unknown field") || text.starts_with("missing field");
+    if is_shown { format!(" ({text})") } else { String::new() }
 }
 
 /// Longer than anybody waits, and short enough to be added to any moment.
@@ -192,3 +335,9 @@ fn readings(text: &str) -> Vec<Value> {
 
 /// What every variable that overrides a setting begins with.
 pub const PREFIX: &str = "DS_GATEWAY__";
+
+/// The variable that names the file.
+pub const CONFIG_VARIABLE: &str = "DS_GATEWAY_CONFIG";
+
+/// What every variable of ours begins with, and some of others.
+const NEAR: &str = "DS_GATEWAY_";

@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pingora::apps::HttpServerApp;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::sync::oneshot;
 
 use super::admission::{Admission, Bounds, Refusal};
@@ -39,10 +39,36 @@ pub struct Bound {
 impl Bound {
     /// Binds `address`; port 0 means any. An error names the `kind` of listener.
     pub fn bind(kind: &'static str, address: SocketAddr) -> io::Result<Self> {
-        let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("cannot listen on {address} ({kind}): {error}"))
+        Self::take(kind, address, TcpListener::bind(address))
+    }
+
+    /// The same, of an IPv6 address whose port belongs to somebody else on IPv4.
+    pub fn bind_ipv6_only(kind: &'static str, address: SocketAddr) -> io::Result<Self> {
+        let bound = || {
+            let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+            socket.set_only_v6(true)?;
+            // As the standard library's have it.
+            socket.set_reuse_address(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            Ok(socket.into())
         };
-        let listener = TcpListener::bind(address).map_err(named)?;
+        Self::take(kind, address, bound())
+    }
+
+    fn take(kind: &'static str, address: SocketAddr, bound: io::Result<TcpListener>) -> io::Result<Self> {
+        let named = |error: io::Error| {
+            let hint = match error.kind() {
+                io::ErrorKind::AddrInUse => ": another process listens there",
+                io::ErrorKind::AddrNotAvailable => ": this machine has no such address",
+                io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+                    ": ports below 1024 need CAP_NET_BIND_SERVICE"
+                }
+                _ => "",
+            };
+            io::Error::new(error.kind(), format!("cannot listen on {address} ({kind}): {error}{hint}"))
+        };
+        let listener = bound.map_err(named)?;
         listener.set_nonblocking(true).map_err(named)?;
         // Both are inherited by what is accepted.
         let options = SockRef::from(&listener);
@@ -273,6 +299,9 @@ fn is_of_process(error: &io::Error) -> bool {
 /// What the kernel holds for a client beyond what is on its way. Much more, and a client that takes nothing would hold megabytes
 /// of it, and one that takes little would seem to take nothing for minutes.
 const UNSENT_BYTES: u32 = 16 * 1024;
+
+/// Connections that wait to be accepted, as with the standard library's sockets.
+const BACKLOG: i32 = 128;
 
 /// Connections that are accepted before other listeners have their turn.
 const AT_ONCE: usize = 64;

@@ -18,6 +18,8 @@ pub enum StartError {
     Busy(String),
     /// Anything else, in one sentence that says what to do.
     Refused(String),
+    /// Several of these.
+    Several(Vec<StartError>),
 }
 
 impl fmt::Display for StartError {
@@ -26,11 +28,23 @@ impl fmt::Display for StartError {
             Self::Configuration(errors) => errors.iter().try_for_each(|fault| writeln!(f, "{fault}")),
             Self::Store(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Busy(text) | Self::Refused(text) => f.write_str(text),
+            Self::Several(errors) => {
+                let lines: Vec<String> = errors.iter().map(Self::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
         }
     }
 }
 
 impl StartError {
+    /// All of these, of which there is at least one.
+    pub fn of(mut errors: Vec<Self>) -> Self {
+        match (errors.pop(), errors.is_empty()) {
+            (Some(only), true) => only,
+            (last, _) => Self::Several(errors.into_iter().chain(last).collect()),
+        }
+    }
+
     /// Says what failed in the words of `error`.
     pub fn refused(error: impl fmt::Display) -> Self {
         Self::Refused(error.to_string())

@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 use openssl::asn1::Asn1Time;
 use openssl::bn::{BigNum, MsbOption};
 use openssl::ec::{EcGroup, EcKey};
@@ -28,10 +30,8 @@ pub fn self_signed(state_dir: &Path, addresses: &[SocketAddr]) -> io::Result<Cer
     {
         return Ok(pair);
     }
-    let named = |error: io::Error| {
-        let text = format!("{}: cannot make a self-signed certificate: {error}", folder.display());
-        io::Error::new(error.kind(), text)
-    };
+    check(state_dir)?;
+    let named = |error: io::Error| named(&folder, error);
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(named)?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).map_err(named)?;
     let pair = make(addresses).map_err(io::Error::other)?;
@@ -43,11 +43,21 @@ pub fn self_signed(state_dir: &Path, addresses: &[SocketAddr]) -> io::Result<Cer
     Ok(pair)
 }
 
-/// When the first certificate of a chain ends, in seconds since 1970.
-pub fn not_after(pair: &CertifiedKey) -> Option<i64> {
-    let epoch = Asn1Time::from_unix(0).ok()?;
-    let left = epoch.diff(pair.chain.first()?.not_after()).ok()?;
-    Some(i64::from(left.days) * 86_400 + i64::from(left.secs))
+/// Could [`self_signed`] read what is there, and write? Changes nothing.
+pub fn check(state_dir: &Path) -> io::Result<()> {
+    let folder = state_dir.join("tls");
+    let flags = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
+    let found = match fs::metadata(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Ok(metadata) if !metadata.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
+        found => found.and_then(|_| Ok(faccessat(AT_FDCWD, &folder, flags, AtFlags::AT_EACCESS)?)),
+    };
+    found.map_err(|error| named(&folder, error))
+}
+
+fn named(folder: &Path, error: io::Error) -> io::Error {
+    let text = format!("{}: cannot make a self-signed certificate: {error}", folder.display());
+    io::Error::new(error.kind(), text)
 }
 
 fn is_fresh(pair: &CertifiedKey) -> bool {
@@ -135,7 +145,7 @@ mod tests {
         assert!(names.iter().any(|name| name.ipaddress() == Some(&[192, 0, 2, 7])));
         assert!(one.chain[0].verify(&one.key).unwrap());
         let now = i64::try_from(crate::clock::wall().0).unwrap();
-        let days = (not_after(&one).unwrap() - now) / 86_400;
+        let days = (one.not_after().unwrap() - now) / 86_400;
         assert!((LIFE_DAYS as i64 - 1..=LIFE_DAYS as i64).contains(&days), "{days}");
     }
 
