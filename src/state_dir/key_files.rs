@@ -42,17 +42,23 @@ pub(super) fn generated_key_set(
     now: UnixTime,
 ) -> Result<KeySet, StartError> {
     if files.is_empty() {
-        // Key and record are two steps: a key that is not yet recorded is recorded at the next start, one
-        // that was recorded and is gone is a loss.
-        if recorded.iter().any(|key| !key.revoked) {
-            return Err(StartError::Refused(format!(
-                "the signing keys in {} are missing, but the store has recorded some: restore them from a backup, or set token.keys",
-                folder.display()
-            )));
-        }
+        refuse_lost_keys(recorded, folder)?;
         files.push(generate_key(folder, now, recorded).map_err(file_error(folder))?);
     }
     key_set_of(&files)
+}
+
+/// An error if there were keys, of which no file is left.
+pub(super) fn refuse_lost_keys(recorded: &[RecordedKey], folder: &Path) -> Result<(), StartError> {
+    // Key and record are two steps: a key that is not yet recorded is recorded at the next start, one
+    // that was recorded and is gone is a loss.
+    if recorded.iter().any(|key| !key.revoked) {
+        return Err(StartError::Refused(format!(
+            "the signing keys in {} are missing, but the store has recorded some: restore them from a backup, or set token.keys",
+            folder.display()
+        )));
+    }
+    Ok(())
 }
 
 /// The keys that lie in a folder, the oldest first.

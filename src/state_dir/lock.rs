@@ -13,7 +13,7 @@ use super::error::{StartError, file_error};
 pub struct LockWait {
     /// For how long.
     pub timeout: Duration,
-    /// Told once, before the wait, for what it waits.
+    /// Tells the operator, once and before the wait, for what; and what else is done in the folder that nobody asked for.
     pub tell: fn(&str),
 }
 

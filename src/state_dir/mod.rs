@@ -9,7 +9,7 @@ mod lock;
 pub mod login_counts;
 pub mod new_key;
 pub mod presence;
-mod privileges;
+pub mod privileges;
 pub mod restore;
 
 use std::path::{Path, PathBuf};
@@ -18,10 +18,10 @@ use std::sync::Arc;
 pub use self::key_files::read_key_set;
 pub use self::lock::LockWait;
 
-use self::error::{StartError, store_error};
-use self::key_files::{generated_key_set, list_keys};
+use self::error::{StartError, file_error, store_error};
+use self::key_files::{generated_key_set, key_set_of, list_keys, refuse_lost_keys};
 use self::lock::lock;
-use self::privileges::{become_owner, prepare_folder};
+use self::privileges::{become_owner, check_access, check_folder, find_widened, narrow, prepare_folder};
 use crate::auth::keys::KeySet;
 use crate::clock::Clock;
 use crate::config::{SigningKeys, StoreSettings};
@@ -73,6 +73,7 @@ impl State {
     ) -> Result<Self, StartError> {
         prepare_folder(folder)?;
         become_owner(folder)?;
+        narrow(folder, services.lock_wait.tell)?;
         // Store and keys are made in several steps: one process at a time looks at them or makes them.
         let _lock = lock(folder, services.lock_wait)?;
         let key_folder = folder.join("keys");
@@ -94,6 +95,89 @@ impl State {
     }
 }
 
+/// What a start would find in the state folder.
+#[derive(Debug)]
+pub struct Found {
+    /// The store, its keys and where they lie; none where a start would make them.
+    pub state: Option<State>,
+    /// What a start would do.
+    pub notes: Vec<String>,
+    /// What a start needs.
+    pub condition: Option<String>,
+}
+
+impl State {
+    /// Looks at what [`State::open`] would open, as the same account and by the same rules. Makes and changes nothing.
+    pub fn look(
+        folder: &Path,
+        settings: &StoreSettings,
+        keys: SigningKeys,
+        services: Services,
+    ) -> Result<Found, StartError> {
+        let is_configured = matches!(keys, SigningKeys::Configured(_));
+        let mut notes = Vec::new();
+        check_folder(folder)?;
+        if !folder.exists() {
+            let condition = is_configured.then(|| missing_store(&settings.path));
+            return Ok(Found { state: None, notes, condition });
+        }
+        become_owner(folder)?;
+        let widened = find_widened(folder)?;
+        notes.extend(
+            widened.iter().map(|found| format!("{}: {found}; a start narrows them", folder.display())),
+        );
+        let lock = folder.join("lock");
+        if !lock.exists() {
+            check_access(folder).map_err(file_error(&lock))?;
+        }
+        let key_folder = folder.join("keys");
+        let key_files = list_keys(&key_folder)?;
+        let path = &settings.path;
+        let Services { clock, metrics, .. } = services;
+        let store = match Store::open(path, Opening::Look, clock, metrics) {
+            Ok(store) => store,
+            Err(StoreError::Missing) if !key_files.is_empty() => {
+                return Err(StartError::Refused(missing_store(path)));
+            }
+            Err(StoreError::Missing) => {
+                let condition = is_configured.then(|| missing_store(path));
+                return Ok(Found { state: None, notes, condition });
+            }
+            Err(StoreError::Older { .. }) => {
+                notes.push(format!(
+                    "{}: is of an older version; a start migrates it: back it up first",
+                    path.display()
+                ));
+                return Ok(Found { state: None, notes, condition: None });
+            }
+            Err(error) => return Err(store_error(path, error)),
+        };
+        let recorded = block_on(store.keys()).map_err(|error| store_error(path, error))?;
+        let (keys, key_folder) = match keys {
+            SigningKeys::Configured(key_set) => (key_set, None),
+            SigningKeys::Generated if key_files.is_empty() => {
+                refuse_lost_keys(&recorded, &key_folder)?;
+                return Ok(Found { state: None, notes, condition: None });
+            }
+            // They are no secret until they are narrowed, and would be refused as such.
+            SigningKeys::Generated if widened.is_some() => {
+                return Ok(Found { state: None, notes, condition: None });
+            }
+            SigningKeys::Generated => (key_set_of(&key_files)?, Some(key_folder)),
+        };
+        compare_keys(&recorded, &keys).map_err(|kid| other_key(&kid))?;
+        Ok(Found { state: Some(Self { store, keys, key_folder }), notes, condition: None })
+    }
+}
+
+/// Why a start does not make a store by itself.
+fn missing_store(path: &Path) -> String {
+    format!(
+        "the store {} does not exist, but signing keys do: restore the store from a backup, or use `--init` once (`ds-gateway user add … --init`, or `run --init`), which revokes every token and starts without users",
+        path.display()
+    )
+}
+
 fn open_store(
     path: &Path,
     has_keys: bool,
@@ -105,10 +189,7 @@ fn open_store(
     match Store::open(path, opening, clock.clone(), Arc::clone(&metrics)) {
         Ok(store) => Ok(store),
         Err(StoreError::Missing) if has_keys && creation == Creation::IfNew => {
-            Err(StartError::Refused(format!(
-                "the store {} does not exist, but signing keys do: restore the store from a backup, or use `--init` once (`ds-gateway user add … --init`, or `run --init`), which revokes every token and starts without users",
-                path.display()
-            )))
+            Err(StartError::Refused(missing_store(path)))
         }
         Err(StoreError::Missing) => {
             Store::create(path, clock, metrics).map_err(|error| store_error(path, error))
@@ -124,24 +205,25 @@ fn settle_keys(
     keys: &KeySet,
     path: &Path,
 ) -> Result<(), StartError> {
-    let conflict = |kid: String| {
-        Err(StartError::Refused(format!(
-            "the key {kid:?} is not the one that the store has recorded under this name: restore the old file, or give the new key another kid"
-        )))
-    };
     match compare_keys(recorded, keys) {
         // Most starts change nothing, and then they wait for nobody.
         Ok(true) => return Ok(()),
         Ok(false) => {}
-        Err(kid) => return conflict(kid),
+        Err(kid) => return Err(other_key(&kid)),
     }
     block_on(store.checked()).map_err(|error| store_error(path, error))?;
     let record = RecordKeys { keys: KeyRecord::all(keys) };
     let outcome = block_on(store.execute(record, Actor::operator("ds-gateway", "start")));
     match outcome.map_err(|error| store_error(path, error))? {
         RecordKeysOutcome::Recorded => Ok(()),
-        RecordKeysOutcome::Conflict(kid) => conflict(kid),
+        RecordKeysOutcome::Conflict(kid) => Err(other_key(&kid)),
     }
+}
+
+fn other_key(kid: &str) -> StartError {
+    StartError::Refused(format!(
+        "the key {kid:?} is not the one that the store has recorded under this name: restore the old file, or give the new key another kid"
+    ))
 }
 
 #[cfg(test)]

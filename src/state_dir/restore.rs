@@ -17,7 +17,7 @@ use super::backup::{FOLDERS, STORE, read_files, read_manifest, remove_if_there, 
 use super::error::{StartError, file_error, store_error};
 use super::key_files::{generate_key, read_key_set};
 use super::lock::lock;
-use super::privileges::{become_owner, prepare_folder};
+use super::privileges::{become_owner, narrow, prepare_folder};
 use super::{Services, presence};
 use crate::store::after_restore::{AfterRestore, Legacy};
 use crate::store::command::Actor;
@@ -121,6 +121,7 @@ impl Source {
         self.make_state_dir(state_dir).map_err(file_error(state_dir))?;
         prepare_folder(state_dir)?;
         become_owner(state_dir)?;
+        narrow(state_dir, services.lock_wait.tell)?;
         let _lock = lock(state_dir, services.lock_wait)?;
         let running = presence::running(state_dir);
         if !running.is_empty() {

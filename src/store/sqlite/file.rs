@@ -35,6 +35,15 @@ pub enum Opening {
     Restored,
     /// The command line beside it: leaves the schema alone.
     Command,
+    /// The same, to find out whether the gateway could open it: checks all of it, as the gateway does.
+    Look,
+}
+
+impl Opening {
+    /// Is it the gateway's, which brings the store and what lies beside it up to date?
+    const fn is_start(self) -> bool {
+        matches!(self, Self::Run | Self::Restored)
+    }
 }
 
 /// Where the store is. Connections are opened from it, one for each thread that needs one.
@@ -127,7 +136,7 @@ impl DatabaseFile {
         match found {
             SCHEMA => {}
             found if found > SCHEMA => return Err(StoreError::Newer { found, known: SCHEMA }),
-            found if opening == Opening::Command => {
+            found if !opening.is_start() => {
                 return Err(StoreError::Older { found, needed: SCHEMA });
             }
             _ => {
@@ -153,7 +162,7 @@ impl DatabaseFile {
             (_, Some(key)) => return Err(StoreError::KeyForgotten(key.kid.clone())),
             _ => {}
         }
-        if opening != Opening::Command {
+        if opening.is_start() {
             revoked_keys_file::add(path, &revoked);
         }
         Ok(Opened { file: database, is_checked: is_written || opening == Opening::Command })
