@@ -10,7 +10,7 @@ use pingora::server::configuration::ServerConf;
 
 use super::descriptors::ADMIN_CONNECTIONS;
 use super::sockets::Traffic;
-use crate::config::{self, CertifiedKey, Limits};
+use crate::config::Limits;
 use crate::edge::gateway::{self, Gateway};
 use crate::edge::listener::{Bound, Listeners};
 use crate::edge::local::Local;
@@ -19,7 +19,6 @@ use crate::edge::runtime::Runtime;
 use crate::metrics::Metrics;
 use crate::state_dir::error::StartError;
 use crate::tls::acceptor::TlsAcceptor;
-use crate::tls::self_signed::self_signed;
 
 /// The listeners for clients, with a proxy for each worker.
 pub(super) fn front(
@@ -28,7 +27,7 @@ pub(super) fn front(
     quotas: &Quotas,
     threads: usize,
     sockets: Traffic,
-    pair: Option<&CertifiedKey>,
+    tls: Option<TlsAcceptor>,
 ) -> Result<Listeners, StartError> {
     let limits = runtime.limits;
     let apps = (0..threads).map(|_| {
@@ -48,26 +47,10 @@ pub(super) fn front(
     let metrics = Arc::clone(&shared.metrics);
     let front = Listeners::new("gateway", apps.collect(), limits, Arc::clone(&runtime.proxies), metrics);
     let front = front.map_err(StartError::refused)?.listen(sockets.http, None);
-    let Some(pair) = pair else {
-        return Ok(front);
-    };
-    let tls = TlsAcceptor::new(pair).map_err(StartError::refused)?;
-    Ok(front.listen(sockets.https, Some(&Arc::new(tls))))
-}
-
-/// The operator's certificate, or one that signs itself where a TLS listener needs one.
-pub(super) fn certificate(
-    settings: &config::Server,
-    configured: Option<CertifiedKey>,
-) -> Result<Option<CertifiedKey>, StartError> {
-    match configured {
-        Some(pair) => Ok(Some(pair)),
-        None if settings.https.is_empty() => Ok(None),
-        None => {
-            let pair = self_signed(&settings.state_dir, &settings.https);
-            pair.map(Some).map_err(StartError::refused)
-        }
-    }
+    Ok(match tls {
+        Some(tls) => front.listen(sockets.https, Some(&Arc::new(tls))),
+        None => front,
+    })
 }
 
 /// A small HTTP application, on sockets bound before. It has bounds and a thread of its own, so that nothing that clients do takes

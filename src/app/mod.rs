@@ -1,7 +1,7 @@
 //! The composition root: builds every shared thing once, hands it out, orders the services.
 //!
-//! Everything is loaded before a listener is bound, and every listener is bound before anything runs, so
-//! that a start either works or says why it does not.
+//! Everything is loaded and every listener is bound before anything runs, so that a start either works or says why it does
+//! not ([`start`]).
 //!
 //! It may use every layer below `cli`.
 
@@ -10,7 +10,9 @@ pub mod descriptors;
 mod housekeeping;
 mod listeners;
 mod panics;
+mod probe;
 mod sockets;
+mod start;
 mod stop;
 
 use std::path::Path;
@@ -26,18 +28,14 @@ use pingora::services::background::background_service;
 
 use crate::admin::Admin;
 use crate::admin::health::Health;
-use crate::auth::cache::Cache;
 use crate::auth::gate::Gate;
-use crate::auth::keys::KeySet;
-use crate::auth::token::TokenRules;
-use crate::clock::{Clock, wall};
-use crate::config::{CertifiedKey, Config, Limits, Materials, Stop, StoreSettings};
+use crate::clock::Clock;
+use crate::config::{CertifiedKey, Config, Materials, Stop};
 use crate::edge::forward::Rewrite;
 use crate::edge::gateway::{self};
 use crate::edge::pingora::MAX_TRIES;
 use crate::edge::quota::{Quotas, kept_connections};
 use crate::edge::runtime::Runtime;
-use crate::edge::upstream::Upstream;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
 use crate::service::login::failed_logins::FailedLogins;
@@ -45,23 +43,23 @@ use crate::service::login::local::LocalUsers;
 use crate::service::login::passwords::Logins;
 use crate::service::pending_revocations::Pending;
 use crate::service::token_endpoint::{TokenEndpoint, mint_limiter};
-use crate::state_dir::error::{StartError, store_error};
+use crate::state_dir::error::StartError;
 use crate::state_dir::login_counts::LoginCounts;
 use crate::state_dir::presence::{self, Presence};
-use crate::state_dir::{Creation, LockWait, Services, State, read_key_set};
+use crate::state_dir::{Creation, LockWait, Services, read_key_set};
 use crate::store::command::{Actor, Deregister, Prune};
 use crate::store::read_gap::ReadGap;
 use crate::store::replica::{Reload, Replica, Settings};
-use crate::store::{Opening, Store, StoreError, block_on};
-use crate::thread_slot;
+use crate::store::{Opening, Store, block_on};
 
 pub use self::listeners::local_service;
 pub use self::sockets::Listening;
+pub use self::start::{Report, check};
 pub use self::stop::OnExit;
 
 use self::housekeeping::{Housekeeping, PendingRetry};
-use self::listeners::{admin_limits, certificate, front};
-use self::sockets::Sockets;
+use self::listeners::{admin_limits, front};
+use self::start::{Prepared, Purpose};
 use self::stop::{End, SignalQueue};
 
 /// What a caller adds to a run.
@@ -85,33 +83,27 @@ pub fn run(
 ) -> Result<(), StartError> {
     panics::install(sink);
     let mut config = config;
-    descriptors::provide(&mut config.limits, config.server.threads)?;
-    for warning in config.warnings().into_iter().chain(materials.warnings(wall())) {
-        log::warn!("{warning}");
-    }
-    fit_memory(&mut config.limits);
-    let Materials { keys, certificate: pair, platform_ca, platform_client } = materials;
-    let info_labels = config.info_labels();
-    let Config { server: settings, admin, store, audit, limits, .. } = config;
     let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
     let lock_wait = LockWait { timeout: LOCK_TIMEOUT, tell: |text| log::warn!("{text}") };
     let services = Services { clock: clock.clone(), metrics: Arc::clone(&metrics), lock_wait };
-    let state = State::open(&settings.state_dir, &store, keys, opening, creation, services)?;
-    let cache = Cache::new(config.cache, settings.threads, thread_slot::current, fastrand::u64(..));
-    let gate = load(&state.store, &store, state.keys, config.token, cache, &clock)?;
+    let mut report = Report::default();
+    let prepared = report.take(Purpose::Run { opening, creation }, &mut config, materials, &services);
+    report.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    let Some(prepared) = prepared else {
+        return Err(StartError::of(report.failures));
+    };
+    let Prepared { store, key_folder, gate, upstream, certificate, tls, sockets } = prepared;
+    let info_labels = config.info_labels();
+    let is_loopback = config.admin.iter().all(|address| address.ip().is_loopback());
+    let Config { server: settings, store: store_settings, audit, limits, .. } = config;
     let shared =
         Shared { gate: Arc::new(gate), metrics, clock, sink: sink.clone(), stopping: Arc::default() };
     let rewrite = Rewrite::new(&config.platform);
-    let upstream =
-        Upstream::new(&config.platform, platform_ca, platform_client).map_err(StartError::refused)?;
-    let pair = certificate(&settings, pair)?;
-    let sockets = Sockets::bind(&settings, &admin)
-        .map_err(|errors| StartError::of(errors.into_iter().map(StartError::refused).collect()))?;
     let listening = sockets.listening();
 
     let id = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
     // Before the first heartbeat: a process that finds it tells by the lock whether we run.
-    let presence = announce(&settings.state_dir, &id, &state.store);
+    let presence = announce(&settings.state_dir, &id, &store);
     let pending = Arc::<Pending>::default();
     let mints = Arc::new(mint_limiter(&limits));
     let failures = Arc::<FailedLogins>::default();
@@ -126,8 +118,8 @@ pub fn run(
     let logins = Arc::new(logins.map_err(StartError::refused)?);
     let tokens = TokenEndpoint {
         gate: Arc::clone(&shared.gate),
-        users: Arc::new(LocalUsers::new(state.store.clone(), Arc::clone(&logins))),
-        store: state.store.clone(),
+        users: Arc::new(LocalUsers::new(store.clone(), Arc::clone(&logins))),
+        store: store.clone(),
         pending: Arc::clone(&pending),
         mints: Arc::clone(&mints),
         clock: shared.clock.clone(),
@@ -135,18 +127,18 @@ pub fn run(
         max_revocations: limits.revocations_per_user,
     };
     let gap = Arc::<ReadGap>::default();
-    let reload = state.key_folder.map(|folder| -> Reload {
+    let reload = key_folder.map(|folder| -> Reload {
         Box::new(move || read_key_set(&folder).map_err(|error| error.to_string()))
     });
     let replica = Settings {
         gateway: id.clone(),
-        poll_interval: store.poll_interval,
-        heartbeat_interval: store.heartbeat_interval,
+        poll_interval: store_settings.poll_interval,
+        heartbeat_interval: store_settings.heartbeat_interval,
         reload,
         gap: Arc::clone(&gap),
     };
     let (gate, clock) = (Arc::clone(&shared.gate), shared.clock.clone());
-    let replica = block_on(Replica::start(state.store.clone(), gate, clock, replica));
+    let replica = block_on(Replica::start(store.clone(), gate, clock, replica));
     let replica = replica.map_err(StartError::refused)?;
 
     let mut server = Server::new_with_opt_and_conf(
@@ -176,12 +168,11 @@ pub fn run(
         stopping: Arc::clone(&shared.stopping),
     };
     let (conf, threads) = (&server.configuration, settings.threads);
-    server.add_service(front(conf, (&runtime, &common), &quotas, threads, sockets.traffic, pair.as_ref())?);
-    let is_loopback = admin.iter().all(|address| address.ip().is_loopback());
-    let not_after = pair.as_ref().and_then(CertifiedKey::not_after);
-    let admin = shared.admin(info_labels, Arc::clone(&pending), state.store.clone(), not_after, is_loopback);
+    server.add_service(front(conf, (&runtime, &common), &quotas, threads, sockets.traffic, tls)?);
+    let not_after = certificate.as_ref().and_then(CertifiedKey::not_after);
+    let admin = shared.admin(info_labels, Arc::clone(&pending), store.clone(), not_after, is_loopback);
     server.add_service(local_service("admin", admin, admin_limits(limits), sockets.admin)?.until_exit());
-    let retry = PendingRetry { pending: Arc::clone(&pending), store: state.store.clone() };
+    let retry = PendingRetry { pending: Arc::clone(&pending), store: store.clone() };
     server.add_service(background_service("pending revocations", retry));
     let housekeeping = Housekeeping {
         id,
@@ -191,10 +182,10 @@ pub fn run(
         mints,
         failures,
         logins: (logins, counts),
-        store: state.store,
+        store,
         prune: Prune { age: audit.keep.as_secs(), bytes: audit.max_bytes },
         replica: Arc::new(Mutex::new(Some(replica))),
-        interval: store.upkeep_interval,
+        interval: store_settings.upkeep_interval,
     };
     server.add_service(background_service("housekeeping", housekeeping.clone()));
     for service in hooks.services {
@@ -220,9 +211,6 @@ pub fn run(
     end.finish();
     Ok(())
 }
-
-/// Longer than a restart takes, in seconds.
-const LONG_STOP: u64 = 6 * 3600;
 
 /// Locks the file that says that this process runs, and clears away what those that ended have left.
 fn announce(state_dir: &Path, id: &str, store: &Store) -> Option<Arc<Presence>> {
@@ -253,45 +241,6 @@ struct Shared {
     stopping: Arc<AtomicBool>,
 }
 
-/// Reads everything that the gate needs, before anybody can ask for it.
-fn load(
-    store: &Store,
-    settings: &StoreSettings,
-    keys: KeySet,
-    rules: TokenRules,
-    cache: Cache,
-    clock: &Clock,
-) -> Result<Gate, StartError> {
-    let read = block_on(async {
-        let time = store.time().await?;
-        clock.advance(time.lived, time.floor);
-        // The moment before the read: what is written after it may be missing.
-        let uptime = clock.uptime();
-        Ok::<_, StoreError>((uptime, store.load().await?))
-    });
-    let (uptime, snapshot) = read.map_err(|error| store_error(&settings.path, error))?;
-    let ahead = clock.ahead_of_floor();
-    if ahead > LONG_STOP {
-        log::warn!(
-            "the wall clock is {} h ahead of the last time in the store: expected after a stop of that length, otherwise check the clock",
-            ahead / 3600
-        );
-    }
-    if snapshot.users() == 0 {
-        log::warn!(
-            "there are no users yet; add one with `ds-gateway user add NAME --email … --organization … \
-             --config …`"
-        );
-    }
-    if snapshot.signer(&keys).is_none() {
-        return Err(StartError::Refused(
-            "every signing key is revoked: add one to token.keys, or run `ds-gateway key generate` if the gateway manages its keys"
-                .into(),
-        ));
-    }
-    Ok(Gate::new(keys, rules, cache, settings.max_staleness, snapshot, uptime))
-}
-
 impl Shared {
     fn admin(
         &self,
@@ -315,14 +264,6 @@ impl Shared {
             certificate_not_after,
             is_loopback,
         }
-    }
-}
-
-/// Lowers `limits.connections` to what `limits.memory` can hold, of which the configuration warns.
-fn fit_memory(limits: &mut Limits) {
-    let most = Limits::connections_within(limits.memory);
-    if limits.connections > most {
-        limits.connections = most;
     }
 }
 

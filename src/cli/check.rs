@@ -1,37 +1,90 @@
 use clap::Args;
 
-use super::context::ConfigArgs;
+use super::context::{ConfigArgs, LOCK_WAIT};
 use super::output::{Failure, note, say};
+use crate::app;
 use crate::app::descriptors::needed;
-use crate::clock::wall;
+use crate::clock::{Clock, wall};
+use crate::config::Config;
+use crate::state_dir::Services;
+use crate::state_dir::error::StartError;
+use crate::state_dir::privileges::act_as;
 
 /// `ds-gateway check`
+///
+/// Tries what `run` would do, on this machine and as this account: reads the configuration, keys and certificates, looks at the
+/// state folder and the store, resolves names, binds every port for a moment, and asks the platform for an answer. Changes
+/// nothing. A gateway may be running.
 #[derive(Args, Debug)]
 pub(super) struct Check {
     #[command(flatten)]
     config: ConfigArgs,
+    /// Check as this user (a name or a number), with its groups: the one that the gateway will run as. Only root may
+    #[arg(long, value_name = "USER")]
+    as_user: Option<String>,
+    /// Read the configuration and the files that it names, and nothing else: for a machine where the gateway does not run
+    #[arg(long)]
+    config_only: bool,
 }
 
 impl Check {
     pub(super) fn execute(self) -> Result<(), Failure> {
-        let (config, materials) = self.config.load()?;
-        for warning in config.warnings().into_iter().chain(materials.warnings(wall())) {
-            note(format_args!("warning: {warning}"));
+        if let Some(user) = &self.as_user {
+            act_as(user).map_err(|text| Failure::usage(format!("--as-user: {text}")))?;
         }
-        say(format_args!("{}: OK", self.config.path()?.display()))?;
-        let limits = &config.limits;
-        let logins = HASH_BYTES * (limits.login_workers as u64 + 1);
-        say(format_args!(
-            "at these limits: {} of memory at most (connections and requests {}, verified tokens {}, logins {}) beside users and \
-             revocations, and {} file descriptors",
-            size(limits.memory + config.cache.bytes as u64 + logins),
-            size(limits.memory),
-            size(config.cache.bytes as u64),
-            size(logins),
-            needed(limits, config.server.threads)
-        ))?;
-        Ok(())
+        let path = self.config.path()?;
+        let shown = path.display();
+        let (config, materials) = self.config.load()?;
+        let limits = memory(&config);
+        if self.config_only {
+            let warnings = config.warnings().into_iter().chain(materials.warnings(wall()));
+            warnings.for_each(|warning| note(format_args!("warning: {warning}")));
+            say(format_args!("{shown}: OK; whether the gateway can start here was not tried"))?;
+            return say(limits);
+        }
+        let services =
+            Services { clock: Clock::observer(), metrics: Default::default(), lock_wait: LOCK_WAIT };
+        let report = app::check(config, materials, &services);
+        report.warnings.iter().for_each(|warning| note(format_args!("warning: {warning}")));
+        if !report.failures.is_empty() {
+            return Err(refused(&shown.to_string(), report.failures));
+        }
+        if report.conditions.is_empty() {
+            say(format_args!("{shown}: OK"))?;
+        } else {
+            say(format_args!("{shown}: OK, provided that:\n- {}", report.conditions.join("\n- ")))?;
+        }
+        say(limits)
     }
+}
+
+/// With the code that `run` would end with.
+fn refused(shown: &str, failures: Vec<StartError>) -> Failure {
+    let count = match failures.len() {
+        1 => "the gateway would not start".to_owned(),
+        count => format!("the gateway would not start, for {count} reasons"),
+    };
+    let error = StartError::of(failures);
+    let text = format!("{shown}: {count}:\n{error}");
+    match error {
+        StartError::Busy(_) => Failure { text, ..error.into() },
+        _ => Failure::cannot_start(text),
+    }
+}
+
+/// What the limits come to.
+fn memory(config: &Config) -> String {
+    let limits = &config.limits;
+    let logins = HASH_BYTES * (limits.login_workers as u64 + 1);
+    format!(
+        "at these limits: {} of memory at most (connections and requests {}, verified tokens {}, logins {}) beside users and \
+         revocations, and {} file descriptors",
+        size(limits.memory + config.cache.bytes as u64 + logins),
+        size(limits.memory),
+        size(config.cache.bytes as u64),
+        size(logins),
+        needed(limits, config.server.threads)
+    )
 }
 
 /// In whole megabytes, or in gigabytes.

@@ -47,7 +47,7 @@ fn every_file_in_conf_is_a_configuration_that_passes() {
             fs::copy(&entry, &target).expect("a copy");
             if entry.extension().is_some_and(|extension| extension == "toml") {
                 let mut command = binary();
-                command.args(["check", "--config"]).arg(&target);
+                command.args(["check", "--config-only", "--config"]).arg(&target);
                 finish(command, "").ok();
                 found += 1;
             }
@@ -258,4 +258,43 @@ fn no_configuration_is_a_usage_error() {
     let folder = options().folder();
     fs::write(folder.config(), "[server\n").expect("a file");
     is_refused(&folder, &[]);
+}
+
+#[test]
+fn a_configuration_that_is_not_named_is_looked_for_and_must_be_trustworthy() {
+    let folder = options().folder();
+    let check = |variable: Option<&str>| {
+        let mut command = binary();
+        command.args(["check", "--config-only"]).current_dir(folder.dir.path());
+        if let Some(value) = variable {
+            command.env("DS_GATEWAY_CONFIG", value);
+        }
+        finish(command, "")
+    };
+    for variable in [None, Some("")] {
+        let done = check(variable);
+        assert!(done.code == Some(0) && done.stdout.starts_with("./gateway.toml: OK"), "{done:?}");
+    }
+    let done = check(Some("/nonexistent.toml"));
+    assert!(done.code == Some(64) && done.stderr.contains("/nonexistent.toml"), "{done:?}");
+
+    let bits =
+        |bits: u32| fs::set_permissions(folder.config(), fs::Permissions::from_mode(bits)).expect("a mode");
+    bits(0o646);
+    let done = check(None);
+    assert!(done.code == Some(64) && done.stderr.contains("--config"), "{done:?}");
+    folder.cli(&["check", "--config-only"], "").ok();
+    bits(0o644);
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(folder.config(), Some(65_534), None).expect("root");
+        let done = check(None);
+        assert!(done.code == Some(64) && done.stderr.contains("--config"), "{done:?}");
+    }
+    fs::remove_file(folder.config()).expect("a file");
+    let done = check(Some(""));
+    // Not even a machine where the gateway is installed has it otherwise.
+    if !Path::new("/etc/ds-gateway/gateway.toml").exists() {
+        let places = ["./gateway.toml", "/etc/ds-gateway/gateway.toml", "DS_GATEWAY_CONFIG"];
+        assert!(done.code == Some(64) && places.iter().all(|place| done.stderr.contains(place)), "{done:?}");
+    }
 }

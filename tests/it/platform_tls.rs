@@ -10,13 +10,13 @@ use std::thread;
 use tempfile::TempDir;
 
 /// A TLS server of the `openssl` program, which answers every request with a page about the connection.
-struct TlsServer {
+pub struct TlsServer {
     child: Child,
-    port: u16,
+    pub port: u16,
 }
 
 impl TlsServer {
-    fn start(folder: &Path, extra: &[&str]) -> Self {
+    pub fn start(folder: &Path, extra: &[&str]) -> Self {
         let mut child = Command::new("openssl")
             .args(["s_server", "-accept", "127.0.0.1:0", "-cert", "server.pem", "-key", "server.key", "-www"])
             .args(extra)
@@ -59,7 +59,7 @@ pub fn certificates(folder: &Path) {
     finish(command, "").ok();
 }
 
-fn over_tls(folder: &Path, port: u16) -> Options {
+pub fn over_tls(folder: &Path, port: u16) -> Options {
     Options::servers(&[&format!("https://127.0.0.1:{port}")])
         .set("platform", "ca_file", format!("{:?}", folder.join("ca.pem")))
         .set("platform", "server_name", "\"platform.test\"")

@@ -1,0 +1,241 @@
+//! The steps of a start, each of which may refuse it: one list, that `run` takes and `check` tries. Every step is taken even if
+//! another one fails, so that an operator reads of all failures at once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::descriptors;
+use super::probe::probe;
+use super::sockets::Sockets;
+use crate::auth::cache::Cache;
+use crate::auth::gate::Gate;
+use crate::auth::keys::KeySet;
+use crate::auth::token::TokenRules;
+use crate::clock::{Clock, wall};
+use crate::config::{CertifiedKey, Config, Limits, Materials, SigningKeys, StoreSettings};
+use crate::edge::upstream::Upstream;
+use crate::state_dir::error::{StartError, store_error};
+use crate::state_dir::privileges::as_root;
+use crate::state_dir::{Creation, Services, State, presence};
+use crate::store::{Opening, Store, StoreError, block_on};
+use crate::thread_slot;
+use crate::tls::acceptor::TlsAcceptor;
+use crate::tls::self_signed;
+
+/// What the steps are taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To serve.
+    Run {
+        /// How the store that is found is treated.
+        opening: Opening,
+        /// May a store be made?
+        creation: Creation,
+    },
+    /// To find out what would happen: nothing is made, changed or kept.
+    Check,
+}
+
+/// What the steps have made.
+pub(super) struct Prepared {
+    pub(super) store: Store,
+    pub(super) key_folder: Option<PathBuf>,
+    pub(super) gate: Gate,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) certificate: Option<CertifiedKey>,
+    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) sockets: Sockets,
+}
+
+/// What a start would meet.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Why it would be refused.
+    pub failures: Vec<StartError>,
+    /// What an operator should know, and is no reason not to start.
+    pub warnings: Vec<String>,
+    /// What has to be so for a start to work.
+    pub conditions: Vec<String>,
+}
+
+/// Tries every step of a start, and asks the platform for an answer. May change the account of this process, as a start does.
+pub fn check(mut config: Config, materials: Materials, services: &Services) -> Report {
+    let mut report = Report::default();
+    let (ca, client) = (materials.platform_ca.clone(), materials.platform_client.clone());
+    report.take(Purpose::Check, &mut config, materials, services);
+    report.warnings.extend(probe(&config.platform, ca, client));
+    report
+}
+
+impl Report {
+    /// Takes every step; nothing if one of them failed, or if there was nothing to open and nothing was to be made.
+    pub(super) fn take(
+        &mut self,
+        purpose: Purpose,
+        config: &mut Config,
+        materials: Materials,
+        services: &Services,
+    ) -> Option<Prepared> {
+        self.warnings.extend(config.warnings());
+        self.warnings.extend(materials.warnings(wall()));
+        self.result(descriptors::provide(&mut config.limits, config.server.threads));
+        fit_memory(&mut config.limits);
+        let Materials { keys, certificate, platform_ca, platform_client } = materials;
+        let failures = self.failures.len();
+        let state = self.state(purpose, config, keys, services);
+        let has_folder = self.failures.len() == failures;
+        let loaded = state.and_then(|state| self.gate(config, state, services));
+        let upstream = Upstream::new(&config.platform, platform_ca, platform_client);
+        let upstream = self.result(upstream.map_err(StartError::refused));
+        let certificate = match certificate {
+            None if !config.server.https.is_empty() && has_folder => self.self_signed(purpose, config),
+            certificate => certificate,
+        };
+        let tls = certificate.as_ref().map(TlsAcceptor::new).transpose().map_err(|error| {
+            StartError::Refused(format!("server.certificate: OpenSSL does not serve with it: {error}"))
+        });
+        let tls = self.result(tls);
+        let sockets = self.sockets(purpose, config);
+        let (store, key_folder, gate) = loaded?;
+        let prepared = Prepared {
+            store,
+            key_folder,
+            gate,
+            upstream: upstream?,
+            certificate,
+            tls: tls?,
+            sockets: sockets?,
+        };
+        self.failures.is_empty().then_some(prepared)
+    }
+
+    fn result<T>(&mut self, result: Result<T, StartError>) -> Option<T> {
+        result.map_err(|error| self.failures.push(error)).ok()
+    }
+
+    /// The state folder, the store in it and the keys.
+    fn state(
+        &mut self,
+        purpose: Purpose,
+        config: &Config,
+        keys: SigningKeys,
+        services: &Services,
+    ) -> Option<State> {
+        let (folder, store) = (&config.server.state_dir, &config.store);
+        let Purpose::Run { opening, creation } = purpose else {
+            let found = self.result(State::look(folder, store, keys, services.clone()))?;
+            self.warnings.extend(found.notes);
+            self.conditions.extend(found.condition);
+            return found.state;
+        };
+        self.result(State::open(folder, store, keys, opening, creation, services.clone()))
+    }
+
+    /// What the gate decides by.
+    fn gate(
+        &mut self,
+        config: &Config,
+        state: State,
+        services: &Services,
+    ) -> Option<(Store, Option<PathBuf>, Gate)> {
+        let State { store, keys, key_folder } = state;
+        let cache = Cache::new(config.cache, config.server.threads, thread_slot::current, fastrand::u64(..));
+        let gate = load(&store, &config.store, keys, config.token, cache, &services.clock);
+        Some((store, key_folder, self.result(gate)?))
+    }
+
+    /// The certificate for TLS listeners where the operator names none.
+    fn self_signed(&mut self, purpose: Purpose, config: &Config) -> Option<CertifiedKey> {
+        let folder = &config.server.state_dir;
+        let made = match purpose {
+            Purpose::Run { .. } => self_signed::self_signed(folder, &config.server.https).map(Some),
+            Purpose::Check => self_signed::check(folder).map(|()| None),
+        };
+        self.result(made.map_err(StartError::refused))?
+    }
+
+    /// Every socket. Those that a check has bound are closed again.
+    fn sockets(&mut self, purpose: Purpose, config: &Config) -> Option<Sockets> {
+        let bind = || Sockets::bind(&config.server, &config.admin);
+        let mut bound = bind();
+        let is_denied = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+        if purpose == Purpose::Check && bound.as_ref().is_err_and(|errors| errors.iter().any(is_denied)) {
+            // The unit gives the capability; whether the port is free shows all the same.
+            if let Some(as_root) = as_root(bind) {
+                let text =
+                    "that user needs CAP_NET_BIND_SERVICE for ports below 1024, as the systemd unit gives it";
+                self.conditions.extend(as_root.is_ok().then(|| text.to_owned()));
+                bound = as_root;
+            }
+        }
+        let errors = match bound {
+            Ok(sockets) => return Some(sockets),
+            Err(errors) => errors,
+        };
+        let running = presence::running(&config.server.state_dir);
+        for error in errors {
+            if purpose == Purpose::Check
+                && error.kind() == std::io::ErrorKind::AddrInUse
+                && !running.is_empty()
+            {
+                self.conditions.push(format!(
+                    "the gateway that runs now ({}) is stopped first: {error}",
+                    running.join(", ")
+                ));
+            } else {
+                self.failures.push(StartError::refused(error));
+            }
+        }
+        None
+    }
+}
+
+/// Reads everything that the gate needs, before anybody can ask for it.
+fn load(
+    store: &Store,
+    settings: &StoreSettings,
+    keys: KeySet,
+    rules: TokenRules,
+    cache: Cache,
+    clock: &Clock,
+) -> Result<Gate, StartError> {
+    let read = block_on(async {
+        let time = store.time().await?;
+        clock.advance(time.lived, time.floor);
+        // The moment before the read: what is written after it may be missing.
+        let uptime = clock.uptime();
+        Ok::<_, StoreError>((uptime, store.load().await?))
+    });
+    let (uptime, snapshot) = read.map_err(|error| store_error(&settings.path, error))?;
+    let ahead = clock.ahead_of_floor();
+    if ahead > LONG_STOP {
+        log::warn!(
+            "the wall clock is {} h ahead of the last time in the store: expected after a stop of that length, otherwise check the clock",
+            ahead / 3600
+        );
+    }
+    if snapshot.users() == 0 {
+        log::warn!(
+            "there are no users yet; add one with `ds-gateway user add NAME --email … --organization … \
+             --config …`"
+        );
+    }
+    if snapshot.signer(&keys).is_none() {
+        return Err(StartError::Refused(
+            "every signing key is revoked: add one to token.keys, or run `ds-gateway key generate` if the gateway manages its keys"
+                .into(),
+        ));
+    }
+    Ok(Gate::new(keys, rules, cache, settings.max_staleness, snapshot, uptime))
+}
+
+/// Lowers `limits.connections` to what `limits.memory` can hold, of which the configuration warns.
+fn fit_memory(limits: &mut Limits) {
+    let most = Limits::connections_within(limits.memory);
+    if limits.connections > most {
+        limits.connections = most;
+    }
+}
+
+/// Longer than a restart takes, in seconds.
+const LONG_STOP: u64 = 6 * 3600;
