@@ -68,6 +68,7 @@ mod limits;
 mod listening;
 mod logins;
 mod logs;
+mod manifests;
 mod memory;
 mod memory_of_secrets;
 mod metrics;
