@@ -1,7 +1,7 @@
 //! The composition root: builds every shared thing once, hands it out, orders the services.
 //!
 //! Everything is loaded and every listener is bound before anything runs, so that a start either works or says why it does
-//! not ([`start`]).
+//! not (`start`).
 //!
 //! It may use every layer below `cli`.
 

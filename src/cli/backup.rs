@@ -40,7 +40,7 @@ impl Backup {
     pub(super) fn execute(self) -> Result<(), Failure> {
         let target = Target::prepare(&self.folder, &self.config.load()?.0.server.state_dir)?;
         let opened = self.config.open()?;
-        target.write(&opened.store, &opened.state_dir, wall())?;
+        target.write(&opened.store, &opened.state_dir, wall(), LOCK_WAIT.tell)?;
         say(format_args!("backed up to {}", self.folder.display()))
     }
 }

@@ -20,7 +20,7 @@ pub enum Links {
     Refused,
 }
 
-/// A secret from a file that only the gateway may read ([`Access`]); a final newline is not part of it.
+/// A secret from a file that only the gateway may read (decision 0035); a final newline is not part of it.
 pub fn read_secret(path: &Path, links: Links) -> Result<Secret, String> {
     let shown = path.display();
     let error = |error: std::io::Error| format!("is in {shown}, which cannot be read: {error}");

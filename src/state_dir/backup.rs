@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::error::{StartError, file_error, store_error};
+use super::privileges::narrow;
 use crate::auth::time::UnixTime;
 use crate::store::{Store, block_on};
 
@@ -44,7 +45,8 @@ impl Target {
             Ok(found) if !found.is_dir() => {
                 return Err(StartError::Refused(format!("{} is not a folder", folder.display())));
             }
-            Ok(found) if found.mode() & 0o077 != 0 => {
+            // What is open to its group alone is narrowed by its owner, as the state folder is.
+            Ok(found) if found.mode() & 0o007 != 0 => {
                 return Err(StartError::Refused(format!(
                     "{0} is open to others (mode {1:o}): run `chmod 700 {0}`, or name a folder that does not exist",
                     folder.display(),
@@ -65,8 +67,16 @@ impl Target {
         Ok(Self { folder: folder.to_owned() })
     }
 
-    /// Writes the backup, and checks the copy of the store before it takes the place of an older one.
-    pub fn write(&self, store: &Store, state_dir: &Path, now: UnixTime) -> Result<(), StartError> {
+    /// Writes the backup, and checks the copy of the store before it takes the place of an older one. `tell` hears what is
+    /// narrowed before.
+    pub fn write(
+        &self,
+        store: &Store,
+        state_dir: &Path,
+        now: UnixTime,
+        tell: fn(&str),
+    ) -> Result<(), StartError> {
+        narrow(&self.folder, tell)?;
         let fault = file_error(&self.folder);
         let manifest = self.folder.join(MANIFEST);
         if read_manifest(&self.folder).is_err() {

@@ -60,8 +60,8 @@ pub(super) fn find_widened(folder: &Path) -> Result<Option<Widened>, StartError>
     let is_owner = Uid::from_raw(metadata.uid()) == geteuid();
     if mode & 0o077 != 0 && !is_owner {
         return Err(StartError::Refused(format!(
-            "{shown} is open to others (mode {mode:o}) and belongs to user {}: name a folder in it as server.state_dir, for \
-             example {}, which the gateway makes for itself",
+            "{shown} is open to others (mode {mode:o}) and belongs to user {}: name a folder in it, for example {}, which \
+             the gateway makes for itself",
             metadata.uid(),
             folder.join("state").display()
         )));

@@ -202,7 +202,7 @@ fn a_state_folder_that_is_open_beyond_its_group_or_of_another_is_refused() {
                 fs::remove_dir_all(state).expect("a folder");
                 std::os::unix::fs::symlink(volume, state).expect("a link");
             },
-            &["server.state_dir", "belongs to user 0"],
+            &["name a folder in it", "belongs to user 0"],
         ),
         (
             "a group's folder of another",
@@ -210,7 +210,7 @@ fn a_state_folder_that_is_open_beyond_its_group_or_of_another_is_refused() {
                 owned(state, OTHER_GROUP, SECOND_GROUP);
                 mode(state, 0o770);
             },
-            &["server.state_dir", "belongs to user 45003"],
+            &["name a folder in it", "belongs to user 45003"],
         ),
         (
             "a key that all may read",
@@ -234,6 +234,34 @@ fn a_state_folder_that_is_open_beyond_its_group_or_of_another_is_refused() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_backup_on_a_volume_of_a_cluster_can_be_repeated_and_restored() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let (folder, volume) = in_a_volume(options());
+    add(&folder).ok();
+    let place = volume.join("backup");
+    let run = |arguments: &[&str]| {
+        let mut command = folder.command(&arguments[..1]);
+        command.args(&arguments[1..]).arg(&place);
+        finish(as_account(&command), "")
+    };
+    run(&["backup"]).ok();
+    as_kubelet(&volume, SECOND_GROUP);
+    let done = run(&["backup"]);
+    assert!(done.code == Some(0) && done.stderr.contains("backup: files or folders were open"), "{done:?}");
+    for path in tree(&place) {
+        let bits = fs::metadata(&path).expect("a file").mode();
+        assert_eq!(bits & 0o077, 0, "{path:?} {bits:o}");
+    }
+    as_kubelet(&volume, SECOND_GROUP);
+    run(&["restore"]).ok();
+    mode(&place, 0o2775);
+    let done = run(&["backup"]);
+    assert!(done.code == Some(1) && done.stderr.contains("chmod 700"), "{done:?}");
 }
 
 #[test]
