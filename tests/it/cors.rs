@@ -175,6 +175,7 @@ fn pages_of_listed_origins_can_read_every_answer_and_others_none() {
     let gateway = options(&platform)
         .set("limits", "body_bytes", "1000")
         .set("limits", "mint_burst", "2")
+        .set("limits", "mint_rate", "0.01")
         .set("platform", "read_timeout", "\"1s\"")
         .user(User::new("often", "pw", "often@example.com", "Main Org."))
         .start();
