@@ -80,9 +80,19 @@ pub struct AccessLine {
     pub bytes_received: usize,
     /// Body bytes sent to the client.
     pub bytes_sent: usize,
+    /// The server of the platform that it was sent to last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// How often it was sent to one, or would have been if there had been a connection.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub tries: usize,
     /// What failed on the way to the platform, or, where the client went away first (499), to the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<&'static str>,
+}
+
+const fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 impl Sink {

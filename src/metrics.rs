@@ -7,9 +7,11 @@
 
 mod cells;
 mod families;
+mod histogram;
 mod labels;
 mod layout;
 mod scrape;
+mod servers;
 
 use std::time::Duration;
 
@@ -18,9 +20,11 @@ use self::layout::*;
 use crate::auth::reply::{Overload, PlatformFault};
 
 pub use self::labels::{
-    ConnectionEnd, DecisionLabel, Latency, LoginOutcome, RouteLabel, TokenAction, TokenOutcome,
+    ConnectionEnd, DecisionLabel, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction, TokenOutcome,
+    TryFault,
 };
 pub use self::scrape::Facts;
+pub use self::servers::{Addresses, ServerMetrics};
 
 /// Counts, and shows what it counted.
 pub struct Metrics {
@@ -99,6 +103,11 @@ impl Metrics {
         self.cells.add(PLATFORM_FAULTS + fault as usize, 1);
     }
 
+    /// A request could be tried again.
+    pub fn retry(&self, outcome: RetryOutcome) {
+        self.cells.add(RETRIES + outcome as usize, 1);
+    }
+
     /// A request was refused because a limit of all together was reached.
     pub fn overloaded(&self, overload: Overload) {
         self.cells.add(OVERLOADS + overload as usize, 1);
@@ -125,11 +134,7 @@ impl Metrics {
     }
 
     fn observe(&self, histogram: usize, elapsed: Duration) {
-        let seconds = elapsed.as_secs_f64();
-        let bucket = BOUNDS.iter().position(|&bound| seconds <= bound).unwrap_or(BOUNDS.len());
-        self.cells.add(histogram + bucket, 1);
-        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-        self.cells.add(histogram + BOUNDS.len() + 1, micros);
+        histogram::observe(&self.cells, histogram, elapsed);
     }
 }
 

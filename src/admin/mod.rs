@@ -16,7 +16,7 @@ use pingora::protocols::http::ServerSession;
 
 use self::health::Health;
 use crate::logging::Sink;
-use crate::metrics::{Facts, Metrics};
+use crate::metrics::{Addresses, Facts, Metrics, ServerMetrics};
 
 /// What the admin listener shows.
 pub struct Admin {
@@ -30,6 +30,10 @@ pub struct Admin {
     pub info_labels: Vec<(&'static str, &'static str)>,
     /// Expiry of the TLS listener's certificate, in seconds since the epoch.
     pub certificate_not_after: Option<i64>,
+    /// What is counted for each server of the platform.
+    pub servers: Arc<ServerMetrics>,
+    /// Reads the addresses of each of them.
+    pub addresses: Arc<dyn Fn() -> Vec<Addresses> + Send + Sync>,
     /// Whether it listens on a loopback address: then only this machine asks.
     pub is_loopback: bool,
 }
@@ -49,6 +53,7 @@ impl ServeHttp for Admin {
             "/metrics" => {
                 let Health { gate, clock, pending, store, .. } = &self.health;
                 let health = store.health();
+                let addresses = (self.addresses)();
                 let text = self.metrics.scrape(Facts {
                     gate,
                     uptime: clock.uptime(),
@@ -59,6 +64,8 @@ impl ServeHttp for Admin {
                     store_queue_length: health.queue_length,
                     store_commit_age: health.commit_age,
                     certificate_not_after: self.certificate_not_after,
+                    servers: &self.servers,
+                    addresses: &addresses,
                 });
                 respond(200, prometheus::TEXT_FORMAT, text)
             }

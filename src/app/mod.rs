@@ -33,11 +33,12 @@ use crate::clock::Clock;
 use crate::config::{CertifiedKey, Config, Materials, Stop};
 use crate::edge::forward::Rewrite;
 use crate::edge::gateway::{self};
-use crate::edge::pingora::MAX_TRIES;
+use crate::edge::platforms::Platforms;
 use crate::edge::quota::{Quotas, kept_connections};
 use crate::edge::runtime::Runtime;
+use crate::edge::upstream::MAX_TRIES;
 use crate::logging::Sink;
-use crate::metrics::Metrics;
+use crate::metrics::{Addresses, Metrics, ServerMetrics};
 use crate::service::login::failed_logins::FailedLogins;
 use crate::service::login::local::LocalUsers;
 use crate::service::login::passwords::Logins;
@@ -92,7 +93,7 @@ pub fn run(
     let Some(prepared) = prepared else {
         return Err(StartError::of(report.failures));
     };
-    let Prepared { store, key_folder, gate, upstream, certificate, tls, sockets } = prepared;
+    let Prepared { store, key_folder, gate, platforms, servers, certificate, tls, sockets } = prepared;
     let info_labels = config.info_labels();
     let is_loopback = config.admin.iter().all(|address| address.ip().is_loopback());
     let Config { server: settings, store: store_settings, audit, limits, .. } = config;
@@ -146,13 +147,14 @@ pub fn run(
         server_conf(settings.stop, kept_connections(&limits, settings.threads)),
     );
     server.bootstrap();
+    let addresses = addresses(platforms.clone(), Arc::clone(&servers));
     let quotas = Quotas::new(&limits, settings.threads);
     let runtime = Runtime {
         gate: Arc::clone(&shared.gate),
         policy: config.routes,
         cors: config.cors,
         rewrite,
-        upstream,
+        platforms,
         limits,
         request_durations: config.request_durations,
         proxies: Arc::new(settings.trusted_proxies.clone()),
@@ -170,7 +172,14 @@ pub fn run(
     let (conf, threads) = (&server.configuration, settings.threads);
     server.add_service(front(conf, (&runtime, &common), &quotas, threads, sockets.traffic, tls)?);
     let not_after = certificate.as_ref().and_then(CertifiedKey::not_after);
-    let admin = shared.admin(info_labels, Arc::clone(&pending), store.clone(), not_after, is_loopback);
+    let admin = shared.admin(
+        info_labels,
+        Arc::clone(&pending),
+        store.clone(),
+        not_after,
+        (servers, addresses),
+        is_loopback,
+    );
     server.add_service(local_service("admin", admin, admin_limits(limits), sockets.admin)?.until_exit());
     let retry = PendingRetry { pending: Arc::clone(&pending), store: store.clone() };
     server.add_service(background_service("pending revocations", retry));
@@ -248,6 +257,7 @@ impl Shared {
         pending: Arc<Pending>,
         store: Store,
         certificate_not_after: Option<i64>,
+        (servers, addresses): (Arc<ServerMetrics>, ReadAddresses),
         is_loopback: bool,
     ) -> Admin {
         Admin {
@@ -262,9 +272,22 @@ impl Shared {
             sink: self.sink.clone(),
             info_labels,
             certificate_not_after,
+            servers,
+            addresses,
             is_loopback,
         }
     }
+}
+
+/// Reads the addresses that each server of the platform has now.
+type ReadAddresses = Arc<dyn Fn() -> Vec<Addresses> + Send + Sync>;
+
+fn addresses(platforms: Platforms, servers: Arc<ServerMetrics>) -> ReadAddresses {
+    Arc::new(move || {
+        let mut counts = vec![Addresses::default(); servers.len()];
+        platforms.all().for_each(|upstream| upstream.count_addresses(&mut counts));
+        counts
+    })
 }
 
 /// How long a start waits for a process that has the state folder locked.

@@ -12,8 +12,12 @@ use crate::auth::gate::Gate;
 use crate::auth::keys::KeySet;
 use crate::auth::token::TokenRules;
 use crate::clock::{Clock, wall};
-use crate::config::{CertifiedKey, Config, Limits, Materials, SigningKeys, StoreSettings};
+use crate::config::{
+    CertifiedKey, Config, Limits, Materials, PlatformMaterials, ServerPool, SigningKeys, StoreSettings,
+};
+use crate::edge::platforms::Platforms;
 use crate::edge::upstream::Upstream;
+use crate::metrics::ServerMetrics;
 use crate::state_dir::error::{StartError, store_error};
 use crate::state_dir::privileges::as_root;
 use crate::state_dir::{Creation, Services, State, presence};
@@ -41,7 +45,8 @@ pub(super) struct Prepared {
     pub(super) store: Store,
     pub(super) key_folder: Option<PathBuf>,
     pub(super) gate: Gate,
-    pub(super) upstream: Arc<Upstream>,
+    pub(super) platforms: Platforms,
+    pub(super) servers: Arc<ServerMetrics>,
     pub(super) certificate: Option<CertifiedKey>,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) sockets: Sockets,
@@ -61,9 +66,12 @@ pub struct Report {
 /// Tries every step of a start, and asks the platform for an answer. May change the account of this process, as a start does.
 pub fn check(mut config: Config, materials: Materials, services: &Services) -> Report {
     let mut report = Report::default();
-    let (ca, client) = (materials.platform_ca.clone(), materials.platform_client.clone());
+    let asked: Vec<PlatformMaterials> =
+        std::iter::once(&materials.platform).chain(&materials.platforms).cloned().collect();
     report.take(Purpose::Check, &mut config, materials, services);
-    report.warnings.extend(probe(&config.platform, ca, client));
+    for (pool, materials) in config.pools().zip(asked) {
+        report.warnings.extend(probe(pool, materials));
+    }
     report
 }
 
@@ -80,13 +88,14 @@ impl Report {
         self.warnings.extend(materials.warnings(wall()));
         self.result(descriptors::provide(&mut config.limits, config.server.threads));
         fit_memory(&mut config.limits);
-        let Materials { keys, certificate, platform_ca, platform_client } = materials;
+        let Materials { keys, certificate, platform, platforms } = materials;
         let failures = self.failures.len();
         let state = self.state(purpose, config, keys, services);
         let has_folder = self.failures.len() == failures;
         let loaded = state.and_then(|state| self.gate(config, state, services));
-        let upstream = Upstream::new(&config.platform, platform_ca, platform_client);
-        let upstream = self.result(upstream.map_err(StartError::refused));
+        let names = config.pools().flat_map(|pool| &pool.servers);
+        let servers = Arc::new(ServerMetrics::new(names.map(|server| server.name.as_str())));
+        let platforms = self.platforms(config, platform, platforms, &servers);
         let certificate = match certificate {
             None if !config.server.https.is_empty() && has_folder => self.self_signed(purpose, config),
             certificate => certificate,
@@ -101,7 +110,8 @@ impl Report {
             store,
             key_folder,
             gate,
-            upstream: upstream?,
+            platforms: platforms?,
+            servers,
             certificate,
             tls: tls?,
             sockets: sockets?,
@@ -142,6 +152,27 @@ impl Report {
         let cache = Cache::new(config.cache, config.server.threads, thread_slot::current, fastrand::u64(..));
         let gate = load(&store, &config.store, keys, config.token, cache, &services.clock);
         Some((store, key_folder, self.result(gate)?))
+    }
+
+    /// The servers of each platform.
+    fn platforms(
+        &mut self,
+        config: &Config,
+        default: PlatformMaterials,
+        others: Vec<PlatformMaterials>,
+        metrics: &Arc<ServerMetrics>,
+    ) -> Option<Platforms> {
+        let mut upstream = |pool: &ServerPool, materials: PlatformMaterials| {
+            let PlatformMaterials { ca, client, .. } = materials;
+            self.result(Upstream::new(pool, ca, client, metrics).map_err(StartError::refused))
+        };
+        let default = upstream(&config.platform.pool, default);
+        // All of them, so that every failure is told.
+        let routes = config.platforms.iter().zip(others);
+        let prefixed: Vec<Option<_>> = routes
+            .map(|(route, materials)| Some((route.prefix.clone(), upstream(&route.pool, materials)?)))
+            .collect();
+        Some(Platforms::new(default?, prefixed.into_iter().collect::<Option<_>>()?))
     }
 
     /// The certificate for TLS listeners where the operator names none.

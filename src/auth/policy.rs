@@ -7,12 +7,14 @@
 mod escapes;
 mod fold;
 mod path;
+mod prefix;
 mod scan;
 mod target;
 
 use std::borrow::Cow;
 
 pub use self::path::is_canonical;
+pub use self::prefix::PathPrefix;
 pub use self::target::{ENDPOINT, TargetError};
 
 /// Proof that the configuration makes a request public; made here alone.

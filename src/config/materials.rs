@@ -18,10 +18,21 @@ pub struct MaterialFiles {
     pub keys: Option<Vec<KeyFile>>,
     /// `server.certificate` and `server.private_key`.
     pub server: Option<PairPaths>,
-    /// `platform.ca_file`
-    pub platform_ca: Option<PathBuf>,
-    /// `platform.client_certificate` and `platform.client_key`.
-    pub platform_client: Option<PairPaths>,
+    /// Those of `[platform]`.
+    pub platform: PlatformFiles,
+    /// Those of each of `[[platforms]]`.
+    pub platforms: Vec<PlatformFiles>,
+}
+
+/// The files of a platform.
+#[derive(Clone, Debug, Default)]
+pub struct PlatformFiles {
+    /// The name of its section.
+    pub section: String,
+    /// `ca_file`
+    pub ca: Option<PathBuf>,
+    /// `client_certificate` and `client_key`.
+    pub client: Option<PairPaths>,
 }
 
 /// One entry of `token.keys`.
@@ -53,10 +64,21 @@ pub struct Materials {
     pub keys: SigningKeys,
     /// The operator's certificate; none: a self-signed one in `state_dir`.
     pub certificate: Option<CertifiedKey>,
+    /// Of `[platform]`.
+    pub platform: PlatformMaterials,
+    /// Of each of `[[platforms]]`.
+    pub platforms: Vec<PlatformMaterials>,
+}
+
+/// What was in the files of a platform.
+#[derive(Clone, Debug, Default)]
+pub struct PlatformMaterials {
+    /// The name of its section.
+    pub section: String,
     /// Certificates to trust instead of the system's.
-    pub platform_ca: Option<Vec<X509>>,
+    pub ca: Option<Vec<X509>>,
     /// What the gateway shows the platform.
-    pub platform_client: Option<CertifiedKey>,
+    pub client: Option<CertifiedKey>,
 }
 
 /// Where the signing keys come from.
@@ -75,26 +97,20 @@ impl Materials {
         let keys = read_keys(files.keys.as_deref(), &mut errors);
         let server = ["server.certificate", "server.private_key"];
         let certificate = read_pair(files.server.as_ref(), server, &mut errors);
-        let platform_ca = files.platform_ca.as_ref().and_then(|path| {
-            read_certificates(path).map_err(|text| errors.push(error("platform.ca_file", text))).ok()
-        });
-        let client = ["platform.client_certificate", "platform.client_key"];
-        let platform_client = read_pair(files.platform_client.as_ref(), client, &mut errors);
-        if errors.is_empty() {
-            Ok(Self { keys, certificate, platform_ca, platform_client })
-        } else {
-            Err(errors)
-        }
+        let platform = read_platform(&files.platform, &mut errors);
+        let platforms = files.platforms.iter().map(|files| read_platform(files, &mut errors)).collect();
+        if errors.is_empty() { Ok(Self { keys, certificate, platform, platforms }) } else { Err(errors) }
     }
 
     /// What is allowed and dangerous, or will not be accepted by others at this time, each with its reason.
     pub fn warnings(&self, now: UnixTime) -> Vec<String> {
-        let pairs = [
-            ("server.certificate", "server.private_key", &self.certificate),
-            ("platform.client_certificate", "platform.client_key", &self.platform_client),
-        ];
+        let server = ("server.certificate".to_owned(), "server.private_key".to_owned(), &self.certificate);
+        let platforms = std::iter::once(&self.platform).chain(&self.platforms).map(|platform| {
+            let key = |key: &str| format!("{}.{key}", platform.section);
+            (key("client_certificate"), key("client_key"), &platform.client)
+        });
         let mut warnings = Vec::new();
-        for (certificate, key, pair) in pairs {
+        for (certificate, key, pair) in std::iter::once(server).chain(platforms) {
             let Some(pair) = pair else { continue };
             warnings.extend(pair.warnings(now).into_iter().map(|text| format!("{certificate}{text}")));
             if let Some(file) = &pair.open_file {
@@ -108,6 +124,16 @@ impl Materials {
 
 fn error(key: &str, text: String) -> ConfigError {
     ConfigError::new(key, text)
+}
+
+fn read_platform(files: &PlatformFiles, errors: &mut Vec<ConfigError>) -> PlatformMaterials {
+    let key = |key: &str| format!("{}.{key}", files.section);
+    let ca = files.ca.as_ref().and_then(|path| {
+        read_certificates(path).map_err(|text| errors.push(error(&key("ca_file"), text))).ok()
+    });
+    let (certificate, private_key) = (key("client_certificate"), key("client_key"));
+    let client = read_pair(files.client.as_ref(), [&certificate, &private_key], errors);
+    PlatformMaterials { section: files.section.clone(), ca, client }
 }
 
 /// Reads every key; one error for each that cannot be used.

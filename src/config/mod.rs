@@ -25,16 +25,21 @@ use std::time::Duration;
 pub use addresses::is_ipv6_only;
 pub use certificates::{CertifiedKey, PairFile};
 pub use files::{Links, read_secret};
-pub use materials::{KeyFile, MaterialFiles, Materials, PairPaths, SigningKeys};
+pub use materials::{
+    KeyFile, MaterialFiles, Materials, PairPaths, PlatformFiles, PlatformMaterials, SigningKeys,
+};
 pub use networks::{ForwardedFields, Network, Networks};
 pub use origin::Origin;
-pub use settings::{Audit, Limits, Log, LogFormat, Platform, PlatformTls, Server, Stop, StoreSettings};
+pub use settings::{
+    Audit, Ejection, HostField, Limits, Log, LogFormat, Platform, PlatformRoute, PlatformServer, Server,
+    ServerAddress, ServerPool, Stop, StoreSettings,
+};
 pub use source::{CONFIG_VARIABLE, ConfigError, PREFIX};
 
 use self::addresses::conflicts;
 use self::cors::read_cors;
 use self::files::text_mark;
-use self::platform::read_platform;
+use self::platform::{read_platform, read_platforms};
 use self::sections::{
     read_admin, read_audit, read_cache, read_limits, read_log, read_login, read_routes, read_server,
     read_store, read_token,
@@ -58,6 +63,8 @@ pub struct Config {
     pub admin: Vec<SocketAddr>,
     /// `[platform]`
     pub platform: Platform,
+    /// `[[platforms]]`, the longest prefix first.
+    pub platforms: Vec<PlatformRoute>,
     /// `[token]`, but for the two below
     pub token: TokenRules,
     /// `[cache]`
@@ -85,6 +92,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// The servers of every platform, the default one first, as `Materials` has what belongs to them.
+    pub fn pools(&self) -> impl Iterator<Item = &ServerPool> {
+        std::iter::once(&self.platform.pool).chain(self.platforms.iter().map(|route| &route.pool))
+    }
+
     /// Reads `path`, with overrides from `environment`, and the files that it names.
     pub fn load(
         path: &Path,
@@ -115,6 +127,7 @@ impl Config {
         let (server, pair) = read_server(source.section("server"), base);
         let admin = read_admin(source.section("admin"));
         let (platform, platform_files) = read_platform(source.section("platform"), base);
+        let (platforms, more_files) = read_platforms(&mut source, base).into_iter().unzip();
         let (token, inspect_auth, keys) = read_token(source.section("token"), base);
         let cache = read_cache(source.section("cache"));
         let (routes, request_durations) = read_routes(source.section("routes"));
@@ -126,12 +139,7 @@ impl Config {
         let trusted_logins = read_login(source.section("limits.login"));
         let limits = read_limits(source.section("limits"), threads, &request_durations);
         let log = read_log(source.section("log"));
-        let files = MaterialFiles {
-            keys,
-            server: pair,
-            platform_ca: platform_files.ca,
-            platform_client: platform_files.client,
-        };
+        let files = MaterialFiles { keys, server: pair, platform: platform_files, platforms: more_files };
         if let Some(server) = &server {
             let of = |key: &'static str, all: &[SocketAddr]| {
                 all.iter().map(move |address| (key, *address)).collect()
@@ -155,6 +163,7 @@ impl Config {
                     server,
                     admin,
                     platform,
+                    platforms,
                     token,
                     inspect_auth,
                     cache,
@@ -212,7 +221,8 @@ impl Config {
             "routes.public: \"/*\" makes every path public",
         );
         warn(
-            self.platform.tls.as_ref().is_some_and(|tls| !tls.verify),
+            !self.platform.pool.verify
+                && self.platform.pool.servers.iter().any(|server| server.tls_name.is_some()),
             "platform.verify: false lets anyone on the network path impersonate the platform",
         );
         warn(

@@ -1,66 +1,24 @@
 //! The platform's section: its servers, how they are checked, what they are sent.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::materials::PairPaths;
+use http::uri::Authority;
+use serde::Deserialize;
+
+use super::materials::PlatformFiles;
 use super::sections::read_pair;
-use super::settings::{Platform, PlatformTls};
-use super::source::Section;
+use super::settings::{
+    Ejection, HostField, Platform, PlatformRoute, PlatformServer, ServerAddress, ServerPool,
+};
+use super::source::{Section, Source};
 use crate::auth::fields::{Field, ManagedFields};
+use crate::auth::policy::PathPrefix;
 
 pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> (Option<Platform>, PlatformFiles) {
-    let urls: Vec<String> =
-        section.or("servers", Vec::new(), "write a list such as [\"http://127.0.0.1:9000\"]");
-    let path = "write a path to a PEM file";
-    let ca_file: Option<PathBuf> = section.optional("ca_file", path);
-    let server_name: Option<String> =
-        section.optional("server_name", "write the name in the platform's certificate");
-    let verify = section.or("verify", true, "write true or false");
-    let client_certificate: Option<PathBuf> = section.optional("client_certificate", path);
-    let client_key: Option<PathBuf> = section.optional("client_key", path);
-
-    let mut schemes = Vec::new();
-    let mut servers = Vec::new();
-    for url in &urls {
-        match parse_server(url) {
-            Ok((scheme, server)) => {
-                schemes.push(scheme);
-                servers.push(server);
-            }
-            Err(text) => section.error("servers", format!("{url:?} {text}")),
-        }
-    }
-    if urls.is_empty() {
-        section.missing(
-            "servers",
-            "is required: the platform's servers, for example [\"http://127.0.0.1:9000\"]",
-        );
-    }
-    let https = schemes.contains(&Scheme::Https);
-    if https && schemes.contains(&Scheme::Http) {
-        section.error("servers", "must be all http or all https");
-    }
-    let mut files = PlatformFiles::default();
-    let tls = if https {
-        let names = ("client_certificate", "client_key");
-        files.ca = ca_file.map(|path| base.join(path));
-        files.client = read_pair(&mut section, base, names, (client_certificate, client_key));
-        let server_name = read_server_name(&mut section, server_name, servers.first());
-        Some(PlatformTls { server_name, verify })
-    } else {
-        let given = [
-            ("ca_file", ca_file.is_some()),
-            ("server_name", server_name.is_some()),
-            ("client_certificate", client_certificate.is_some()),
-            ("client_key", client_key.is_some()),
-        ];
-        for (key, _) in given.into_iter().filter(|(_, given)| *given) {
-            section.error(key, "applies to https servers only: remove it or use https://");
-        }
-        None
-    };
+    let (pool, files) = read_pool(&mut section, base);
     let identity_fields = [
         ("user_header", "X-DS-User"),
         ("email_header", "X-DS-Email"),
@@ -73,63 +31,207 @@ pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> (Option<Pl
     }
     let drop_fields = read_dropped(&mut section);
     let platform = Platform {
-        servers,
-        tls,
+        pool,
         forward_token: section.or("forward_token", true, "write true or false"),
         forward_authorization: section.or("forward_authorization", false, "write true or false"),
-        connect_timeout: section.duration("connect_timeout", 2),
-        read_timeout: section.duration("read_timeout", 60),
-        write_timeout: section.duration("write_timeout", 30),
-        idle_timeout: section.duration("idle_timeout", 50),
-        resolve_interval: section.interval("resolve_interval", Duration::from_secs(30)),
         identity_fields,
         drop_fields,
     };
     (Some(platform), files)
 }
 
-/// Files that the section names.
-#[derive(Default)]
-pub(super) struct PlatformFiles {
-    pub(super) ca: Option<PathBuf>,
-    pub(super) client: Option<PairPaths>,
+/// `[[platforms]]`, the longest prefix first, and their files in the same order.
+pub(super) fn read_platforms(source: &mut Source, base: &Path) -> Vec<(PlatformRoute, PlatformFiles)> {
+    let mut platforms = Vec::<(PlatformRoute, PlatformFiles)>::new();
+    for (name, table) in source.sections("platforms") {
+        let mut section = source.section_of(name.clone(), table);
+        let hint = "write a path such as \"/ui\"";
+        let text: Option<String> = section.optional("prefix", hint);
+        let (pool, files) = read_pool(&mut section, base);
+        let files = PlatformFiles { section: name, ..files };
+        let Some(prefix) = text.as_deref().and_then(PathPrefix::new) else {
+            let text = text.unwrap_or_default();
+            section.error(
+                "prefix",
+                format!("{text:?} must be a canonical path without a final slash, and not the token endpoint: {hint}"),
+            );
+            continue;
+        };
+        if platforms.iter().any(|(other, _)| other.prefix == prefix) {
+            section.error("prefix", format!("{:?} is there twice", prefix.as_str()));
+        }
+        platforms.push((PlatformRoute { prefix, pool }, files));
+    }
+    platforms.sort_by_key(|(route, _)| std::cmp::Reverse(route.prefix.as_str().len()));
+    platforms
 }
 
-/// Without a name nothing would be verified, silently; an address is never the name in a certificate.
-fn read_server_name(
-    section: &mut Section<'_>,
-    name: Option<String>,
-    first_server: Option<&String>,
-) -> String {
-    let host = first_server.and_then(|server| server.rsplit_once(':')).map(|(host, _)| host);
-    let is_address = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-    match (name, host) {
-        (Some(name), _) if !name.is_empty() && !is_address(&name) => name,
-        (Some(_), _) => {
-            section.error("server_name", "must be the DNS name in the platform's certificate");
-            String::new()
+/// Servers, and how they are reached.
+fn read_pool(section: &mut Section<'_>, base: &Path) -> (ServerPool, PlatformFiles) {
+    let entries: Vec<ServerEntry> =
+        section.or("servers", Vec::new(), "write a list such as [\"http://127.0.0.1:9000\"]");
+    let path = "write a path to a PEM file";
+    let ca_file: Option<PathBuf> = section.optional("ca_file", path);
+    let server_name: Option<String> =
+        section.optional("server_name", "write the name in the platform's certificate");
+    let verify = section.or("verify", true, "write true or false");
+    let client_certificate: Option<PathBuf> = section.optional("client_certificate", path);
+    let client_key: Option<PathBuf> = section.optional("client_key", path);
+
+    if entries.is_empty() {
+        section.missing(
+            "servers",
+            "is required: the platform's servers, for example [\"http://127.0.0.1:9000\"]",
+        );
+    }
+    let is_usable = server_name.as_deref().is_none_or(is_server_name);
+    if !is_usable {
+        section.error("server_name", NOT_A_SERVER_NAME);
+    }
+    let mut schemes = Vec::new();
+    let mut servers = Vec::<PlatformServer>::new();
+    for ServerEntry { url, server_name: own } in entries {
+        let shared = server_name.as_deref().filter(|_| is_usable);
+        match parse_server(&url, own.as_deref(), shared, base) {
+            Ok((_, server)) if servers.iter().any(|other| other.name == server.name) => {
+                section.error("servers", format!("{url:?} is there twice"));
+            }
+            Ok((scheme, server)) => {
+                schemes.push(scheme);
+                servers.push(server);
+            }
+            Err(text) => section.error("servers", format!("{url:?} {text}")),
         }
-        (None, Some(host)) if !is_address(host) => host.to_owned(),
-        (None, _) => {
-            let text = "is required for https to an IP address: the DNS name in the platform's certificate";
-            section.error("server_name", text);
-            String::new()
+    }
+    let https = schemes.contains(&Scheme::Https);
+    if https && schemes.contains(&Scheme::Http) {
+        section.error("servers", "must be all http or all https");
+    }
+    let mut files = PlatformFiles { section: "platform".into(), ..PlatformFiles::default() };
+    if https {
+        let names = ("client_certificate", "client_key");
+        files.ca = ca_file.map(|path| base.join(path));
+        files.client = read_pair(section, base, names, (client_certificate, client_key));
+    } else {
+        let given = [
+            ("ca_file", ca_file.is_some()),
+            ("server_name", server_name.is_some()),
+            ("client_certificate", client_certificate.is_some()),
+            ("client_key", client_key.is_some()),
+        ];
+        for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+            section.error(key, "applies to https servers only: remove it or use https://");
+        }
+    }
+    let pool = ServerPool {
+        servers,
+        verify,
+        host: read_host(section),
+        connect_timeout: section.duration("connect_timeout", 2),
+        read_timeout: section.duration("read_timeout", 60),
+        write_timeout: section.duration("write_timeout", 30),
+        idle_timeout: section.duration("idle_timeout", 50),
+        resolve_interval: section.interval("resolve_interval", Duration::from_secs(30)),
+        ejection: read_ejection(section),
+    };
+    (pool, files)
+}
+
+/// An entry of `servers`: a URL, or a table with more than that.
+#[derive(Deserialize)]
+#[serde(from = "Entry")]
+struct ServerEntry {
+    url: String,
+    server_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Url(String),
+    Table(Table),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    url: String,
+    server_name: Option<String>,
+}
+
+impl From<Entry> for ServerEntry {
+    fn from(entry: Entry) -> Self {
+        match entry {
+            Entry::Url(url) => Self { url, server_name: None },
+            Entry::Table(Table { url, server_name }) => Self { url, server_name },
         }
     }
 }
+
+fn read_host(section: &mut Section<'_>) -> HostField {
+    let hint = "write \"keep\", \"server\" or a host name";
+    match section.optional::<String>("host", hint).as_deref() {
+        None | Some("keep") => HostField::Keep,
+        Some("server") => HostField::Server,
+        Some(name) => {
+            let is_host = |name: &str| {
+                let authority = name.parse::<Authority>();
+                authority.is_ok_and(|authority| !authority.host().is_empty() && !name.contains('@'))
+            };
+            if !is_host(name) {
+                section.error("host", format!("{name:?} is not a host name: {hint}"));
+            }
+            HostField::Name(name.to_owned())
+        }
+    }
+}
+
+fn read_ejection(section: &mut Section<'_>) -> Ejection {
+    let after: u32 = section.or("eject_after", 3, "write a number of failures, 0 for never");
+    let words: Vec<String> =
+        section.or("eject_on", Vec::new(), "write a list such as [\"timeout\", \"5xx\"]");
+    for word in words.iter().filter(|word| !matches!(word.as_str(), TIMEOUT | SERVER_ERROR)) {
+        section.error("eject_on", format!("{word:?} must be \"timeout\" or \"5xx\""));
+    }
+    let has = |word: &str| words.iter().any(|other| other == word);
+    Ejection { after: NonZeroU32::new(after), on_timeouts: has(TIMEOUT), on_errors: has(SERVER_ERROR) }
+}
+
+const TIMEOUT: &str = "timeout";
+const SERVER_ERROR: &str = "5xx";
+
+/// Without a name nothing would be verified, silently.
+fn is_server_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_dns =
+        !name.is_empty() && name.len() <= 253 && name.bytes().all(is_plain) && !name.starts_with('.');
+    name.parse::<IpAddr>().is_ok() || is_dns
+}
+
+const NOT_A_SERVER_NAME: &str = "must be the DNS name or the IP address in the platform's certificate";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scheme {
     Http,
     Https,
+    Unix,
 }
 
-fn parse_server(url: &str) -> Result<(Scheme, String), &'static str> {
+/// One server: `own` is the name that its entry gives, `shared` the section's.
+fn parse_server(
+    url: &str,
+    own: Option<&str>,
+    shared: Option<&str>,
+    base: &Path,
+) -> Result<(Scheme, PlatformServer), &'static str> {
+    if let Some(path) = url.strip_prefix("unix:") {
+        return parse_unix(path, own, base).map(|server| (Scheme::Unix, server));
+    }
     let uri: http::Uri = url.parse().map_err(|_| "is not a URL: write http://host:port")?;
     let (scheme, default_port) = match uri.scheme_str() {
         Some("http") => (Scheme::Http, 80),
         Some("https") => (Scheme::Https, 443),
-        _ => return Err("must begin with http:// or https://"),
+        _ => return Err("must begin with http://, https:// or unix:"),
     };
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
         return Err("must have no path: requests keep their own");
@@ -148,7 +250,38 @@ fn parse_server(url: &str) -> Result<(Scheme, String), &'static str> {
     if port == 0 {
         return Err("has no usable port");
     }
-    Ok((scheme, format!("{host}:{port}")))
+    let tls_name = match (scheme, own) {
+        (Scheme::Https, Some(name)) if !is_server_name(name) => {
+            return Err("has a server_name that is not a DNS name or an IP address");
+        }
+        (Scheme::Https, _) => Some(own.or(shared).unwrap_or(host.trim_matches(['[', ']'])).to_owned()),
+        (_, Some(_)) => return Err("has a server_name, which applies to https servers only"),
+        (_, None) => None,
+    };
+    // The name that its certificate has is its name for clients too; an address is no better than the one in the URL.
+    let named = own.or(shared).filter(|name| tls_name.is_some() && name.parse::<IpAddr>().is_err());
+    let shown = named.unwrap_or(host);
+    let host_field = if port == default_port { shown.to_owned() } else { format!("{shown}:{port}") };
+    let name = format!("{host}:{port}");
+    let address = ServerAddress::Network(name.clone());
+    Ok((scheme, PlatformServer { name, address, tls_name, host: host_field }))
+}
+
+fn parse_unix(path: &str, own: Option<&str>, base: &Path) -> Result<PlatformServer, &'static str> {
+    if own.is_some() {
+        return Err("has a server_name, which applies to https servers only");
+    }
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() || path.contains('\0') {
+        return Err("names no socket: write unix:/path/to/socket");
+    }
+    let path = base.join(path);
+    // `sun_path` has 108 bytes, the last of which is a zero.
+    if path.as_os_str().len() > 107 {
+        return Err("is longer than a Unix socket's path may be (107 bytes)");
+    }
+    let name = format!("unix:{}", path.display());
+    Ok(PlatformServer { name, address: ServerAddress::Unix(path), tls_name: None, host: "localhost".into() })
 }
 
 fn read_field_name(section: &mut Section<'_>, key: &str, default: &str) -> String {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::networks::{ForwardedFields, Networks};
+use crate::auth::policy::PathPrefix;
 
 /// `[server]`: where the gateway listens, and where its own files are.
 #[derive(Clone, Debug)]
@@ -44,14 +45,36 @@ pub struct Stop {
 /// `[platform]`: what the gateway stands in front of.
 #[derive(Clone, Debug)]
 pub struct Platform {
-    /// `host:port` of each server, as configured.
-    pub servers: Vec<String>,
-    /// TLS towards the platform.
-    pub tls: Option<PlatformTls>,
+    /// Its servers, and how they are reached.
+    pub pool: ServerPool,
     /// Does the `user-token` go on?
     pub forward_token: bool,
     /// Does `Authorization` go on?
     pub forward_authorization: bool,
+    /// Field names for user, e-mail and organization, in this order.
+    pub identity_fields: [String; 3],
+    /// Names of fields that a client's request loses, beside those that always are.
+    pub drop_fields: Vec<String>,
+}
+
+/// One of `[[platforms]]`: where requests below a path go instead.
+#[derive(Clone, Debug)]
+pub struct PlatformRoute {
+    /// The path.
+    pub prefix: PathPrefix,
+    /// Its servers, and how they are reached.
+    pub pool: ServerPool,
+}
+
+/// Servers that may each answer any of the requests that come to them, and how they are reached.
+#[derive(Clone, Debug)]
+pub struct ServerPool {
+    /// In the order of the configuration.
+    pub servers: Vec<PlatformServer>,
+    /// Are certificates verified? Off only by explicit word.
+    pub verify: bool,
+    /// The `Host` that they see.
+    pub host: HostField,
     /// TCP, and TLS again.
     pub connect_timeout: Duration,
     /// Between two reads, the wait for the answer included.
@@ -62,19 +85,52 @@ pub struct Platform {
     pub idle_timeout: Duration,
     /// How often the servers' names are looked up.
     pub resolve_interval: Duration,
-    /// Field names for user, e-mail and organization, in this order.
-    pub identity_fields: [String; 3],
-    /// Names of fields that a client's request loses, beside those that always are.
-    pub drop_fields: Vec<String>,
+    /// When a server is left out for a while.
+    pub ejection: Ejection,
 }
 
-/// How an https platform is checked.
-#[derive(Clone, Debug)]
-pub struct PlatformTls {
-    /// The name in the certificate, and SNI.
-    pub server_name: String,
-    /// Off only by explicit word.
-    pub verify: bool,
+/// One server of a platform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlatformServer {
+    /// `host:port`, or `unix:` and the path: what logs and metrics call it.
+    pub name: String,
+    /// Where it listens.
+    pub address: ServerAddress,
+    /// With TLS: the name or IP address that its certificate must have.
+    pub tls_name: Option<String>,
+    /// Its own name, as a `Host` field has it.
+    pub host: String,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerAddress {
+    /// `host:port`
+    Network(String),
+    /// The path of a Unix domain socket.
+    Unix(PathBuf),
+}
+
+/// `platform.host`: the `Host` field that the platform sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostField {
+    /// The client's.
+    Keep,
+    /// That of the server which the request goes to.
+    Server,
+    /// Always this one.
+    Name(String),
+}
+
+/// `platform.eject_after` and `platform.eject_on`: when a server is left out for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejection {
+    /// After so many failures in a row; `None`: never.
+    pub after: Option<NonZeroU32>,
+    /// Do answers that did not come in time count?
+    pub on_timeouts: bool,
+    /// Do answers with a status of 500 or more count?
+    pub on_errors: bool,
 }
 
 /// `[store]`

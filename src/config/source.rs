@@ -1,6 +1,7 @@
 //! Where settings come from: a TOML file and the environment, read key by key so that every error is found
 //! in one pass and every unknown key is noticed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
@@ -47,7 +48,7 @@ pub(super) struct Source {
     asked: Vec<String>,
     sections: Vec<&'static str>,
     /// Keys that nobody asked for, with their sections.
-    unknown: Vec<(&'static str, String)>,
+    unknown: Vec<(Cow<'static, str>, String)>,
     errors: Vec<ConfigError>,
     /// Errors of settings that are not given: none, where a misspelt one shows what was meant.
     missing: Vec<ConfigError>,
@@ -120,7 +121,30 @@ impl Source {
                 Table::new()
             }
         };
-        Section { name, table, source: self }
+        Section { name: name.into(), table, source: self }
+    }
+
+    /// Takes an array of sections out, such as `[[platforms]]`: each with a name that errors are told by.
+    pub(super) fn sections(&mut self, name: &str) -> Vec<(String, Table)> {
+        match self.root.remove(name) {
+            None => Vec::new(),
+            Some(Value::Array(values)) if values.iter().all(Value::is_table) => {
+                let table = |(at, value)| match value {
+                    Value::Table(table) => Some((format!("{name}[{at}]"), table)),
+                    _ => None,
+                };
+                values.into_iter().enumerate().filter_map(table).collect()
+            }
+            Some(_) => {
+                self.error(name, format!("must be sections: write [[{name}]]"));
+                Vec::new()
+            }
+        }
+    }
+
+    /// One of [`Self::sections`].
+    pub(super) fn section_of(&mut self, name: String, table: Table) -> Section<'_> {
+        Section { name: name.into(), table, source: self }
     }
 
     /// All errors, and what was learnt of the settings.
@@ -135,7 +159,7 @@ impl Source {
             self.error(name, format!("unknown section: {hint}"));
         }
         for (section, key) in std::mem::take(&mut self.unknown) {
-            let hint = match self.suggestion(section, &key) {
+            let hint = match self.suggestion(&section, &key) {
                 Some(path) => {
                     let hint = match path.rsplit_once('.') {
                         Some((same, name)) if same == section => format!("did you mean {name:?}?"),
@@ -201,7 +225,7 @@ fn is_near(name: &str) -> bool {
 
 /// One `[section]`.
 pub(super) struct Section<'s> {
-    name: &'static str,
+    name: Cow<'static, str>,
     table: Table,
     source: &'s mut Source,
 }
@@ -295,7 +319,7 @@ impl Section<'_> {
 impl Drop for Section<'_> {
     fn drop(&mut self) {
         let keys = std::mem::take(&mut self.table);
-        self.source.unknown.extend(keys.into_iter().map(|(key, _)| (self.name, key)));
+        self.source.unknown.extend(keys.into_iter().map(|(key, _)| (self.name.clone(), key)));
     }
 }
 

@@ -24,7 +24,11 @@ fn a_minimal_configuration_has_every_default() {
     assert_eq!(config.server.state_dir, Path::new("/etc/ds-gateway/state"));
     assert_eq!(config.store.path, Path::new("/etc/ds-gateway/state/gateway.db"));
     assert_eq!(config.admin, ["127.0.0.1:9464".parse().unwrap()]);
-    assert_eq!(config.platform.servers, ["127.0.0.1:9000"]);
+    assert_eq!(servers(&config), ["127.0.0.1:9000"]);
+    let pool = &config.platform.pool;
+    assert_eq!((&pool.host, pool.servers[0].host.as_str()), (&HostField::Keep, "127.0.0.1:9000"));
+    let after = std::num::NonZeroU32::new(3);
+    assert_eq!(pool.ejection, Ejection { after, on_timeouts: false, on_errors: false });
     assert_eq!((config.token.lifetime, config.token.max_lifetime), (86_400, 90_000));
     assert!(config.platform.forward_token && !config.platform.forward_authorization);
     assert!(config.routes.public.is_empty());
@@ -100,7 +104,7 @@ fn the_environment_overrides_and_is_held_to_the_same_rules() {
         ],
     )
     .unwrap();
-    assert_eq!(config.platform.servers, ["a:1", "b:2"]);
+    assert_eq!(servers(&config), ["a:1", "b:2"]);
     assert!(!config.platform.forward_token);
     assert_eq!(config.token.lifetime, 3600);
     assert_eq!(config.routes.public.len(), 2);
@@ -110,20 +114,127 @@ fn the_environment_overrides_and_is_held_to_the_same_rules() {
     assert!(found[0].starts_with("DS_GATEWAY__PLATFORM__SERVER: "), "{found:?}");
 }
 
+fn servers(config: &Config) -> Vec<&str> {
+    config.platform.pool.servers.iter().map(|server| server.name.as_str()).collect()
+}
+
+/// The names that certificates must have, of the list `servers` and the lines after it.
+fn tls_names(list: &str, rest: &str) -> Result<Vec<Option<String>>, Vec<String>> {
+    let text = MINIMAL.replace("[\"http://127.0.0.1:9000\"]", &format!("{list}\n{rest}"));
+    let names =
+        |config: Config| config.platform.pool.servers.into_iter().map(|server| server.tls_name).collect();
+    parse(&text, &[]).map(names)
+}
+
 #[test]
-fn https_without_a_name_to_check_is_an_error() {
-    let https = |rest: &str| {
-        MINIMAL.replace("http://127.0.0.1:9000\"]", &format!("https://127.0.0.1:9000\"]\n{rest}"))
-    };
-    assert_eq!(errors(&https("")).len(), 1);
-    assert!(errors(&https(""))[0].starts_with("platform.server_name: is required"));
-    assert!(errors(&https("server_name = \"\""))[0].starts_with("platform.server_name: must be"));
-    assert!(errors(&https("server_name = \"::1\""))[0].starts_with("platform.server_name: must be"));
-    let config = parse(&https("server_name = \"platform.example\""), &[]).unwrap();
-    assert!(config.platform.tls.is_some_and(|tls| tls.verify));
-    let config = parse(&MINIMAL.replace("http://127.0.0.1:9000", "https://p.example"), &[]).unwrap();
-    assert_eq!(config.platform.servers, ["p.example:443"]);
-    assert_eq!(config.platform.tls.unwrap().server_name, "p.example");
+fn each_https_server_has_a_name_to_check() {
+    for (list, rest, expected) in [
+        (r#"["https://p.example"]"#, "", vec![Some("p.example")]),
+        (
+            r#"["https://a.example", "https://b.example:8443"]"#,
+            "",
+            vec![Some("a.example"), Some("b.example")],
+        ),
+        (r#"["https://127.0.0.1:1"]"#, "", vec![Some("127.0.0.1")]),
+        (r#"["https://[::1]:1"]"#, "", vec![Some("::1")]),
+        (r#"["https://127.0.0.1:1"]"#, "server_name = \"p.example\"", vec![Some("p.example")]),
+        (r#"["https://127.0.0.1:1"]"#, "server_name = \"::1\"", vec![Some("::1")]),
+        (
+            r#"[{ url = "https://10.0.0.1", server_name = "a.example" }, "https://10.0.0.2"]"#,
+            "server_name = \"p.example\"",
+            vec![Some("a.example"), Some("p.example")],
+        ),
+        (r#"["unix:/run/p.sock", "https://p.example"]"#, "", vec![None, Some("p.example")]),
+        (r#"["unix:/run/p.sock", "http://p.example"]"#, "", vec![None, None]),
+    ] {
+        let names = tls_names(list, rest).unwrap_or_else(|errors| panic!("{list} {rest}: {errors:?}"));
+        assert_eq!(names.iter().map(Option::as_deref).collect::<Vec<_>>(), expected, "{list} {rest}");
+    }
+    for (list, rest, expected) in [
+        (r#"["https://127.0.0.1:1"]"#, "server_name = \"\"", "platform.server_name: must be"),
+        (r#"["https://127.0.0.1:1"]"#, "server_name = \"a b\"", "platform.server_name: must be"),
+        (
+            r#"[{ url = "https://10.0.0.1", server_name = "" }]"#,
+            "",
+            "platform.servers: \"https://10.0.0.1\" has",
+        ),
+        (
+            r#"[{ url = "http://a", server_name = "a" }]"#,
+            "",
+            "platform.servers: \"http://a\" has a server_name",
+        ),
+        (r#"[{ url = "http://a", name = "a" }]"#, "", "platform.servers: invalid value"),
+        (r#"["http://a", "https://b"]"#, "", "platform.servers: must be all http or all https"),
+        (r#"["http://a", "http://a:80"]"#, "", "platform.servers: \"http://a:80\" is there twice"),
+        (r#"["unix:"]"#, "", "platform.servers: \"unix:\" names no socket"),
+        (r#"["http://a"]"#, "host = \"a b\"", "platform.host: \"a b\" is not"),
+        (r#"["http://a"]"#, "eject_on = [\"connect\"]", "platform.eject_on: \"connect\" must be"),
+    ] {
+        let found = tls_names(list, rest).expect_err(list);
+        assert!(found.iter().any(|error| error.starts_with(expected)), "{list} {rest}: {found:?}");
+    }
+}
+
+#[test]
+fn platforms_below_a_path_have_settings_of_their_own() {
+    let more = r#"
+        [[platforms]]
+        prefix = "/ui"
+        servers = ["http://ui:1"]
+        read_timeout = "5s"
+        [[platforms]]
+        prefix = "/ui/admin"
+        servers = ["https://admin:1"]
+        host = "server"
+        "#;
+    let config = parse(&format!("{MINIMAL}{more}"), &[]).unwrap();
+    let shown =
+        |route: &PlatformRoute| (route.prefix.as_str().to_owned(), route.pool.servers[0].name.clone());
+    let shown: Vec<_> = config.platforms.iter().map(shown).collect();
+    assert_eq!(shown, [("/ui/admin".into(), "admin:1".into()), ("/ui".into(), "ui:1".into())]);
+    assert_eq!(config.platforms[0].pool.host, HostField::Server);
+    assert_eq!(config.platforms[1].pool.read_timeout, Duration::from_secs(5));
+    for (section, expected) in [
+        ("servers = [\"http://a\"]", "platforms[0].prefix: \"\" must be a canonical path"),
+        ("prefix = \"/\"\nservers = [\"http://a\"]", "platforms[0].prefix: \"/\" must be"),
+        ("prefix = \"/a/\"\nservers = [\"http://a\"]", "platforms[0].prefix: \"/a/\" must be"),
+        (
+            "prefix = \"/ds-api/user-token\"\nservers = [\"http://a\"]",
+            "platforms[0].prefix: \"/ds-api/user-token\"",
+        ),
+        ("prefix = \"/a\"", "platforms[0].servers: is required"),
+        (
+            "prefix = \"/a\"\nservers = [\"http://a\"]\nforward_token = false",
+            "platforms[0].forward_token: unknown key",
+        ),
+        (
+            "prefix = \"/a\"\nservers = [\"http://a\"]\n[[platforms]]\nprefix = \"/a\"\nservers = [\"http://b\"]",
+            "platforms[1].prefix: \"/a\" is there twice",
+        ),
+        ("prefix = \"/a\"\nservers = [\"https://a\"]\nca_file = \"/nowhere.pem\"", "platforms[0].ca_file: "),
+    ] {
+        let found = errors(&format!("{MINIMAL}[[platforms]]\n{section}\n"));
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{section}: {found:?}");
+    }
+    assert!(errors(&format!("{MINIMAL}[platforms]\n"))[0].starts_with("platforms: must be sections"));
+}
+
+#[test]
+fn a_server_has_a_host_of_its_own() {
+    for (list, expected) in [
+        (r#"["http://p.example"]"#, "p.example"),
+        (r#"["http://p.example:9000"]"#, "p.example:9000"),
+        (r#"["https://p.example:443"]"#, "p.example"),
+        (r#"["http://[::1]:9000"]"#, "[::1]:9000"),
+        (r#"[{ url = "https://10.0.0.1:8443", server_name = "a.example" }]"#, "a.example:8443"),
+        (r#"[{ url = "https://10.0.0.1:8443", server_name = "10.0.0.9" }]"#, "10.0.0.1:8443"),
+        (r#"["unix:run/p.sock"]"#, "localhost"),
+    ] {
+        let text = MINIMAL.replace("[\"http://127.0.0.1:9000\"]", list);
+        assert_eq!(parse(&text, &[]).unwrap().platform.pool.servers[0].host, expected, "{list}");
+    }
+    let text = MINIMAL.replace("http://127.0.0.1:9000", "unix:run/p.sock");
+    assert_eq!(servers(&parse(&text, &[]).unwrap()), ["unix:/etc/ds-gateway/run/p.sock"]);
 }
 
 #[test]
@@ -347,7 +458,7 @@ fn an_empty_variable_is_unset_and_one_that_nearly_names_a_key_is_an_error() {
         ("DS_GATEWAY__NOWHERE", ""),
         ("DS_GATEWAY_SERVER_HTTP", ""),
     ];
-    assert_eq!(parse(MINIMAL, &empty).unwrap().platform.servers, ["127.0.0.1:9000"]);
+    assert_eq!(servers(&parse(MINIMAL, &empty).unwrap()), ["127.0.0.1:9000"]);
     let of_others = [
         ("DS_GATEWAY_CONFIG", "/etc/x.toml"),
         ("DS_GATEWAY_SERVICE_HOST", "10.0.0.1"),

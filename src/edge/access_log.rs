@@ -40,6 +40,8 @@ pub(super) fn access_line(
         platform_ms: state.platform_time.map(millis),
         bytes_received: exchange.bytes_received,
         bytes_sent: exchange.bytes_sent,
+        server: state.tries.server().map(|server| state.upstream().name(server).to_owned()),
+        tries: state.tries.count(),
         fault: state.facts.fault,
     }
 }

@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -29,14 +29,31 @@ pub(super) enum Cut {
     Overdue,
 }
 
+/// Where a request was when it was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Whereabouts {
+    /// The number of the platform's server that it was sent to last.
+    pub(super) server: Option<usize>,
+    /// How often it was sent.
+    pub(super) tries: usize,
+}
+
 /// Told by the proxy: `on_cut` is called if the request is ended, which nobody else logs.
-pub(super) fn watch(on_cut: impl FnOnce(Cut) + Send + 'static) {
+pub(super) fn watch(on_cut: impl FnOnce(Cut, Whereabouts) + Send + 'static) {
     let _ = STREAM.try_with(|stream| *stream.on_cut.lock() = Some(Box::new(on_cut)));
 }
 
 /// Told by the proxy: the body of this request is being forwarded.
 pub(super) fn body_begins() {
     let _ = STREAM.try_with(|stream| stream.moves.store(1, Ordering::Relaxed));
+}
+
+/// Told by the proxy: the request goes to this server, with this try.
+pub(super) fn sent_to(server: Option<usize>, tries: usize) {
+    let _ = STREAM.try_with(|stream| {
+        stream.server.store(server.unwrap_or(usize::MAX), Ordering::Relaxed);
+        stream.tries.store(tries, Ordering::Relaxed);
+    });
 }
 
 /// Told by the proxy: the request has so long from now on.
@@ -67,12 +84,15 @@ tokio::task_local! {
 struct Stream {
     /// How often its body moved; 0 before it is watched, [`DONE`] once it is over.
     moves: AtomicU64,
+    /// Of no meaning while there is no try.
+    server: AtomicUsize,
+    tries: AtomicUsize,
     on_cut: Mutex<Option<OnCut>>,
     deadline: Mutex<Option<Instant>>,
     has_deadline: Notify,
 }
 
-type OnCut = Box<dyn FnOnce(Cut) + Send>;
+type OnCut = Box<dyn FnOnce(Cut, Whereabouts) + Send>;
 
 const DONE: u64 = u64::MAX;
 
@@ -140,7 +160,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> ConnectionApp<A> {
 
 fn cut(stream: &Stream, reason: Cut) -> Option<ReusedHttpStream> {
     let on_cut = stream.on_cut.lock().take();
-    on_cut.into_iter().for_each(|on_cut| on_cut(reason));
+    let tries = stream.tries.load(Ordering::Relaxed);
+    let server = (tries > 0).then(|| stream.server.load(Ordering::Relaxed));
+    on_cut.into_iter().for_each(|on_cut| on_cut(reason, Whereabouts { server, tries }));
     None
 }
 

@@ -3,6 +3,7 @@
 use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::auth::reply::{Malformed, Overload, PlatformFault, Reply};
+use crate::metrics::TryFault;
 
 /// What the platform did wrong, if it did.
 pub(super) fn platform_fault(error: &Error) -> Option<PlatformFault> {
@@ -16,6 +17,47 @@ pub(super) fn platform_fault(error: &Error) -> Option<PlatformFault> {
         ) => Some(PlatformFault::TimedOut),
         (ErrorSource::Upstream, _) => Some(PlatformFault::Unreachable),
         _ => None,
+    }
+}
+
+/// How a try failed at its server, if it is the server's side that did. `kept` says that the connection was kept from another request.
+pub(super) fn try_fault(error: &Error, kept: bool) -> Option<TryFault> {
+    if *error.esource() != ErrorSource::Upstream {
+        return None;
+    }
+    Some(match error.etype() {
+        ErrorType::ConnectRefused => TryFault::ConnectRefused,
+        ErrorType::ConnectTimedout => TryFault::ConnectTimeout,
+        ErrorType::TLSHandshakeTimedout
+        | ErrorType::TLSHandshakeFailure
+        | ErrorType::TLSWantX509Lookup
+        | ErrorType::HandshakeError
+        | ErrorType::InvalidCert => TryFault::Tls,
+        ErrorType::InternalError | ErrorType::SocketError | ErrorType::BindError => TryFault::Local,
+        ErrorType::ConnectNoRoute | ErrorType::ConnectError | ErrorType::ConnectProxyFailure => {
+            TryFault::ConnectFailed
+        }
+        ErrorType::ReadTimedout => TryFault::ReadTimeout,
+        ErrorType::WriteTimedout => TryFault::WriteTimeout,
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed if kept => {
+            TryFault::KeptConnectionClosed
+        }
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => TryFault::Closed,
+        kind if *kind == ENDLESS_INTERIM => TryFault::EndlessInterim,
+        _ => TryFault::Malformed,
+    })
+}
+
+/// Does the error say that the server ended a connection before it sent a byte of an answer?
+pub(super) fn is_unanswered(error: &Error) -> bool {
+    match error.etype() {
+        ErrorType::WriteError => true,
+        // The engine says how much of the header it has, in words only. Anything else is a byte of an answer.
+        ErrorType::ConnectionClosed | ErrorType::ReadError => {
+            let context = error.context.as_ref().map(|context| context.as_str());
+            context.is_some_and(|context| context.ends_with("bytes already read: 0"))
+        }
+        _ => false,
     }
 }
 
@@ -50,3 +92,6 @@ pub(super) const TOO_SLOW: ErrorType = ErrorType::HTTPStatus(408);
 
 /// The response filter's own error.
 pub(super) const OVERLOADED: ErrorType = ErrorType::HTTPStatus(503);
+
+/// As well: interim answers without end.
+pub(super) const ENDLESS_INTERIM: ErrorType = ErrorType::Custom("EndlessInterim");

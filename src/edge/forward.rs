@@ -1,6 +1,6 @@
 //! Which fields of a request go on to the platform, and which are added. It knows nothing of the engine that sends them.
 
-use http::header::{AUTHORIZATION, COOKIE, FORWARDED, InvalidHeaderValue};
+use http::header::{AUTHORIZATION, COOKIE, FORWARDED, HOST, InvalidHeaderValue};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::client::Told;
@@ -34,6 +34,8 @@ pub struct ForwardContext<'r> {
     pub trace: Trace,
     /// Did the client use TLS?
     pub is_tls: bool,
+    /// The `Host` that the platform sees instead of the client's.
+    pub host: Option<&'r HeaderValue>,
 }
 
 impl ForwardContext<'_> {
@@ -140,8 +142,20 @@ impl Rewrite {
             }
         }
         headers.reserve(ADDED);
+        replace_host(headers, context.host);
         join_cookies(headers)?;
         self.additions(context, headers)
+    }
+}
+
+/// Puts another `Host` in place of the client's, which the platform can still read, unless a trusted proxy has said it.
+fn replace_host(headers: &mut HeaderMap, host: Option<&HeaderValue>) {
+    if let Some(host) = host {
+        let before = headers.insert(HOST, host.clone());
+        let before = before.filter(|before| !before.is_empty());
+        if let (Some(before), false) = (before, headers.contains_key(&FORWARDED_HOST)) {
+            headers.insert(&FORWARDED_HOST, before);
+        }
     }
 }
 
@@ -158,6 +172,7 @@ fn join_cookies(headers: &mut HeaderMap) -> Result<(), InvalidHeaderValue> {
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// How many fields are added to most requests.

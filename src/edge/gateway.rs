@@ -10,7 +10,7 @@ use pingora::proxy::Session;
 use super::access_log::{Exchange, access_line, millis};
 use super::client::origin;
 use super::connection_context::{self as connection, Connection};
-use super::cut::{self, Cut};
+use super::cut::{self, Cut, Whereabouts};
 use super::decide::{Decision, decide};
 use super::request_head::{EngineHead, RequestHead as _};
 use super::request_state::RequestState;
@@ -85,6 +85,7 @@ impl Gateway {
                 state.take_to_forward()?;
                 facts.label.into_iter().for_each(|label| self.shared.metrics.decision(label));
                 state.pass = Some(pass);
+                state.platform = state.runtime.platforms.of(head.target);
                 Ok(Next::Forward)
             }
             Decision::Endpoint(call, facts) => {
@@ -145,14 +146,17 @@ impl Gateway {
         let line = self.access_line(session, state, 0, Duration::ZERO);
         let (sink, metrics) = (self.shared.sink.clone(), Arc::clone(&self.shared.metrics));
         let (route, started) = (state.facts.route, state.started);
-        cut::watch(move |reason| {
+        let (runtime, platform) = (Arc::clone(&state.runtime), state.platform);
+        cut::watch(move |reason, Whereabouts { server, tries }| {
             let (status, fault) = match reason {
                 Cut::BodyStalled => (408, "request body timed out"),
                 Cut::Overdue => (504, "request duration exceeded"),
             };
             let elapsed = started.elapsed();
             metrics.request(route, status, elapsed);
-            sink.access(&AccessLine { status, fault: Some(fault), duration_ms: millis(elapsed), ..line });
+            let server = server.map(|server| runtime.platforms.get(platform).name(server).to_owned());
+            let duration_ms = millis(elapsed);
+            sink.access(&AccessLine { status, fault: Some(fault), duration_ms, server, tries, ..line });
         });
         if state.has_unannounced_body {
             cut::body_begins();

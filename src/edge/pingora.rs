@@ -2,14 +2,17 @@
 //!
 //! 1. [`early_request_filter`](ProxyHttp::early_request_filter): settings that each header resets
 //! 2. [`request_filter`](ProxyHttp::request_filter): ask [`decide`](super::decide::decide), and answer here or go on
-//! 3. [`upstream_peer`](ProxyHttp::upstream_peer): a server, for a pass only
+//! 3. [`upstream_peer`](ProxyHttp::upstream_peer),
+//!    [`connected_to_upstream`](ProxyHttp::connected_to_upstream): a server, for a pass only; again for each try
 //! 4. [`upstream_request_filter`](ProxyHttp::upstream_request_filter): what the platform sees
 //! 5. [`request_body_filter`](ProxyHttp::request_body_filter): the size of the body
 //! 6. [`upstream_response_filter`](ProxyHttp::upstream_response_filter),
 //!    [`response_filter`](ProxyHttp::response_filter): what the client sees
-//! 7. [`fail_to_proxy`](ProxyHttp::fail_to_proxy): the platform's failures as answers
+//! 7. [`fail_to_connect`](ProxyHttp::fail_to_connect), [`error_while_proxy`](ProxyHttp::error_while_proxy): another try, or none;
+//!    [`fail_to_proxy`](ProxyHttp::fail_to_proxy): the platform's failures as answers
 //! 8. [`logging`](ProxyHttp::logging): counters and one line
 
+use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -20,9 +23,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, OrErr, Result};
+use pingora::{Error, ErrorSource, ErrorType, OrErr, Result};
 use tokio::time::timeout;
 
 use super::answer;
@@ -30,7 +34,7 @@ use super::connection_context as connection;
 use super::cors::share;
 use super::cut;
 use super::decide::MALFORMED;
-use super::errors::{OVERLOADED, TOO_LARGE, TOO_SLOW, platform_fault, reply_to};
+use super::errors::{ENDLESS_INTERIM, OVERLOADED, TOO_LARGE, TOO_SLOW, platform_fault, reply_to};
 use super::forward::ForwardContext;
 use super::gateway::{Gateway, Next};
 use super::normalize::normalize;
@@ -38,9 +42,9 @@ use super::request_id::REQUEST_ID;
 use super::request_state::RequestState;
 use super::response;
 use super::trace::Trace;
+use super::upstream::is_verified;
 use crate::auth::reply::{Malformed, Reply};
 use crate::logging::{AccessLine, redact_text};
-use crate::metrics::Latency;
 
 #[async_trait]
 impl ProxyHttp for Gateway {
@@ -116,16 +120,27 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, state: &mut RequestState) -> Result<Box<HttpPeer>> {
-        let peer = state.pass.as_ref().and_then(|pass| {
-            if state.tries == 0 {
-                state.first_server = state.runtime.upstream.next();
-            }
-            state.runtime.upstream.peer(pass, state.first_server, state.tries)
-        });
         // Nothing has waited since the request came; a try that follows another has.
-        state.forwarded = Some(if state.tries == 0 { state.started } else { Instant::now() });
-        state.tries += 1;
+        state.forwarded = Some(if state.tries.count() == 0 { state.started } else { Instant::now() });
+        let RequestState { pass, tries, runtime, platform, .. } = state;
+        let peer = pass.as_ref().and_then(|pass| runtime.platforms.get(*platform).peer(pass, tries));
+        cut::sent_to(tries.server(), tries.count());
         peer.ok_or_else(|| Error::explain(ErrorType::InternalError, "no pass, or no server"))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        peer: &HttpPeer,
+        _socket: RawFd,
+        digest: Option<&Digest>,
+        _state: &mut RequestState,
+    ) -> Result<()> {
+        if is_verified(peer, digest) {
+            return Ok(());
+        }
+        Err(Error::explain(ErrorType::InvalidCert, "the certificate does not name the address").into_up())
     }
 
     async fn upstream_request_filter(
@@ -140,6 +155,7 @@ impl ProxyHttp for Gateway {
         let Some(connection) = connection::of(session.digest()) else {
             return Error::e_explain(ErrorType::InternalError, "no connection");
         };
+        let host = state.upstream().host(&state.tries);
         let origin = state.origin.as_deref();
         let told = origin.and_then(|origin| origin.told.as_ref());
         let has_tls = || session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
@@ -151,16 +167,19 @@ impl ProxyHttp for Gateway {
             told,
             trace: state.trace.clone().unwrap_or_else(|| Trace::new(&state.request_id)),
             is_tls: told.and_then(|told| told.is_tls).unwrap_or_else(has_tls),
+            // HTTP/1.0 may have sent none, for which the engine puts an empty one.
+            host: host
+                .filter(|host| !host.keeps || request.headers.get(HOST).is_none_or(HeaderValue::is_empty))
+                .map(|host| host.value),
         };
         let is_http2 = session.is_http2();
+        if context.host.is_some() {
+            forget_authority(request)?;
+        }
         change_fields(request, |headers| {
             if is_http2 {
                 // Its body has come, or there is none.
                 headers.remove(EXPECT);
-            }
-            // HTTP/1.0 may have sent none, for which the engine puts an empty one.
-            if headers.get(HOST).is_none_or(HeaderValue::is_empty) {
-                headers.insert(HOST, state.runtime.upstream.host().clone());
             }
             let rewritten = state.runtime.rewrite.apply(headers, context);
             rewritten.or_err(ErrorType::InternalError, "a field that is no value")
@@ -199,7 +218,18 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         state: &mut RequestState,
     ) -> Result<()> {
+        state.answer_begun = true;
         state.platform_time = state.forwarded.map(|reading| reading.elapsed());
+        if response.status.is_informational() {
+            state.interim_answers += 1;
+            if state.interim_answers > MAX_INTERIM {
+                return Err(Error::explain(ENDLESS_INTERIM, "too many interim answers").into_up());
+            }
+        } else {
+            let (status, elapsed) = (response.status.as_u16(), state.platform_time);
+            let upstream = state.runtime.platforms.get(state.platform);
+            upstream.answered(&mut state.tries, status, elapsed);
+        }
         response::clean(response)
     }
 
@@ -241,8 +271,19 @@ impl ProxyHttp for Gateway {
         state: &mut RequestState,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        // Nothing was sent, so even a POST may go to the next server.
-        error.set_retry(state.tries < state.runtime.upstream.servers().min(MAX_TRIES));
+        self.connection_failed(&mut error, state);
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        state: &mut RequestState,
+        reused: bool,
+    ) -> Box<Error> {
+        self.exchange_failed(&mut error, session, state, reused);
         error
     }
 
@@ -252,7 +293,8 @@ impl ProxyHttp for Gateway {
         error: &Error,
         state: &mut RequestState,
     ) -> FailToProxy {
-        state.fault = Some(error.etype().as_str());
+        let fault = state.fault.filter(|_| *error.esource() == ErrorSource::Upstream);
+        state.fault = Some(fault.unwrap_or(error.etype().as_str()));
         if let Some(fault) = platform_fault(error) {
             self.shared.metrics.platform_failed(fault);
         }
@@ -278,9 +320,6 @@ impl ProxyHttp for Gateway {
         };
         self.shared.metrics.request(state.facts.route, status, elapsed);
         self.shared.metrics.bytes(session.body_bytes_read(), session.body_bytes_sent());
-        if let Some(elapsed) = state.platform_time {
-            self.shared.metrics.latency(Latency::Platform, elapsed);
-        }
         if self.shared.sink.writes_access() {
             let line = self.access_line(session, state, status, elapsed);
             let fault = state.fault.or(error.map(|error| error.etype().as_str())).or(line.fault);
@@ -310,6 +349,15 @@ impl ProxyHttp for Gateway {
             (redact_text(request.method.as_str()), self.shared.sink.redact_target(request.raw_path()));
         format!("{method} {target} {}", state.request_id.as_str())
     }
+}
+
+/// Takes the authority out of a target: the `Host` field has another one now.
+fn forget_authority(request: &mut RequestHeader) -> Result<()> {
+    if request.uri.authority().is_none() {
+        return Ok(());
+    }
+    let target = request.raw_path().to_vec();
+    request.set_raw_path(&target)
 }
 
 /// Has the fields of a request changed as one table. pingora's own way keeps a second table of how each name was spelt,
@@ -358,8 +406,8 @@ const CONTINUE_WAIT: Duration = Duration::from_secs(4);
 
 const OWN_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Servers that one request is tried on at most.
-pub const MAX_TRIES: usize = 3;
+/// Interim answers (1xx) of the platform to one request: more than a minute's progress of one a second, and an end.
+const MAX_INTERIM: u32 = 100;
 
 /// What logs and metrics say where the client went away before it was answered.
 const CLIENT_CLOSED: u16 = 499;

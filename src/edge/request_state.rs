@@ -11,6 +11,7 @@ use super::request::Body;
 use super::request_id::RequestId;
 use super::runtime::Runtime;
 use super::trace::Trace;
+use super::upstream::{Tries, Upstream};
 use crate::auth::client_address::ClientAddress;
 use crate::auth::gate::{Pass, Permit};
 use crate::auth::reply::Overload;
@@ -31,8 +32,14 @@ pub struct RequestState {
     pub(super) token: Option<TokenId>,
     pub(super) has_unannounced_body: bool,
     pub(super) body_read: u64,
-    pub(super) first_server: usize,
-    pub(super) tries: usize,
+    /// The number of the platform that it goes to.
+    pub(super) platform: usize,
+    /// Where it was sent.
+    pub(super) tries: Tries,
+    /// A byte of an answer came, if only of an interim one: nobody else may be asked.
+    pub(super) answer_begun: bool,
+    /// Interim answers (1xx) that came.
+    pub(super) interim_answers: u32,
     /// When it was handed to a server last.
     pub(super) forwarded: Option<Instant>,
     pub(super) platform_time: Option<Duration>,
@@ -62,8 +69,10 @@ impl RequestState {
             token: None,
             has_unannounced_body: false,
             body_read: 0,
-            first_server: 0,
-            tries: 0,
+            platform: 0,
+            tries: Tries::default(),
+            answer_begun: false,
+            interim_answers: 0,
             forwarded: None,
             platform_time: None,
             fault: None,
@@ -82,6 +91,11 @@ impl RequestState {
             Some(Pass::Permit(permit)) => Some(permit),
             _ => None,
         }
+    }
+
+    /// The servers that may answer it.
+    pub(super) fn upstream(&self) -> &Upstream {
+        self.runtime.platforms.get(self.platform)
     }
 
     /// Takes what every request needs whose fields have so many bytes, before it is looked at.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::forward::Rewrite;
-use super::upstream::Upstream;
+use super::platforms::Platforms;
 use crate::auth::cors::Cors;
 use crate::auth::gate::Gate;
 use crate::auth::policy::{PathPattern, Policy, split_target};
@@ -22,8 +22,8 @@ pub struct Runtime {
     pub cors: Cors,
     /// What the platform sees of a request.
     pub rewrite: Rewrite,
-    /// The platform's servers.
-    pub upstream: Arc<Upstream>,
+    /// The platforms and their servers.
+    pub platforms: Platforms,
     /// Sizes and times.
     pub limits: Limits,
     /// How long requests of some routes may take.

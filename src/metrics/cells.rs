@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::thread_slot;
 
 /// `N` cells, in as many slots as there are threads. Copies are the same cells.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Cells<const N: usize> {
     // Borrowed for ever: a counted reference would be one more word that all cores write.
     slots: &'static [Slot<N>],
 }
 
 /// One thread's cells, apart from every other thread's cache lines.
+#[derive(Debug)]
 #[repr(align(128))]
 struct Slot<const N: usize>([AtomicU64; N]);
 

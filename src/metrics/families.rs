@@ -18,7 +18,11 @@ pub(super) fn labelled_counter(value: u64, labels: &Labels<'_>) -> Metric {
 }
 
 pub(super) fn gauge(name: &str, help: &str, value: f64, labels: &Labels<'_>) -> MetricFamily {
-    family(name, help, MetricType::GAUGE, vec![level(value, labels)])
+    gauge_family(name, help, vec![level(value, labels)])
+}
+
+pub(super) fn gauge_family(name: &str, help: &str, levels: Vec<Metric>) -> MetricFamily {
+    family(name, help, MetricType::GAUGE, levels)
 }
 
 /// One gauge for each `(label, its value, level)`.
@@ -57,7 +61,7 @@ pub(super) fn histograms<const N: usize>(
     family(name, help, MetricType::HISTOGRAM, metrics.collect())
 }
 
-fn level(value: f64, labels: &Labels<'_>) -> Metric {
+pub(super) fn level(value: f64, labels: &Labels<'_>) -> Metric {
     let mut gauge = Gauge::default();
     gauge.set_value(value);
     let mut metric = Metric::from_label(pairs(labels));

@@ -250,8 +250,6 @@ impl LoginOutcome {
 /// What is timed beside the requests themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Latency {
-    /// From forwarding a request to the platform's answer.
-    Platform,
     /// A login, its wait in the queue included.
     Login,
     /// A commit of the store.
@@ -259,5 +257,108 @@ pub enum Latency {
 }
 
 impl Latency {
-    pub(super) const ALL: [Self; 3] = [Self::Platform, Self::Login, Self::Commit];
+    pub(super) const ALL: [Self; 2] = [Self::Login, Self::Commit];
+}
+
+/// How a try of a request failed at a server of the platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TryFault {
+    /// Nobody listens there.
+    ConnectRefused,
+    /// No connection within `platform.connect_timeout`.
+    ConnectTimeout,
+    /// No connection for another reason: no route, no such socket.
+    ConnectFailed,
+    /// The TLS handshake failed, or the certificate is not the one that is expected.
+    Tls,
+    /// The gateway has no descriptor or no port left, or may not open the socket.
+    Local,
+    /// A connection that was kept for later turned out to be closed.
+    KeptConnectionClosed,
+    /// The connection ended before the answer was complete.
+    Closed,
+    /// No byte of the answer within `platform.read_timeout`.
+    ReadTimeout,
+    /// It took no byte of the request within `platform.write_timeout`.
+    WriteTimeout,
+    /// The answer is not valid HTTP.
+    Malformed,
+    /// Interim answers (1xx) without end.
+    EndlessInterim,
+    /// It answered with a status of 500 or more; a failure only where `platform.eject_on` says so.
+    ServerError,
+}
+
+impl TryFault {
+    /// Every fault.
+    pub const ALL: [Self; 12] = [
+        Self::ConnectRefused,
+        Self::ConnectTimeout,
+        Self::ConnectFailed,
+        Self::Tls,
+        Self::Local,
+        Self::KeptConnectionClosed,
+        Self::Closed,
+        Self::ReadTimeout,
+        Self::WriteTimeout,
+        Self::Malformed,
+        Self::EndlessInterim,
+        Self::ServerError,
+    ];
+
+    /// The fault as log and metrics name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ConnectFailed => "connect_failed",
+            Self::Tls => "tls",
+            Self::Local => "local",
+            Self::KeptConnectionClosed => "kept_connection_closed",
+            Self::Closed => "closed",
+            Self::ReadTimeout => "read_timeout",
+            Self::WriteTimeout => "write_timeout",
+            Self::Malformed => "malformed",
+            Self::EndlessInterim => "endless_interim",
+            Self::ServerError => "server_error",
+        }
+    }
+
+    /// The fault in words.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::ConnectRefused => "connection refused",
+            Self::ConnectTimeout => "no connection within platform.connect_timeout",
+            Self::ConnectFailed => "no connection: no route, or no such socket",
+            Self::Tls => "the TLS handshake failed, or its certificate is not the one that is expected",
+            Self::Local => "the gateway could not open a socket: no descriptor, no port, or no permission",
+            Self::KeptConnectionClosed => "a connection that was kept for later was closed",
+            Self::Closed => "the connection ended before the answer was complete",
+            Self::ReadTimeout => "no byte of an answer within platform.read_timeout",
+            Self::WriteTimeout => "no byte of the request was taken within platform.write_timeout",
+            Self::Malformed => "the answer is not valid HTTP",
+            Self::EndlessInterim => "too many interim answers (1xx) before the final one",
+            Self::ServerError => "an answer with a status of 500 or more",
+        }
+    }
+}
+
+/// What became of a request that could be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryOutcome {
+    /// It was.
+    Sent,
+    /// Too many were already.
+    OverBudget,
+}
+
+impl RetryOutcome {
+    pub(super) const ALL: [Self; 2] = [Self::Sent, Self::OverBudget];
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::OverBudget => "over_budget",
+        }
+    }
 }

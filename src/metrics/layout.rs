@@ -1,6 +1,8 @@
 //! Where each series has its cells in a slot.
 
-use super::labels::{ConnectionEnd, Latency, LoginOutcome, RouteLabel, TokenAction, TokenOutcome};
+use super::labels::{
+    ConnectionEnd, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction, TokenOutcome, TryFault,
+};
 use crate::auth::denial::Denial;
 use crate::auth::reply::{Overload, PlatformFault};
 
@@ -16,7 +18,8 @@ pub(super) const TOKENS: usize = DECISIONS + 2 + Denial::ALL.len();
 pub(super) const BYTES: usize = TOKENS + TokenAction::ALL.len() * TokenOutcome::ALL.len();
 pub(super) const COMMIT_ERRORS: usize = BYTES + 2;
 pub(super) const PLATFORM_FAULTS: usize = COMMIT_ERRORS + 1;
-pub(super) const IN_FLIGHT: usize = PLATFORM_FAULTS + PlatformFault::ALL.len();
+pub(super) const RETRIES: usize = PLATFORM_FAULTS + PlatformFault::ALL.len();
+pub(super) const IN_FLIGHT: usize = RETRIES + RetryOutcome::ALL.len();
 pub(super) const CONNECTIONS: usize = IN_FLIGHT + 1;
 pub(super) const LOGIN_QUEUE: usize = CONNECTIONS + 1;
 pub(super) const CONNECTION_ENDS: usize = LOGIN_QUEUE + 1;
@@ -28,3 +31,9 @@ pub(super) const CELLS: usize = LATENCIES + Latency::ALL.len() * HISTOGRAM;
 
 /// Cells of one histogram: the buckets, the one without a bound, the sum in microseconds.
 pub(super) const HISTOGRAM: usize = BOUNDS.len() + 2;
+
+/// The cells of one server of the platform.
+pub(super) const SERVER_TRIES: usize = 0;
+pub(super) const SERVER_FAULTS: usize = SERVER_TRIES + 1;
+pub(super) const SERVER_DURATION: usize = SERVER_FAULTS + TryFault::ALL.len();
+pub(super) const SERVER_CELLS: usize = SERVER_DURATION + HISTOGRAM;

@@ -8,10 +8,12 @@ use prometheus::{TextEncoder, proto::MetricFamily};
 
 use super::cells::Cells;
 use super::families::{counters, gauge, gauges, histograms, labelled_counter};
+use super::histogram::observed;
 use super::labels::{
-    ConnectionEnd, DecisionLabel, Latency, LoginOutcome, RouteLabel, TokenAction, TokenOutcome,
+    ConnectionEnd, DecisionLabel, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction, TokenOutcome,
 };
 use super::layout::*;
+use super::servers::{Addresses, ServerMetrics};
 use crate::auth::gate::Gate;
 use crate::auth::reply::{Overload, PlatformFault};
 
@@ -36,11 +38,16 @@ pub struct Facts<'f> {
     pub store_commit_age: Duration,
     /// Expiry of the TLS listener's certificate, in seconds since the epoch.
     pub certificate_not_after: Option<i64>,
+    /// What was counted for each server of the platform.
+    pub servers: &'f ServerMetrics,
+    /// The addresses of each of them, in the same order.
+    pub addresses: &'f [Addresses],
 }
 
 /// The text of a scrape, in the Prometheus exposition format 0.0.4.
 pub(super) fn text(cells: &Cells<CELLS>, facts: Facts<'_>) -> String {
     let mut families = counted(cells);
+    families.extend(facts.servers.families(facts.addresses));
     families.extend(read(facts));
     families.extend(ProcessCollector::for_self().collect());
     families.sort_by(|one, other| one.name().cmp(other.name()));
@@ -50,15 +57,6 @@ pub(super) fn text(cells: &Cells<CELLS>, facts: Facts<'_>) -> String {
 pub(super) fn encode(families: &[MetricFamily]) -> String {
     // This fails only for a family without a name, and each of ours has one.
     TextEncoder::new().encode_to_string(families).unwrap_or_default()
-}
-
-/// Counts and sum, in seconds, of one histogram.
-fn observed(cells: &Cells<CELLS>, histogram: usize) -> ([u64; BOUNDS.len() + 1], f64) {
-    let mut counts = [0; BOUNDS.len() + 1];
-    for (offset, count) in counts.iter_mut().enumerate() {
-        *count = cells.sum(histogram + offset);
-    }
-    (counts, cells.sum(histogram + BOUNDS.len() + 1) as f64 / 1e6)
 }
 
 /// What was counted.
@@ -118,6 +116,11 @@ pub(super) fn counted(cells: &Cells<CELLS>) -> Vec<MetricFamily> {
             each(PLATFORM_FAULTS, "fault", &PlatformFault::ALL.map(|fault| (fault as usize, fault.as_str()))),
         ),
         counters(
+            "ds_gateway_platform_retries_total",
+            "Requests that could be tried again at the platform, by what became of them.",
+            each(RETRIES, "outcome", &RetryOutcome::ALL.map(|outcome| (outcome as usize, outcome.as_str()))),
+        ),
+        counters(
             "ds_gateway_requests_refused_total",
             "Requests answered with 503 because a global limit was reached, by limit.",
             each(OVERLOADS, "limit", &Overload::ALL.map(|overload| (overload as usize, overload.as_str()))),
@@ -146,12 +149,6 @@ pub(super) fn counted(cells: &Cells<CELLS>) -> Vec<MetricFamily> {
             "Request duration, from the end of the request's header to the end of the response.",
             &BOUNDS,
             durations.collect(),
-        ),
-        histograms(
-            "ds_gateway_platform_duration_seconds",
-            "Platform latency, from forwarding a request to the platform's response header.",
-            &BOUNDS,
-            latency(Latency::Platform),
         ),
         histograms(
             "ds_gateway_login_duration_seconds",

@@ -160,6 +160,23 @@ impl Client {
         Ok(Answer { status, head, body })
     }
 
+    /// As [`Self::answer_to`], past interim answers (1xx).
+    pub fn final_answer_to(&mut self, method: &str) -> Result<Answer, Fault> {
+        loop {
+            let answer = self.answer_to(method)?;
+            if answer.status >= 200 {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// As [`Self::exchange`], past interim answers (1xx).
+    #[track_caller]
+    pub fn exchange_final(&mut self, bytes: impl AsRef<[u8]>) -> Answer {
+        self.send(bytes);
+        self.final_answer_to("").expect("an answer")
+    }
+
     /// Sends a request and reads its answer.
     #[track_caller]
     pub fn exchange(&mut self, bytes: impl AsRef<[u8]>) -> Answer {

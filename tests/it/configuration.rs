@@ -152,7 +152,9 @@ fn an_https_platform_that_cannot_be_checked_is_a_fault() {
         options().set("platform", "servers", "[\"https://127.0.0.1:1\"]").set("platform", "server_name", name)
     };
     is_refused(&https("\"\"").folder(), &["platform.server_name"]);
-    is_refused(&https("\"x\"").unset("platform", "server_name").folder(), &["platform.server_name"]);
+    is_refused(&https("\"a name\"").folder(), &["platform.server_name"]);
+    // An address is checked as one.
+    https("\"x\"").unset("platform", "server_name").folder().cli(&["check"], "").ok();
     https("\"platform.test\"").folder().cli(&["check"], "").ok();
 }
 

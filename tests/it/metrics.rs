@@ -13,12 +13,16 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, mpsc};
 
 /// Every name of ours; histograms by the name of their family.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 28] = [
     "ds_gateway_requests_total",
     "ds_gateway_decisions_total",
     "ds_gateway_token_requests_total",
     "ds_gateway_body_bytes_total",
     "ds_gateway_platform_faults_total",
+    "ds_gateway_platform_tries_total",
+    "ds_gateway_platform_tries_failed_total",
+    "ds_gateway_platform_addresses",
+    "ds_gateway_platform_retries_total",
     "ds_gateway_store_commit_errors_total",
     "ds_gateway_log_lines_dropped_total",
     "ds_gateway_request_duration_seconds",

@@ -109,7 +109,13 @@ fn a_request_may_have_a_longest_time_by_route() {
         let cut: Vec<_> = lines.into_iter().filter(|line| line["status"] == 504).collect();
         (cut.len() == 2).then_some(cut)
     });
-    assert!(lines.iter().all(|line| line["fault"] == "request duration exceeded"), "{lines:?}");
+    let server = platform.address.to_string();
+    for line in &lines {
+        assert_eq!(
+            (&line["fault"], &line["server"], &line["tries"]),
+            (&"request duration exceeded".into(), &server.as_str().into(), &1.into())
+        );
+    }
     for _ in 0..4 {
         release.send(()).expect("the platform waits");
     }

@@ -17,9 +17,11 @@ use crate::auth::time::UnixTime;
 use crate::auth::token::{TokenRules, mint};
 use crate::config::Config;
 use crate::edge::forward::Rewrite;
+use crate::edge::platforms::Platforms;
 use crate::edge::raw_head::RawHead;
 use crate::edge::request_head::EngineHead;
 use crate::edge::upstream::Upstream;
+use crate::metrics::ServerMetrics;
 
 const NOW: UnixTime = UnixTime(1_700_000_000);
 
@@ -55,7 +57,10 @@ fn runtime(text: &str) -> Runtime {
         policy: config.routes,
         cors: config.cors,
         rewrite: Rewrite::new(&config.platform),
-        upstream: Upstream::new(&config.platform, None, None).unwrap(),
+        platforms: Platforms::new(
+            Upstream::new(&config.platform.pool, None, None, &Arc::new(ServerMetrics::new([]))).unwrap(),
+            Vec::new(),
+        ),
         limits: config.limits,
         request_durations: Vec::new(),
         proxies: Arc::default(),

@@ -20,7 +20,7 @@ pub fn run(input: &[u8]) {
         Ok((config, _)) => {
             let _ = (config.warnings(), config.info_labels());
             assert!(!config.server.https.is_empty() || !config.server.http.is_empty());
-            assert!(!config.platform.servers.is_empty() && config.server.threads > 0);
+            assert!(!config.platform.pool.servers.is_empty() && config.server.threads > 0);
             assert!(config.token.lifetime <= config.token.max_lifetime && config.token.lifetime > 0);
             let table: Table = text.parse().expect("TOML");
             let respelt = toml::to_string(&table).expect("a table");

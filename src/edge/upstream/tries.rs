@@ -1,0 +1,69 @@
+//! The tries of one request: where it was sent, and what it owes the server that it tries out.
+
+use std::sync::Arc;
+
+use super::health::Health;
+
+/// Where one request was sent, try by try.
+#[derive(Default)]
+pub struct Tries {
+    addresses: [u64; MAX_TRIES],
+    count: usize,
+    server: usize,
+    /// It finds out whether an address that was left out is back.
+    trial: Option<Trial>,
+}
+
+impl Tries {
+    /// How often it was sent, or would have been if there had been a connection.
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The server of the last try.
+    pub fn server(&self) -> Option<usize> {
+        (self.count > 0).then_some(self.server)
+    }
+
+    pub(super) fn begin(&mut self, address: u64, server: usize, trial: Option<Trial>) {
+        if let Some(place) = self.addresses.get_mut(self.count) {
+            *place = address;
+        }
+        self.count += 1;
+        self.server = server;
+        self.trial = trial;
+    }
+
+    pub(super) fn has(&self, address: u64) -> bool {
+        self.addresses.iter().take(self.count).any(|tried| *tried == address)
+    }
+
+    /// The address of the last try.
+    pub(super) fn last(&self) -> Option<u64> {
+        self.addresses.get(self.count.checked_sub(1)?).copied()
+    }
+
+    pub(super) const fn take_trial(&mut self) -> Option<Trial> {
+        self.trial.take()
+    }
+}
+
+/// The one request that tries an address which was left out. Dropped, it leaves that to another one.
+pub(super) struct Trial(Arc<Health>);
+
+impl Trial {
+    /// Of an address, if no other request tries it.
+    pub(super) fn of(health: &Arc<Health>) -> Option<Self> {
+        health.takes_trial().then(|| Self(Arc::clone(health)))
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        // Without effect once there is a verdict.
+        self.0.trial_abandoned();
+    }
+}
+
+/// Servers that one request is tried on at most.
+pub const MAX_TRIES: usize = 3;
