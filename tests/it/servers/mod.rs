@@ -8,6 +8,7 @@
 mod apache;
 mod corpus;
 mod haproxy;
+mod hosts;
 mod lighttpd;
 mod nginx;
 mod node;
