@@ -203,7 +203,8 @@ fn read_request(shared: &Arc<Shared>, wire: &mut Wire<Recorder>) -> Result<Seen,
         record.requests.push(seen.clone());
         record.requests.len() - 1
     };
-    if seen.values("expect") == ["100-continue"] {
+    // Java writes it `100-Continue`.
+    if seen.values("expect").iter().any(|value| value.eq_ignore_ascii_case("100-continue")) {
         drop(wire.inner().stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n"));
     }
     let body = match seen.head.length() {

@@ -126,7 +126,7 @@ fn certificate(gateway: &Gateway) -> PathBuf {
 fn output(mut command: Command, place: &Place) -> Vec<Told> {
     command.arg(&place.base).arg(&place.ca).args([USER, PASSWORD]);
     command.env("NODE_EXTRA_CA_CERTS", &place.ca);
-    let done = finish_within(300, command, "");
+    let done = finish_within(120, command, "");
     if done.code != Some(0) {
         eprintln!("{done:?}");
     }
