@@ -104,7 +104,9 @@ fn check(token: &[u8], now: u64) -> Value {
     names.retain(|name| ["exp", "iat", "nbf", "user", "email", "database", "jti"].contains(name));
     names.sort_unstable();
     assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "a claim twice");
-    let is_fractional = ["exp", "iat", "nbf"].iter().any(|name| written(&claims_text, name).is_some_and(|(_, fraction)| fraction.is_some()));
+    let is_fractional = ["exp", "iat", "nbf"]
+        .iter()
+        .any(|name| written(&claims_text, name).is_some_and(|(_, fraction)| fraction.is_some()));
     let mut claims: Value = claims.into_iter().collect::<serde_json::Map<_, _>>().into();
     let number = |name: &str| written(&claims_text, name).map(|(whole, _)| whole);
     let (exp, iat) = (number("exp").expect("exp"), number("iat").expect("iat"));
