@@ -15,6 +15,7 @@ mod sockets;
 mod start;
 mod stop;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -104,7 +105,7 @@ pub fn run(
 
     let id = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
     // Before the first heartbeat: a process that finds it tells by the lock whether we run.
-    let presence = announce(&settings.state_dir, &id, &store);
+    let presence = announce(&settings.state_dir, &id, &listening.all(), &store);
     let pending = Arc::<Pending>::default();
     let mints = Arc::new(mint_limiter(&limits));
     let failures = Arc::<FailedLogins>::default();
@@ -221,9 +222,9 @@ pub fn run(
     Ok(())
 }
 
-/// Locks the file that says that this process runs, and clears away what those that ended have left.
-fn announce(state_dir: &Path, id: &str, store: &Store) -> Option<Arc<Presence>> {
-    let announced = Presence::announce(state_dir, id);
+/// Locks the file that says that this process runs and where it listens, and clears away what those that ended have left.
+fn announce(state_dir: &Path, id: &str, listening: &[SocketAddr], store: &Store) -> Option<Arc<Presence>> {
+    let announced = Presence::announce(state_dir, id, listening);
     for gateway in presence::ended(state_dir) {
         let deregister = Deregister { gateway: gateway.clone() };
         if block_on(store.execute(deregister, Actor::gateway())).is_ok() {

@@ -31,7 +31,10 @@ pub(super) struct Traffic {
 
 impl Sockets {
     /// Binds all of them; one error for each that cannot be bound.
-    pub(super) fn bind(settings: &config::Server, admin: &[SocketAddr]) -> Result<Self, Vec<io::Error>> {
+    pub(super) fn bind(
+        settings: &config::Server,
+        admin: &[SocketAddr],
+    ) -> Result<Self, Vec<(SocketAddr, io::Error)>> {
         let all = [&settings.https, &settings.http, admin].concat();
         let mut errors = Vec::new();
         let mut bind = |kind: &'static str, addresses: &[SocketAddr]| {
@@ -44,7 +47,7 @@ impl Sockets {
                 let expects = settings.proxy_protocol.contains(address);
                 match bound {
                     Ok(bound) => sockets.push(bound.expect_proxy_header(expects)),
-                    Err(error) => errors.push(error),
+                    Err(error) => errors.push((*address, error)),
                 }
             }
             sockets
@@ -65,6 +68,11 @@ impl Sockets {
 }
 
 impl Listening {
+    /// Every address.
+    pub(super) fn all(&self) -> Vec<SocketAddr> {
+        [&self.https[..], &self.http, &self.admin].concat()
+    }
+
     pub(super) fn log(&self) {
         for (listener, addresses) in [("https", &self.https), ("http", &self.http), ("admin", &self.admin)] {
             for address in addresses {

@@ -1,6 +1,8 @@
 //! The steps of a start, each of which may refuse it: one list, that `run` takes and `check` tries. Every step is taken even if
 //! another one fails, so that an operator reads of all failures at once.
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -189,7 +191,8 @@ impl Report {
     fn sockets(&mut self, purpose: Purpose, config: &Config) -> Option<Sockets> {
         let bind = || Sockets::bind(&config.server, &config.admin);
         let mut bound = bind();
-        let is_denied = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+        let is_denied =
+            |(_, error): &(SocketAddr, io::Error)| error.kind() == io::ErrorKind::PermissionDenied;
         if purpose == Purpose::Check && bound.as_ref().is_err_and(|errors| errors.iter().any(is_denied)) {
             // The unit gives the capability; whether the port is free shows all the same.
             if let Some(as_root) = as_root(bind) {
@@ -203,18 +206,14 @@ impl Report {
             Ok(sockets) => return Some(sockets),
             Err(errors) => errors,
         };
-        let running = presence::running(&config.server.state_dir);
-        for error in errors {
-            if purpose == Purpose::Check
-                && error.kind() == std::io::ErrorKind::AddrInUse
-                && !running.is_empty()
-            {
-                self.conditions.push(format!(
-                    "the gateway that runs now ({}) is stopped first: {error}",
-                    running.join(", ")
-                ));
-            } else {
-                self.failures.push(StartError::refused(error));
+        for (address, error) in errors {
+            let is_taken = purpose == Purpose::Check && error.kind() == io::ErrorKind::AddrInUse;
+            let by_us = || presence::listening_on(&config.server.state_dir, address.port());
+            match is_taken.then(by_us).flatten() {
+                Some(gateway) => self.conditions.push(format!(
+                    "the gateway that runs on this state folder now ({gateway}) is stopped first: {error}"
+                )),
+                None => self.failures.push(StartError::refused(error)),
             }
         }
         None

@@ -2,7 +2,8 @@
 //! counts and one which was killed does not.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -25,16 +26,17 @@ pub enum Liveness {
 }
 
 impl Presence {
-    /// Makes the lock file of the gateway `id` and locks it.
+    /// Makes the lock file of the gateway `id`, notes in it where the gateway listens, and locks it.
     ///
     /// # Errors
     ///
     /// If the file cannot be made; the gateway then counts for as long as its heartbeats come.
-    pub fn announce(state_dir: &Path, id: &str) -> io::Result<Self> {
+    pub fn announce(state_dir: &Path, id: &str, listening: &[SocketAddr]) -> io::Result<Self> {
         let folder = state_dir.join(FOLDER);
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let (draft, path) = (folder.join(format!("{id}{DRAFT}")), folder.join(id));
-        let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&draft)?;
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&draft)?;
+        listening.iter().try_for_each(|address| writeln!(file, "{address}"))?;
         // Under its name it is locked from the beginning: a free lock means that the process has ended.
         file.lock()?;
         fs::rename(&draft, &path)?;
@@ -72,6 +74,15 @@ pub fn running(state_dir: &Path) -> Vec<String> {
     names(state_dir).into_iter().filter(|id| liveness(state_dir, id) == Liveness::Running).collect()
 }
 
+/// The gateway that runs here and listens on that port, if one does.
+pub fn listening_on(state_dir: &Path, port: u16) -> Option<String> {
+    let listens = |id: &String| {
+        let text = fs::read_to_string(state_dir.join(FOLDER).join(id)).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse::<SocketAddr>().ok()).any(|address| address.port() == port)
+    };
+    running(state_dir).into_iter().find(listens)
+}
+
 /// Removes the lock file of a gateway that has ended; to be called once the store does not know it any more.
 pub fn remove(state_dir: &Path, id: &str) {
     if is_id(id) {
@@ -103,19 +114,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let of = |id: &str| liveness(folder.path(), id);
         assert_eq!(of("12-ab"), Liveness::Unknown);
-        let presence = Presence::announce(folder.path(), "12-ab").unwrap();
+        let presence =
+            Presence::announce(folder.path(), "12-ab", &["127.0.0.1:8443".parse().unwrap()]).unwrap();
+        let of_port = |port| listening_on(folder.path(), port);
+        assert_eq!((of_port(8443).as_deref(), of_port(8444)), (Some("12-ab"), None));
         assert_eq!(
             (of("12-ab"), of("12-ab"), of("13-ab")),
             (Liveness::Running, Liveness::Running, Liveness::Unknown)
         );
         assert_eq!(running(folder.path()), ["12-ab"]);
         drop(presence);
-        assert_eq!(of("12-ab"), Liveness::Ended);
+        assert_eq!((of("12-ab"), of_port(8443)), (Liveness::Ended, None));
         assert_eq!((running(folder.path()).len(), ended(folder.path())), (0, vec!["12-ab".to_owned()]));
         remove(folder.path(), "12-ab");
         assert_eq!((of("12-ab"), ended(folder.path()).len()), (Liveness::Unknown, 0));
 
-        let presence = Presence::announce(folder.path(), "14-ab").unwrap();
+        let presence = Presence::announce(folder.path(), "14-ab", &[]).unwrap();
         presence.withdraw();
         assert_eq!(of("14-ab"), Liveness::Unknown);
     }

@@ -188,6 +188,14 @@ fn a_start_that_would_work_is_ok_and_leaves_nothing_behind() {
     assert!(done.code == Some(0) && done.stdout.contains("OK, provided that"), "{done:?}");
     assert!(done.stdout.contains(&format!("127.0.0.1:{port}")), "{done:?}");
     assert_eq!(gateway.status(&gateway.mint()), 200);
+    // A port that something else has is not its own.
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let _taken = TcpListener::bind(("127.0.0.1", other)).expect("a port");
+    let text = fs::read_to_string(gateway.folder.config()).expect("a configuration");
+    fs::write(gateway.folder.config(), text.replace(&port.to_string(), &other.to_string()))
+        .expect("a configuration");
+    let done = gateway.folder.cli(&["check"], "");
+    assert!(done.code == Some(1) && done.stderr.contains(&format!("127.0.0.1:{other}")), "{done:?}");
     gateway.still_healthy();
 }
 
