@@ -11,10 +11,6 @@ use crate::state_dir::error::StartError;
 use crate::state_dir::privileges::act_as;
 
 /// `ds-gateway check`
-///
-/// Tries what `run` would do, on this machine and as this account: reads the configuration, keys and certificates, looks at the
-/// state folder and the store, resolves names, binds every port for a moment, and asks the platform for an answer. Changes
-/// nothing. A gateway may be running.
 #[derive(Args, Debug)]
 pub(super) struct Check {
     #[command(flatten)]

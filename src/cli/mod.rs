@@ -46,7 +46,10 @@ struct Cli {
 enum Command {
     /// Run the gateway
     Run(run::Run),
-    /// Check a configuration: report all errors at once, and warn of dangerous settings
+    /// Check whether the gateway would start here: report every reason at once, and warn of dangerous settings
+    ///
+    /// Reads the configuration, keys and certificates, looks at the state folder and the store, resolves names, binds every port
+    /// for a moment, and asks the platform for an answer. Changes nothing; a gateway may be running.
     Check(check::Check),
     /// Run a throwaway demo gateway: loopback only, with a sample platform and user; nothing is kept
     Demo(demo::Demo),
