@@ -89,7 +89,9 @@ impl<R: BufRead> Lines<R> {
         if self.number == 1 {
             line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
             if line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff") {
-                return Some(Err("the file is UTF-16: save it as UTF-8".into()));
+                return Some(Err(
+                    "the file is UTF-16, as its byte order mark (BOM) says: save it as UTF-8".into()
+                ));
             }
         }
         let Ok(text) = std::str::from_utf8(line) else {

@@ -103,7 +103,10 @@ fn each_error_says_what_is_wrong_and_never_shows_a_password() {
         assert!(!error.contains("s3cret") && !error.contains("12345678"), "{error}");
     }
     for (bytes, expected) in [
-        (&b"\xff\xfen\0a\0m\0e\0\n\0"[..], "the file is UTF-16: save it as UTF-8"),
+        (
+            &b"\xff\xfen\0a\0m\0e\0\n\0"[..],
+            "the file is UTF-16, as its byte order mark (BOM) says: save it as UTF-8",
+        ),
         (b"{\"name\":\"\xff\"}", "the line is not UTF-8"),
     ] {
         assert_eq!(read(bytes).first(), Some(&(1, Err(expected.to_owned()))));
