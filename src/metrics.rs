@@ -51,9 +51,20 @@ impl Metrics {
 
     /// A request ended with `status` after `elapsed`.
     pub fn request(&self, route: RouteLabel, status: u16, elapsed: Duration) {
+        self.count_request(route, status);
+        self.observe(DURATIONS + route as usize * HISTOGRAM, elapsed);
+    }
+
+    /// A request ended whose answer was a stream of events: how long it took says how long somebody listened, and nothing of how
+    /// fast anything is.
+    pub fn event_stream(&self, route: RouteLabel, status: u16, elapsed: Duration) {
+        self.count_request(route, status);
+        self.observe(STREAM_DURATIONS, elapsed);
+    }
+
+    fn count_request(&self, route: RouteLabel, status: u16) {
         let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
         self.cells.add(REQUESTS + route as usize * CLASSES.len() + class, 1);
-        self.observe(DURATIONS + route as usize * HISTOGRAM, elapsed);
     }
 
     /// Body bytes that came from a client and went to one.

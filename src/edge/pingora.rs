@@ -318,7 +318,11 @@ impl ProxyHttp for Gateway {
             Some(header) => header.status.as_u16(),
             None => CLIENT_CLOSED,
         };
-        self.shared.metrics.request(state.facts.route, status, elapsed);
+        if session.response_written().is_some_and(is_event_stream) {
+            self.shared.metrics.event_stream(state.facts.route, status, elapsed);
+        } else {
+            self.shared.metrics.request(state.facts.route, status, elapsed);
+        }
         self.shared.metrics.bytes(session.body_bytes_read(), session.body_bytes_sent());
         if self.shared.sink.writes_access() {
             let line = self.access_line(session, state, status, elapsed);
@@ -397,9 +401,20 @@ fn bound_own_answer(session: &mut Session) {
     }
 }
 
+/// Is the answer open for as long as somebody listens?
+fn is_event_stream(response: &ResponseHeader) -> bool {
+    let kind =
+        response.headers.get(http::header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let (kind, _) = kind.split_at_checked(EVENT_STREAM.len()).unwrap_or_default();
+    kind.eq_ignore_ascii_case(EVENT_STREAM)
+}
+
 fn content_length(response: &ResponseHeader) -> Option<u64> {
     response.headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
+
+/// Server-sent events (HTML §9.2).
+const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 /// Longer than clients wait that have a limit: 1 s in curl and Go, 3 s in Apache HttpClient.
 const CONTINUE_WAIT: Duration = Duration::from_secs(4);

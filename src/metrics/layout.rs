@@ -26,7 +26,9 @@ pub(super) const CONNECTION_ENDS: usize = LOGIN_QUEUE + 1;
 pub(super) const OVERLOADS: usize = CONNECTION_ENDS + ConnectionEnd::ALL.len();
 pub(super) const LOGINS: usize = OVERLOADS + Overload::ALL.len();
 pub(super) const DURATIONS: usize = LOGINS + LoginOutcome::ALL.len();
-pub(super) const LATENCIES: usize = DURATIONS + RouteLabel::ALL.len() * HISTOGRAM;
+/// Of event streams, whatever their route.
+pub(super) const STREAM_DURATIONS: usize = DURATIONS + RouteLabel::ALL.len() * HISTOGRAM;
+pub(super) const LATENCIES: usize = STREAM_DURATIONS + HISTOGRAM;
 pub(super) const CELLS: usize = LATENCIES + Latency::ALL.len() * HISTOGRAM;
 
 /// Cells of one histogram: the buckets, the one without a bound, the sum in microseconds.

@@ -83,6 +83,7 @@ pub(super) fn counted(cells: &Cells<CELLS>) -> Vec<MetricFamily> {
         let observed = observed(cells, DURATIONS + route as usize * HISTOGRAM);
         (vec![("route", route.as_str())], observed)
     });
+    let durations = durations.chain([(vec![("route", "stream")], observed(cells, STREAM_DURATIONS))]);
     // One counter for each word of a label, in the cell behind `first` that it names.
     let each = |first: usize, label, words: &[(usize, &'static str)]| {
         let counter = |&(cell, word): &(usize, _)| labelled_counter(sum(first + cell), &[(label, word)]);

@@ -28,6 +28,7 @@ mod platform;
 mod seeds;
 mod wire;
 
+mod access_lines;
 mod actors;
 mod answers;
 mod architecture;

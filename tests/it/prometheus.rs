@@ -147,6 +147,45 @@ fn expressions() -> Vec<String> {
         .collect()
 }
 
+/// What an expression measures, in the words of a panel's unit.
+fn unit(expression: &str) -> &'static str {
+    let has = |part: &str| expression.contains(part);
+    match expression {
+        _ if has("not_after_timestamp") => "d",
+        _ if has("cpu_seconds") || has(") / sum") => "percentunit",
+        _ if has("body_bytes") => "Bps",
+        _ if has("_bytes") => "bytes",
+        _ if has("_seconds") => "s",
+        _ if has("errors_total") || has("evictions_total") => "cps",
+        _ if has("rate(") => "reqps",
+        _ => "none",
+    }
+}
+
+#[test]
+fn every_panel_shows_one_unit_and_the_first_row_single_values_with_thresholds() {
+    let dashboard = dashboard();
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let mut single = 0;
+    for panel in panels {
+        let shown = panel["fieldConfig"]["defaults"]["unit"].as_str().expect("a unit");
+        for target in panel["targets"].as_array().expect("targets") {
+            let expression = target["expr"].as_str().expect("an expression");
+            assert_eq!(shown, unit(expression), "{}: {expression}", panel["title"]);
+        }
+        let is_first = panel["gridPos"]["y"] == 0;
+        assert_eq!(panel["type"] == "stat", is_first, "{panel}");
+        if is_first {
+            single += 1;
+            let steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"].as_array().expect("steps");
+            assert!(steps.len() > 1 || shown == "reqps", "{panel}");
+        }
+    }
+    assert!(single > 5, "{single}");
+    let ids: std::collections::BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64()).collect();
+    assert_eq!(ids.len(), panels.len());
+}
+
 /// The variables that its reader chooses: a label, and the series whose values of it are offered.
 fn variables() -> Vec<(String, String)> {
     let dashboard = dashboard();
