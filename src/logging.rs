@@ -9,7 +9,8 @@ mod redact;
 mod visible;
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -18,7 +19,8 @@ use std::time::{Duration, Instant};
 
 use chrono::{SecondsFormat, Utc};
 use log::{LevelFilter, Metadata, Record};
-use serde::Serialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 pub use self::redact::redact_text;
 pub use self::visible::visible;
@@ -37,7 +39,8 @@ pub struct Sink {
 }
 
 struct Settings {
-    format: LogFormat,
+    /// For people.
+    is_text: bool,
     level: LevelFilter,
     access: bool,
     redaction: Redaction,
@@ -48,22 +51,23 @@ enum Entry {
     Flush(SyncSender<()>),
 }
 
-/// What is said of one request.
+/// What is said of one request, in the order in which a person reads it: who asked, for what, and what came of it.
 #[derive(Serialize)]
 pub struct AccessLine {
-    /// Also sent to the client and the platform.
-    pub request_id: String,
     /// Address of the client: the other end of the connection, or whom a trusted proxy names.
     pub client: Option<String>,
-    /// The trace that a trusted proxy began; else it is the request's id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trace_id: Option<String>,
     /// As sent.
     pub method: String,
     /// Path and query, tokens redacted.
     pub path: String,
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`.
+    pub protocol: &'static str,
     /// Of the answer; 499 where the client went away first.
     pub status: u16,
+    /// The host that the request is for: `Host`, or `:authority` over HTTP/2.
+    pub host: Option<String>,
+    /// `User-Agent`, tokens redacted.
+    pub user_agent: Option<String>,
     /// Which way it went.
     pub route: &'static str,
     /// What was decided, or how the token endpoint answered.
@@ -86,6 +90,11 @@ pub struct AccessLine {
     /// How often it was sent to one, or would have been if there had been a connection.
     #[serde(skip_serializing_if = "is_zero")]
     pub tries: usize,
+    /// Also sent to the client and the platform.
+    pub request_id: String,
+    /// The trace that a trusted proxy began; else it is the request's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// What failed on the way to the platform, or, where the client went away first (499), to the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<&'static str>,
@@ -100,7 +109,12 @@ impl Sink {
     pub fn install(settings: Log) -> Self {
         let (queue, entries) = sync_channel(QUEUE);
         let Log { format, level, access, redact } = settings;
-        let settings = Arc::new(Settings { format, level, access, redaction: Redaction::new(&redact) });
+        let is_text = match format {
+            LogFormat::Auto => std::io::stderr().is_terminal(),
+            LogFormat::Text => true,
+            LogFormat::Json => false,
+        };
+        let settings = Arc::new(Settings { is_text, level, access, redaction: Redaction::new(&redact) });
         let sink = Self { queue, queued: Arc::default(), dropped: Arc::default(), settings };
         let (queued, dropped) = (Arc::clone(&sink.queued), Arc::clone(&sink.dropped));
         thread::spawn(move || write(&entries, &queued, &dropped));
@@ -163,9 +177,9 @@ impl Sink {
             message,
             more,
         };
-        let line = match self.settings.format {
-            LogFormat::Json => serde_json::to_string(&line).unwrap_or_default() + "\n",
-            LogFormat::Text => as_text(&line),
+        let line = match self.settings.is_text {
+            false => serde_json::to_string(&line).unwrap_or_default() + "\n",
+            true => as_text(&line),
         };
         match visible(&line) {
             Cow::Borrowed(_) => line,
@@ -259,12 +273,38 @@ mod fields {
     }
 }
 
-/// `time LEVEL message key=value …`; values keep their JSON form, so that no line break gets out.
+/// The members of a JSON object in their order, which a map of them would not keep.
+struct Pairs(Vec<(String, serde_json::Value)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        from.deserialize_map(Members)
+    }
+}
+
+/// `time LEVEL message key=value …`, in the order of the fields; values keep their JSON form, so that no line break gets out.
 fn as_text<T: Serialize>(line: &Line<'_, T>) -> String {
     let mut text = format!("{} {:5} ", line.time, line.level.to_ascii_uppercase());
     let quoted = serde_json::Value::from(line.message).to_string();
     text.push_str(quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(&quoted));
-    if let Ok(serde_json::Value::Object(more)) = serde_json::to_value(&line.more) {
+    let more = serde_json::to_string(&line.more).unwrap_or_default();
+    if let Ok(Some(Pairs(more))) = serde_json::from_str::<Option<Pairs>>(&more) {
         for (key, value) in more.iter().filter(|(_, value)| !value.is_null()) {
             let _ = write!(text, " {key}={value}");
         }

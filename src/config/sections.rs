@@ -395,7 +395,7 @@ pub(super) fn read_log(mut section: Section<'_>) -> Log {
         }
     };
     Log {
-        format: section.or("format", LogFormat::Json, "write \"json\" or \"text\""),
+        format: section.or("format", LogFormat::Auto, "write \"json\", \"text\" or \"auto\""),
         level,
         access: section.or("access", true, "write true or false"),
         redact: section.or("redact", Vec::new(), "write a list of names of query parameters"),

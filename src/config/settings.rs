@@ -227,10 +227,12 @@ pub struct Log {
     pub redact: Vec<String>,
 }
 
-/// The two forms of a log line.
+/// The forms of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
+    /// For people where standard error is a terminal, else for machines.
+    Auto,
     /// For machines.
     Json,
     /// For people.

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use http::header::{HOST, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderValue, Version};
+
 use super::request_state::RequestState;
 use crate::auth::gate::Permit;
 use crate::logging::{AccessLine, Sink, redact_text};
 
 /// What the log shows of a request that its state does not hold.
 pub(super) struct Exchange<'r> {
-    pub(super) method: &'r str,
+    pub(super) head: &'r Parts,
     pub(super) target: &'r [u8],
     pub(super) bytes_received: usize,
     pub(super) bytes_sent: usize,
@@ -24,14 +28,20 @@ pub(super) fn access_line(
 ) -> AccessLine {
     let permit = state.permit();
     let user = permit.map(|permit| permit.identity().user.as_str()).or(state.user.as_deref());
-    let method = exchange.method;
+    let head = exchange.head;
+    let method = head.method.as_str();
+    // Over HTTP/2 it is a part of the target.
+    let authority = head.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let host = head.headers.get(HOST).map(HeaderValue::as_bytes).or(authority);
+    let user_agent = head.headers.get(USER_AGENT).map(HeaderValue::as_bytes);
     AccessLine {
-        request_id: state.request_id.as_str().to_owned(),
         client: state.client.map(|client| client.to_string()),
-        trace_id: state.trace.as_ref().and_then(|trace| trace.id.as_deref()).map(str::to_owned),
         method: redact_text(method.get(..METHOD_BYTES).unwrap_or(method)),
         path: sink.redact_target(exchange.target),
+        protocol: protocol(head.version),
         status,
+        host: host.map(shown),
+        user_agent: user_agent.map(shown),
         route: state.facts.route.as_str(),
         decision: state.facts.word,
         user: user.map(str::to_owned),
@@ -42,8 +52,24 @@ pub(super) fn access_line(
         bytes_sent: exchange.bytes_sent,
         server: state.tries.server().map(|server| state.upstream().name(server).to_owned()),
         tries: state.tries.count(),
+        request_id: state.request_id.as_str().to_owned(),
+        trace_id: state.trace.as_ref().and_then(|trace| trace.id.as_deref()).map(str::to_owned),
         fault: state.facts.fault,
     }
+}
+
+/// As a request line has it; HTTP/2 has none.
+const fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// The value of a field, cut where it is long.
+fn shown(value: &[u8]) -> String {
+    redact_text(&String::from_utf8_lossy(value.get(..VALUE_BYTES).unwrap_or(value)))
 }
 
 /// With three digits behind the point.
@@ -53,3 +79,6 @@ pub(super) fn millis(elapsed: Duration) -> f64 {
 
 /// Bytes of a method that the log shows; the longest one registered has 16.
 const METHOD_BYTES: usize = 32;
+
+/// Bytes of a field's value that the log shows: more than a browser sends.
+const VALUE_BYTES: usize = 256;

@@ -129,7 +129,7 @@ impl Gateway {
     ) -> AccessLine {
         let request = session.req_header();
         let exchange = Exchange {
-            method: request.method.as_str(),
+            head: request,
             target: request.raw_path(),
             bytes_received: session.body_bytes_read(),
             bytes_sent: session.body_bytes_sent(),

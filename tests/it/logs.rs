@@ -87,9 +87,16 @@ fn text_lines_say_what_json_lines_say() {
         "bytes_sent=",
         "request_id=\"",
         "client=\"127.0.0.1:",
+        "protocol=\"HTTP/1.1\"",
+        "host=\"",
     ] {
         assert!(forwarded.contains(part), "no {part} in {forwarded}");
     }
+    // Time, client, request, status: in this order.
+    let places =
+        ["T", "INFO", " access ", "client=", "method=", "path=", "protocol=", "status=", "host=", "route="]
+            .map(|part| forwarded.find(part).unwrap_or_else(|| panic!("no {part} in {forwarded}")));
+    assert!(places.is_sorted(), "{forwarded}");
     assert!(line("/refused").contains("decision=\"token_signature\""));
     assert!(!line("/refused").contains("user="), "what is not known is left out");
     line("listening");
