@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use unicode_normalization::char::is_combining_mark as is_mark;
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 /// A user's or an organization's name: NFC, 1–128 characters, no control character, no blank at either
@@ -79,14 +80,27 @@ impl Name {
     /// What two names share when a person would take one for the other: case is folded, compatibility
     /// forms are unified.
     pub fn folded(&self) -> String {
-        if self.0.is_ascii() {
-            // What the rest would come to.
-            return self.0.to_ascii_lowercase();
-        }
-        // Upper, then lower: the two together fold `ß` and `SS`, `ſ` and `s`, `ς` and `σ`.
-        let upper: String = self.0.nfkc().collect::<String>().to_uppercase();
-        upper.to_lowercase().nfc().collect()
+        fold(&self.0)
     }
+
+    /// What the name looks like, whatever the script of its letters (Unicode TR39 §4, skeleton): once as it is folded, and once as
+    /// it is written, since letters of two scripts may look alike in upper case only (`В` and `B`). Two names that share one of the
+    /// two could be taken for each other.
+    pub fn skeletons(&self) -> [String; 2] {
+        let skeleton = |text: &str| fold(&unicode_security::skeleton(text).collect::<String>());
+        [skeleton(&self.folded()), skeleton(&self.0)]
+    }
+}
+
+/// Folds case, and unifies compatibility forms.
+fn fold(text: &str) -> String {
+    if text.is_ascii() {
+        // What the rest would come to.
+        return text.to_ascii_lowercase();
+    }
+    // Upper, then lower: the two together fold `ß` and `SS`, `ſ` and `s`, `ς` and `σ`.
+    let upper: String = text.nfkc().collect::<String>().to_uppercase();
+    upper.to_lowercase().nfc().collect()
 }
 
 impl fmt::Display for Name {
@@ -95,10 +109,32 @@ impl fmt::Display for Name {
     }
 }
 
-/// The rule for an e-mail address: it is shown and forwarded, never interpreted; 254 characters are the
+/// The rule for an e-mail address in a token: it is shown and forwarded, never interpreted; 254 characters are the
 /// limit of RFC 5321.
 pub fn check_email(text: &str) -> Result<(), NameError> {
     check_text(text, 254)
+}
+
+/// Could mail be sent there? A dot-string of at most 64 bytes, `@`, and a domain (RFC 5321 §4.1.2, with letters of every script as
+/// RFC 6531 has them). Quoted names and address literals are not taken: nobody has one whom the platform knows.
+pub fn is_mailbox(text: &str) -> bool {
+    let Some((local, domain)) = text.rsplit_once('@') else { return false };
+    let is_atom_char = |symbol: char| match symbol.is_ascii() {
+        true => symbol.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(symbol),
+        false => !symbol.is_whitespace() && !symbol.is_control(),
+    };
+    let is_atom = |atom: &str| !atom.is_empty() && atom.chars().all(is_atom_char);
+    let is_label = |label: &str| {
+        let is_inside = |symbol: char| symbol == '-' || symbol.is_alphanumeric() || is_mark(symbol);
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.chars().all(is_inside)
+    };
+    local.len() <= 64
+        && local.split('.').all(is_atom)
+        && domain.len() <= 253
+        && domain.split('.').all(is_label)
 }
 
 fn check_text(text: &str, max_chars: usize) -> Result<(), NameError> {
@@ -160,5 +196,73 @@ mod tests {
             assert_eq!(fold(one), fold(other), "{one} {other}");
         }
         assert_ne!(fold("anna"), fold("anne"));
+    }
+
+    #[test]
+    fn names_that_look_alike_in_two_scripts_share_a_skeleton() {
+        let look_alike = |one: &str, other: &str| {
+            let skeletons = |text| Name::parse(text).unwrap().skeletons();
+            let (one, other) = (skeletons(one), skeletons(other));
+            one.iter().any(|skeleton| other.contains(skeleton))
+        };
+        for (one, other) in [
+            ("anna", "\u{430}nna"),
+            ("Anna", "\u{410}nna"),
+            ("anna", "\u{410}NNA"),
+            ("Ian", "\u{456}an"),
+            ("BOB", "\u{412}\u{41e}\u{412}"),
+            ("bob", "\u{412}\u{41e}\u{412}"),
+            ("paypal", "\u{440}\u{430}y\u{440}\u{430}l"),
+            ("nikos", "nik\u{3bf}s"),
+            ("admin", "adm\u{131}n"),
+            ("root", "r\u{585}\u{585}t"),
+            ("scope", "\u{455}\u{441}\u{43e}\u{440}\u{435}"),
+        ] {
+            assert!(look_alike(one, other), "{one} {other}");
+        }
+        for (one, other) in
+            [("anna", "anne"), ("anna", "анна"), ("Zoë", "Zoe"), ("日本", "日木"), ("jose", "josé")]
+        {
+            assert!(!look_alike(one, other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn mailbox_is_a_dot_string_and_a_domain() {
+        for (text, expected) in [
+            ("my.user@example.com", true),
+            ("o'brien+tag@mail.example.co.uk", true),
+            ("root@localhost", true),
+            ("zoë@bücher.example", true),
+            ("用户@例子.中国", true),
+            ("a@b", true),
+            ("", false),
+            ("anna", false),
+            ("@example.com", false),
+            ("anna@", false),
+            ("anna@@example.com", false),
+            ("a@b@example.com", false),
+            ("anna@example..com", false),
+            ("anna@.example.com", false),
+            ("anna@example.com.", false),
+            ("anna@-example.com", false),
+            ("anna@exa_mple.com", false),
+            ("anna@exam ple.com", false),
+            ("an na@example.com", false),
+            (".anna@example.com", false),
+            ("anna.@example.com", false),
+            ("an..na@example.com", false),
+            ("Anna <anna@example.com>", false),
+            ("anna@example.com, bert@example.com", false),
+            ("mailto:anna@example.com", false),
+            ("\"a b\"@example.com", false),
+            ("anna@[127.0.0.1]", false),
+            ("anna@example.com\u{a0}", false),
+        ] {
+            assert_eq!(is_mailbox(text), expected, "{text:?}");
+        }
+        assert!(is_mailbox(&format!("{}@example.com", "a".repeat(64))));
+        assert!(!is_mailbox(&format!("{}@example.com", "a".repeat(65))));
+        assert!(!is_mailbox(&format!("a@{}.com", "b".repeat(64))));
     }
 }

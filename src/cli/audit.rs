@@ -10,7 +10,7 @@ use super::output::{Failure, print};
 use crate::auth::time::UnixTime;
 use crate::clock::wall;
 use crate::store::block_on;
-use crate::store::records::{AuditFilter, AuditRow};
+use crate::store::records::{AuditFilter, AuditRow, FieldChange};
 
 /// `ds-gateway audit …`
 #[derive(Args, Debug)]
@@ -74,6 +74,7 @@ struct Line<'r> {
     token_id: Option<&'r str>,
     origin: &'r str,
     count: u32,
+    changes: &'r [FieldChange],
 }
 
 fn write_json(out: &mut impl io::Write, row: &AuditRow) -> io::Result<()> {
@@ -87,6 +88,7 @@ fn write_json(out: &mut impl io::Write, row: &AuditRow) -> io::Result<()> {
         token_id: row.token_id.as_deref(),
         origin: &row.origin,
         count: row.count,
+        changes: &row.changes,
     };
     serde_json::to_writer(&mut *out, &line)?;
     writeln!(out)
@@ -100,6 +102,9 @@ fn write_text(out: &mut impl io::Write, row: &AuditRow) -> io::Result<()> {
     }
     if row.count > 1 {
         write!(out, "  {} times", row.count)?;
+    }
+    for FieldChange { field, from, to } in &row.changes {
+        write!(out, "  {field} {from:?} to {to:?}")?;
     }
     if actor != subject || row.claimed.is_some() {
         write!(out, "  by {actor}")?;

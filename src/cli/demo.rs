@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Materials};
 use crate::edge::listener::Bound;
 use crate::logging::Sink;
-use crate::service::users::{self, AddError, Users};
+use crate::service::users::{self, AddError, NewPassword, Users};
 use crate::state_dir::{Creation, Services, State};
 use crate::store::Opening;
 use crate::store::command::Actor;
@@ -79,8 +79,9 @@ fn add_user(config: &Config) -> Result<(), Failure> {
     let state = State::open(folder, &config.store, keys, Opening::Run, Creation::IfNew, services)?;
     let users = Users::new(state.store, Actor::operator("demo", "demo"), RETRY);
     let identity = users::identity(USER, "my.user@example.com", "Main Org.")?;
+    let password = NewPassword::parse(Secret::new(PASSWORD.into()))?;
     run(async {
-        users.add(identity, Secret::new(PASSWORD.into())).await.map_err(|error| match error {
+        users.add(identity, password).await.map_err(|error| match error {
             AddError::Password(error) => error.into(),
             AddError::Conflict(conflict) => {
                 Failure::cannot_start(format!("the demo's user cannot be added: {conflict:?}"))

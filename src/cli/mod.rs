@@ -12,12 +12,15 @@ mod gateways;
 mod import;
 mod key;
 mod output;
+mod password;
 mod revocations;
 mod revoke;
 mod run;
 mod store;
 mod token;
+mod tokens;
 mod user;
+mod users;
 
 use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;

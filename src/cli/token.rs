@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::context::{ACCOUNT, ConfigArgs, Opened, run};
 use super::output::{Failure, read_input, say};
+use super::tokens::List;
 use crate::auth::explain::{self, Outcome};
 use crate::auth::gate::ClockReading;
 use crate::auth::policy::Route;
@@ -40,13 +41,16 @@ enum Action {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Show check by check how the gateway would decide on a request
+    /// List a user's tokens, the newest first, and what has become of each; `revoke token` takes their ids
+    List(List),
+    /// Show check by check how the gateway would decide on a request; exit code 65 if it would refuse the token
     Explain {
         #[command(flatten)]
         token: TokenArgs,
+        /// The method of the request
         #[arg(long, default_value = "GET")]
         method: String,
-        /// As a client would send it
+        /// The path of the request, as a client would send it
         #[arg(long, default_value = "/")]
         path: String,
         #[command(flatten)]
@@ -78,6 +82,7 @@ impl Token {
         match self.action {
             Action::Mint { name, config } => print_new(&name, &config.open()?),
             Action::Inspect { token, json, config } => inspect(&token.read()?, json, config.open()?),
+            Action::List(list) => list.execute(),
             Action::Explain { token, method, path, config } => {
                 explain(&token.read()?, &method, &path, config.open()?)
             }
@@ -158,7 +163,9 @@ fn explain(token: &str, method: &str, path: &str, opened: Opened) -> Result<(), 
         };
         say(format_args!("{:10} {text}", check.as_str()))?;
     }
-    say(format_args!("{:10} {}", "token", if refused { "refused" } else { "holds" }))
+    say(format_args!("{:10} {}", "token", if refused { "refused" } else { "holds" }))?;
+    // What was printed says why.
+    if refused { Err(Failure::no_such("")) } else { Ok(()) }
 }
 
 /// More than any token that the gateway would look at.

@@ -22,21 +22,21 @@ mod tests {
     use super::retry::Retry;
     use super::revocations::Revocations;
     use super::tokens::{self, Minting};
-    use super::users::Users;
+    use super::users::{NewPassword, Users};
     use crate::auth::identity::Identity;
     use crate::auth::revocation::Subject;
-    use crate::auth::secret::Secret;
     use crate::store::Store;
     use crate::store::command::Actor;
+    use crate::store::records::UserFilter;
 
     fn is_send<T: Send>(_: T) {}
 
     #[expect(dead_code, reason = "that it compiles is the test: futures can be awaited on any runtime")]
-    fn users_can_be_administered_on_any_runtime(users: &Users, identity: Identity, password: Secret) {
+    fn users_can_be_administered_on_any_runtime(users: &Users, identity: Identity, password: NewPassword) {
         is_send(users.add(identity, password.clone()));
         is_send(users.set_password("anna", password));
         is_send(users.remove("anna"));
-        is_send(users.page(""));
+        is_send(users.page(UserFilter::default(), "", 1));
     }
 
     #[expect(dead_code, reason = "that it compiles is the test: futures can be awaited on any runtime")]

@@ -6,13 +6,13 @@ use thiserror::Error;
 use super::blocking::run_blocking;
 use super::retry::Retry;
 use crate::auth::identity::Identity;
-use crate::auth::name::{Name, NameError, check_email};
+use crate::auth::name::{Name, NameError, check_email, is_mailbox};
 use crate::auth::password::{HashMemory, Phc};
 use crate::auth::secret::Secret;
 use crate::store::command::{
     Actor, AddUser, ChangeOutcome, ChangeUser, NameConflict, NewUser, UnlockOutcome, UnlockUser, UserChange,
 };
-use crate::store::records::User;
+use crate::store::records::{ListedUser, User, UserFilter};
 use crate::store::{Store, StoreError};
 
 /// Administers the users of a store for one actor.
@@ -32,6 +32,9 @@ pub enum InvalidField {
     /// The e-mail address.
     #[error("the e-mail address {0}")]
     Email(NameError),
+    /// The e-mail address is a text, and none that mail could be sent to.
+    #[error("the e-mail address must be one, for example anna@example.com")]
+    NotAnAddress,
     /// The organization.
     #[error("the organization {0}")]
     Organization(NameError),
@@ -43,6 +46,9 @@ pub enum PasswordError {
     /// Nothing in it.
     #[error("the password must not be empty")]
     Empty,
+    /// Fewer than [`NewPassword::MIN_CHARS`] characters.
+    #[error("the password must have at least 8 characters")]
+    TooShort,
     /// More than [`Phc::MAX_PASSWORD`] bytes.
     #[error("the password must not be longer than 1024 bytes")]
     TooLong,
@@ -55,6 +61,29 @@ pub enum PasswordError {
     /// Its hash cannot be computed.
     #[error("the password cannot be hashed")]
     NotHashed,
+}
+
+/// A password that a user may be given.
+#[derive(Clone, Debug)]
+pub struct NewPassword(Secret);
+
+impl NewPassword {
+    /// The fewest characters of an ordinary one (NIST SP 800-63B §5.1.1.2).
+    pub const MIN_CHARS: usize = 8;
+
+    /// One that is not easily guessed for being short.
+    pub fn parse(password: Secret) -> Result<Self, PasswordError> {
+        let password = Self::parse_weak(password)?;
+        // UTF-8, in which these bytes do not begin a character.
+        let chars = password.0.expose_secret().iter().filter(|byte| **byte & 0xC0 != 0x80).count();
+        if chars < Self::MIN_CHARS { Err(PasswordError::TooShort) } else { Ok(password) }
+    }
+
+    /// Any that can be sent, however short.
+    pub fn parse_weak(password: Secret) -> Result<Self, PasswordError> {
+        check_password(password.expose_secret())?;
+        Ok(Self(password))
+    }
 }
 
 /// Why a user was not added.
@@ -93,13 +122,24 @@ impl Users {
         Ok(self.store.user(name).await?.map(|record| record.user))
     }
 
-    /// The next users by name, at most a thousand, behind the one of that name; `""` for the first. Empty at the end.
-    pub async fn page(&self, after: &str) -> Result<Vec<User>, StoreError> {
-        self.store.users(after, PAGE).await
+    /// The same, with what the audit trail knows of it.
+    pub async fn find_listed(&self, name: &str) -> Result<Option<ListedUser>, StoreError> {
+        self.store.listed_user(name).await
+    }
+
+    /// The next users by name that the filter admits, at most `limit` and a thousand, behind the one of that name; `""` for the
+    /// first. Empty at the end.
+    pub async fn page(
+        &self,
+        filter: UserFilter,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<ListedUser>, StoreError> {
+        self.store.users(filter, after, limit.min(PAGE)).await
     }
 
     /// Adds a user. A user that was removed may come again: its old tokens stay revoked.
-    pub async fn add(&self, identity: Identity, password: Secret) -> Result<(), AddError> {
+    pub async fn add(&self, identity: Identity, password: NewPassword) -> Result<(), AddError> {
         let user = NewUser { identity, phc: hash(password).await? };
         self.store.execute(AddUser { user }, self.actor.clone()).await?.map_err(AddError::Conflict)
     }
@@ -118,7 +158,7 @@ impl Users {
     pub async fn set_password(
         &self,
         name: &str,
-        password: Secret,
+        password: NewPassword,
     ) -> Result<ChangeOutcome, SetPasswordError> {
         let change = UserChange::Password(hash(password).await?);
         Ok(self.revoke_by(name, change).await?)
@@ -162,7 +202,7 @@ pub fn identity(name: &str, email: &str, organization: &str) -> Result<Identity,
 /// An e-mail address that a user can have.
 pub fn parse_email(text: &str) -> Result<Box<str>, InvalidField> {
     check_email(text).map_err(InvalidField::Email)?;
-    Ok(text.into())
+    if is_mailbox(text) { Ok(text.into()) } else { Err(InvalidField::NotAnAddress) }
 }
 
 /// An organization that a user can be of.
@@ -170,9 +210,8 @@ pub fn parse_organization(text: &str) -> Result<Name, InvalidField> {
     Name::parse(text).map_err(InvalidField::Organization)
 }
 
-/// Checks a new password and hashes it with a new salt.
-async fn hash(password: Secret) -> Result<Phc, PasswordError> {
-    check_password(password.expose_secret())?;
+/// Hashes a new password with a new salt.
+async fn hash(NewPassword(password): NewPassword) -> Result<Phc, PasswordError> {
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).map_err(PasswordError::Random)?;
     let hashed = run_blocking(move || Phc::hash(&password, salt, &mut HashMemory::default())).await;
@@ -216,10 +255,26 @@ mod tests {
     }
 
     #[test]
+    fn ordinary_password_has_8_characters() {
+        let parsed = |text: &str| NewPassword::parse(Secret::new(text.into())).map(drop);
+        for (text, expected) in [
+            ("12345678", Ok(())),
+            ("1234567", Err(PasswordError::TooShort)),
+            ("ääääääää", Ok(())),
+            ("äääääää", Err(PasswordError::TooShort)),
+            ("", Err(PasswordError::Empty)),
+        ] {
+            assert_eq!(parsed(text), expected, "{text}");
+        }
+        assert!(NewPassword::parse_weak(Secret::new(b"x".to_vec())).is_ok());
+    }
+
+    #[test]
     fn error_names_the_field_that_cannot_be() {
         let error = |name, email, organization| identity(name, email, organization).unwrap_err();
         assert_eq!(error("a:b", "a@b", "O"), InvalidField::Name(NameError::Colon));
         assert_eq!(error("a", "", "O"), InvalidField::Email(NameError::Empty));
+        assert_eq!(error("a", "b", "O"), InvalidField::NotAnAddress);
         assert_eq!(
             error("a", "a@b", " O").to_string(),
             "the organization must not begin or end with a blank"

@@ -2,13 +2,18 @@
 //!
 //! A store reads the rows, asks here, and writes what it is told. Nothing here knows SQL, reads a clock or fails.
 
+mod minted;
+
+pub(super) use self::minted::{MintedRow, Owner, complete_revocation, token_state};
+
 use super::command::{
     ChangeUser, Difference, Expiry, ImportConflict, ImportEffect, ImportedUser, KeyRecord, Mint, MintOutcome,
     NameConflict, NewUser, Prune, RevokeKeyOutcome, Role, UserChange,
 };
-use super::records::{RecordedKey, User, UserRecord};
+use super::records::{FieldChange, RecordedKey, User, UserRecord};
 use crate::auth::identity::Identity;
 use crate::auth::keys::Fingerprint;
+use crate::auth::name::Name;
 use crate::auth::password::HashDigest;
 use crate::auth::revocation::{Cutoff, Subject};
 use crate::auth::time::{Lived, UnixTime};
@@ -275,6 +280,21 @@ pub(super) fn is_unchanged(change: &UserChange, user: &User) -> bool {
         UserChange::Enable => !user.disabled,
         UserChange::Password(_) | UserChange::Remove => false,
     }
+}
+
+/// What a change makes of the fields whose values may be shown.
+pub(super) fn changed_fields(change: &UserChange, user: &User) -> Vec<FieldChange> {
+    let UserChange::Claims { email, organization } = change else { return Vec::new() };
+    let Identity { email: old_email, organization: old_organization, .. } = &user.identity;
+    let fields = [
+        ("email", &**old_email, email.as_deref()),
+        ("organization", old_organization.as_str(), organization.as_ref().map(Name::as_str)),
+    ];
+    let changed = |(field, from, to): (&str, &str, Option<&str>)| {
+        let to = to.filter(|to| *to != from)?;
+        Some(FieldChange { field: field.to_owned(), from: from.to_owned(), to: to.to_owned() })
+    };
+    fields.into_iter().filter_map(changed).collect()
 }
 
 /// What a change makes of a user's row.

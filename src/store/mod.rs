@@ -40,8 +40,8 @@ use self::after_restore::Legacy;
 use self::command::{Actor, Command, ImportEffect, ImportedUser, KeyRecord};
 use self::health::COMMAND_TIMEOUT;
 use self::records::{
-    Acknowledgement, AuditFilter, AuditRow, Changes, LoginRecord, RecordedKey, Revocation, RevocationFilter,
-    StoredTime, User, UserRecord,
+    Acknowledgement, AuditFilter, AuditRow, Changes, ListedUser, LoginRecord, MintedToken, RecordedKey,
+    Revocation, RevocationFilter, StoredTime, TokenFilter, UserFilter, UserRecord,
 };
 use self::sqlite::{Apply, Sqlite};
 use crate::auth::revocation::RevocationSnapshot;
@@ -136,8 +136,30 @@ impl Store {
     }
 
     /// At most `limit` users after the one of that name, by name.
-    pub async fn users(&self, after: &str, limit: usize) -> Result<Vec<User>, StoreError> {
-        self.engine.users(after, limit).await
+    pub async fn users(
+        &self,
+        filter: UserFilter,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<ListedUser>, StoreError> {
+        self.engine.users(filter, after, limit).await
+    }
+
+    /// The user of that name, byte for byte, as lists show it.
+    pub async fn listed_user(&self, name: &str) -> Result<Option<ListedUser>, StoreError> {
+        self.engine.listed_user(name).await
+    }
+
+    /// At most `limit` tokens that were minted here for the user of that name before that sequence, the newest first, as far as
+    /// the audit trail goes back. The user may be gone.
+    pub async fn tokens(
+        &self,
+        user: &str,
+        filter: TokenFilter,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<MintedToken>, StoreError> {
+        self.engine.tokens(user, filter, before, limit).await
     }
 
     /// What [`ImportUsers`](command::ImportUsers) would do with each of the users, by themselves.

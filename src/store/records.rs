@@ -1,10 +1,13 @@
 //! What the store holds, as its readers see it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::auth::identity::Identity;
 use crate::auth::keys::{Fingerprint, KeySet};
 use crate::auth::password::Phc;
 use crate::auth::revocation::{Account, Cutoff, RevocationSnapshot, Subject};
 use crate::auth::time::{Lived, UnixTime};
+use crate::auth::token::TokenId;
 use crate::auth::token_set::RevokedToken;
 
 /// A user, without the password hash.
@@ -29,6 +32,65 @@ pub struct UserRecord {
     pub user: User,
     /// The hash, with its algorithm and costs.
     pub phc: Phc,
+}
+
+/// A user as lists show it, with what the audit trail knows of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedUser {
+    /// The user.
+    pub user: User,
+    /// When it last got a token by its password; `None` where the audit trail has no mint of it.
+    pub last_login: Option<UnixTime>,
+    /// How many tokens that were minted here it could use now.
+    pub live_tokens: u64,
+}
+
+/// Which users are asked for. Every condition that is given holds.
+#[derive(Clone, Debug, Default)]
+pub struct UserFilter {
+    /// Those of this organization.
+    pub organization: Option<Box<str>>,
+    /// Those that are disabled, or those that are not.
+    pub disabled: Option<bool>,
+    /// Those whose name or e-mail address has this in it, ASCII letters in either case.
+    pub text: Option<Box<str>>,
+}
+
+/// A token that was minted here, as the audit trail has it. The token itself is kept nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MintedToken {
+    /// Its name.
+    pub id: TokenId,
+    /// The sequence of the transaction that minted it.
+    pub sequence: u64,
+    /// When it was minted.
+    pub minted_at: UnixTime,
+    /// Who asked for it: the user itself, or the account that ran the command line.
+    pub minted_by: String,
+    /// From where: a client's address, or the command line.
+    pub origin: String,
+    /// Its `exp`; `None` where an older program minted it.
+    pub expires_at: Option<UnixTime>,
+    /// What has become of it.
+    pub state: TokenState,
+}
+
+/// What has become of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenState {
+    /// The gate admits it.
+    Live,
+    /// Its `exp` is past.
+    Expired,
+    /// It is refused, because that was revoked; for a user, also because it was changed, disabled or removed.
+    Revoked(RevocationKind),
+}
+
+/// Which tokens of a user are asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TokenFilter {
+    /// Also those that have expired.
+    pub expired: bool,
 }
 
 /// What a login needs to know before its password is hashed, as of one moment.
@@ -198,6 +260,17 @@ pub struct Revocation {
     pub reason: Option<String>,
 }
 
+/// What a change made of one field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldChange {
+    /// `email` or `organization`.
+    pub field: String,
+    /// What it was.
+    pub from: String,
+    /// What it is.
+    pub to: String,
+}
+
 /// A row of the audit trail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditRow {
@@ -221,6 +294,8 @@ pub struct AuditRow {
     pub origin: String,
     /// How often; more than 1 only where events are summed.
     pub count: u32,
+    /// What was changed, where that has values to be shown.
+    pub changes: Vec<FieldChange>,
 }
 
 /// Which rows of the audit trail are asked for.

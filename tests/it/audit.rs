@@ -66,8 +66,18 @@ fn every_change_of_a_user_or_key_is_a_row() {
     act(&["user", "import", import.to_str().expect("a path")], "");
 
     let rows = rows(&folder, &[]);
-    let members =
-        ["action", "actor", "claimed_actor", "count", "number", "origin", "subject", "time", "token_id"];
+    let members = [
+        "action",
+        "actor",
+        "changes",
+        "claimed_actor",
+        "count",
+        "number",
+        "origin",
+        "subject",
+        "time",
+        "token_id",
+    ];
     let mut last = 0;
     for row in &rows {
         assert_eq!(row.as_object().expect("an object").keys().collect::<Vec<_>>(), members, "{row}");
@@ -106,6 +116,13 @@ fn every_change_of_a_user_or_key_is_a_row() {
     for (line, (action, subject, actor)) in text.lines().zip(expected) {
         assert!([action, subject, actor].iter().all(|word| line.contains(word)), "{line}");
     }
+    // What `user set` made of what.
+    let set = of(&rows, "user_set")[0];
+    let change = serde_json::json!([{"field": "email", "from": EMAIL, "to": "second@example.com"}]);
+    assert_eq!(set["changes"], change);
+    assert!(text.contains(&format!("email {EMAIL:?} to \"second@example.com\"")), "{text}");
+    let others = rows.iter().filter(|row| row["action"] != "user_set");
+    assert!(others.clone().all(|row| row["changes"] == serde_json::json!([])), "{rows:?}");
     assert!(!text.contains("canary") && !text.contains(hash) && !text.contains("argon2"), "{text}");
 }
 

@@ -90,7 +90,8 @@ impl Folder {
 
     #[track_caller]
     pub fn add(&self, user: &User) {
-        let of = ["--email", &user.email, "--organization", &user.organization, "--password-stdin"];
+        let of = ["--email", &user.email, "--organization", &user.organization];
+        let of = [&of[..], &["--password-stdin", "--allow-weak"]].concat();
         self.cli(&[&["user", "add", &user.name], &of[..]].concat(), &user.password).ok();
     }
 

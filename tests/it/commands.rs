@@ -28,8 +28,17 @@ fn a_user_is_added_shown_changed_and_removed() {
 
     let fresh = show(&folder, USER);
     let members: Vec<&String> = fresh.as_object().expect("an object").keys().collect();
-    let expected =
-        ["created_at", "credential_version", "disabled", "email", "name", "organization", "updated_at"];
+    let expected = [
+        "created_at",
+        "credential_version",
+        "disabled",
+        "email",
+        "last_login",
+        "live_tokens",
+        "name",
+        "organization",
+        "updated_at",
+    ];
     assert_eq!(members, expected);
     assert_eq!(
         (&fresh["name"], &fresh["email"], &fresh["organization"]),
@@ -104,9 +113,30 @@ fn every_command_has_its_exit_code() {
         assert_eq!(done.code, Some(code), "{arguments:?}: {done:?}");
         assert!(code == 0 || !done.stderr.is_empty(), "{arguments:?} says what is wrong");
     }
-    for password in ["", "\n", &"p".repeat(1_025)] {
-        let done = folder.cli(&[&["user", "add", "x"], &of[..], &["--password-stdin"]].concat(), password);
-        assert_eq!(done.code, Some(64), "{} bytes: {done:?}", password.len());
+    for (password, weak) in [
+        ("", ""),
+        ("\n", ""),
+        (&"p".repeat(1_025), ""),
+        ("1234567", "--allow-weak"),
+        ("äääääää\n", "--allow-weak"),
+    ] {
+        for command in [&[&["user", "add", "x"], &of[..]].concat()[..], &["user", "passwd", USER]] {
+            let done = folder.cli(&[command, &["--password-stdin"]].concat(), password);
+            assert_eq!(done.code, Some(64), "{} bytes: {done:?}", password.len());
+            assert_eq!(done.stderr.contains("--allow-weak"), !weak.is_empty(), "{done:?}");
+        }
+    }
+    let weak = ["--password-stdin", "--allow-weak"];
+    folder.cli(&[&["user", "passwd", USER], &weak[..]].concat(), "1234567").ok();
+    folder.cli(&["user", "passwd", USER, "--password-stdin"], "12345678").ok();
+    for email in
+        ["anna", "anna@", "@example.com", "an na@example.com", "Anna <anna@example.com>", "a@b@c.example"]
+    {
+        let add = ["user", "add", "x", "--email", email, "--organization", ORGANIZATION, "--password-stdin"];
+        for command in [&add[..], &["user", "set", USER, "--email", email]] {
+            let done = folder.cli(command, "password");
+            assert!(done.code == Some(64) && done.stderr.contains("e-mail address"), "{email}: {done:?}");
+        }
     }
     let twice = folder.cli(&[&["user", "add", USER], &of[..], &["--password-stdin"]].concat(), "pw");
     assert!(twice.code.is_some_and(|code| code != 0), "{twice:?}");
@@ -137,7 +167,7 @@ fn names_follow_the_rule() {
             "--password-stdin",
         ]);
         command.args(["--", name]);
-        finish(command, "pw")
+        finish(command, "password")
     };
     let (most, too_many) = ("é".repeat(128), "é".repeat(129));
     for name in ["a", "with space inside", "é", "日本", "O'Brien \"x\"", "-x", "100%", &most] {
@@ -171,7 +201,55 @@ fn names_follow_the_rule() {
             "{confusable:?} differs from a user only in case: {done:?}"
         );
     }
+    // One letter of another script, and all of them.
+    for (name, looks_like) in
+        [("\u{430}", "a"), ("w\u{456}th space inside", "with space inside"), ("\u{410}", "a")]
+    {
+        let done = of(name, ORGANIZATION);
+        assert_eq!(done.code, Some(64), "{name:?}: {done:?}");
+        assert!(done.stderr.contains(&format!("could be taken for the user {looks_like:?}")), "{done:?}");
+    }
     assert_eq!(list(&folder).len(), before + 1);
+}
+
+#[test]
+fn a_list_of_users_is_narrowed_and_read_by_page() {
+    let folder = folder();
+    for (name, email, organization) in [
+        ("anna", "anna@example.com", "One"),
+        ("bert", "bert@example.org", "One"),
+        ("cleo", "cleo@example.com", "Two"),
+        ("dora", "dora@example.com", "Two"),
+    ] {
+        folder.add(&User::new(name, PASSWORD, email, organization));
+    }
+    folder.cli(&["user", "disable", "dora"], "").ok();
+    let names = |arguments: &[&str]| -> Vec<String> {
+        let text = folder.cli(&[&["user", "list", "--json"], arguments].concat(), "").ok();
+        let rows: Vec<Value> = serde_json::from_str(&text).expect("a JSON array");
+        // The table has the same rows.
+        let table = folder.cli(&[&["user", "list"], arguments].concat(), "").ok();
+        assert_eq!(table.lines().count(), rows.len() + 1, "{table}");
+        assert!(table.starts_with("NAME ") && table.contains("LAST LOGIN  LIVE TOKENS"), "{table}");
+        rows.iter().map(|row| row["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    for (arguments, expected) in [
+        (&[][..], &["anna", "bert", "cleo", "dora"][..]),
+        (&["--organization", "One"], &["anna", "bert"]),
+        (&["--organization", "None"], &[]),
+        (&["--disabled"], &["dora"]),
+        (&["--enabled", "--organization", "Two"], &["cleo"]),
+        (&["--search", "example.ORG"], &["bert"]),
+        (&["--limit", "2"], &["anna", "bert"]),
+        (&["--limit", "2", "--after", "bert"], &["cleo", "dora"]),
+        (&["--limit", "0"], &[]),
+        (&["--after", "dora"], &[]),
+    ] {
+        assert_eq!(names(arguments), expected, "{arguments:?}");
+    }
+    for wrong in [&["--enabled", "--disabled"][..], &["--limit", "-1"], &["--limit", "x"], &["anna"]] {
+        assert_eq!(folder.cli(&[&["user", "list"], wrong].concat(), "").code, Some(64), "{wrong:?}");
+    }
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn a_revocation_waits_for_the_process_that_holds_the_store_and_says_so_at_once()
         (&["revoke", "token", &id], ""),
         (&["user", "disable", "disabled"], ""),
         (&["user", "remove", "removed"], ""),
-        (&["user", "passwd", "renewed", "--password-stdin"], "another"),
+        (&["user", "passwd", "renewed", "--password-stdin"], "another password"),
         (&["user", "set", "moved", "--organization", "Other"], ""),
         (&["revoke", "user", "imported"], ""),
     ];

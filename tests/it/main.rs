@@ -100,6 +100,7 @@ mod startup;
 mod stop;
 mod token;
 mod token_command;
+mod token_list;
 mod transport;
 mod unauthenticated;
 mod unchanged;

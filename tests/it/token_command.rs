@@ -173,6 +173,8 @@ fn an_explanation_names_the_check_that_fails_and_agrees_with_the_gateway() {
             })
             .collect();
         let (status, decided) = decision(&deployment.gateway, &token);
+        let code = on(&deployment.gateway.folder, &token, &["explain", "--path", "/decided"]).code;
+        assert_eq!(code, Some(if denial == "admitted" { 0 } else { 65 }), "{check} {denial}");
         let verdict = said.last().map(|(_, verdict)| verdict.as_str()).unwrap_or_default();
         let agrees = match denial {
             "admitted" => {

@@ -24,30 +24,34 @@ fn a_running_gateway_follows_every_change_and_old_tokens_die_with_it() {
 
     let first = gateway.mint();
     lives(&first, "fresh");
-    cli(&["user", "passwd", USER, "--password-stdin"], "second");
+    cli(&["user", "passwd", USER, "--password-stdin"], "second password");
     dies(&first, "a new password to end the tokens of the old one");
     assert_eq!(gateway.login(USER, PASSWORD), None, "the old password");
-    let second = log_in("second");
+    let second = log_in("second password");
     lives(&second, "minted with the new password");
 
     cli(&["user", "set", USER, "--email", "second@example.com"], "");
     dies(&second, "changed claims to end the tokens with the old ones");
-    let third = log_in("second");
+    let third = log_in("second password");
     lives(&third, "minted with the new claims");
     assert_eq!(jwt::read(&third).1["email"], "second@example.com");
 
     cli(&["user", "disable", USER], "");
     dies(&third, "a disabled user's token to die");
-    eventually("no log in for a disabled user", || gateway.login(USER, "second").is_none().then_some(()));
+    eventually("no log in for a disabled user", || {
+        gateway.login(USER, "second password").is_none().then_some(())
+    });
     cli(&["user", "enable", USER], "");
-    let fourth = log_in("second");
+    let fourth = log_in("second password");
     lives(&fourth, "minted after enabling");
     lives(&fourth, "and again");
     assert_eq!(gateway.status(&third), 401, "enabling revives nothing");
 
     cli(&["user", "remove", USER], "");
     dies(&fourth, "a removed user's token to die");
-    eventually("no log in for a removed user", || gateway.login(USER, "second").is_none().then_some(()));
+    eventually("no log in for a removed user", || {
+        gateway.login(USER, "second password").is_none().then_some(())
+    });
     gateway.folder.add(&User::new(USER, PASSWORD, EMAIL, ORGANIZATION));
     let fifth = log_in(PASSWORD);
     lives(&fifth, "minted after the user was added again");
@@ -81,12 +85,12 @@ fn change_of_a_user_that_cannot_be_made_says_that_nothing_was_revoked() {
     let mode = |mode: u32| fs::set_permissions(&store, fs::Permissions::from_mode(mode)).expect("its mode");
     let closed = |command| {
         mode(0o000);
-        let done = finish(held_to_modes(command), "second");
+        let done = finish(held_to_modes(command), "second password");
         mode(0o600);
         done
     };
     for change in changes {
-        let written = finish(started_by(&full, &folder.command(change)), "second");
+        let written = finish(started_by(&full, &folder.command(change)), "second password");
         let opened = closed(folder.command(change));
         for (code, done) in [(1, written), (77, opened)] {
             assert_eq!((done.code, done.stdout.as_str()), (Some(code), ""), "{change:?}: {done:?}");

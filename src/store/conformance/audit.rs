@@ -13,7 +13,7 @@ use crate::store::command::{
     RecordKeys, Rehash, RepairClock, RequestAcknowledgements, RevokeKey, RevokeSubject, UnlockUser,
     UserChange,
 };
-use crate::store::records::{AuditFilter, AuditRow};
+use crate::store::records::{AuditFilter, AuditRow, FieldChange};
 
 /// What a command is expected to say of itself: action and subject of each row.
 type Told = &'static [(&'static str, &'static str)];
@@ -93,6 +93,42 @@ fn row_names_the_token_that_it_is_about() {
 }
 
 #[test]
+fn row_of_changed_claims_says_what_each_was_and_is() {
+    on_every_engine(|fixture| {
+        fixture.add("anna");
+        let changed = |field: &str, from: &str, to: &str| FieldChange {
+            field: field.into(),
+            from: from.into(),
+            to: to.into(),
+        };
+        let claims = |email: Option<&str>, to: Option<&str>| UserChange::Claims {
+            email: email.map(Into::into),
+            organization: to.map(organization),
+        };
+        for (change, expected) in [
+            (claims(Some("a@b.example"), None), vec![changed("email", "anna@example.com", "a@b.example")]),
+            (claims(None, Some("Other")), vec![changed("organization", "Main Org.", "Other")]),
+            // What is given and was so already is not changed.
+            (claims(Some("a@b.example"), Some("\"x\"")), vec![changed("organization", "Other", "\"x\"")]),
+            (
+                claims(Some("c@d.example"), Some("O")),
+                vec![changed("email", "a@b.example", "c@d.example"), changed("organization", "\"x\"", "O")],
+            ),
+            (UserChange::Password(phc(1)), vec![]),
+            (UserChange::Disable, vec![]),
+        ] {
+            fixture.change("anna", change);
+            assert_eq!(fixture.audit().pop().unwrap().changes, expected);
+        }
+        let imported = crate::store::command::ImportedUser { user: new_user("anna"), disabled: None };
+        fixture.import(vec![imported], true);
+        let rows = fixture.audit();
+        let row = rows.iter().rfind(|row| row.action == "user_set").unwrap();
+        assert_eq!(row.changes.len(), 2, "an import changes as a command does: {row:?}");
+    });
+}
+
+#[test]
 fn row_names_the_actor_and_its_origin() {
     on_every_engine(|fixture| {
         let actor = Actor::client("zoë", "2001:db8::7");
@@ -156,6 +192,7 @@ fn failed_logins_are_written_under_their_own_account_and_origin_without_a_sequen
             token_id: None,
             origin: origin.into(),
             count,
+            changes: vec![],
         };
         let new = fixture.audit().split_off(1);
         let expected =

@@ -15,7 +15,7 @@ use crate::store::command::{
     AddUser, ChangeUser, FailedLogins, ImportUsers, MintOutcome, NameConflict, NoteFailedLogins, RecordKeys,
     RecordKeysOutcome, RevokeKey, RevokeKeyOutcome, RevokeSubject, UserChange,
 };
-use crate::store::records::RevocationFilter;
+use crate::store::records::{RevocationFilter, UserFilter};
 use crate::store::{Store, StoreError};
 
 /// Runs a test with clones of one store, and with two stores on the same place, as two processes have them.
@@ -237,7 +237,7 @@ fn reads_go_on_while_others_write() {
                             .await
                             .unwrap()
                     } else {
-                        store.users("", ALL).await.unwrap();
+                        store.users(UserFilter::default(), "", ALL).await.unwrap();
                         store.revocations(RevocationFilter::default(), u64::MAX, ALL).await.unwrap();
                         Ok(())
                     }

@@ -26,7 +26,7 @@ use crate::store::command::{
 };
 use crate::store::records::{
     Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, RevocationFilter, StoredTime,
-    User, UserRecord,
+    User, UserFilter, UserRecord,
 };
 use crate::store::{Executable, Opening, Store, StoreError};
 
@@ -263,7 +263,13 @@ impl Fixture {
     }
 
     pub(super) fn users(&self) -> Vec<User> {
-        self.wait(self.store.users("", ALL))
+        self.users_after("", ALL)
+    }
+
+    /// At most `limit` users after the one of that name.
+    pub(super) fn users_after(&self, after: &str, limit: usize) -> Vec<User> {
+        let page = self.wait(self.store.users(UserFilter::default(), after, limit));
+        page.into_iter().map(|listed| listed.user).collect()
     }
 
     /// All that are listed, the newest first.

@@ -24,5 +24,7 @@ mod revocation_limit;
 mod revocation_list;
 mod revocations;
 mod samples;
+mod tokens;
 mod user_changes;
+mod user_list;
 mod users;

@@ -100,17 +100,17 @@ fn users_are_read_by_page_in_the_order_of_their_bytes() {
         names.iter().for_each(|name| fixture.add(name));
         let users = assert_pages(|last: Option<&User>, limit| {
             let after = last.map_or("", |user| user.identity.user.as_str());
-            fixture.wait(fixture.store.users(after, limit))
+            fixture.users_after(after, limit)
         });
         names.sort_unstable();
         let read: Vec<_> = users.iter().map(|user| user.identity.user.as_str()).collect();
         assert_eq!(read, names);
         // The page begins behind a name whether or not a user bears it.
-        let after = |name| fixture.wait(fixture.store.users(name, 1));
+        let after = |name| fixture.users_after(name, 1);
         assert_eq!(after("a"), [fixture.user("a b")]);
         assert_eq!(after("aa"), [fixture.user("ab")]);
         assert_eq!(after("🦀"), []);
-        assert_eq!(fixture.wait(fixture.store.users("", 0)), []);
+        assert_eq!(fixture.users_after("", 0), []);
         assert!(users.iter().all(|user| *user == fixture.user(user.identity.user.as_str())));
     });
 }

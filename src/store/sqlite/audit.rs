@@ -12,7 +12,7 @@ use crate::auth::token::TokenId;
 use crate::store::command::{Actor, FailedLogins, NoteFailedLogins, Role};
 use crate::store::decision::Stamp;
 use crate::store::error::StoreError;
-use crate::store::records::{AuditFilter, AuditRow};
+use crate::store::records::{AuditFilter, AuditRow, FieldChange};
 
 impl Apply for NoteFailedLogins {
     fn apply(self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
@@ -21,10 +21,23 @@ impl Apply for NoteFailedLogins {
         let stamp = Stamp { sequence: sequence::current(transaction)?, now, lived };
         for FailedLogins { subject, origin, count } in &self.failures {
             let actor = Actor::client(subject.as_str(), origin.as_str());
-            insert(transaction, stamp, &actor, "login_failed", subject, None, *count)?;
+            insert(transaction, stamp, &actor, "login_failed", subject, &Details::default(), *count)?;
         }
         Ok(())
     }
+}
+
+/// What a row says beside who did what to whom.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Details<'d> {
+    /// The token that it is about.
+    pub(super) token: Option<TokenId>,
+    /// Of a mint: when the token ends.
+    pub(super) expires_at: Option<UnixTime>,
+    /// Of a mint: the key that signed.
+    pub(super) kid: Option<&'d str>,
+    /// What was changed.
+    pub(super) changes: Vec<FieldChange>,
 }
 
 /// Adds what the transaction's actor did to the trail.
@@ -35,7 +48,18 @@ pub(super) fn write(
     subject: &str,
     token: Option<TokenId>,
 ) -> Result<(), StoreError> {
-    insert(transaction, stamp, transaction.actor, action, subject, token, 1)
+    write_details(transaction, stamp, action, subject, &Details { token, ..Details::default() })
+}
+
+/// The same, with more than a token's name.
+pub(super) fn write_details(
+    transaction: &Transaction<'_>,
+    stamp: Stamp,
+    action: &str,
+    subject: &str,
+    details: &Details<'_>,
+) -> Result<(), StoreError> {
+    insert(transaction, stamp, transaction.actor, action, subject, details, 1)
 }
 
 fn insert(
@@ -44,19 +68,25 @@ fn insert(
     actor: &Actor,
     action: &str,
     subject: &str,
-    token: Option<TokenId>,
+    details: &Details<'_>,
     count: u32,
 ) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO audit (number, at, lived, actor, action, subject, token_id, origin, count, claimed, operator)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        "INSERT INTO audit (number, at, lived, actor, action, subject, token_id, origin, count, claimed, operator,
+                            expires, kid, changes)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?;
+    let Details { token, expires_at, kid, changes } = details;
     let token = token.map(|id| id.to_string());
+    let expires = expires_at.map(|UnixTime(second)| second);
+    // Texts alone: they can always be written.
+    let changes = (!changes.is_empty()).then(|| serde_json::to_string(changes).unwrap_or_default());
     let Actor { name, origin, claimed, role } = actor;
     let Stamp { sequence, now, lived } = stamp;
     let operator = *role == Role::Operator;
     statement.execute((
-        sequence, now.0, lived.0, name, action, subject, token, origin, count, claimed, operator,
+        sequence, now.0, lived.0, name, action, subject, token, origin, count, claimed, operator, expires,
+        kid, changes,
     ))?;
     Ok(())
 }
@@ -71,7 +101,7 @@ pub(super) fn page(
     let of_user = if filter.user.is_some() { "AND (subject = ?4 OR actor = ?4 OR claimed = ?4)" } else { "" };
     let of_action = if filter.failed_logins { "AND action = 'login_failed'" } else { "" };
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT id, number, at, actor, action, subject, token_id, origin, count, claimed
+        "SELECT id, number, at, actor, action, subject, token_id, origin, count, claimed, changes
          FROM audit WHERE id > ?1 AND at >= ?2 {of_action} {of_user} ORDER BY id LIMIT ?3"
     ))?;
     let mut parameters: Vec<&dyn ToSql> = vec![&after, &filter.since.0, &limit];
@@ -88,6 +118,11 @@ pub(super) fn page(
             origin: row.get(7)?,
             count: row.get(8)?,
             claimed: row.get(9)?,
+            // What somebody else wrote there is not shown.
+            changes: row
+                .get::<_, Option<String>>(10)?
+                .and_then(|text| serde_json::from_str(&text).ok())
+                .unwrap_or_default(),
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

@@ -17,7 +17,9 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::transaction::{Time, Transaction};
 use super::wal::{Wal, beside, identity};
-use super::{after_restore, audit, cutoffs, keys, revoked_keys_file, sequence, sequence_file, time};
+use super::{
+    after_restore, audit, cutoffs, keys, revoked_keys_file, sequence, sequence_file, skeletons, time,
+};
 use crate::auth::revocation::Subject;
 use crate::auth::time::{Lived, UnixTime};
 use crate::store::command::{Actor, KeyRecord};
@@ -299,6 +301,9 @@ fn migrate(connection: &Connection, found: u32, now: UnixTime) -> Result<(), Sto
         let latest = audit::latest(connection)?;
         time::set_floor(connection, if latest.0 > 0 { now.min(latest) } else { now })?;
     }
+    if found < 5 {
+        skeletons::remember_all(connection)?;
+    }
     Ok(())
 }
 
@@ -336,7 +341,7 @@ const LOCK_ATTEMPTS: i32 = 1900;
 const STATEMENTS: usize = 96;
 
 /// The schema that this program reads and writes.
-const SCHEMA: u32 = 4;
+const SCHEMA: u32 = 5;
 
 /// One script a schema version, in order; a released one is never changed.
 const MIGRATIONS: [&str; SCHEMA as usize] = [
@@ -344,6 +349,7 @@ const MIGRATIONS: [&str; SCHEMA as usize] = [
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
 ];
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use rusqlite::OptionalExtension;
 
+use super::audit::Details;
 use super::transaction::{Apply, Transaction};
 use super::{audit, cutoffs, keys, known_sources, revocations};
 use crate::store::command::{Mint, MintOutcome};
@@ -31,7 +32,13 @@ impl Apply for Mint {
         if let Some(source) = self.source {
             known_sources::remember(transaction, name, source)?;
         }
-        audit::write(transaction, stamp, "mint", name, Some(minted.id))?;
+        let details = Details {
+            token: Some(minted.id),
+            expires_at: Some(minted.expires_at),
+            kid: Some(self.signer.kid()),
+            ..Details::default()
+        };
+        audit::write_details(transaction, stamp, "mint", name, &details)?;
         Ok(MintOutcome::Minted(minted, cutoffs))
     }
 }

@@ -26,8 +26,10 @@ mod revocations;
 mod revoked_keys_file;
 mod sequence;
 mod sequence_file;
+mod skeletons;
 mod slice;
 mod time;
+mod tokens;
 mod transaction;
 mod users;
 mod wal;
@@ -53,8 +55,8 @@ use super::command::{Actor, ImportEffect, ImportedUser, KeyRecord};
 use super::error::StoreError;
 use super::health::Health;
 use super::records::{
-    Acknowledgement, AuditFilter, AuditRow, Changes, LoginRecord, RecordedKey, Revocation, RevocationFilter,
-    StoredTime, User, UserRecord,
+    Acknowledgement, AuditFilter, AuditRow, Changes, ListedUser, LoginRecord, MintedToken, RecordedKey,
+    Revocation, RevocationFilter, StoredTime, TokenFilter, UserFilter, UserRecord,
 };
 use crate::auth::source::Source;
 use crate::auth::token::TokenId;
@@ -142,9 +144,30 @@ impl Sqlite {
         self.read(move |connection| logins::record(connection, &name, source)).await
     }
 
-    pub(super) async fn users(&self, after: &str, limit: usize) -> Result<Vec<User>, StoreError> {
-        let (after, limit) = (after.to_owned(), limit.min(MAX_ROWS));
-        self.read(move |connection| users::page(connection, &after, limit)).await
+    pub(super) async fn users(
+        &self,
+        filter: UserFilter,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<ListedUser>, StoreError> {
+        let (after, limit, now) = (after.to_owned(), limit.min(MAX_ROWS), self.clock.now());
+        self.read(move |connection| users::page(connection, &filter, &after, limit, now)).await
+    }
+
+    pub(super) async fn listed_user(&self, name: &str) -> Result<Option<ListedUser>, StoreError> {
+        let (name, now) = (name.to_owned(), self.clock.now());
+        self.read(move |connection| users::find_listed(connection, &name, now)).await
+    }
+
+    pub(super) async fn tokens(
+        &self,
+        user: &str,
+        filter: TokenFilter,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<MintedToken>, StoreError> {
+        let (user, limit, now) = (user.to_owned(), limit.min(MAX_ROWS), self.clock.now());
+        self.read(move |connection| tokens::page(connection, &user, filter, before, limit, now)).await
     }
 
     pub(super) async fn import_effects(

@@ -14,7 +14,7 @@ use super::file::DatabaseFile;
 use crate::auth::time::UnixTime;
 
 /// Scans that may be, by the beginning of the statement, with the reason.
-const ALLOWED: [(&str, &str); 23] = [
+const ALLOWED: [(&str, &str); 24] = [
     ("SELECT number, wanted FROM sequence", "one row"),
     ("UPDATE sequence SET", "one row"),
     ("SELECT lived, floor, expired_below, forgettable FROM clock", "one row"),
@@ -37,6 +37,7 @@ const ALLOWED: [(&str, &str); 23] = [
     ("UPDATE keys SET revoked_at = ?2, number = ?3 WHERE fingerprint", "few rows: keys"),
     ("SELECT id, applied FROM gateways", "few rows: gateways of the last days"),
     ("SELECT coalesce(max(at), 0) FROM audit", "once, when a store is migrated"),
+    ("SELECT name FROM users", "once, when a store is migrated"),
     ("SELECT id, lived FROM audit ORDER BY id LIMIT", "from the front, and no further"),
     ("SELECT through FROM audit_counted", "one row"),
     ("SELECT clients, operators FROM audit_counted", "one row"),

@@ -6,7 +6,7 @@ use rusqlite::types::{Null, ToSql};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::transaction::{Apply, Transaction};
-use super::{audit, cutoffs, keys, users};
+use super::{audit, cutoffs, keys, tokens, users};
 use crate::auth::revocation::Subject;
 use crate::auth::time::{Lived, UnixTime};
 use crate::auth::token::TokenId;
@@ -19,15 +19,17 @@ use crate::store::records::{Revocation, RevocationFilter, RevocationKind};
 impl Apply for RevokeToken {
     fn apply(self, transaction: &Transaction<'_>) -> Result<u64, StoreError> {
         let earlier = sequence_of(transaction, self.id)?;
-        match decision::revoke_token(self.expiry, earlier, transaction.now) {
+        let minted = tokens::owner(transaction, self.id)?;
+        let Self { id, expiry, user } = decision::complete_revocation(self, minted);
+        match decision::revoke_token(expiry, earlier, transaction.now) {
             TokenRevocation::Already(sequence) => {
                 // Written again, so that its acknowledgement follows a sync like every other.
                 transaction
                     .prepare_cached("UPDATE revoked_tokens SET number = number WHERE token_id = ?1")?
-                    .execute([self.id.0])?;
+                    .execute([id.0])?;
                 Ok(sequence)
             }
-            TokenRevocation::Single(keep) => revoke_one(transaction, self.id, keep, self.user.as_deref()),
+            TokenRevocation::Single(keep) => revoke_one(transaction, id, keep, user.as_deref()),
         }
     }
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::audit::Details;
 use super::slice::{self, Slice};
 use super::transaction::{Apply, Transaction};
-use super::{audit, cutoffs, known_sources};
+use super::{audit, cutoffs, known_sources, skeletons, tokens};
 use crate::auth::identity::Identity;
 use crate::auth::name::Name;
 use crate::auth::password::{HashDigest, Phc};
@@ -18,7 +19,7 @@ use crate::store::command::{
 };
 use crate::store::decision::{self, ImportStep};
 use crate::store::error::StoreError;
-use crate::store::records::{User, UserRecord};
+use crate::store::records::{ListedUser, User, UserFilter, UserRecord};
 
 impl Apply for AddUser {
     fn apply(self, transaction: &Transaction<'_>) -> Result<Self::Outcome, StoreError> {
@@ -114,6 +115,7 @@ fn change_user(
         return Ok(ChangeOutcome::Unchanged);
     }
     let (name, action) = (command.name.clone(), decision::audit_of_change(&command.change));
+    let changes = decision::changed_fields(&command.change, &record.user);
     let stamp = transaction.stamp()?;
     let changed = decision::change_user(command, record, stamp);
     match &changed.record {
@@ -122,12 +124,14 @@ fn change_user(
             transaction.prepare_cached("DELETE FROM users WHERE name = ?1")?.execute([&name])?;
             // A user who gets the name later is somebody else.
             known_sources::forget(transaction, &name)?;
+            skeletons::forget(transaction, &name)?;
         }
     }
     let subject = Subject::User(name.clone());
     let cutoff = decision::cutoff(cutoffs::get(transaction, &subject)?, stamp, changed.blocked);
     cutoffs::set(transaction, &subject, cutoff, Some(action))?;
-    audit::write(transaction, stamp, action, &name, None)?;
+    let details = Details { changes, ..Details::default() };
+    audit::write_details(transaction, stamp, action, &name, &details)?;
     Ok(ChangeOutcome::Changed)
 }
 
@@ -154,11 +158,40 @@ pub(super) fn organization_exists(connection: &Connection, name: &str) -> Result
 }
 
 /// At most `limit` users after the one of that name, by name.
-pub(super) fn page(connection: &Connection, after: &str, limit: usize) -> Result<Vec<User>, StoreError> {
-    let mut statement =
-        connection.prepare_cached(&format!("{SELECT} WHERE name > ?1 ORDER BY name LIMIT ?2"))?;
-    let rows = statement.query_map((after, limit), read)?;
-    rows.map(|row| Ok(row??.user)).collect()
+pub(super) fn page(
+    connection: &Connection,
+    filter: &UserFilter,
+    after: &str,
+    limit: usize,
+    now: UnixTime,
+) -> Result<Vec<ListedUser>, StoreError> {
+    // One moment for all of it.
+    let snapshot = connection.unchecked_transaction()?;
+    let mut statement = snapshot.prepare_cached(&format!(
+        "{SELECT} WHERE name > ?1 AND (?3 IS NULL OR organization = ?3) AND (?4 IS NULL OR disabled = ?4)
+           AND (?5 IS NULL OR instr(lower(name), ?5) > 0 OR instr(lower(email), ?5) > 0)
+         ORDER BY name LIMIT ?2"
+    ))?;
+    let text = filter.text.as_ref().map(|text| text.to_ascii_lowercase());
+    let rows = statement.query_map((after, limit, &filter.organization, filter.disabled, text), read)?;
+    rows.map(|row| listed(&snapshot, row??.user, now)).collect()
+}
+
+/// The user of that name, as lists show it.
+pub(super) fn find_listed(
+    connection: &Connection,
+    name: &str,
+    now: UnixTime,
+) -> Result<Option<ListedUser>, StoreError> {
+    let snapshot = connection.unchecked_transaction()?;
+    find(&snapshot, name)?.map(|record| listed(&snapshot, record.user, now)).transpose()
+}
+
+fn listed(connection: &Connection, user: User, now: UnixTime) -> Result<ListedUser, StoreError> {
+    let Identity { user: name, organization, .. } = &user.identity;
+    let last_login = tokens::last_login(connection, name.as_str())?;
+    let live_tokens = tokens::count_live(connection, name.as_str(), organization.as_str(), now)?;
+    Ok(ListedUser { last_login, live_tokens, user })
 }
 
 fn conflict(connection: &Connection, user: &NewUser) -> Result<Option<NameConflict>, StoreError> {
@@ -166,7 +199,9 @@ fn conflict(connection: &Connection, user: &NewUser) -> Result<Option<NameConfli
         .prepare_cached("SELECT name FROM users WHERE folded = ?1")?
         .query_row([user.identity.user.folded()], |row| row.get(0))
         .optional()?;
-    Ok(decision::refuse_user(user, confusable.as_deref()))
+    let confusable = confusable
+        .map_or_else(|| skeletons::confusable(connection, &user.identity.user), |name| Ok(Some(name)));
+    Ok(decision::refuse_user(user, confusable?.as_deref()))
 }
 
 /// Adds a user. Its hash came from an import where it has a digest.
@@ -193,6 +228,7 @@ fn add(user: NewUser, imported: Option<HashDigest>, transaction: &Transaction<'_
             stamp.sequence,
             imported.map(|HashDigest(digest)| digest),
         ))?;
+    skeletons::remember(transaction, &user.identity.user)?;
     let subject = Subject::User(name.into());
     let cutoff = decision::first_cutoff(cutoffs::get(transaction, &subject)?, stamp);
     cutoffs::set(transaction, &subject, cutoff, None)?;

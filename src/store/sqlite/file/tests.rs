@@ -1,7 +1,7 @@
 use rusqlite::types::{FromSql, Value};
 
 use super::super::feed::Feed;
-use super::super::{audit_shares, known_sources, revocations};
+use super::super::{audit_shares, known_sources, revocations, tokens};
 use super::*;
 use crate::auth::denial::Denial;
 use crate::auth::identity::Identity;
@@ -135,7 +135,11 @@ fn older_store_gets_tables_for_what_logins_ask_and_keeps_all_that_it_has() {
         .map(|table| {
             let mut statement = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
             // All that version 3 had.
-            let columns = if table == "users" { 10 } else { statement.column_count() };
+            let columns = match table {
+                "users" => 10,
+                "audit" => 12,
+                _ => statement.column_count(),
+            };
             let read = |row: &rusqlite::Row<'_>| (0..columns).map(|column| row.get(column)).collect();
             let rows = statement.query_map([], read).unwrap();
             rows.map(Result::unwrap).collect::<Vec<Vec<Value>>>()
@@ -145,12 +149,42 @@ fn older_store_gets_tables_for_what_logins_ask_and_keeps_all_that_it_has() {
     drop(old);
     let migrated = DatabaseFile::open(&path, Opening::Run, UnixTime(100)).unwrap().file.connect().unwrap();
     assert_eq!(dump(&migrated), before);
-    assert_eq!(schema_of(&migrated), Ok(4));
+    assert_eq!(schema_of(&migrated), Ok(SCHEMA));
     for table in ["known_sources", "unlocks"] {
         assert_eq!(rows::<u64>(&migrated, &format!("SELECT count(*) FROM {table}")), [0], "{table}");
     }
     let source = Source::of(std::net::Ipv4Addr::LOCALHOST.into());
     assert_eq!(known_sources::is_known(&migrated, "anna", Some(source)), Ok(false));
+}
+
+#[test]
+fn names_and_mints_of_an_older_store_are_looked_up_like_new_ones() {
+    let folder = folder();
+    let path = folder.path().join("s.db");
+    let old = Connection::open(&path).unwrap();
+    old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+    MIGRATIONS[..4].iter().for_each(|script| old.execute_batch(script).unwrap());
+    old.pragma_update(None, "user_version", 4).unwrap();
+    let id = "000102030405060708090a0b0c0d0e0f";
+    old.execute_batch(&format!(
+        "INSERT INTO users VALUES ('anna', 'anna', 'e', 'P', 'p', 0, 2, 10, 10, 2, NULL),
+           ('Zoë', 'zoë', 'e', 'P', 'p', 0, 3, 10, 10, 3, NULL);
+         INSERT INTO audit (number, at, lived, actor, action, subject, token_id, origin, count) VALUES
+           (2, 10, 4, 'root', 'user_add', 'anna', NULL, 'o', 1), (4, 20, 4, 'anna', 'mint', 'anna', '{id}', 'o', 1);
+         UPDATE sequence SET number = 4;",
+    ))
+    .unwrap();
+    drop(old);
+    let migrated = DatabaseFile::open(&path, Opening::Run, UnixTime(100)).unwrap().file.connect().unwrap();
+    let looks_like = |name: &str| skeletons::confusable(&migrated, &Name::parse_user(name).unwrap());
+    assert_eq!(looks_like("\u{430}nna"), Ok(Some("anna".into())));
+    assert_eq!(looks_like("Zo\u{451}"), Ok(Some("Zoë".into())));
+    assert_eq!(looks_like("bert"), Ok(None));
+    let filter = crate::store::records::TokenFilter::default();
+    let tokens = tokens::page(&migrated, "anna", filter, u64::MAX, 9, UnixTime(100)).unwrap();
+    let found: Vec<_> = tokens.iter().map(|token| (token.id.to_string(), token.expires_at)).collect();
+    assert_eq!(found, [(id.to_owned(), None)]);
+    assert_eq!(tokens::last_login(&migrated, "anna"), Ok(Some(UnixTime(20))));
 }
 
 #[test]

@@ -1,0 +1,132 @@
+//! The tokens that were minted here, as the audit trail has them, and what has become of each.
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::{cutoffs, time};
+use crate::auth::revocation::{Cutoff, Subject};
+use crate::auth::time::UnixTime;
+use crate::auth::token::TokenId;
+use crate::store::decision::{self, MintedRow, Owner};
+use crate::store::error::StoreError;
+use crate::store::records::{MintedToken, TokenFilter, TokenState};
+
+/// At most `limit` tokens of a user that were minted before that sequence, the newest first.
+pub(super) fn page(
+    connection: &Connection,
+    user: &str,
+    filter: TokenFilter,
+    before: u64,
+    limit: usize,
+    now: UnixTime,
+) -> Result<Vec<MintedToken>, StoreError> {
+    // One moment for all of it.
+    let snapshot = connection.unchecked_transaction()?;
+    let organization: Option<String> = snapshot
+        .prepare_cached("SELECT organization FROM users WHERE name = ?1")?
+        .query_row([user], |row| row.get(0))
+        .optional()?;
+    let before = before.min(i64::MAX.unsigned_abs());
+    let of = Tokens::of(&snapshot, user, organization.as_deref().unwrap_or_default(), now)?;
+    let mut page = Vec::new();
+    of.each(&snapshot, filter, before, Some(limit), |token| page.push(token))?;
+    Ok(page)
+}
+
+/// How many tokens of a user the gate would admit.
+pub(super) fn count_live(
+    connection: &Connection,
+    user: &str,
+    organization: &str,
+    now: UnixTime,
+) -> Result<u64, StoreError> {
+    let mut live = 0;
+    let of = Tokens::of(connection, user, organization, now)?;
+    of.each(connection, TokenFilter::default(), i64::MAX.unsigned_abs(), None, |token| {
+        live += u64::from(token.state == TokenState::Live);
+    })?;
+    Ok(live)
+}
+
+/// When a user got the last token by its password.
+pub(super) fn last_login(connection: &Connection, user: &str) -> Result<Option<UnixTime>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT at FROM audit WHERE action = 'mint' AND subject = ?1 AND NOT operator
+         ORDER BY number DESC LIMIT 1",
+    )?;
+    Ok(statement.query_row([user], |row| row.get(0)).optional()?.map(UnixTime))
+}
+
+/// Whose a token is that was minted here, and when it ends, as far as the trail tells.
+pub(super) fn owner(connection: &Connection, id: TokenId) -> Result<Option<Owner>, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT subject, expires FROM audit WHERE action = 'mint' AND token_id = ?1")?;
+    let owner = |row: &Row<'_>| {
+        let expires_at = row.get::<_, Option<u64>>(1)?.map(UnixTime);
+        Ok(Owner { user: row.get(0)?, expires_at })
+    };
+    Ok(statement.query_row([id.to_string()], owner).optional()?)
+}
+
+/// What decides on the tokens of one user.
+struct Tokens<'u> {
+    user: &'u str,
+    cutoffs: Vec<(Subject, Cutoff)>,
+    expired_below: u64,
+    now: UnixTime,
+}
+
+impl<'u> Tokens<'u> {
+    fn of(
+        connection: &Connection,
+        user: &'u str,
+        organization: &str,
+        now: UnixTime,
+    ) -> Result<Self, StoreError> {
+        let cutoffs = cutoffs::concerning(connection, user, organization)?;
+        Ok(Self { user, cutoffs, expired_below: time::read(connection)?.expired_below, now })
+    }
+
+    /// In their order by an index, and no further back than tokens last.
+    fn each(
+        &self,
+        connection: &Connection,
+        filter: TokenFilter,
+        before: u64,
+        limit: Option<usize>,
+        mut show: impl FnMut(MintedToken),
+    ) -> Result<(), StoreError> {
+        let (from, after) = if filter.expired { (0, UnixTime(0)) } else { (self.expired_below, self.now) };
+        let mut statement = connection.prepare_cached(
+            "SELECT number, at, actor, origin, token_id, expires,
+               EXISTS (SELECT 1 FROM revoked_tokens WHERE revoked_tokens.token_id = unhex(audit.token_id)),
+               EXISTS (SELECT 1 FROM keys WHERE keys.kid = audit.kid AND revoked_at IS NOT NULL)
+             FROM audit WHERE action = 'mint' AND subject = ?1 AND number >= ?2 AND number < ?3
+               AND (expires IS NULL OR expires > ?4) ORDER BY number DESC LIMIT coalesce(?5, -1)",
+        )?;
+        let mut rows = statement.query((self.user, from, before, after.0, limit))?;
+        while let Some(row) = rows.next()? {
+            show(self.read(row)?);
+        }
+        Ok(())
+    }
+
+    fn read(&self, row: &Row<'_>) -> Result<MintedToken, StoreError> {
+        let id: String = row.get(4)?;
+        let minted = MintedRow {
+            sequence: row.get(0)?,
+            expires_at: row.get::<_, Option<u64>>(5)?.map(UnixTime),
+            is_revoked: row.get(6)?,
+            is_key_revoked: row.get(7)?,
+        };
+        Ok(MintedToken {
+            id: TokenId::parse(&id)
+                .ok_or_else(|| StoreError::Damaged("a mint in the audit trail has no TokenId".into()))?,
+            sequence: minted.sequence,
+            minted_at: UnixTime(row.get(1)?),
+            minted_by: row.get(2)?,
+            origin: row.get(3)?,
+            expires_at: minted.expires_at,
+            state: decision::token_state(&minted, &self.cutoffs, self.expired_below, self.now),
+        })
+    }
+}
