@@ -17,6 +17,7 @@ mod revocations;
 mod revoke;
 mod run;
 mod store;
+mod terminal;
 mod token;
 mod tokens;
 mod user;

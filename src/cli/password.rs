@@ -6,6 +6,7 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::output::Failure;
+use super::terminal;
 use crate::auth::password::Phc;
 use crate::auth::secret::Secret;
 use crate::service::users::NewPassword;
@@ -44,9 +45,12 @@ fn prompt() -> Result<Secret, Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::usage("cannot prompt without a terminal; use --password-stdin"));
     }
-    let ask = |text: &str| -> Result<Secret, Failure> {
-        let typed = rpassword::prompt_password(text).map_err(Failure::usage)?;
-        Ok(Secret::new(typed.into_bytes()))
+    terminal::restore_on_signals().map_err(Failure::usage)?;
+    let ask = |text: &str| match rpassword::prompt_password(text) {
+        Ok(typed) => Ok(Secret::new(typed.into_bytes())),
+        // Ctrl-C: it has sent itself the signal.
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => terminal::end_by_signal(),
+        Err(error) => Err(Failure::usage(error)),
     };
     let password = ask("Password: ")?;
     if password != ask("Again: ")? {

@@ -1,5 +1,6 @@
 //! `ds-gateway revoke`: ends tokens before their time, and says where that is in force.
 
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -24,9 +25,9 @@ pub(super) struct Revoke {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// One token, by its TokenId (from the log or the audit trail) or by the token itself
+    /// One token, by its TokenId (`ds-gateway token list`, the log, the audit trail) or by the token itself
     Token {
-        /// 32 hexadecimal digits
+        /// The TokenId: 32 hexadecimal digits
         #[arg(required_unless_present = "token_file", conflicts_with = "token_file")]
         token_id: Option<String>,
         /// The file with the token; `-` for standard input
@@ -59,8 +60,11 @@ enum Action {
         #[command(flatten)]
         how: How,
     },
-    /// Every token issued so far
+    /// Every token issued so far; asks first on a terminal
     All {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         how: How,
     },
@@ -107,7 +111,12 @@ impl Revoke {
                 all(&how, Subject::Organization(name.as_str().into()))
             }
             Action::Key { kid, replace, how } => key(kid, replace, &how),
-            Action::All { how } => all(&how, Subject::Everybody),
+            Action::All { yes, how } => {
+                if !yes && io::stdin().is_terminal() {
+                    confirm("Revoke every token of every user?")?;
+                }
+                all(&how, Subject::Everybody)
+            }
             Action::List(list) => list.execute(),
         }
     }
@@ -129,6 +138,20 @@ fn by_id(text: &str, rules: &TokenRules, revocations: &Revocations) -> Result<u6
 
 fn parsed(name: &str) -> Result<Name, Failure> {
     Name::parse(name).map_err(|error| Failure::usage(format!("the name {error}")))
+}
+
+/// Asks a person, who may think better of it.
+fn confirm(question: &str) -> Result<(), Failure> {
+    let mut answer = String::new();
+    let mut stderr = io::stderr();
+    let asked = write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush());
+    asked
+        .and_then(|()| io::stdin().read_line(&mut answer))
+        .map_err(|error| not_revoked(Failure::usage(error)))?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(not_revoked(Failure::usage("answer y, or use --yes"))),
+    }
 }
 
 fn all(how: &How, subject: Subject) -> Result<(), Failure> {

@@ -98,6 +98,7 @@ mod slow;
 mod starts;
 mod startup;
 mod stop;
+mod terminal;
 mod token;
 mod token_command;
 mod token_list;
