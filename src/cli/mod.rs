@@ -11,6 +11,7 @@ mod demo;
 mod gateways;
 mod import;
 mod key;
+mod man;
 mod output;
 mod password;
 mod revocations;
@@ -75,6 +76,8 @@ enum Command {
     Restore(backup::Restore),
     /// Print completions for a shell
     Completions(completions::Completions),
+    /// Write the manual pages to a folder
+    Man(man::Man),
 }
 
 /// `0.1.0 (commit, profile, compiler)`
@@ -132,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Backup(backup) => backup.execute(),
         Command::Restore(restore) => restore.execute(),
         Command::Completions(completions) => completions.execute(Cli::command()),
+        Command::Man(man) => man.execute(Cli::command()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -144,4 +148,109 @@ fn end(failure: &Failure) -> ExitCode {
         note(format_args!("ds-gateway: {}", failure.text));
     }
     ExitCode::from(failure.code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The command and all below it, each with its words.
+    fn walk(command: &clap::Command, words: &str, see: &mut impl FnMut(&clap::Command, &str)) {
+        see(command, words);
+        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+            walk(below, &format!("{words} {}", below.get_name()), see);
+        }
+    }
+
+    #[test]
+    fn every_command_and_every_argument_has_a_help_text() {
+        let (mut commands, mut arguments, mut without) = (0, 0, Vec::new());
+        let mut command = Cli::command();
+        command.build();
+        walk(&command, "ds-gateway", &mut |command, words| {
+            commands += 1;
+            let is_said = |text: Option<&clap::builder::StyledStr>| {
+                text.is_some_and(|text| !text.to_string().trim().is_empty())
+            };
+            if !is_said(command.get_about()) {
+                without.push(words.to_owned());
+            }
+            for argument in command.get_arguments() {
+                arguments += 1;
+                if !is_said(argument.get_help()) {
+                    without.push(format!("{words} {}", argument.get_id()));
+                }
+            }
+        });
+        assert!(without.is_empty(), "no help: {without:#?}");
+        assert!(commands > 30 && arguments > 100, "{commands} {arguments}");
+    }
+
+    /// Asks a real bash what it would offer, as a user that presses the tabulator would see it.
+    fn offered(script: &str, lines: &[Vec<String>]) -> Vec<String> {
+        let mut asked =
+            format!("{script}\nask() {{ COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); COMPREPLY=()\n");
+        asked += "_ds__gateway \"$1\" \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD-1]}\" 2> /dev/null\n";
+        asked += "echo \" ${COMPREPLY[*]} \"; }\n";
+        for words in lines {
+            asked += &format!("ask {}\n", words.iter().map(|word| format!("'{word}' ")).collect::<String>());
+        }
+        let done = std::process::Command::new("bash").args(["--norc", "-c", &asked]).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn bash_completes_every_word_of_every_command() {
+        let script = completions::script(clap_complete::Shell::Bash, Cli::command());
+        let (mut lines, mut expected) = (Vec::new(), Vec::new());
+        let mut command = Cli::command();
+        command.build();
+        // By its name, and by its path.
+        for program in ["ds-gateway", "/usr/local/bin/ds-gateway"] {
+            walk(&command, program, &mut |command, words| {
+                let mut ask = |last: &str, offered: Vec<String>| {
+                    lines.push(words.split(' ').chain([last]).map(str::to_owned).collect());
+                    expected.push(offered);
+                };
+                let below: Vec<String> =
+                    command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
+                ask(
+                    "--",
+                    command.get_opts().map(|option| format!("--{}", option.get_long().unwrap())).collect(),
+                );
+                // The beginning of each word finds it.
+                for name in below.iter().filter(|name| *name != "help") {
+                    ask(&name[..name.len() - 1], vec![name.clone()]);
+                }
+                ask("", below);
+            });
+        }
+        let found = offered(&script, &lines);
+        assert!(found.len() == lines.len() && lines.len() > 150, "{} of {}", found.len(), lines.len());
+        for ((words, found), expected) in lines.iter().zip(&found).zip(&expected) {
+            for word in expected {
+                assert!(found.contains(&format!(" {word} ")), "{words:?} offers {found:?}, and not {word}");
+            }
+        }
+        // Values of an option, too.
+        let kinds =
+            offered(&script, &["ds-gateway revoke list --kind ".split(' ').map(str::to_owned).collect()]);
+        assert_eq!(kinds, [" token user organization everybody key "]);
+    }
+
+    #[test]
+    fn scripts_for_other_shells_are_sound_where_those_shells_are() {
+        for (shell, arguments) in
+            [(clap_complete::Shell::Zsh, ["-n", "-c"]), (clap_complete::Shell::Fish, ["--no-execute", "-c"])]
+        {
+            let script = completions::script(shell, Cli::command());
+            assert!(script.contains("repair-clock") && script.contains("token-file"), "{shell}");
+            if let Ok(done) =
+                std::process::Command::new(shell.to_string()).args(arguments).arg(&script).output()
+            {
+                assert!(done.status.success(), "{shell}: {done:?}");
+            }
+        }
+    }
 }

@@ -70,6 +70,7 @@ mod listening;
 mod logins;
 mod logs;
 mod manifests;
+mod manual;
 mod memory;
 mod memory_of_secrets;
 mod metrics;
