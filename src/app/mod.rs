@@ -70,10 +70,13 @@ pub struct Hooks {
     /// More services in the same process.
     pub services: Vec<Box<dyn ServiceWithDependents>>,
     /// Told where the gateway listens, once it does.
-    pub announce: Option<fn(&Listening)>,
+    pub announce: Option<Announce>,
     /// Called before the process ends, however it is asked to.
     pub on_exit: Option<OnExit>,
 }
+
+/// Told once where the gateway listens.
+pub type Announce = Box<dyn FnOnce(&Listening)>;
 
 /// Runs the gateway until it is told to stop.
 pub fn run(

@@ -41,9 +41,15 @@ impl Demo {
         let (config, materials) = configuration(folder.path(), self.port, platform.address())?;
         let sink = Sink::install(config.log.clone());
         add_user(&config)?;
+        let (log, place) = (sink.clone(), folder.path().to_owned());
+        let explain = move |listening: &Listening| {
+            // What was logged so far comes first, and not among the commands.
+            log.drain();
+            explain(listening, &place);
+        };
         let hooks = Hooks {
             services: vec![Box::new(app::local_service("platform", Echo, config.limits, vec![platform])?)],
-            announce: Some(explain),
+            announce: Some(Box::new(explain)),
             on_exit: Some(Box::new(move || drop(folder))),
         };
         let outcome = app::run((config, materials), Opening::Run, Creation::IfNew, &sink, hooks);
@@ -54,20 +60,26 @@ impl Demo {
 
 fn configuration(folder: &Path, port: u16, platform: SocketAddr) -> Result<(Config, Materials), Failure> {
     let text = format!(
-        r#"
-        [server]
-        https = ["127.0.0.1:{port}"]
-        state_dir = "state"
-        [admin]
-        listen = "127.0.0.1:0"
-        [platform]
-        servers = ["http://{platform}"]
-        [routes]
-        public = ["/ds-api/", "/ds-api/download/*"]
-        [log]
-        format = "text"
-        "#
+        r#"# The configuration of the demo.
+[server]
+https = ["127.0.0.1:{port}"]
+state_dir = "state"
+
+[admin]
+listen = "127.0.0.1:0"
+
+[platform]
+servers = ["http://{platform}"]
+
+[routes]
+public = ["/ds-api/", "/ds-api/download/*"]
+
+[log]
+format = "text"
+"#
     );
+    // For the commands that are tried beside it.
+    std::fs::write(folder.join(CONFIGURATION), &text).map_err(Failure::cannot_start)?;
     let (config, _) = Config::parse(&text, folder, std::iter::empty());
     config.map_err(|errors| Failure::configuration(folder, &errors))
 }
@@ -91,38 +103,70 @@ fn add_user(config: &Config) -> Result<(), Failure> {
     })
 }
 
-fn explain(listening: &Listening) {
+fn explain(listening: &Listening, folder: &Path) {
     let Some((https, admin)) = listening.https.first().zip(listening.admin.first()) else {
         return;
     };
     let url = format!("https://{https}");
-    // A reader that went away is no reason to stop.
-    let _ = writeln!(
-        std::io::stdout(),
+    let program = std::env::current_exe().unwrap_or_else(|_| "ds-gateway".into());
+    let [program, place, config, token] =
+        [program, folder.to_owned(), folder.join(CONFIGURATION), folder.join("token")]
+            .map(|path| quoted(&path));
+    let command = |arguments: &str| format!("{program} {arguments} --config {config}");
+    let add = command("user add anna --email anna@example.com --organization 'Main Org.' --password-stdin");
+    let (list_users, list_tokens) = (command("user list"), command(&format!("token list --user {USER}")));
+    let (revoke, audit) = (command(&format!("revoke token --token-file {token}")), command("audit list"));
+    let log_in = format!("-k -u {USER}:{PASSWORD} -X POST {url}/ds-api/user-token");
+    let ask = format!("curl -i -k -H \"user-token: $(cat {token})\" {url}/ds-api/servers");
+    // At once, so that no line of the log comes between; a reader that went away is no reason to stop.
+    let text = format!(
         "\
 ds-gateway demo: a gateway on {url}, in front of a platform that shows what it received.
-Everything it keeps is in a temporary folder that goes with it. Ctrl-C ends it.
+Its configuration and all that it keeps are in {place}, which is removed at the end. Ctrl-C ends it.
+Paste these commands into another terminal, in any shell:
 
-# Obtain a token
-curl -u {USER}:{PASSWORD} -k -X POST {url}/ds-api/user-token
+Obtain a token: 201
+    curl -i {log_in}
 
-# Keep one in a variable
-TOKEN=$(curl -s -u {USER}:{PASSWORD} -k -X POST {url}/ds-api/user-token | cut -d '\"' -f 4)
+Keep one in a file
+    curl -s {log_in} | cut -d '\"' -f 4 > {token}
 
-# What does it say?
-curl -u {USER}:{PASSWORD} -k -X GET {url}/ds-api/user-token?token=$TOKEN
+What does it say? 200
+    curl -i -k -u {USER}:{PASSWORD} \"{url}/ds-api/user-token?token=$(cat {token})\"
 
-# With it, a request reaches the platform; without it, 401
-curl -k -H \"user-token: $TOKEN\" {url}/ds-api/servers
-curl -k {url}/ds-api/servers
+With it, a request reaches the platform: 200
+    {ask}
 
-# Public in this demo
-curl -k {url}/ds-api/
+Without it: 401
+    curl -i -k {url}/ds-api/servers
 
-# What the gateway counted
-curl -s http://{admin}/metrics
-"
+Public in this demo: 200
+    curl -i -k {url}/ds-api/
+
+Add a user; list users, and the tokens of one
+    echo annaPassword | {add}
+    {list_users}
+    {list_tokens}
+
+Revoke the token, which is refused from then on: 401
+    {revoke}
+    {ask}
+
+Who did what
+    {audit}
+
+What the gateway counted
+    curl -i http://{admin}/metrics
+\n"
     );
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// A path as a word of a command, in every shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |symbol: char| symbol.is_ascii_alphanumeric() || "/._-+@".contains(symbol);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Answers every request with what it received.
@@ -159,5 +203,6 @@ impl ServeHttp for Echo {
     }
 }
 
+const CONFIGURATION: &str = "gateway.toml";
 const USER: &str = "myUser";
 const PASSWORD: &str = "myPassword";
