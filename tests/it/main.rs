@@ -91,6 +91,7 @@ mod revocation;
 mod revocation_limit;
 mod revoke_list;
 mod revoked_keys;
+mod rolling_restart;
 mod routes;
 mod running;
 mod secrets;

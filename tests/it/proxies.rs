@@ -242,13 +242,13 @@ fn a_proxy_header_is_required_and_only_trusted_proxies_may_send_one() {
 }
 
 /// A real one, killed at the end.
-struct HaProxy {
+pub struct HaProxy {
     child: Child,
     _folder: TempDir,
 }
 
 impl HaProxy {
-    fn start(configuration: &str) -> Self {
+    pub fn start(configuration: &str) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let file = folder.path().join("haproxy.cfg");
         fs::write(&file, configuration).expect("a configuration");
@@ -266,7 +266,7 @@ impl Drop for HaProxy {
 }
 
 /// A port that is free now.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address")
 }
