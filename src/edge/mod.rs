@@ -17,6 +17,7 @@ mod cut;
 mod deadline;
 pub mod decide;
 mod errors;
+mod expect_continue;
 pub mod forward;
 pub mod gateway;
 pub mod listener;

@@ -27,7 +27,6 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, OrErr, Result};
-use tokio::time::timeout;
 
 use super::answer;
 use super::connection_context as connection;
@@ -35,6 +34,7 @@ use super::cors::share;
 use super::cut;
 use super::decide::MALFORMED;
 use super::errors::{ENDLESS_INTERIM, OVERLOADED, TOO_LARGE, TOO_SLOW, platform_fault, reply_to};
+use super::expect_continue::waits_for_ever;
 use super::forward::ForwardContext;
 use super::gateway::{Gateway, Next};
 use super::normalize::normalize;
@@ -253,7 +253,7 @@ impl ProxyHttp for Gateway {
         {
             session.set_keepalive(None);
         }
-        let length = if is_bare { Some(0) } else { content_length(response) };
+        let length = if is_bare { Some(0) } else { response::length(response) };
         if let Err(overload) = state.take_for_response(length) {
             self.shared.metrics.overloaded(overload);
             return Error::e_explain(OVERLOADED, "no memory for the response");
@@ -378,22 +378,6 @@ fn change_fields(
     not_text.map_or(Ok(()), |target| request.set_raw_path(&target))
 }
 
-/// Does the client expect `100 Continue` over HTTP/2, where the engine sends none?
-fn waits_for_continue(session: &Session, state: &RequestState) -> bool {
-    session.is_http2() && state.facts.expects_continue && state.has_unannounced_body
-}
-
-/// Does the body begin all the same? Most clients do not wait there, or not for long. What is read is kept for the platform, as for a
-/// second try.
-async fn has_body(session: &mut Session) -> Result<bool> {
-    let session = session.as_downstream_mut();
-    session.enable_retry_buffering();
-    match timeout(CONTINUE_WAIT, session.read_request_body()).await {
-        Ok(read) => read.map(|_| true),
-        Err(_) => Ok(false),
-    }
-}
-
 /// A client that has no window for an answer of ours, a hundred bytes, does not want it.
 fn bound_own_answer(session: &mut Session) {
     if session.is_http2() {
@@ -409,15 +393,8 @@ fn is_event_stream(response: &ResponseHeader) -> bool {
     kind.eq_ignore_ascii_case(EVENT_STREAM)
 }
 
-fn content_length(response: &ResponseHeader) -> Option<u64> {
-    response.headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
 /// Server-sent events (HTML §9.2).
 const EVENT_STREAM: &[u8] = b"text/event-stream";
-
-/// Longer than clients wait that have a limit: 1 s in curl and Go, 3 s in Apache HttpClient.
-const CONTINUE_WAIT: Duration = Duration::from_secs(4);
 
 const OWN_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 

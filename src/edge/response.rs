@@ -56,6 +56,11 @@ pub(super) fn suit_http10(response: &mut ResponseHeader) -> Length {
     if response.headers.contains_key(CONTENT_LENGTH) { Length::Known } else { Length::Unknown }
 }
 
+/// The length that an answer says it has.
+pub(super) fn length(response: &ResponseHeader) -> Option<u64> {
+    response.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 fn is_chunked(coding: &HeaderValue) -> bool {
     coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
 }

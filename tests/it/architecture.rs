@@ -90,6 +90,7 @@ const ENGINE: (&str, &[&str]) = (
         "src/edge/deadline.rs",
         "src/edge/listener.rs",
         "src/edge/errors.rs",
+        "src/edge/expect_continue.rs",
         "src/edge/gateway.rs",
         "src/edge/local.rs",
         "src/edge/normalize.rs",
