@@ -14,6 +14,7 @@ mod networks;
 mod origin;
 mod platform;
 mod sections;
+mod server;
 mod settings;
 mod source;
 mod spelling;
@@ -41,9 +42,9 @@ use self::cors::read_cors;
 use self::files::text_mark;
 use self::platform::{read_platform, read_platforms};
 use self::sections::{
-    read_admin, read_audit, read_cache, read_limits, read_log, read_login, read_routes, read_server,
-    read_store, read_token,
+    read_audit, read_cache, read_limits, read_log, read_login, read_routes, read_store, read_token,
 };
+use self::server::{read_admin, read_server};
 use self::source::{Finished, Source};
 use crate::auth::cache::CacheLimits;
 use crate::auth::cors::Cors;
