@@ -17,6 +17,13 @@ use super::request_id::REQUEST_ID;
 use crate::auth::cors::Cors;
 use crate::auth::reply::Reply;
 
+/// A client that has no window for an answer of ours, a hundred bytes, does not want it.
+pub fn bound(session: &mut Session) {
+    if session.is_http2() {
+        session.set_write_timeout(Some(OWN_ANSWER_TIMEOUT));
+    }
+}
+
 /// Sends `reply`. `body` is the body of the request, none of which has been read.
 pub async fn send(
     session: &mut Session,
@@ -125,3 +132,6 @@ const DRAIN_BYTES: u64 = 64 * 1024;
 
 /// The longest time that a refused body is read.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// The longest that an answer of ours waits for a window.
+const OWN_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);

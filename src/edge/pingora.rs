@@ -14,7 +14,7 @@
 
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -84,10 +84,7 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, state: &mut RequestState) -> Result<bool> {
         let mut next = self.decision(session, state).await;
-        if matches!(next, Ok(Next::Forward))
-            && waits_for_continue(session, state)
-            && !has_body(session).await?
-        {
+        if matches!(next, Ok(Next::Forward)) && waits_for_ever(session, state).await? {
             let fault = Malformed::ExpectHttp2;
             (state.facts.word, state.facts.fault) = (MALFORMED, Some(fault.as_str()));
             next = Ok(Next::Answer(Reply::malformed(fault)));
@@ -102,7 +99,7 @@ impl ProxyHttp for Gateway {
             Ok(Next::Answer(reply)) => {
                 // Nothing is done for it any more, however long its client takes.
                 state.active = None;
-                bound_own_answer(session);
+                answer::bound(session);
                 let (cors, id, facts) = (&state.runtime.cors, state.request_id.as_str(), state.facts);
                 answer::send(session, &reply, cors, id, facts.body, facts.expects_continue).await?;
                 Ok(true)
@@ -111,7 +108,7 @@ impl ProxyHttp for Gateway {
                 state.facts.word = overload.as_str();
                 state.active = None;
                 self.shared.metrics.overloaded(overload);
-                bound_own_answer(session);
+                answer::bound(session);
                 let (cors, id) = (&state.runtime.cors, state.request_id.as_str());
                 answer::send_overload(session, &Reply::overloaded(overload), cors, id).await?;
                 Ok(true)
@@ -378,13 +375,6 @@ fn change_fields(
     not_text.map_or(Ok(()), |target| request.set_raw_path(&target))
 }
 
-/// A client that has no window for an answer of ours, a hundred bytes, does not want it.
-fn bound_own_answer(session: &mut Session) {
-    if session.is_http2() {
-        session.set_write_timeout(Some(OWN_ANSWER_TIMEOUT));
-    }
-}
-
 /// Is the answer open for as long as somebody listens?
 fn is_event_stream(response: &ResponseHeader) -> bool {
     let kind =
@@ -395,8 +385,6 @@ fn is_event_stream(response: &ResponseHeader) -> bool {
 
 /// Server-sent events (HTML §9.2).
 const EVENT_STREAM: &[u8] = b"text/event-stream";
-
-const OWN_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Interim answers (1xx) of the platform to one request: more than a minute's progress of one a second, and an end.
 const MAX_INTERIM: u32 = 100;

@@ -35,7 +35,9 @@ public final class JavaNet {
 
     private String ask(String step, String method, String target, String token, BodyPublisher body, boolean waits) throws Exception {
         HttpRequest.Builder request = HttpRequest.newBuilder(URI.create(base + target)).timeout(Duration.ofMinutes(1));
-        request.method(method, body).expectContinue(waits);
+        // Over HTTP/2 it would wait for a 100 that no gateway on this engine sends, and get 417.
+        boolean isHttp2 = base.startsWith("https") && version == HttpClient.Version.HTTP_2;
+        request.method(method, body).expectContinue(waits && !isHttp2);
         if (token != null) {
             request.header("user-token", token);
         }
