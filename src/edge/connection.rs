@@ -220,7 +220,7 @@ impl AsyncRead for LimitedStream {
             let has_ended = buf.filled().len() == before;
             me.ends_header &= has_ended;
             // The engine would give up the request. It sees the end once that is answered.
-            if has_ended && read.is_ready() && !me.connection.is_http2 && me.connection.was_ended() {
+            if has_ended && read.is_ready() && !me.connection.is_http2 && me.connection.was_ended_too_soon() {
                 return Poll::Pending;
             }
             return read;

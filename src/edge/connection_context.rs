@@ -87,9 +87,9 @@ impl Connection {
         Reserved::new(Arc::clone(&self.budget), self.budget.usage(Network::of(client)))
     }
 
-    /// Did the gateway end it, and not the client?
-    pub(super) fn was_ended(&self) -> bool {
-        self.activity.was_ended()
+    /// Did the gateway end it, and not the client, just as a request came?
+    pub(super) fn was_ended_too_soon(&self) -> bool {
+        self.activity.was_ended_too_soon()
     }
 
     /// A request begins that the connection is kept for.

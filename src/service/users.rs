@@ -33,7 +33,7 @@ pub enum InvalidField {
     #[error("the e-mail address {0}")]
     Email(NameError),
     /// The e-mail address is a text, and none that mail could be sent to.
-    #[error("the e-mail address must be one, for example anna@example.com")]
+    #[error("the e-mail address is invalid; expected for example anna@example.com")]
     NotAnAddress,
     /// The organization.
     #[error("the organization {0}")]

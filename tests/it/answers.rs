@@ -26,8 +26,11 @@ fn commands(folder: &Folder) -> Vec<Command> {
     std::fs::write(&import, "").expect("a file");
     let backup = folder.dir.path().join("backup");
     let [import, backup] = [&import, &backup].map(|path| path.to_str().expect("a path"));
-    let with_configuration: [&[&str]; 26] = [
-        &["check"],
+    let with_configuration: [&[&str]; 28] = [
+        // Without asking the platform, of which there is none.
+        &["check", "--config-only"],
+        &["token", "list", "--user", USER],
+        &["token", "list", "--user", USER, "--json"],
         &["user", "list"],
         &["user", "list", "--json"],
         &["user", "show", USER],

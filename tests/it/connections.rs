@@ -158,11 +158,14 @@ fn a_handshake_that_fails_leaves_a_line_that_says_why() {
             let _ = client.wire().rest();
         }
         eventually(reason, || (ended(&gateway, reason) == 3.0).then_some(()));
-        let messages = gateway.log.messages("connections refused or ended");
-        let lines: Vec<_> = messages.iter().filter(|line| line["reason"] == reason).collect();
-        assert_eq!(lines.len(), 1, "a line in ten seconds: {messages:?}");
-        assert_eq!(lines[0]["last_client"], HONEST.to_string(), "{messages:?}");
-        assert_eq!(lines[0]["connections"], 1, "{messages:?}");
+        let lines = eventually("a line", || {
+            let messages = gateway.log.messages("connections refused or ended");
+            let lines: Vec<_> = messages.into_iter().filter(|line| line["reason"] == reason).collect();
+            (!lines.is_empty()).then_some(lines)
+        });
+        assert_eq!(lines.len(), 1, "a line in ten seconds: {lines:?}");
+        assert_eq!(lines[0]["last_client"], HONEST.to_string(), "{lines:?}");
+        assert_eq!(lines[0]["connections"], 1, "{lines:?}");
     }
     gateway.still_healthy();
 }

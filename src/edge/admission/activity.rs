@@ -33,9 +33,9 @@ impl Activity {
         self.was_ended.store(true, Ordering::Relaxed);
     }
 
-    /// Did the gateway end it, and not the client? A request that came at that moment is answered all the same.
-    pub(in crate::edge) fn was_ended(&self) -> bool {
-        self.was_ended.load(Ordering::Relaxed)
+    /// Did the gateway end it, and not the client, just as a request came? That is answered all the same.
+    pub(in crate::edge) fn was_ended_too_soon(&self) -> bool {
+        self.was_ended.load(Ordering::Relaxed) && self.idle_since().is_none()
     }
 
     pub(in crate::edge) fn idle_since(&self) -> Option<u64> {
