@@ -22,7 +22,7 @@ use log::{LevelFilter, Metadata, Record};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-pub use self::redact::redact_text;
+pub use self::redact::{redact_path, redact_text};
 pub use self::visible::visible;
 
 use self::redact::Redaction;

@@ -60,6 +60,8 @@ pub enum Malformed {
     BodyTimeout,
     /// The header did not arrive in time.
     HeaderTimeout,
+    /// A target in absolute-form whose authority is not `Host`, or has user information (RFC 9112 §3.2.2).
+    Authority,
     /// A byte in the target that RFC 3986 §2 allows nowhere in one, and that the engine does not forward.
     TargetCharacter,
     /// No request at all, by RFC 9112, or one that is no business of a gateway (`CONNECT`).
@@ -109,6 +111,7 @@ impl Malformed {
             Self::Body => "the body is larger than limits.body_bytes allows",
             Self::BodyTimeout => "the body did not arrive in time",
             Self::HeaderTimeout => "the header did not arrive in time",
+            Self::Authority => "the authority of the target must equal Host, without user and password",
             Self::TargetCharacter => {
                 "quotation marks, backticks, <, > and bytes that are not UTF-8 must be percent-encoded in the target: %22, %60, %3C, %3E"
             }

@@ -31,7 +31,7 @@ use super::request_id::{REQUEST_ID, RequestId};
 use super::request_line::RequestLine;
 use crate::auth::reply::{Malformed, Overload, Reply};
 use crate::config::Limits;
-use crate::logging::redact_text;
+use crate::logging::{redact_path, redact_text};
 use crate::metrics::{Metrics, RouteLabel};
 
 /// How far a header has come.
@@ -96,10 +96,10 @@ impl LimitedStream {
         self.metrics.request(RouteLabel::Refused, reply.status, Duration::ZERO);
         let id = RequestId::new();
         let (method, path) = self.header.line.method_and_path();
-        let shown = |text: Option<String>| redact_text(&text.unwrap_or_default());
+        let (method, path) = (method.unwrap_or_default(), path.unwrap_or_default());
         log::info!(
-            request_id = id.as_str(), client = self.connection.peer().to_string(), method = shown(method),
-            path = shown(path), reason, status = reply.status; "request rejected before parsing"
+            request_id = id.as_str(), client = self.connection.peer().to_string(), method = redact_text(&method),
+            path = redact_path(&path), reason, status = reply.status; "request rejected before parsing"
         );
         self.refusal = Some(Refusal { answer: raw(reply, &id), linger: None });
     }
@@ -268,6 +268,10 @@ impl AsyncWrite for LimitedStream {
         }
         // Ours goes out in its place.
         if me.refusal.is_none() {
+            if me.connection.phase.load(Ordering::Relaxed) == IDLE {
+                // What is known is of the request before it.
+                me.header = HeaderProgress::default();
+            }
             let too_many = me.header.lines > me.limits.header_fields;
             let unreadable = || me.header.line.fault().unwrap_or(Malformed::Unreadable);
             let fault = if too_many { Malformed::HeaderFields } else { unreadable() };

@@ -7,7 +7,7 @@ use crate::auth::reply::Malformed;
 pub(super) struct RequestLine {
     blanks: usize,
     controls: usize,
-    /// Bytes that the engine takes in no target, or only within UTF-8.
+    /// Bytes that the engine takes in no target.
     unsendable: usize,
     is_complete: bool,
     /// How it begins, for the log.
@@ -35,8 +35,7 @@ impl RequestLine {
             let line = new.get(..end.unwrap_or(new.len())).unwrap_or_default();
             self.blanks += line.iter().filter(|&&byte| byte == b' ').count();
             self.controls += line.iter().filter(|byte| byte.is_ascii_control()).count();
-            self.unsendable +=
-                line.iter().filter(|&&byte| matches!(byte, b'"' | b'<' | b'>' | b'`' | 0x80..)).count();
+            self.unsendable += line.iter().filter(|&&byte| matches!(byte, b'"' | b'<' | b'>' | b'`')).count();
             self.is_complete = end.is_some();
             let room = self.kept.get_mut(self.length..).unwrap_or_default();
             let count = room.len().min(line.len());
@@ -47,8 +46,17 @@ impl RequestLine {
     }
 
     /// Why the engine may have refused it.
-    pub(super) const fn fault(&self) -> Option<Malformed> {
-        if self.unsendable > 0 { Some(Malformed::TargetCharacter) } else { None }
+    pub(super) fn fault(&self) -> Option<Malformed> {
+        let kept = self.kept.get(..self.length).unwrap_or_default();
+        let is_text = std::str::from_utf8(kept).is_ok() || is_cut(kept);
+        if self.unsendable > 0 || !is_text {
+            return Some(Malformed::TargetCharacter);
+        }
+        let target = kept.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
+        let has = |scheme: &[u8]| {
+            target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        };
+        (has(b"http://") || has(b"https://")).then_some(Malformed::Authority)
     }
 
     /// Method and path, as far as they are known, without the query.
@@ -56,8 +64,16 @@ impl RequestLine {
         let kept = self.kept.get(..self.length).unwrap_or_default();
         let mut parts = kept.split(|byte| matches!(byte, b' ' | b'?' | b'\r'));
         let mut text = || parts.next().map(|part| String::from_utf8_lossy(part).into_owned());
-        (text(), text())
+        let (method, path) = (text(), text());
+        // One with an authority that is cut may be cut inside a password.
+        let has_authority = |path: &String| !path.starts_with('/') || path.starts_with("//");
+        (method, path.filter(|path| self.length < KEPT || !has_authority(path)))
     }
+}
+
+/// Is that UTF-8, but for a character that is cut at the end?
+fn is_cut(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
 
 /// Bytes of a line that the log may show.
@@ -98,6 +114,9 @@ mod tests {
             ("GET /\u{e9}", Some("GET"), Some("/\u{e9}")),
             ("", Some(""), None),
             (&long, Some(&long[..KEPT]), None),
+            (&format!("GET http://user:{long}"), Some("GET"), None),
+            (&format!("GET //user:{long}"), Some("GET"), None),
+            (&format!("GET /{}", &long[..KEPT - 5]), Some("GET"), Some(&*format!("/{}", &long[..KEPT - 5]))),
         ] {
             for size in [1, 3, 1_000] {
                 let mut line = RequestLine::default();
@@ -115,6 +134,9 @@ mod tests {
             ("GET /?a=\"b\" HTTP/1.1\r\n", Some(Malformed::TargetCharacter)),
             ("GET /?a<b HTTP/1.1\r\n", Some(Malformed::TargetCharacter)),
             ("GET /` HTTP/1.1\r\n", Some(Malformed::TargetCharacter)),
+            ("GET /?a=\u{e9} HTTP/1.1\r\n", None),
+            ("GET HTTP://u@a/ HTTP/1.1\r\n", Some(Malformed::Authority)),
+            ("GET /http://a HTTP/1.1\r\n", None),
             ("GET / HTTP/1.1\r\nX: <\r\n", None),
         ] {
             let mut line = RequestLine::default();

@@ -29,8 +29,17 @@ impl Redaction {
 
     fn whole(&self, target: &[u8]) -> String {
         let (path, query) = crate::auth::policy::split_target(target);
+        let mut shown = String::with_capacity(target.len());
+        let path = match split_userinfo(path) {
+            Some((before, after)) => {
+                shown.push_str(&String::from_utf8_lossy(before));
+                shown.push_str(REDACTED);
+                after
+            }
+            None => path,
+        };
         let (path, parameters) = split_at(path, path.iter().position(|&byte| byte == b';'));
-        let mut shown = redact_escaped(path);
+        shown.push_str(&redact_escaped(path));
         shown.push_str(&self.pairs(parameters, b";/"));
         if let Some(query) = query {
             shown.push('?');
@@ -87,6 +96,21 @@ impl Redaction {
     }
 }
 
+/// What is around a user and a password before a host (RFC 3986 §3.2.1): the scheme, and the `@` with all that follows. They may be in
+/// an absolute-form, an authority-form or what looks like one of them.
+fn split_userinfo(target: &[u8]) -> Option<(&[u8], &[u8])> {
+    let is_scheme = |at: &usize| *at == 0 || target.get(at.wrapping_sub(1)) == Some(&b':');
+    let start = match target.windows(2).position(|pair| pair == b"//").filter(is_scheme) {
+        Some(at) => at + 2,
+        None if target.starts_with(b"/") => return None,
+        None => 0,
+    };
+    let (before, authority) = target.split_at_checked(start)?;
+    let end = authority.iter().position(|&byte| byte == b'/').unwrap_or(authority.len());
+    let at = authority.get(..end)?.iter().rposition(|&byte| byte == b'@')?;
+    Some((before, authority.get(at..)?))
+}
+
 /// What comes before that place, and what begins there.
 fn split_at(bytes: &[u8], place: Option<usize>) -> (&[u8], &[u8]) {
     bytes.split_at(place.unwrap_or(bytes.len()))
@@ -117,8 +141,25 @@ fn layers(bytes: &[u8]) -> Vec<Cow<'_, [u8]>> {
     all
 }
 
-/// Replaces what looks like a JWT (`eyJ…`, the beginning of every JSON object in base64).
+/// A path as logged where no configuration is at hand: as [`Redaction::target`] shows it, but for the names that `log.redact` adds.
+pub fn redact_path(path: &str) -> String {
+    Redaction::new(&[]).target(path.as_bytes())
+}
+
+/// Replaces what looks like a JWT (`eyJ…`, the beginning of every JSON object in base64), and what follows the name of a scheme of
+/// credentials.
 pub fn redact_text(text: &str) -> String {
+    let mut is_credential = false;
+    let words = text.split(' ').map(|word| {
+        let shown = if is_credential && !word.is_empty() { REDACTED.into() } else { redact_tokens(word) };
+        let is_scheme = ["basic", "bearer"].iter().any(|scheme| word.eq_ignore_ascii_case(scheme));
+        is_credential = is_scheme || (is_credential && word.is_empty());
+        shown
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn redact_tokens(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(JWT) {
@@ -191,8 +232,30 @@ mod tests {
             ("/x?next=%2Fy%3Ftoken%3Db&c=d", "/x?next=REDACTED&c=d"),
             ("/x?next=%2Fy%3Fz%3Db", "/x?next=%2Fy%3Fz%3Db"),
             ("/plain?a=b", "/plain?a=b"),
+            ("http://anna:pw@a.test/x?y", "http://REDACTED@a.test/x?y"),
+            ("HTTPS://anna:p@w@a.test", "HTTPS://REDACTED@a.test"),
+            ("//anna:pw@a.test/x", "//REDACTED@a.test/x"),
+            ("anna:pw@a.test:443", "REDACTED@a.test:443"),
+            ("http://a.test/x@y", "http://a.test/x@y"),
+            ("/x/anna@example.com", "/x/anna@example.com"),
+            ("/a//b@c", "/a//b@c"),
+            ("*", "*"),
         ] {
             assert_eq!(redaction.target(target.as_bytes()), shown, "{target}");
+        }
+    }
+
+    #[test]
+    fn credentials_in_a_text_are_never_shown() {
+        for (text, shown) in [
+            ("curl/8.0", "curl/8.0"),
+            ("Basic YW5uYTpwdw==", "Basic REDACTED"),
+            ("x basic  YW5uYTpwdw== y", "x basic  REDACTED y"),
+            ("Bearer abc", "Bearer REDACTED"),
+            ("a eyJh.eyJi.c b", "a REDACTED b"),
+            ("basic", "basic"),
+        ] {
+            assert_eq!(redact_text(text), shown, "{text}");
         }
     }
 }

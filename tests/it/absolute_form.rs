@@ -47,6 +47,20 @@ fn absolute_form_is_the_same_request_in_origin_form() {
         }
     }
     platform.never_saw("canary");
+    // A password before the host is nobody's to see.
+    let spelt = [
+        "GET http://anna:canaryPassword@a.test/x HTTP/1.1",
+        "GET //anna:canaryPassword@a.test/x HTTP/1.1",
+        "CONNECT anna:canaryPassword@a.test:1 HTTP/1.1",
+    ];
+    for line in spelt {
+        let answer =
+            gateway.exchange(format!("{line}\r\nHost: a.test\r\nUser-Agent: Basic canaryPassword\r\n\r\n"));
+        assert!(answer.status >= 400, "{line}: {answer:?}");
+    }
+    let lines = gateway.log.lines();
+    assert!(lines.iter().any(|line| line.contains("REDACTED@a.test")), "{lines:?}");
+    assert!(lines.iter().all(|line| !line.contains("canaryPassword")), "{lines:?}");
     let host = platform.request("/old").values("host").concat();
     assert_eq!(host, "a.test", "its authority stands in for the field");
 }

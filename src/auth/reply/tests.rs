@@ -19,6 +19,7 @@ fn every_error_is_json_with_one_member() {
         Malformed::Body,
         Malformed::BodyTimeout,
         Malformed::HeaderTimeout,
+        Malformed::Authority,
         Malformed::TargetCharacter,
         Malformed::Unreadable,
     ];

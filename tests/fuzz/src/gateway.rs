@@ -63,13 +63,13 @@ pub fn start(platform: &TcpListener) -> Gateway {
     let sink = Sink::install(config.0.log.clone());
     thread::spawn(move || {
         let hooks = Hooks {
-            announce: Some(|listening| {
+            announce: Some(Box::new(|listening: &Listening| {
                 let _ = ANNOUNCED.set(Listening {
                     https: listening.https.clone(),
                     http: listening.http.clone(),
                     admin: listening.admin.clone(),
                 });
-            }),
+            })),
             ..Hooks::default()
         };
         let ended = app::run(config, Opening::Run, Creation::IfNew, &sink, hooks);
