@@ -43,7 +43,9 @@ origins = ["https://dashboard.example"]
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| runtime(CONFIG));
 
 /// The same, with pages of other origins.
-static SHARING: LazyLock<Runtime> = LazyLock::new(|| runtime(&format!("{CONFIG}{SHARED}")));
+/// With the same gate: each has a number of its own.
+static SHARING: LazyLock<Runtime> =
+    LazyLock::new(|| Runtime { gate: Arc::clone(&RUNTIME.gate), ..runtime(&format!("{CONFIG}{SHARED}")) });
 
 fn runtime(text: &str) -> Runtime {
     let (config, _) = Config::parse(text, Path::new("/nowhere"), std::iter::empty());
