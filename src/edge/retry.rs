@@ -29,6 +29,9 @@ impl Gateway {
     ) {
         let fault = try_fault(error, kept && !state.answer_begun && is_unanswered(error));
         count(state, fault);
+        if fault.is_none() {
+            state.runtime.platforms.get(state.platform).abandoned(&mut state.tries);
+        }
         let (is_safe, elsewhere) = match fault {
             Some(TryFault::Tls) => (true, true),
             Some(TryFault::KeptConnectionClosed) => {

@@ -132,7 +132,8 @@ impl Upstream {
     fn choose<'e>(&self, endpoints: &'e [Endpoint], tries: &mut Tries) -> Option<&'e Endpoint> {
         let trial = if tries.count() == 0 {
             self.turns.deposit();
-            endpoints.iter().find_map(|endpoint| Some((endpoint, Trial::of(&endpoint.health)?)))
+            let now = || self.started.elapsed();
+            endpoints.iter().find_map(|endpoint| Some((endpoint, Trial::of(&endpoint.health, now)?)))
         } else {
             None
         };
@@ -195,6 +196,14 @@ impl Upstream {
         }
     }
 
+    /// The request ended before it had an answer, and not by its server's doing. If it tried out whether the server is back, the next one
+    /// would find no more: a server that says nothing would get one request after another.
+    pub fn abandoned(&self, tries: &mut Tries) {
+        if tries.is_trial() {
+            self.failed(tries, TryFault::Abandoned);
+        }
+    }
+
     /// The last try failed: counted, logged, and, if that was once too often, the server is left out for a while.
     pub fn failed(&self, tries: &mut Tries, fault: TryFault) {
         let trial = tries.take_trial();
@@ -212,8 +221,8 @@ impl Upstream {
         };
         if trial.is_some() {
             // These say nothing of the server, and the next request tries it.
-            if !matches!(fault, TryFault::Local | TryFault::KeptConnectionClosed) {
-                endpoint.health.trial_failed();
+            let says_nothing = matches!(fault, TryFault::Local | TryFault::KeptConnectionClosed);
+            if !says_nothing && endpoint.health.trial_failed() {
                 self.probe(endpoint);
             }
             return;
@@ -237,7 +246,8 @@ impl Upstream {
             TryFault::Local
             | TryFault::KeptConnectionClosed
             | TryFault::Malformed
-            | TryFault::EndlessInterim => false,
+            | TryFault::EndlessInterim
+            | TryFault::Abandoned => false,
         }
     }
 

@@ -287,11 +287,13 @@ pub enum TryFault {
     EndlessInterim,
     /// It answered with a status of 500 or more; a failure only where `platform.eject_on` says so.
     ServerError,
+    /// The request that was to find out whether it is back ended before it had an answer: its client left.
+    Abandoned,
 }
 
 impl TryFault {
     /// Every fault.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ConnectRefused,
         Self::ConnectTimeout,
         Self::ConnectFailed,
@@ -304,6 +306,7 @@ impl TryFault {
         Self::Malformed,
         Self::EndlessInterim,
         Self::ServerError,
+        Self::Abandoned,
     ];
 
     /// The fault as log and metrics name it.
@@ -321,6 +324,7 @@ impl TryFault {
             Self::Malformed => "malformed",
             Self::EndlessInterim => "endless_interim",
             Self::ServerError => "server_error",
+            Self::Abandoned => "abandoned",
         }
     }
 
@@ -339,6 +343,7 @@ impl TryFault {
             Self::Malformed => "the answer is not valid HTTP",
             Self::EndlessInterim => "too many interim answers (1xx) before the final one",
             Self::ServerError => "an answer with a status of 500 or more",
+            Self::Abandoned => "the client of the request that tried it again left before an answer",
         }
     }
 }

@@ -13,8 +13,8 @@ use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::net::TcpSocket;
@@ -297,6 +297,73 @@ fn a_stopped_server_is_left_out_where_timeouts_count() {
     setup.is_back();
     load.goes_on_for(200);
     load.stop();
+}
+
+/// A client that leaves sooner than the read time-out does not have every further request sent to the server that says nothing: the one
+/// that finds out begins the next back-off, and those that follow go to the others.
+#[test]
+fn a_client_that_leaves_a_silent_server_loses_one_request_for_each_back_off() {
+    let platform = Platform::start(Behaviour::Reset);
+    let setup = Setup::new(platform.address, |options| options.set("platform", "read_timeout", "\"60s\""));
+    let load = setup.load("GET");
+    setup.is_left_out();
+    load.stop();
+    platform.behave(Behaviour::Never);
+    let answers = |number: usize| {
+        let mut stream = TcpStream::connect(setup.gateway.http()).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a time-out");
+        let asked = request("GET", &format!("/impatient/{number}"), &[("user-token", &setup.token)]);
+        stream.write_all(&asked).expect("a request");
+        stream.read(&mut [0; 4096]).is_ok_and(|count| count > 0)
+    };
+    let mut numbers = 0..;
+    for round in 1..=2 {
+        eventually("a request that finds out", || (!answers(numbers.next()?)).then_some(()));
+        // It is over once the gateway has seen that its client is gone.
+        let abandoned = || setup.failed("abandoned") == f64::from(round);
+        eventually("it to be counted", || abandoned().then_some(()));
+        for number in numbers.by_ref().take(5) {
+            assert!(answers(number), "round {round}, request {number}");
+        }
+        assert_eq!(setup.addresses("ejected"), 1.0);
+    }
+    setup.is_logged("abandoned", "left before an answer");
+    platform.behave(Behaviour::Echo);
+    let load = setup.load("GET");
+    setup.is_back();
+    assert_eq!(load.stop(), [0u16; 0]);
+}
+
+/// Nor does a request that takes long, such as a slow upload, keep a server out that is back: another one finds out beside it.
+#[test]
+fn a_slow_upload_does_not_keep_a_server_out() {
+    let platform = Platform::start(Behaviour::Reset);
+    let setup = Setup::new(platform.address, |options| options.set("platform", "read_timeout", "\"60s\""));
+    let load = setup.load("GET");
+    setup.is_left_out();
+    load.stop();
+    platform.behave(Behaviour::Echo);
+    // Each sends a head and waits with its body; the one that is the trial is seen at the server.
+    let head = format!(
+        "POST /upload HTTP/1.1\r\nHost: a\r\nuser-token: {}\r\nContent-Length: 5\r\n\r\n",
+        setup.token
+    );
+    let mut uploads = Vec::new();
+    eventually("an upload that finds out", || {
+        let mut client = setup.gateway.client();
+        client.send(&head);
+        uploads.push(client);
+        thread::sleep(Duration::from_millis(100));
+        platform.saw("/upload").then_some(())
+    });
+    assert_eq!(setup.addresses("ejected"), 1.0);
+    let load = setup.load("GET");
+    setup.is_back();
+    assert_eq!(load.stop(), [0u16; 0]);
+    for mut client in uploads {
+        client.send("12345");
+        assert_eq!(client.answer().expect("an answer").status, 200);
+    }
 }
 
 /// Without that, slow answers are nobody's fault: it stays in use.

@@ -4,7 +4,7 @@
 //! All workers look at it for each request and write to it only when something fails or changes, so that its cache line stays on
 //! every core. It knows no clock: whoever waits asks how long.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The state of one address.
@@ -15,6 +15,8 @@ pub(super) struct Health {
     failures: AtomicU32,
     /// Back-offs since it was in use.
     rounds: AtomicU32,
+    /// When a request last began to try it, in seconds.
+    trial_began: AtomicU64,
 }
 
 impl Health {
@@ -58,18 +60,28 @@ impl Health {
         self.changes(OUT, OFFERED);
     }
 
-    /// Whether the caller's request is the one that finds out. It must say how it ended.
-    pub(super) fn takes_trial(&self) -> bool {
-        self.phase.load(Ordering::Relaxed) == OFFERED && self.changes(OFFERED, TRIAL)
+    /// Whether the caller's request is the one that finds out. It must say how it ended, and if it has not for too long (a slow upload, a
+    /// report), another one finds out beside it. `now` is any clock that only goes forward.
+    pub(super) fn takes_trial(&self, now: impl FnOnce() -> Duration) -> bool {
+        let phase = self.phase.load(Ordering::Acquire);
+        if phase != OFFERED && phase != TRIAL {
+            return false;
+        }
+        let (now, began) = (now().as_secs(), self.trial_began.load(Ordering::Relaxed));
+        let is_free = phase == OFFERED || now.saturating_sub(began) >= TRIAL_ALONE.as_secs();
+        // Of many at once, one changes the time, and then the phase.
+        is_free
+            && self.trial_began.compare_exchange(began, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            && (phase == TRIAL || self.changes(OFFERED, TRIAL))
     }
 
-    /// That request failed too.
-    pub(super) fn trial_failed(&self) {
-        self.changes(TRIAL, OUT);
+    /// That request failed too, or nobody waited for its answer; whether that leaves the address out.
+    pub(super) fn trial_failed(&self) -> bool {
+        self.changes(TRIAL, OUT)
     }
 
-    /// That request ended and found out nothing.
-    pub(super) fn trial_abandoned(&self) {
+    /// That request ended and says nothing of the address: the next one finds out.
+    pub(super) fn trial_returned(&self) {
         self.changes(TRIAL, OFFERED);
     }
 
@@ -81,7 +93,7 @@ impl Health {
     }
 
     fn changes(&self, from: u8, to: u8) -> bool {
-        self.phase.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        self.phase.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -92,6 +104,8 @@ const TRIAL: u8 = 3;
 
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
+/// For so long one request alone finds out.
+const TRIAL_ALONE: Duration = Duration::from_secs(10);
 /// A back-off is shorter by up to this part of itself.
 const JITTER: f64 = 0.3;
 
@@ -110,25 +124,42 @@ mod tests {
     #[test]
     fn one_request_tries_an_address_that_may_be_back() {
         let health = Health::default();
-        assert!(!health.takes_trial() && health.is_in_use());
+        let takes = || health.takes_trial(|| Duration::ZERO);
+        assert!(!takes() && health.is_in_use());
         assert!(health.eject() && !health.eject());
-        assert!(health.is_out() && !health.is_in_use() && !health.takes_trial());
+        assert!(health.is_out() && !health.is_in_use() && !takes());
         health.offer_trial();
-        assert!(!health.is_in_use() && health.takes_trial() && !health.takes_trial());
-        // It ended without a verdict: another one tries.
-        health.trial_abandoned();
-        assert!(health.takes_trial());
-        health.trial_failed();
-        assert!(health.is_out() && !health.takes_trial());
+        assert!(!health.is_in_use() && takes() && !takes());
+        // It says nothing of the address: another one tries.
+        health.trial_returned();
+        assert!(takes());
+        assert!(health.trial_failed() && !health.trial_failed());
+        assert!(health.is_out() && !takes());
         health.offer_trial();
-        assert!(health.takes_trial());
+        assert!(takes());
         health.readmit();
         assert!(health.is_in_use());
         // A verdict that comes late changes nothing.
-        health.trial_failed();
-        health.trial_abandoned();
+        assert!(!health.trial_failed());
+        health.trial_returned();
         health.offer_trial();
-        assert!(health.is_in_use());
+        assert!(health.is_in_use() && !takes());
+    }
+
+    #[test]
+    fn another_request_tries_an_address_beside_one_that_takes_long() {
+        let health = Health::default();
+        let takes_at = |seconds: u64| health.takes_trial(|| Duration::from_secs(seconds));
+        assert!(health.eject());
+        health.offer_trial();
+        let taken = (100..=120).filter(|second| takes_at(*second)).collect::<Vec<_>>();
+        assert_eq!(taken, [100, 110, 120]);
+        // The verdict of any of them holds, and the next trial has its whole time again.
+        assert!(health.trial_failed() && !takes_at(1_000));
+        health.offer_trial();
+        assert!(takes_at(1_000) && !takes_at(1_009));
+        health.readmit();
+        assert!(!takes_at(2_000) && !health.trial_failed() && health.is_in_use());
     }
 
     #[test]

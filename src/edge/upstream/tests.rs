@@ -162,15 +162,39 @@ fn one_request_tries_a_server_that_may_be_back() {
     health.offer_trial();
     assert_eq!(upstream.request(&[], TryFault::ConnectRefused), Some(2));
     assert_eq!(upstream.in_use(), [0, 1, 2, 3]);
-    // A request that ends before it knows leaves the trial to the next.
+    // A request that fails for a reason of the gateway's own leaves the trial to the next.
     shares(&upstream, &[2], 30);
     health.offer_trial();
     let mut tries = Tries::default();
     let endpoints = upstream.endpoints.load();
     assert_eq!(upstream.choose(&endpoints, &mut tries).map(|endpoint| endpoint.server), Some(2));
     assert_ne!(upstream.request(&[], TryFault::ConnectRefused), Some(2));
-    drop(tries);
+    upstream.failed(&mut tries, TryFault::Local);
     assert_eq!(upstream.request(&[], TryFault::ConnectRefused), Some(2));
+}
+
+/// Its server may be one that says nothing: the requests that follow are not to find that out one by one.
+#[test]
+fn a_trial_that_its_client_gives_up_begins_the_next_back_off() {
+    let upstream = upstream(&FOUR, "");
+    shares(&upstream, &[2], 30);
+    let endpoints = upstream.endpoints.load();
+    let health = Arc::clone(&endpoints[2].health);
+    health.offer_trial();
+    let mut tries = Tries::default();
+    assert_eq!(upstream.choose(&endpoints, &mut tries).map(|endpoint| endpoint.server), Some(2));
+    upstream.abandoned(&mut tries);
+    assert!(health.is_out());
+    for _ in 0..20 {
+        assert_ne!(upstream.request(&[], TryFault::ConnectRefused), Some(2));
+    }
+    // A client that leaves a server in use says nothing of it.
+    for _ in 0..20 {
+        let mut tries = Tries::default();
+        upstream.choose(&endpoints, &mut tries).unwrap();
+        upstream.abandoned(&mut tries);
+    }
+    assert_eq!(upstream.in_use(), [0, 1, 3]);
 }
 
 #[test]

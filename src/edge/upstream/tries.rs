@@ -1,6 +1,7 @@
 //! The tries of one request: where it was sent, and what it owes the server that it tries out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::health::Health;
 
@@ -43,25 +44,29 @@ impl Tries {
         self.addresses.get(self.count.checked_sub(1)?).copied()
     }
 
+    pub(super) const fn is_trial(&self) -> bool {
+        self.trial.is_some()
+    }
+
     pub(super) const fn take_trial(&mut self) -> Option<Trial> {
         self.trial.take()
     }
 }
 
-/// The one request that tries an address which was left out. Dropped, it leaves that to another one.
+/// The one request that tries an address which was left out. Dropped without a verdict, it leaves that to another one.
 pub(super) struct Trial(Arc<Health>);
 
 impl Trial {
     /// Of an address, if no other request tries it.
-    pub(super) fn of(health: &Arc<Health>) -> Option<Self> {
-        health.takes_trial().then(|| Self(Arc::clone(health)))
+    pub(super) fn of(health: &Arc<Health>, now: impl FnOnce() -> Duration) -> Option<Self> {
+        health.takes_trial(now).then(|| Self(Arc::clone(health)))
     }
 }
 
 impl Drop for Trial {
     fn drop(&mut self) {
         // Without effect once there is a verdict.
-        self.0.trial_abandoned();
+        self.0.trial_returned();
     }
 }
 
