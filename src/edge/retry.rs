@@ -19,7 +19,7 @@ impl Gateway {
     /// It failed after there was a connection, `kept` from another request or new.
     ///
     /// Nothing was sent to a server with a certificate for somebody else. What was sent on a connection that its server had closed is
-    /// sent again only if twice does the same as once (RFC 9110 §9.2.2). Anything else may have been acted upon, or is being answered.
+    /// sent again, on a new one, only if twice does the same as once (RFC 9110 §9.2.2). Anything else may have been acted upon, or is being answered.
     pub(super) fn exchange_failed(
         &self,
         error: &mut Error,

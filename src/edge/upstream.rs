@@ -125,8 +125,16 @@ impl Upstream {
     /// The server for the next try of a request that was let through. Servers have their turns; one that failed this request has none, and
     /// so its turns go to all others alike.
     pub fn peer(&self, _pass: &Pass, tries: &mut Tries) -> Option<Box<HttpPeer>> {
+        self.next_peer(tries)
+    }
+
+    fn next_peer(&self, tries: &mut Tries) -> Option<Box<HttpPeer>> {
         let endpoints = self.endpoints.load();
-        self.choose(&endpoints, tries).map(|endpoint| Box::new(endpoint.peer.clone()))
+        let mut peer = Box::new(self.choose(&endpoints, tries)?.peer.clone());
+        if tries.needs_new() {
+            peers::without_kept(&mut peer, next_id());
+        }
+        Some(peer)
     }
 
     fn choose<'e>(&self, endpoints: &'e [Endpoint], tries: &mut Tries) -> Option<&'e Endpoint> {
@@ -207,6 +215,10 @@ impl Upstream {
     /// The last try failed: counted, logged, and, if that was once too often, the server is left out for a while.
     pub fn failed(&self, tries: &mut Tries, fault: TryFault) {
         let trial = tries.take_trial();
+        if fault == TryFault::KeptConnectionClosed {
+            // Others that were kept with it may be closed too.
+            tries.need_new();
+        }
         let (Some(server), Some(id)) = (tries.server().and_then(|at| self.servers.get(at)), tries.last())
         else {
             return;
@@ -339,7 +351,7 @@ fn readmit_most(endpoints: &[Endpoint]) {
 }
 
 fn next_id() -> u64 {
-    // One for each address of the process's life; 0 is none.
+    // One for each address of the process's life, and for each connection that is not to be kept; 0 is none.
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }

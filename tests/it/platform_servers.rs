@@ -14,7 +14,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::net::TcpSocket;
@@ -558,6 +558,37 @@ fn only_idempotent_requests_on_closed_kept_connections_are_sent_again() {
         let retries = gateway.metric("ds_gateway_platform_retries_total", &["outcome=\"sent\""]);
         assert_eq!(retries, times as f64, "{method} {second:?}");
     }
+}
+
+/// A healthy server that answers one request on a connection and resets it on the next: whatever is kept, a request that may be sent again
+/// is answered, for its second try takes a new connection.
+#[test]
+fn kept_connections_that_are_all_closed_cost_no_idempotent_request() {
+    const KEPT: usize = 6;
+    let all_here = Arc::new(Barrier::new(KEPT));
+    let platform = Platform::start(Behaviour::Custom(Arc::new(move |seen, stream| {
+        if seen.target.starts_with("/warm") {
+            all_here.wait();
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        // Closed with the second request unread.
+        stream.peek(&mut [0]).map(drop)
+    })));
+    let gateway = Options::new(&platform).set("server", "threads", "1").start();
+    let token = gateway.mint();
+    thread::scope(|scope| {
+        for number in 0..KEPT {
+            let (gateway, token) = (&gateway, &token);
+            scope.spawn(move || assert_eq!(get(gateway, &format!("/warm/{number}"), token).status, 200));
+        }
+    });
+    for number in 0..3 * KEPT {
+        assert_eq!(get(&gateway, &format!("/{number}"), &token).status, 200, "request {number}");
+    }
+    let stale = gateway.metric("ds_gateway_platform_tries_failed_total", &["kept_connection_closed"]);
+    let sent = gateway.metric("ds_gateway_platform_retries_total", &["outcome=\"sent\""]);
+    assert!(stale >= KEPT as f64 && stale == sent, "{stale} {sent}");
+    assert_eq!(gateway.metric("ds_gateway_platform_addresses", &["state=\"in_use\""]), 1.0);
 }
 
 /// One name that nobody knows keeps no other server from being used, at the start too.

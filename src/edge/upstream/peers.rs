@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::SocketAddr as UnixSocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openssl::ssl::SslRef;
 use openssl::x509::X509;
@@ -56,6 +57,13 @@ pub(super) fn at(template: &HttpPeer, address: &Address, id: u64) -> std::io::Re
     };
     peer.group_key = id;
     Ok(peer)
+}
+
+/// Lets a request have a new connection, which is closed after it. The engine keeps connections by everything that a peer is, so under a
+/// key that nobody had it finds none. `key` is one.
+pub(super) const fn without_kept(peer: &mut HttpPeer, key: u64) {
+    peer.group_key = key;
+    peer.options.idle_timeout = Some(Duration::ZERO);
 }
 
 pub(super) fn client_key(client: CertifiedKey) -> Arc<CertKey> {

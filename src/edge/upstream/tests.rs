@@ -197,6 +197,21 @@ fn a_trial_that_its_client_gives_up_begins_the_next_back_off() {
     assert_eq!(upstream.in_use(), [0, 1, 3]);
 }
 
+/// Connections that were kept at the same time are closed at the same time, and a request has three tries.
+#[test]
+fn a_try_after_a_closed_kept_connection_takes_none_that_is_kept() {
+    let upstream = upstream(&FOUR[..1], "");
+    let key = |tries: &mut Tries| upstream.next_peer(tries).unwrap().group_key;
+    let mut tries = Tries::default();
+    let kept = key(&mut tries);
+    upstream.failed(&mut tries, TryFault::ConnectTimeout);
+    assert_eq!(key(&mut tries), kept);
+    upstream.failed(&mut tries, TryFault::KeptConnectionClosed);
+    let (second, third) = (key(&mut tries), key(&mut tries));
+    assert!(second != kept && third != kept && second != third);
+    assert_eq!(key(&mut Tries::default()), kept);
+}
+
 #[test]
 fn a_platform_that_fails_everywhere_is_not_asked_three_times_as_often() {
     let upstream = upstream(&FOUR, "eject_after = 0");

@@ -13,6 +13,8 @@ pub struct Tries {
     server: usize,
     /// It finds out whether an address that was left out is back.
     trial: Option<Trial>,
+    /// Only a new connection will do.
+    needs_new: bool,
 }
 
 impl Tries {
@@ -50,6 +52,15 @@ impl Tries {
 
     pub(super) const fn take_trial(&mut self) -> Option<Trial> {
         self.trial.take()
+    }
+
+    /// From now on it has a new connection for each try.
+    pub(super) const fn need_new(&mut self) {
+        self.needs_new = true;
+    }
+
+    pub(super) const fn needs_new(&self) -> bool {
+        self.needs_new
     }
 }
 
