@@ -46,23 +46,17 @@ impl ConfigArgs {
             return Ok(path);
         }
         let mut places = DEFAULT_CONFIGS.iter().map(PathBuf::from);
-        let path = places.find(|path| path.exists()).ok_or_else(|| {
+        // A link that leads nowhere is found too: it is refused, not passed over.
+        let path = places.find(|path| path.symlink_metadata().is_ok()).ok_or_else(|| {
             Failure::usage(format!(
                 "there is no configuration: neither {} exists; name one with --config FILE or {CONFIG_VARIABLE}",
                 DEFAULT_CONFIGS.join(" nor ")
             ))
         })?;
-        // The folder that somebody stands in may be anybody's: what was not named must be one's own, or root's.
-        let metadata = std::fs::metadata(&path)
-            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-        let is_trusted = metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
-        if !is_trusted || metadata.mode() & 0o002 != 0 {
-            return Err(Failure::usage(format!(
-                "{} belongs to user {} or may be written by others, and was not named: confirm it with --config {0}",
-                path.display(),
-                metadata.uid()
-            )));
-        }
+        check_unnamed(&path).map_err(|text| {
+            let shown = path.display();
+            Failure::usage(format!("{shown} {text}, and was not named: confirm it with --config {shown}"))
+        })?;
         Ok(path)
     }
 
@@ -190,6 +184,28 @@ impl Opened {
     pub(super) fn into_gate_for(self, token: &str) -> Result<(Gate, Policy), Failure> {
         Ok((run(tokens::gate_for(&self.store, self.keys, self.rules, token))?, self.routes))
     }
+}
+
+/// The folder that somebody stands in may be anybody's: what was not named must be one's own or root's, and so must the folder
+/// that its relative paths begin at. Where a link leads, and so where they begin, is the choice of whoever made the link.
+fn check_unnamed(path: &Path) -> Result<(), String> {
+    let fault = |error: std::io::Error| format!("cannot be looked at ({error})");
+    let metadata = path.symlink_metadata().map_err(fault)?;
+    let folder = path.parent().unwrap_or(Path::new(".")).metadata().map_err(fault)?;
+    let is_trusted = |owner: u32| owner == 0 || owner == geteuid().as_raw();
+    if metadata.is_symlink() {
+        return Err("is a symbolic link".into());
+    }
+    if !is_trusted(metadata.uid()) {
+        return Err(format!("belongs to user {}", metadata.uid()));
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return Err(format!("may be written by others (mode {:o})", metadata.mode() & 0o777));
+    }
+    if !is_trusted(folder.uid()) {
+        return Err(format!("is in a folder of user {}", folder.uid()));
+    }
+    Ok(())
 }
 
 /// Who runs this command, for the audit trail.

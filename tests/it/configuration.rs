@@ -280,19 +280,52 @@ fn a_configuration_that_is_not_named_is_looked_for_and_must_be_trustworthy() {
     let done = check(Some("/nonexistent.toml"));
     assert!(done.code == Some(64) && done.stderr.contains("/nonexistent.toml"), "{done:?}");
 
-    let bits =
-        |bits: u32| fs::set_permissions(folder.config(), fs::Permissions::from_mode(bits)).expect("a mode");
-    bits(0o646);
-    let done = check(None);
-    assert!(done.code == Some(64) && done.stderr.contains("--config"), "{done:?}");
-    folder.cli(&["check", "--config-only"], "").ok();
-    bits(0o644);
-    if nix::unistd::geteuid().is_root() {
-        std::os::unix::fs::chown(folder.config(), Some(65_534), None).expect("root");
+    let mut wrong = Vec::new();
+    // The owners of the file and of its folder: the account's own, or another one.
+    for (bits, owner, folder_owner, is_accepted) in [
+        (0o600, None, None, true),
+        (0o644, None, None, true),
+        (0o646, None, None, false),
+        (0o664, None, None, false),
+        (0o666, None, None, false),
+        (0o644, Some(65_534), None, false),
+        (0o600, Some(65_534), Some(65_534), false),
+        (0o644, None, Some(65_534), false),
+    ] {
+        if !nix::unistd::geteuid().is_root() && (owner, folder_owner) != (None, None) {
+            continue;
+        }
+        let own = nix::unistd::geteuid().as_raw();
+        fs::set_permissions(folder.config(), fs::Permissions::from_mode(bits)).expect("a mode");
+        std::os::unix::fs::chown(folder.config(), owner.or(Some(own)), None).expect("an owner");
+        std::os::unix::fs::chown(folder.dir.path(), folder_owner.or(Some(own)), None).expect("an owner");
         let done = check(None);
-        assert!(done.code == Some(64) && done.stderr.contains("--config"), "{done:?}");
+        let is_right = match is_accepted {
+            true => done.code == Some(0),
+            false => done.code == Some(64) && done.stderr.contains("--config"),
+        };
+        if !is_right {
+            wrong.push(format!("{bits:o} {owner:?} {folder_owner:?}: {done:?}"));
+        }
+        // Whoever names it has chosen it.
+        folder.cli(&["check", "--config-only"], "").ok();
+        std::os::unix::fs::chown(folder.dir.path(), Some(own), None).expect("an owner");
+        std::os::unix::fs::chown(folder.config(), Some(own), None).expect("an owner");
     }
-    fs::remove_file(folder.config()).expect("a file");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    fs::set_permissions(folder.config(), fs::Permissions::from_mode(0o644)).expect("a mode");
+    // A link is somebody's choice, wherever it leads.
+    let real = folder.dir.path().join("real.toml");
+    fs::rename(folder.config(), &real).expect("a file");
+    for target in [real.as_path(), Path::new("nowhere.toml")] {
+        std::os::unix::fs::symlink(target, folder.config()).expect("a link");
+        let done = check(None);
+        assert!(done.code == Some(64) && done.stderr.contains("symbolic link"), "{target:?}: {done:?}");
+        if target == real {
+            folder.cli(&["check", "--config-only"], "").ok();
+        }
+        fs::remove_file(folder.config()).expect("a link");
+    }
     let done = check(Some(""));
     // Not even a machine where the gateway is installed has it otherwise.
     if !Path::new("/etc/ds-gateway/gateway.toml").exists() {
