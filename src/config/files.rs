@@ -20,14 +20,23 @@ pub enum Links {
     Refused,
 }
 
-/// A secret from a file that only the gateway may read (decision 0035); a final newline is not part of it.
-pub fn read_secret(path: &Path, links: Links) -> Result<Secret, String> {
+/// A secret from a file that only the gateway may read (decision 0035); a final newline is not part of it. Whom the state folder
+/// belongs to is whom the gateway will run as: that account's files are its own too.
+pub fn read_secret(path: &Path, links: Links, state_dir: Option<&Path>) -> Result<Secret, String> {
     let shown = path.display();
     let error = |error: std::io::Error| format!("is in {shown}, which cannot be read: {error}");
     let mut file = open_regular(path, links).map_err(error)?;
     let metadata = file.metadata().map_err(error)?;
     let access = Access { owner: metadata.uid(), group: metadata.gid(), mode: metadata.mode() & 0o777 };
-    if !access.is_private(&Account::current()) {
+    let account = Account::current(state_dir);
+    if !account.owners.contains(&access.owner) {
+        return Err(format!(
+            "is in {shown}, which belongs to user {}, who may read and change it: it must belong to root, to the account that \
+             the gateway runs as, or to whom server.state_dir belongs to: run `chown` and put a new secret in it",
+            access.owner
+        ));
+    }
+    if !access.is_private(&account) {
         return Err(format!(
             "is in {shown}, which others may read or write (mode {:o}, owner {}, group {}): run `chmod 600 {shown}`. A group \
              of the gateway's user may read it only if root owns it (mode 640 or 440)",
@@ -61,19 +70,30 @@ struct Access {
 struct Account {
     user: u32,
     groups: Vec<u32>,
+    /// Whose files it takes secrets from: root's, its own, and those of the account that it will be.
+    owners: Vec<u32>,
 }
 
 impl Account {
-    fn current() -> Self {
+    fn current(state_dir: Option<&Path>) -> Self {
         let groups = getgroups().unwrap_or_default().into_iter().chain([getegid()]);
-        Self { user: geteuid().as_raw(), groups: groups.map(nix::unistd::Gid::as_raw).collect() }
+        let future = state_dir.and_then(|folder| Some(fs::metadata(folder).ok()?.uid()));
+        Self::new(geteuid().as_raw(), groups.map(nix::unistd::Gid::as_raw).collect(), future)
+    }
+
+    fn new(user: u32, groups: Vec<u32>, future: Option<u32>) -> Self {
+        Self { user, groups, owners: [0, user].into_iter().chain(future).collect() }
     }
 }
 
 impl Access {
-    /// Is a file like this nobody's to read but its owner's and the gateway's? PostgreSQL's rule for its key: nothing for group and
-    /// others; or root owns it, and a group of the process may read it, as clusters hand out secrets.
+    /// Is a file like this nobody's to read but its owner's and the gateway's? PostgreSQL's rule for its key: it is one's own or
+    /// root's, with nothing for group and others; or root owns it, and a group of the process may read it, as clusters hand out
+    /// secrets.
     fn is_private(self, account: &Account) -> bool {
+        if !account.owners.contains(&self.owner) {
+            return false;
+        }
         if self.mode & 0o077 == 0 {
             return true;
         }
@@ -151,19 +171,23 @@ mod tests {
             (0, 10, 0o642, false),
             (0, 10, 0o641, false),
             (30, 10, 0o440, false),
-            (30, 30, 0o600, true),
+            (30, 30, 0o600, false),
+            (30, 10, 0o400, false),
+            (65_534, 65_534, 0o600, false),
         ] {
-            let account = Account { user: 10, groups: vec![10, 20] };
+            let account = Account::new(10, vec![10, 20], Some(10));
             let access = Access { owner, group, mode };
             assert_eq!(access.is_private(&account), is_private, "{owner}:{group} {mode:o}");
         }
-        let root = Account { user: 0, groups: vec![0] };
+        // Root will be user 10, if the state folder is that user's.
+        let root = Account::new(0, vec![0], Some(10));
         for (owner, group, mode, is_private) in [
             (0, 10, 0o440, true),
             (0, 0, 0o440, false),
             (0, 0, 0o640, false),
             (10, 10, 0o440, false),
             (10, 10, 0o600, true),
+            (65_534, 65_534, 0o600, false),
             (0, 10, 0o444, false),
         ] {
             assert_eq!(
@@ -171,6 +195,11 @@ mod tests {
                 is_private,
                 "{owner}:{group} {mode:o}"
             );
+        }
+        let stays_root = Account::new(0, vec![0], None);
+        for (owner, is_private) in [(0, true), (10, false)] {
+            let access = Access { owner, group: owner, mode: 0o600 };
+            assert_eq!(access.is_private(&stays_root), is_private, "{owner}");
         }
     }
 

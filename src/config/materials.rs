@@ -1,7 +1,7 @@
 //! Keys and certificates: the files that the settings name, read apart from them, so that they can be read again while the
 //! gateway runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use openssl::x509::X509;
 
@@ -16,6 +16,8 @@ use crate::auth::time::UnixTime;
 pub struct MaterialFiles {
     /// `token.keys`; `None`: the gateway makes its own.
     pub keys: Option<Vec<KeyFile>>,
+    /// `server.state_dir`: its owner's files are the gateway's own.
+    pub state_dir: Option<PathBuf>,
     /// `server.certificate` and `server.private_key`.
     pub server: Option<PairPaths>,
     /// Those of `[platform]`.
@@ -94,7 +96,7 @@ impl Materials {
     /// Reads and checks every file, and finds every error at once.
     pub fn read(files: &MaterialFiles) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Vec::new();
-        let keys = read_keys(files.keys.as_deref(), &mut errors);
+        let keys = read_keys(files.keys.as_deref(), files.state_dir.as_deref(), &mut errors);
         let server = ["server.certificate", "server.private_key"];
         let certificate = read_pair(files.server.as_ref(), server, &mut errors);
         let platform = read_platform(&files.platform, &mut errors);
@@ -137,11 +139,15 @@ fn read_platform(files: &PlatformFiles, errors: &mut Vec<ConfigError>) -> Platfo
 }
 
 /// Reads every key; one error for each that cannot be used.
-fn read_keys(files: Option<&[KeyFile]>, errors: &mut Vec<ConfigError>) -> SigningKeys {
+fn read_keys(
+    files: Option<&[KeyFile]>,
+    state_dir: Option<&Path>,
+    errors: &mut Vec<ConfigError>,
+) -> SigningKeys {
     let Some(files) = files else { return SigningKeys::Generated };
     let (mut keys, errors_before) = (Vec::new(), errors.len());
     for file in files {
-        match read_key(file) {
+        match read_key(file, state_dir) {
             Ok(key) => keys.push(key),
             Err(text) => errors.push(error("token.keys", format!("the key {:?} {text}", file.kid))),
         }
@@ -155,10 +161,10 @@ fn read_keys(files: Option<&[KeyFile]>, errors: &mut Vec<ConfigError>) -> Signin
     SigningKeys::Generated
 }
 
-fn read_key(file: &KeyFile) -> Result<Key, String> {
+fn read_key(file: &KeyFile, state_dir: Option<&Path>) -> Result<Key, String> {
     let algorithm =
         Algorithm::parse(&file.algorithm).ok_or("has an unknown algorithm: use HS256, HS384 or HS512")?;
-    let secret = read_secret(&file.path, Links::Followed)?;
+    let secret = read_secret(&file.path, Links::Followed, state_dir)?;
     Key::new(&file.kid, algorithm, &secret, file.foreign).map_err(|error| error.to_string())
 }
 

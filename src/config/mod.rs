@@ -140,7 +140,13 @@ impl Config {
         let trusted_logins = read_login(source.section("limits.login"));
         let limits = read_limits(source.section("limits"), threads, &request_durations);
         let log = read_log(source.section("log"));
-        let files = MaterialFiles { keys, server: pair, platform: platform_files, platforms: more_files };
+        let files = MaterialFiles {
+            keys,
+            state_dir: server.as_ref().map(|server| server.state_dir.clone()),
+            server: pair,
+            platform: platform_files,
+            platforms: more_files,
+        };
         if let Some(server) = &server {
             let of = |key: &'static str, all: &[SocketAddr]| {
                 all.iter().map(move |address| (key, *address)).collect()

@@ -72,7 +72,7 @@ pub(super) fn key_set_of(files: &[PathBuf]) -> Result<KeySet, StartError> {
     for path in files {
         let kid = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let faulty = |text: String| StartError::Refused(format!("the key {kid:?} {text}"));
-        let secret = read_secret(path, Links::Refused).map_err(faulty)?;
+        let secret = read_secret(path, Links::Refused, None).map_err(faulty)?;
         let key = Key::new(kid, Algorithm::Hs256, &secret, false);
         keys.push(key.map_err(|error| faulty(error.to_string()))?);
     }

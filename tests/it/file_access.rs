@@ -120,6 +120,43 @@ fn a_key_file_of_roots_may_be_read_by_a_group_of_the_gateway() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn a_key_file_of_another_account_is_refused_whoever_reads_it() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let folder =
+        options().set("token", "keys", "[{ kid = \"a\", algorithm = \"HS256\", file = \"a.key\" }]").folder();
+    let key = folder.dir.path().join("a.key");
+    private(&key, b"a secret of the tests, long enough");
+    let mut wrong = Vec::new();
+    // Whose the state folder is, if there is one, is whom a gateway that root starts becomes.
+    for (state, owner, is_accepted) in [
+        (None, 0, true),
+        (None, ACCOUNT, false),
+        (Some(ACCOUNT), ACCOUNT, true),
+        (Some(ACCOUNT), 0, true),
+        (Some(ACCOUNT), 65_534, false),
+        (Some(0), ACCOUNT, false),
+    ] {
+        if let Some(account) = state {
+            fs::create_dir_all(folder.state()).expect("a folder");
+            mode(&folder.state(), 0o700);
+            owned(&folder.state(), account, account);
+        }
+        owned(&key, owner, owner);
+        let done = folder.cli(&["check", "--config-only"], "");
+        let is_right = match is_accepted {
+            true => done.code == Some(0),
+            false => done.code == Some(64) && done.stderr.contains(&format!("belongs to user {owner}")),
+        };
+        if !is_right || done.stderr.contains("a secret of") {
+            wrong.push(format!("{state:?} {owner}: {done:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// systemd hands a credential to the service by an access control list, whose mask the mode shows as the group's.
 #[test]
 fn a_credential_of_systemd_is_accepted() {
