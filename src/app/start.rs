@@ -208,7 +208,7 @@ impl Report {
         };
         for (address, error) in errors {
             let is_taken = purpose == Purpose::Check && error.kind() == io::ErrorKind::AddrInUse;
-            let by_us = || presence::listening_on(&config.server.state_dir, address.port());
+            let by_us = || presence::listening_on(&config.server.state_dir, &address);
             match is_taken.then(by_us).flatten() {
                 Some(gateway) => self.conditions.push(format!(
                     "the gateway that runs on this state folder now ({gateway}) is stopped first: {error}"

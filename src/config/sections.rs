@@ -1,7 +1,7 @@
 //! Sections of the file, from keys to checked values. Those with a file of their own: `server`, `platform`, `cors`.
 
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -174,7 +174,13 @@ pub(super) fn read_routes(mut section: Section<'_>) -> (Policy, RouteDurations) 
 pub(super) fn read_store(mut section: Section<'_>, state_dir: &Path) -> StoreSettings {
     let url: String = section.or("url", "sqlite:gateway.db".into(), "write \"sqlite:\" and a file name");
     let path = match url.strip_prefix("sqlite:") {
-        Some(name) if !name.is_empty() => state_dir.join(name),
+        Some(name) if !name.is_empty() => {
+            let path = state_dir.join(name);
+            if let Some(fault) = store_name_fault(name, &path, state_dir) {
+                section.error("url", fault);
+            }
+            path
+        }
         _ => {
             section.error("url", "must be \"sqlite:\" and the name of a file, in state_dir");
             state_dir.to_owned()
@@ -192,6 +198,23 @@ pub(super) fn read_store(mut section: Section<'_>, state_dir: &Path) -> StoreSet
     }
     StoreSettings { path, max_staleness, poll_interval, heartbeat_interval, upkeep_interval }
 }
+
+/// Why the store cannot have this name, if so.
+fn store_name_fault(name: &str, path: &Path, state_dir: &Path) -> Option<String> {
+    let is_folder = matches!(path.components().next_back(), Some(Component::ParentDir | Component::RootDir))
+        || name.ends_with('/')
+        || name.split('/').next_back() == Some(".");
+    // The components, since "./keys" is the same place.
+    let is_taken = RESERVED.iter().any(|taken| path.components().eq(state_dir.join(taken).components()));
+    match (is_folder, is_taken) {
+        (_, true) => Some(format!("{name:?} is a place in state_dir for something else: name another file")),
+        (true, _) => Some(format!("{name:?} is a folder: name a file in it")),
+        _ => None,
+    }
+}
+
+/// What else is in the state folder.
+const RESERVED: [&str; 5] = ["failed-logins", "gateways", "keys", "lock", "tls"];
 
 pub(super) fn read_audit(mut section: Section<'_>) -> Audit {
     let audit = Audit {

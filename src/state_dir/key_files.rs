@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::error::{StartError, file_error};
+use super::privileges::check_access;
 use crate::auth::keys::{Algorithm, Key, KeySet};
 use crate::auth::time::UnixTime;
 use crate::config::{Links, read_secret};
@@ -59,6 +60,12 @@ pub(super) fn refuse_lost_keys(recorded: &[RecordedKey], folder: &Path) -> Resul
         )));
     }
     Ok(())
+}
+
+/// Could a key be made there?
+pub(super) fn check_key_folder(folder: &Path) -> Result<(), StartError> {
+    let place = if folder.exists() { Some(folder) } else { folder.parent() };
+    place.map_or(Ok(()), check_access).map_err(file_error(folder))
 }
 
 /// The keys that lie in a folder, the oldest first.

@@ -1,12 +1,14 @@
 //! The lock that lets one process at a time open the store or make keys.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::{StartError, file_error};
+use super::privileges::check_access;
 
 /// How a start waits for another process that works on the state folder.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +23,7 @@ pub struct LockWait {
 pub(super) fn lock(folder: &Path, wait: LockWait) -> Result<File, StartError> {
     let path = folder.join("lock");
     let fault = file_error(&path);
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(&fault)?;
+    let file = options().create(true).open(&path).map_err(&fault)?;
     let deadline = Instant::now() + wait.timeout;
     let mut is_told = false;
     loop {
@@ -45,6 +47,22 @@ pub(super) fn lock(folder: &Path, wait: LockWait) -> Result<File, StartError> {
         }
         thread::sleep(LOCK_AGAIN);
     }
+}
+
+/// Could this process open the lock? Makes none.
+pub(super) fn check_lock(folder: &Path) -> Result<(), StartError> {
+    let path = folder.join("lock");
+    let checked = match options().open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => check_access(folder),
+        other => other.map(drop),
+    };
+    checked.map_err(file_error(&path))
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.append(true).mode(0o600);
+    options
 }
 
 /// The process that has the file locked, where the system says so.

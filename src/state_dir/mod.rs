@@ -19,8 +19,8 @@ pub use self::key_files::read_key_set;
 pub use self::lock::LockWait;
 
 use self::error::{StartError, file_error, store_error};
-use self::key_files::{generated_key_set, key_set_of, list_keys, refuse_lost_keys};
-use self::lock::lock;
+use self::key_files::{check_key_folder, generated_key_set, key_set_of, list_keys, refuse_lost_keys};
+use self::lock::{check_lock, lock};
 use self::privileges::{become_owner, check_access, check_folder, find_widened, narrow, prepare_folder};
 use crate::auth::keys::KeySet;
 use crate::clock::Clock;
@@ -118,6 +118,10 @@ impl State {
         let mut notes = Vec::new();
         check_folder(folder)?;
         if !folder.exists() {
+            let stands_elsewhere = settings.path.parent().is_some_and(|beside| beside != folder);
+            if stands_elsewhere {
+                check_store_folder(&settings.path)?;
+            }
             let condition = is_configured.then(|| missing_store(&settings.path));
             return Ok(Found { state: None, notes, condition });
         }
@@ -126,10 +130,7 @@ impl State {
         notes.extend(
             widened.iter().map(|found| format!("{}: {found}; a start narrows them", folder.display())),
         );
-        let lock = folder.join("lock");
-        if !lock.exists() {
-            check_access(folder).map_err(file_error(&lock))?;
-        }
+        check_lock(folder)?;
         let key_folder = folder.join("keys");
         let key_files = list_keys(&key_folder)?;
         let path = &settings.path;
@@ -140,6 +141,10 @@ impl State {
                 return Err(StartError::Refused(missing_store(path)));
             }
             Err(StoreError::Missing) => {
+                check_store_folder(path)?;
+                if !is_configured {
+                    check_key_folder(&key_folder)?;
+                }
                 let condition = is_configured.then(|| missing_store(path));
                 return Ok(Found { state: None, notes, condition });
             }
@@ -157,6 +162,7 @@ impl State {
             SigningKeys::Configured(key_set) => (key_set, None),
             SigningKeys::Generated if key_files.is_empty() => {
                 refuse_lost_keys(&recorded, &key_folder)?;
+                check_key_folder(&key_folder)?;
                 return Ok(Found { state: None, notes, condition: None });
             }
             // They are no secret until they are narrowed, and would be refused as such.
@@ -167,6 +173,18 @@ impl State {
         };
         compare_keys(&recorded, &keys).map_err(|kid| other_key(&kid))?;
         Ok(Found { state: Some(Self { store, keys, key_folder }), notes, condition: None })
+    }
+}
+
+/// Can a store be made there?
+fn check_store_folder(path: &Path) -> Result<(), StartError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    match folder.is_dir() {
+        true => check_access(folder).map_err(file_error(folder)),
+        false => Err(StartError::Refused(format!(
+            "store.url: the folder {} is missing: make it, or name a file in server.state_dir",
+            folder.display()
+        ))),
     }
 }
 
@@ -192,6 +210,7 @@ fn open_store(
             Err(StartError::Refused(missing_store(path)))
         }
         Err(StoreError::Missing) => {
+            check_store_folder(path)?;
             Store::create(path, clock, metrics).map_err(|error| store_error(path, error))
         }
         Err(error) => Err(store_error(path, error)),

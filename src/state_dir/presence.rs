@@ -3,9 +3,11 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use crate::config::is_ipv6_only;
 
 /// A gateway's lock file, `gateways/<id>` in the state folder. The lock is held until the process ends.
 #[derive(Debug)]
@@ -74,13 +76,25 @@ pub fn running(state_dir: &Path) -> Vec<String> {
     names(state_dir).into_iter().filter(|id| liveness(state_dir, id) == Liveness::Running).collect()
 }
 
-/// The gateway that runs here and listens on that port, if one does.
-pub fn listening_on(state_dir: &Path, port: u16) -> Option<String> {
+/// The gateway that runs here and listens where a socket of this address would, if one does.
+pub fn listening_on(state_dir: &Path, wanted: &SocketAddr) -> Option<String> {
     let listens = |id: &String| {
         let text = fs::read_to_string(state_dir.join(FOLDER).join(id)).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse::<SocketAddr>().ok()).any(|address| address.port() == port)
+        let noted: Vec<SocketAddr> = text.lines().filter_map(|line| line.parse().ok()).collect();
+        noted.iter().any(|address| overlap(address, &noted, wanted))
     };
     running(state_dir).into_iter().find(listens)
+}
+
+/// Does one of the sockets that a gateway has exclude another one of this address? The same port of another address is
+/// somebody else's.
+fn overlap(has: &SocketAddr, all: &[SocketAddr], wanted: &SocketAddr) -> bool {
+    let takes_all = |address: &SocketAddr| address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED);
+    let has_all = takes_all(has) && !is_ipv6_only(has, all);
+    let [one, other] = [has, wanted].map(|address| address.ip().to_canonical());
+    let is_same_family = one.is_ipv4() == other.is_ipv4();
+    let covers = one == other || one.is_unspecified() || other.is_unspecified();
+    has.port() == wanted.port() && (has_all || takes_all(wanted) || is_same_family && covers)
 }
 
 /// Removes the lock file of a gateway that has ended; to be called once the store does not know it any more.
@@ -116,7 +130,7 @@ mod tests {
         assert_eq!(of("12-ab"), Liveness::Unknown);
         let presence =
             Presence::announce(folder.path(), "12-ab", &["127.0.0.1:8443".parse().unwrap()]).unwrap();
-        let of_port = |port| listening_on(folder.path(), port);
+        let of_port = |port| listening_on(folder.path(), &SocketAddr::from(([127, 0, 0, 1], port)));
         assert_eq!((of_port(8443).as_deref(), of_port(8444)), (Some("12-ab"), None));
         assert_eq!(
             (of("12-ab"), of("12-ab"), of("13-ab")),
@@ -132,6 +146,34 @@ mod tests {
         let presence = Presence::announce(folder.path(), "14-ab", &[]).unwrap();
         presence.withdraw();
         assert_eq!(of("14-ab"), Liveness::Unknown);
+    }
+
+    #[test]
+    fn a_port_is_a_gateways_only_on_the_addresses_that_it_has() {
+        for (has, wanted, is_its) in [
+            (&["127.0.0.1:1"][..], "127.0.0.1:1", true),
+            (&["127.0.0.1:1"], "127.0.0.1:2", false),
+            (&["127.0.0.1:1"], "127.0.0.2:1", false),
+            (&["127.0.0.1:1"], "0.0.0.0:1", true),
+            (&["127.0.0.1:1"], "[::]:1", true),
+            (&["127.0.0.1:1"], "[::1]:1", false),
+            (&["127.0.0.1:1"], "[::ffff:127.0.0.1]:1", true),
+            (&["0.0.0.0:1"], "127.0.0.2:1", true),
+            (&["0.0.0.0:1"], "[::1]:1", false),
+            (&["[::]:1"], "127.0.0.2:1", true),
+            (&["[::]:1"], "[::1]:1", true),
+            // Beside IPv4 it leaves that alone.
+            (&["127.0.0.1:1", "[::]:1"], "127.0.0.2:1", false),
+            (&["127.0.0.1:1", "[::]:1"], "[::1]:1", true),
+            (&["[::1]:1"], "[::1]:1", true),
+            (&["[::1]:1"], "[::2]:1", false),
+            (&[], "127.0.0.1:1", false),
+        ] {
+            let has: Vec<SocketAddr> = has.iter().map(|text| text.parse().unwrap()).collect();
+            let wanted: SocketAddr = wanted.parse().unwrap();
+            let found = has.iter().any(|address| overlap(address, &has, &wanted));
+            assert_eq!(found, is_its, "{has:?} {wanted}");
+        }
     }
 
     #[test]

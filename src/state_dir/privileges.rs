@@ -25,9 +25,16 @@ pub(super) fn prepare_folder(folder: &Path) -> Result<(), StartError> {
 /// Is it a folder, or could one be made?
 pub(super) fn check_folder(folder: &Path) -> Result<(), StartError> {
     let existing = folder.ancestors().map(|path| if path == Path::new("") { Path::new(".") } else { path });
-    let Some(existing) = existing.into_iter().find(|path| path.exists()) else { return Ok(()) };
+    let is_there = |path: &&Path| path.symlink_metadata().is_ok();
+    let Some(existing) = existing.into_iter().find(is_there) else { return Ok(()) };
     if !existing.is_dir() {
-        let (shown, existing) = (folder.display(), existing.display());
+        let (shown, is_link) = (folder.display(), existing.is_symlink());
+        let existing = existing.display();
+        if is_link {
+            return Err(StartError::Refused(format!(
+                "{shown} cannot be made: {existing} is a symbolic link that leads to no folder: make that folder, or remove the link"
+            )));
+        }
         return Err(StartError::Refused(format!("{shown} cannot be made: {existing} is not a folder")));
     }
     if existing == folder { Ok(()) } else { check_access(existing).map_err(file_error(folder)) }

@@ -121,6 +121,46 @@ fn what_run_refuses_check_refuses_with_the_same_words() {
             Options::servers(&["http://platform.invalid:9000"]).nobody().folder(),
             &[],
         ),
+        ("a lock that may not be written", harmed(&|folder| mode(&folder.state().join("lock"), 0o400)), &[]),
+        (
+            "a folder for the lock",
+            harmed(&|folder| {
+                fs::remove_file(folder.state().join("lock")).expect("a lock");
+                fs::create_dir(folder.state().join("lock")).expect("a folder");
+            }),
+            &[],
+        ),
+        (
+            "a folder of keys where none can be made",
+            {
+                let folder = options().folder();
+                fs::create_dir_all(folder.state().join("keys")).expect("a folder");
+                mode(&folder.state(), 0o700);
+                mode(&folder.state().join("keys"), 0o500);
+                folder
+            },
+            &[],
+        ),
+        (
+            "a link that leads nowhere for the folder",
+            {
+                let folder = options().folder();
+                std::os::unix::fs::symlink("nowhere", folder.state()).expect("a link");
+                folder
+            },
+            &[],
+        ),
+        ("a store in no folder", options().set("store", "url", "\"sqlite:absent/gateway.db\"").folder(), &[]),
+        (
+            "a store in no folder of a folder that is there",
+            {
+                let folder = options().set("store", "url", "\"sqlite:absent/gateway.db\"").folder();
+                fs::create_dir(folder.state()).expect("a folder");
+                mode(&folder.state(), 0o700);
+                folder
+            },
+            &[],
+        ),
         ("few descriptors", options().folder(), &["prlimit", "--nofile=200:200"]),
     ];
     let mut wrong = Vec::new();
@@ -196,6 +236,13 @@ fn a_start_that_would_work_is_ok_and_leaves_nothing_behind() {
         .expect("a configuration");
     let done = gateway.folder.cli(&["check"], "");
     assert!(done.code == Some(1) && done.stderr.contains(&format!("127.0.0.1:{other}")), "{done:?}");
+    // Nor is its own port on an address that it does not have.
+    let _taken = TcpListener::bind(("127.0.0.2", port)).expect("a port");
+    let text = fs::read_to_string(gateway.folder.config()).expect("a configuration");
+    let elsewhere = text.replace(&format!("127.0.0.1:{other}"), &format!("127.0.0.2:{port}"));
+    fs::write(gateway.folder.config(), elsewhere).expect("a configuration");
+    let done = gateway.folder.cli(&["check"], "");
+    assert!(done.code == Some(1) && done.stderr.contains(&format!("127.0.0.2:{port}")), "{done:?}");
     gateway.still_healthy();
 }
 
