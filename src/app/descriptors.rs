@@ -6,18 +6,18 @@ use crate::config::Limits;
 use crate::edge::admission::{ENDING, REFUSALS};
 use crate::state_dir::error::StartError;
 
-/// Raises this process's limit as far as it may. Where the configured connections do not fit all the same, lowers them and says
-/// so; refuses where hardly any would be left.
-pub(super) fn provide(limits: &mut Limits, threads: usize) -> Result<(), StartError> {
+/// Raises this process's limit as far as it may. Where the configured connections do not fit all the same, lowers them and
+/// returns a warning; refuses where hardly any would be left.
+pub(super) fn provide(limits: &mut Limits, threads: usize) -> Result<Option<String>, StartError> {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return Ok(());
+        return Ok(None);
     };
     let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
     let have = usize::try_from(raised).unwrap_or(usize::MAX);
     let reserved = RESERVED + PER_THREAD * threads;
     let needed = needed(limits, threads);
     if have >= needed {
-        return Ok(());
+        return Ok(None);
     }
     let left = have.saturating_sub(reserved);
     if left < LEAST {
@@ -29,13 +29,11 @@ pub(super) fn provide(limits: &mut Limits, threads: usize) -> Result<(), StartEr
     // Half for each side, unless one of them needs less.
     limits.connections = limits.connections.min(left - limits.platform_connections.min(left / 2));
     limits.platform_connections = limits.platform_connections.min(left - limits.connections);
-    log::warn!(
+    Ok(Some(format!(
         "the limits need {needed} file descriptors and the system gives {have}: raise LimitNOFILE (or `ulimit -n`). Until then \
          limits.connections is {} and limits.platform_connections {}",
-        limits.connections,
-        limits.platform_connections
-    );
-    Ok(())
+        limits.connections, limits.platform_connections
+    )))
 }
 
 /// Descriptors that the process has at most within these limits.

@@ -88,7 +88,8 @@ impl Report {
     ) -> Option<Prepared> {
         self.warnings.extend(config.warnings());
         self.warnings.extend(materials.warnings(wall()));
-        self.result(descriptors::provide(&mut config.limits, config.server.threads));
+        let lowered = self.result(descriptors::provide(&mut config.limits, config.server.threads));
+        self.warnings.extend(lowered.flatten());
         fit_memory(&mut config.limits);
         let Materials { keys, certificate, platform, platforms } = materials;
         let failures = self.failures.len();
@@ -138,6 +139,7 @@ impl Report {
             let found = self.result(State::look(folder, store, keys, services.clone()))?;
             self.warnings.extend(found.notes);
             self.conditions.extend(found.condition);
+            self.warnings.extend(found.is_new.then(|| NO_USERS.to_owned()));
             return found.state;
         };
         self.result(State::open(folder, store, keys, opening, creation, services.clone()))
@@ -152,7 +154,8 @@ impl Report {
     ) -> Option<(Store, Option<PathBuf>, Gate)> {
         let State { store, keys, key_folder } = state;
         let cache = Cache::new(config.cache, config.server.threads, thread_slot::current, fastrand::u64(..));
-        let gate = load(&store, &config.store, keys, config.token, cache, &services.clock);
+        let (clock, warnings) = (&services.clock, &mut self.warnings);
+        let gate = load(&store, &config.store, keys, config.token, cache, clock, warnings);
         Some((store, key_folder, self.result(gate)?))
     }
 
@@ -165,8 +168,11 @@ impl Report {
         metrics: &Arc<ServerMetrics>,
     ) -> Option<Platforms> {
         let mut upstream = |pool: &ServerPool, materials: PlatformMaterials| {
-            let PlatformMaterials { ca, client, .. } = materials;
-            self.result(Upstream::new(pool, ca, client, metrics).map_err(StartError::refused))
+            let PlatformMaterials { ca, client, section } = materials;
+            let mut unresolved = Vec::new();
+            let made = Upstream::new(pool, ca, client, metrics, &mut unresolved);
+            self.warnings.extend(unresolved.into_iter().map(|text| format!("{section}.servers: {text}")));
+            self.result(made.map_err(StartError::refused))
         };
         let default = upstream(&config.platform.pool, default);
         // All of them, so that every failure is told.
@@ -228,6 +234,7 @@ fn load(
     rules: TokenRules,
     cache: Cache,
     clock: &Clock,
+    warnings: &mut Vec<String>,
 ) -> Result<Gate, StartError> {
     let read = block_on(async {
         let time = store.time().await?;
@@ -239,16 +246,13 @@ fn load(
     let (uptime, snapshot) = read.map_err(|error| store_error(&settings.path, error))?;
     let ahead = clock.ahead_of_floor();
     if ahead > LONG_STOP {
-        log::warn!(
+        warnings.push(format!(
             "the wall clock is {} h ahead of the last time in the store: expected after a stop of that length, otherwise check the clock",
             ahead / 3600
-        );
+        ));
     }
     if snapshot.users() == 0 {
-        log::warn!(
-            "there are no users yet; add one with `ds-gateway user add NAME --email … --organization … \
-             --config …`"
-        );
+        warnings.push(NO_USERS.to_owned());
     }
     if snapshot.signer(&keys).is_none() {
         return Err(StartError::Refused(
@@ -266,6 +270,10 @@ fn fit_memory(limits: &mut Limits) {
         limits.connections = most;
     }
 }
+
+/// What a gateway can do little without.
+const NO_USERS: &str =
+    "there are no users yet; add one with `ds-gateway user add NAME --email … --organization … --config …`";
 
 /// Longer than a restart takes, in seconds.
 const LONG_STOP: u64 = 6 * 3600;

@@ -76,7 +76,8 @@ pub struct Host<'u> {
 
 impl Upstream {
     /// Resolves every server once; later each name keeps its last addresses if it cannot be resolved. `ca` stands in for the
-    /// system's certificates, and `client` is what the gateway shows the platform.
+    /// system's certificates, and `client` is what the gateway shows the platform. A server that has no address yet goes to
+    /// `warnings`.
     ///
     /// # Errors
     ///
@@ -86,6 +87,7 @@ impl Upstream {
         ca: Option<Vec<X509>>,
         client: Option<CertifiedKey>,
         metrics: &Arc<ServerMetrics>,
+        warnings: &mut Vec<String>,
     ) -> std::io::Result<Arc<Self>> {
         let ca = ca.map(|chain| Arc::new(chain.into_boxed_slice()));
         let client = client.map(peers::client_key);
@@ -103,7 +105,7 @@ impl Upstream {
             });
         }
         let mut names = Names::new(&pool.servers);
-        names.resolve()?;
+        warnings.extend(names.resolve()?);
         let upstream = Arc::new(Self {
             endpoints: ArcSwap::default(),
             servers,

@@ -100,6 +100,8 @@ impl State {
 pub struct Found {
     /// The store, its keys and where they lie; none where a start would make them.
     pub state: Option<State>,
+    /// Is there no store yet?
+    pub is_new: bool,
     /// What a start would do.
     pub notes: Vec<String>,
     /// What a start needs.
@@ -123,7 +125,7 @@ impl State {
                 check_store_folder(&settings.path)?;
             }
             let condition = is_configured.then(|| missing_store(&settings.path));
-            return Ok(Found { state: None, notes, condition });
+            return Ok(Found { state: None, is_new: true, notes, condition });
         }
         become_owner(folder)?;
         let widened = find_widened(folder)?;
@@ -146,14 +148,14 @@ impl State {
                     check_key_folder(&key_folder)?;
                 }
                 let condition = is_configured.then(|| missing_store(path));
-                return Ok(Found { state: None, notes, condition });
+                return Ok(Found { state: None, is_new: true, notes, condition });
             }
             Err(StoreError::Older { .. }) => {
                 notes.push(format!(
                     "{}: is of an older version; a start migrates it: back it up first",
                     path.display()
                 ));
-                return Ok(Found { state: None, notes, condition: None });
+                return Ok(Found { state: None, is_new: false, notes, condition: None });
             }
             Err(error) => return Err(store_error(path, error)),
         };
@@ -163,16 +165,16 @@ impl State {
             SigningKeys::Generated if key_files.is_empty() => {
                 refuse_lost_keys(&recorded, &key_folder)?;
                 check_key_folder(&key_folder)?;
-                return Ok(Found { state: None, notes, condition: None });
+                return Ok(Found { state: None, is_new: false, notes, condition: None });
             }
             // They are no secret until they are narrowed, and would be refused as such.
             SigningKeys::Generated if widened.is_some() => {
-                return Ok(Found { state: None, notes, condition: None });
+                return Ok(Found { state: None, is_new: false, notes, condition: None });
             }
             SigningKeys::Generated => (key_set_of(&key_files)?, Some(key_folder)),
         };
         compare_keys(&recorded, &keys).map_err(|kid| other_key(&kid))?;
-        Ok(Found { state: Some(Self { store, keys, key_folder }), notes, condition: None })
+        Ok(Found { state: Some(Self { store, keys, key_folder }), is_new: false, notes, condition: None })
     }
 }
 

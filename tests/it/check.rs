@@ -4,7 +4,7 @@
 use crate::command::{Done, Folder, finish, held_to_modes, private, started_by};
 use crate::configuration::options;
 use crate::file_access::{ACCOUNT, as_account, mode, owned, tree};
-use crate::gateway::{EMAIL, ORGANIZATION, PASSWORD, USER};
+use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
 use crate::options::{Key, Options, User};
 use crate::platform::{Behaviour, Platform};
 use crate::platform_tls::{TlsServer, certificates, over_tls};
@@ -294,6 +294,37 @@ fn a_platform_that_does_not_answer_is_warned_of() {
             (Some(word), Some(line)) => assert!(line.contains(word), "{name}: {line}"),
             _ => panic!("{name}: {done:?}"),
         }
+    }
+}
+
+/// What a start logs as a warning, `check` prints.
+#[test]
+fn what_run_warns_of_check_warns_of() {
+    let platform = Platform::echo();
+    let folder = Options::servers(&["http://platform.invalid:9000", &platform.url()]).nobody().folder();
+    // Without a store there are no users either.
+    let words = ["no users yet", "platform.servers: platform.invalid:9000", "file descriptors"];
+    let limited =
+        |arguments: &[&str]| started_by(&["prlimit", "--nofile=1000:1000"], &folder.command(arguments));
+    for round in ["no store", "a store"] {
+        let done = finish(limited(&["check"]), "");
+        assert_eq!(done.code, Some(0), "{round}: {done:?}");
+        for word in words {
+            let is_told =
+                done.stderr.lines().any(|line| line.starts_with("warning: ") && line.contains(word));
+            assert!(is_told, "{round}: {word}: {done:?}");
+        }
+        assert!(!done.stderr.contains("last known"), "{done:?}");
+        if round == "no store" {
+            folder.cli(&["user", "list"], "").ok();
+        }
+    }
+    let command = limited(&["run"]);
+    let gateway = Gateway::start(folder, command);
+    let lines = gateway.log.lines();
+    for word in words {
+        let is_told = lines.iter().any(|line| line.contains("\"warn\"") && line.contains(word));
+        assert!(is_told, "{word}: {lines:?}");
     }
 }
 

@@ -60,7 +60,14 @@ fn runtime(text: &str) -> Runtime {
         cors: config.cors,
         rewrite: Rewrite::new(&config.platform),
         platforms: Platforms::new(
-            Upstream::new(&config.platform.pool, None, None, &Arc::new(ServerMetrics::new([]))).unwrap(),
+            Upstream::new(
+                &config.platform.pool,
+                None,
+                None,
+                &Arc::new(ServerMetrics::new([])),
+                &mut Vec::new(),
+            )
+            .unwrap(),
             Vec::new(),
         ),
         limits: config.limits,

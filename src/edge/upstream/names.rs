@@ -69,15 +69,15 @@ impl Names {
     }
 
     /// Looks every name up, all at once, so that a resolver that is slow for one of them delays none of the others' threads. An error is the
-    /// first one, where nothing is known of any server.
-    pub(super) fn resolve(&mut self) -> io::Result<()> {
+    /// first one, where nothing is known of any server. Returns what is to be said of those that never had an address.
+    pub(super) fn resolve(&mut self) -> io::Result<Vec<String>> {
         self.resolve_with(|text| text.to_socket_addrs().map(Iterator::collect))
     }
 
     fn resolve_with(
         &mut self,
         look_up: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Sync,
-    ) -> io::Result<()> {
+    ) -> io::Result<Vec<String>> {
         let found: Vec<Option<io::Result<Vec<SocketAddr>>>> = thread::scope(|scope| {
             let start = |name: &Name| {
                 let text = name.text.clone();
@@ -90,7 +90,7 @@ impl Names {
             };
             started.into_iter().map(|thread| thread.map(end)).collect()
         });
-        let mut first = None;
+        let (mut first, mut warnings) = (None, Vec::new());
         for (name, found) in self.0.iter_mut().zip(found) {
             let error = match found {
                 None => continue,
@@ -101,13 +101,13 @@ impl Names {
                 }
                 Some(Err(error)) => error,
             };
-            name.missing(&error);
+            warnings.extend(name.missing(&error));
             let text = format!("the platform's server {}: {error}", name.text);
             first.get_or_insert(io::Error::new(error.kind(), text));
         }
         match first {
             Some(error) if self.0.iter().all(|name| name.known.is_empty()) => Err(error),
-            _ => Ok(()),
+            _ => Ok(warnings),
         }
     }
 }
@@ -125,12 +125,20 @@ impl Name {
         self.kind = Kind::Found;
     }
 
-    fn missing(&mut self, error: &io::Error) {
-        if self.kind != Kind::Missing {
+    /// A warning, where it never had an address.
+    fn missing(&mut self, error: &io::Error) -> Option<String> {
+        if std::mem::replace(&mut self.kind, Kind::Missing) == Kind::Missing {
+            return None;
+        }
+        if !self.known.is_empty() {
             let (server, addresses, error) = (&self.text, self.known.len(), error.to_string());
             log::warn!(server, addresses, error; "platform server name cannot be resolved; its last known addresses stay in use");
+            return None;
         }
-        self.kind = Kind::Missing;
+        Some(format!(
+            "{}: platform server name cannot be resolved; it is left out until it can be: {error}",
+            self.text
+        ))
     }
 }
 
@@ -176,12 +184,16 @@ mod tests {
             }
         };
         // At the start one is enough.
-        names.resolve_with(table(&[("b:1", &["10.0.0.2:1", "10.0.0.1:1", "10.0.0.1:1"])])).unwrap();
+        let b_alone: &[(&str, &[&str])] = &[("b:1", &["10.0.0.2:1", "10.0.0.1:1", "10.0.0.1:1"])];
+        let warnings = names.resolve_with(table(b_alone)).unwrap();
+        assert!(warnings.len() == 1 && warnings[0].starts_with("a:1: "), "{warnings:?}");
+        assert_eq!(names.resolve_with(table(b_alone)).unwrap(), [""; 0], "it is said once");
         let b = vec!["10.0.0.1:1".to_owned(), "10.0.0.2:1".to_owned()];
         let literal = vec!["127.0.0.9:1".to_owned()];
         assert_eq!(shown(&names), [vec![], b.clone(), literal.clone()]);
         // Then the other one is found, and this one is not, and an empty answer is none.
-        names.resolve_with(table(&[("a:1", &["10.0.0.3:1"])])).unwrap();
+        let warnings = names.resolve_with(table(&[("a:1", &["10.0.0.3:1"])])).unwrap();
+        assert_eq!(warnings, [""; 0], "it has addresses still, and logs that");
         let a = vec!["10.0.0.3:1".to_owned()];
         assert_eq!(shown(&names), [a.clone(), b, literal.clone()]);
         names.resolve_with(table(&[("a:1", &[]), ("b:1", &["10.0.0.4:1"])])).unwrap();

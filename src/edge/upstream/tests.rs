@@ -13,7 +13,7 @@ fn upstream(servers: &[&str], more: &str) -> Arc<Upstream> {
     let (config, _) = config.unwrap();
     let pool = config.platform.pool;
     let metrics = ServerMetrics::new(pool.servers.iter().map(|server| server.name.as_str()));
-    Upstream::new(&pool, None, None, &Arc::new(metrics)).unwrap()
+    Upstream::new(&pool, None, None, &Arc::new(metrics), &mut Vec::new()).unwrap()
 }
 
 const FOUR: [&str; 4] =
