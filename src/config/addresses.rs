@@ -90,8 +90,11 @@ pub(super) fn conflicts(all: &[(&'static str, SocketAddr)]) -> Vec<(&'static str
 fn collide(one: &SocketAddr, other: &SocketAddr) -> bool {
     let [one_ip, other_ip] = [one, other].map(|address| address.ip().to_canonical());
     let is_same_family = one_ip.is_ipv4() == other_ip.is_ipv4();
-    let covers = one_ip == other_ip || one_ip.is_unspecified() || other_ip.is_unspecified();
-    one.port() == other.port() && one.port() != 0 && is_same_family && covers
+    let covers_family = is_same_family && (one_ip.is_unspecified() || other_ip.is_unspecified());
+    // A socket of [::] does not leave IPv4 alone for an IPv4 address that is written as IPv6.
+    let covers_mapped = one.is_ipv6() && other.is_ipv6() && (is_wildcard(one) || is_wildcard(other));
+    let covers = one_ip == other_ip || covers_family || covers_mapped;
+    one.port() == other.port() && one.port() != 0 && covers
 }
 
 fn is_wildcard(address: &SocketAddr) -> bool {
@@ -154,6 +157,8 @@ mod tests {
             ("127.0.0.1:1", "127.0.0.1:1", true),
             ("0.0.0.0:1", "127.0.0.1:1", true),
             ("[::]:1", "[::1]:1", true),
+            ("[::]:1", "[::ffff:127.0.0.1]:1", true),
+            ("[::]:1", "[::ffff:0.0.0.0]:1", true),
             ("[::ffff:127.0.0.1]:1", "127.0.0.1:1", true),
         ] {
             let [one, other]: [SocketAddr; 2] = [one, other].map(|text| text.parse().unwrap());

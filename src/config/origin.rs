@@ -44,8 +44,18 @@ impl Origins {
     fn add(&mut self, text: &str, table: &DeTable<'_>, prefix: &str) {
         for (key, value) in table {
             let path = format!("{prefix}{}", key.get_ref());
-            if let DeValue::Table(inner) = value.get_ref() {
-                self.add(text, inner, &format!("{path}."));
+            match value.get_ref() {
+                DeValue::Table(inner) => self.add(text, inner, &format!("{path}.")),
+                // `[[platforms]]`: each begins where its header does.
+                DeValue::Array(values) => {
+                    for (at, value) in values.iter().enumerate() {
+                        let DeValue::Table(inner) = value.get_ref() else { continue };
+                        let path = numbered(&path, at);
+                        self.add(text, inner, &format!("{path}."));
+                        self.0.insert(path, place(text, &value.span()));
+                    }
+                }
+                _ => {}
             }
             self.0.insert(path, place(text, &key.span()));
         }
@@ -59,6 +69,11 @@ impl Origins {
     pub(super) fn of(&self, path: &str) -> Option<Origin> {
         self.0.get(path).cloned()
     }
+}
+
+/// How one of an array of sections is called, such as `platforms[1]`: people count from 1.
+pub(super) fn numbered(name: &str, at: usize) -> String {
+    format!("{name}[{}]", at + 1)
 }
 
 /// The line and the column where a span of the text begins.

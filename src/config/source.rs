@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use toml::de::DeTable;
 use toml::{Table, Value};
 
-use super::origin::{Origin, Origins, place};
+use super::origin::{Origin, Origins, numbered, place};
 use super::spelling::{closest, closest_variable};
 
 /// One thing wrong with the configuration.
@@ -130,7 +130,7 @@ impl Source {
             None => Vec::new(),
             Some(Value::Array(values)) if values.iter().all(Value::is_table) => {
                 let table = |(at, value)| match value {
-                    Value::Table(table) => Some((format!("{name}[{at}]"), table)),
+                    Value::Table(table) => Some((numbered(name, at), table)),
                     _ => None,
                 };
                 values.into_iter().enumerate().filter_map(table).collect()

@@ -195,23 +195,23 @@ fn platforms_below_a_path_have_settings_of_their_own() {
     assert_eq!(config.platforms[0].pool.host, HostField::Server);
     assert_eq!(config.platforms[1].pool.read_timeout, Duration::from_secs(5));
     for (section, expected) in [
-        ("servers = [\"http://a\"]", "platforms[0].prefix: \"\" must be a canonical path"),
-        ("prefix = \"/\"\nservers = [\"http://a\"]", "platforms[0].prefix: \"/\" must be"),
-        ("prefix = \"/a/\"\nservers = [\"http://a\"]", "platforms[0].prefix: \"/a/\" must be"),
+        ("servers = [\"http://a\"]", "platforms[1].prefix: \"\" must be a canonical path"),
+        ("prefix = \"/\"\nservers = [\"http://a\"]", "platforms[1].prefix: \"/\" must be"),
+        ("prefix = \"/a/\"\nservers = [\"http://a\"]", "platforms[1].prefix: \"/a/\" must be"),
         (
             "prefix = \"/ds-api/user-token\"\nservers = [\"http://a\"]",
-            "platforms[0].prefix: \"/ds-api/user-token\"",
+            "platforms[1].prefix: \"/ds-api/user-token\"",
         ),
-        ("prefix = \"/a\"", "platforms[0].servers: is required"),
+        ("prefix = \"/a\"", "platforms[1].servers: is required"),
         (
             "prefix = \"/a\"\nservers = [\"http://a\"]\nforward_token = false",
-            "platforms[0].forward_token: unknown key",
+            "platforms[1].forward_token: unknown key",
         ),
         (
             "prefix = \"/a\"\nservers = [\"http://a\"]\n[[platforms]]\nprefix = \"/a\"\nservers = [\"http://b\"]",
-            "platforms[1].prefix: \"/a\" is there twice",
+            "platforms[2].prefix: \"/a\" is there twice",
         ),
-        ("prefix = \"/a\"\nservers = [\"https://a\"]\nca_file = \"/nowhere.pem\"", "platforms[0].ca_file: "),
+        ("prefix = \"/a\"\nservers = [\"https://a\"]\nca_file = \"/nowhere.pem\"", "platforms[1].ca_file: "),
     ] {
         let found = errors(&format!("{MINIMAL}[[platforms]]\n{section}\n"));
         assert!(found.len() == 1 && found[0].starts_with(expected), "{section}: {found:?}");
@@ -503,4 +503,14 @@ fn the_paper_describes_every_key_and_no_other() {
     };
     assert!(asked.len() > 30);
     assert_eq!(sorted(asked), sorted(described));
+}
+
+#[test]
+fn an_error_in_one_of_several_sections_says_where() {
+    let text = "[server]\nhttp = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n[platform]\nservers = [\"http://a\"]\n\
+                [[platforms]]\nprefix = \"/a\"\nservers = [\"http://a\"]\n\
+                [[platforms]]\nprefix = \"relative\"\nservers = [\"http://a\"]\n";
+    let (config, _) = Config::parse(text, Path::new("/nowhere"), std::iter::empty());
+    let error = config.unwrap_err()[0].to_string();
+    assert!(error.starts_with("platforms[2].prefix") && error.ends_with("(line 10, column 1)"), "{error}");
 }

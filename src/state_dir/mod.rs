@@ -124,7 +124,7 @@ impl State {
             if stands_elsewhere {
                 check_store_folder(&settings.path)?;
             }
-            let condition = is_configured.then(|| missing_store(&settings.path));
+            let condition = is_configured.then(|| init_needed(&settings.path));
             return Ok(Found { state: None, is_new: true, notes, condition });
         }
         become_owner(folder)?;
@@ -147,7 +147,7 @@ impl State {
                 if !is_configured {
                     check_key_folder(&key_folder)?;
                 }
-                let condition = is_configured.then(|| missing_store(path));
+                let condition = is_configured.then(|| init_needed(path));
                 return Ok(Found { state: None, is_new: true, notes, condition });
             }
             Err(StoreError::Older { .. }) => {
@@ -188,6 +188,11 @@ fn check_store_folder(path: &Path) -> Result<(), StartError> {
             folder.display()
         ))),
     }
+}
+
+/// On what condition a start makes a store beside keys that the operator has named.
+fn init_needed(path: &Path) -> String {
+    format!("`--init` is given at the first start, which makes the store {}", path.display())
 }
 
 /// Why a start does not make a store by itself.

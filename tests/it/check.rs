@@ -150,6 +150,14 @@ fn what_run_refuses_check_refuses_with_the_same_words() {
             },
             &[],
         ),
+        (
+            "a folder for the store",
+            harmed(&|folder| {
+                fs::remove_file(folder.state().join("gateway.db")).expect("a store");
+                fs::create_dir(folder.state().join("gateway.db")).expect("a folder");
+            }),
+            &[],
+        ),
         ("a store in no folder", options().set("store", "url", "\"sqlite:absent/gateway.db\"").folder(), &[]),
         (
             "a store in no folder of a folder that is there",
