@@ -18,6 +18,31 @@ const PROXY: IpAddr = ATTACKER;
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
+/// What a client says of itself that would count from a trusted proxy. No sample may let any of it through.
+pub const LIES: [(&str, &str); 16] = [
+    ("Client-IP", "a-lie"),
+    ("Forwarded", "for=a-lie"),
+    ("Proxy", "a-lie"),
+    ("Remote-User", "a-lie"),
+    ("True-Client-IP", "a-lie"),
+    ("X-Forwarded", "a-lie"),
+    ("X-Forwarded-For", "a-lie"),
+    ("X-Forwarded-Host", "a-lie"),
+    ("X-Forwarded-Port", "a-lie"),
+    ("X-Forwarded-Proto", "a-lie"),
+    ("X-Original-URI", "a-lie"),
+    ("X-Original-URL", "a-lie"),
+    ("X-Real-IP", "a-lie"),
+    ("X-Request-Id", "a-lie"),
+    ("traceparent", TRACE),
+    ("tracestate", "vendor=a-lie"),
+];
+
+/// Has any of [`LIES`] come to the platform?
+pub fn lied_to(platform: &Platform) -> bool {
+    platform.saw("a-lie") || platform.saw(&TRACE[3..35])
+}
+
 fn options(platform: &Platform) -> Options {
     Options::new(platform).set("server", "trusted_proxies", "[\"127.0.1.0/24\"]").https()
 }
@@ -84,6 +109,17 @@ fn a_trusted_proxy_says_who_the_client_is() {
     let lines = gateway.log.messages("access");
     let line = lines.iter().find(|line| line["path"] == "/trusted").expect("a line");
     assert_eq!((&line["trace_id"], &line["request_id"]), (&TRACE[3..35].into(), &"from-the-proxy-1".into()));
+
+    // So a proxy must let none of it through.
+    get(PROXY, gateway.http(), "/lies", &token, &LIES);
+    let seen = platform.request("/lies");
+    for (name, lie) in LIES
+        .into_iter()
+        .filter(|(name, _)| !["Forwarded", "X-Forwarded-For", "X-Forwarded-Proto"].contains(name))
+    {
+        let value = field(&seen, name);
+        assert!(value.as_deref().is_some_and(|value| value.starts_with(&lie[..5])), "{name}: {value:?}");
+    }
 
     // The same from anybody else is dropped.
     let answer = get(HONEST, gateway.http(), "/untrusted", &token, &told);

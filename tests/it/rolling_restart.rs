@@ -5,7 +5,7 @@ use crate::command::{eventually, in_time};
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
 use crate::options::{Options, User};
 use crate::platform::Platform;
-use crate::proxies::{HaProxy, free_address};
+use crate::proxies::{HaProxy, LIES, free_address, lied_to};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -58,6 +58,10 @@ fn two_gateways_are_restarted_in_turn_and_no_request_fails() {
         client.answer().ok().filter(|answer| answer.status == 200)
     });
     assert!(reached.is_some(), "nothing gets through");
+    let lies = [&[("user-token", token.as_str())], LIES.as_slice()].concat();
+    assert_eq!(Client::connect(clients).exchange(request("GET", "/ds-api/lies", &lies)).status, 200);
+    assert_eq!(platform.request("/ds-api/lies").values("x-forwarded-proto"), ["https"]);
+    assert!(!lied_to(&platform), "what a client says of itself ends at HAProxy");
 
     let (start, is_over) = (Instant::now(), AtomicBool::new(false));
     let served = |gateway: &Gateway| gateway.metric("ds_gateway_decisions_total", &["decision=\"admitted\""]);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::edge::request_head::EngineHead;
+use crate::edge::trace::{TRACEPARENT, TRACESTATE};
 use http::{HeaderMap, HeaderName};
 use proptest::collection::vec;
 use proptest::prelude::{Just, prop_oneof};
@@ -110,5 +111,36 @@ proptest! {
         prop_assert_eq!(origin.forwarded_for, honest.forwarded_for);
         fields.pop();
         prop_assert!(read("9.9.9.9:4", &fields, ForwardedFields::XForwarded).told.is_none());
+    }
+}
+
+/// Whatever passes from a trusted proxy is overwritten or deleted by the proxies whose configuration we ship.
+#[test]
+fn the_samples_leave_no_field_of_a_client_that_counts_from_a_proxy() {
+    let nginx = include_str!("../../../conf/container/nginx.conf");
+    let operations = include_str!("../../../docs/operations.md");
+    let haproxy = operations.split("```haproxy\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let others = [
+        FORWARDED,
+        X_FORWARDED_FOR,
+        X_FORWARDED_HOST,
+        X_FORWARDED_PORT,
+        X_FORWARDED_PROTO,
+        X_REQUEST_ID,
+        TRACEPARENT.as_str(),
+        TRACESTATE.as_str(),
+    ];
+    for name in PASSED.into_iter().chain(others) {
+        let has = |sample: &str, begins: &[&str]| {
+            sample.lines().any(|line| {
+                let line = line.trim_start().to_ascii_lowercase();
+                begins.iter().any(|begin| {
+                    line.strip_prefix(begin).and_then(|rest| rest.split([' ', ';']).next()) == Some(name)
+                })
+            })
+        };
+        assert!(has(nginx, &["proxy_set_header "]), "nginx.conf lets {name} of a client through");
+        let haproxy = has(haproxy, &["http-request set-header ", "http-request del-header "]);
+        assert!(haproxy, "HAProxy in operations.md lets {name} of a client through");
     }
 }
