@@ -378,6 +378,9 @@ fn what_the_compose_file_names_is_there() {
     let build = &gateway["build"];
     let context = conf("container").join(text(&build["context"]));
     assert!(context.join("Cargo.toml").is_file() && context.join(text(&build["dockerfile"])).is_file());
+    // Its name must resolve when the gateway starts.
+    let backend = &gateway["depends_on"]["backend"];
+    assert_eq!(text(&backend["condition"]), "service_started");
     let volume = text(&list(&gateway["volumes"])[0]).split(':').nth(1).expect("a path").to_owned();
     assert!(read("container/gateway.toml").contains(&format!("state_dir = \"{volume}/state\"")));
     // Who is trusted to name the client is who is in that network.
