@@ -24,9 +24,19 @@ struct Report {
     /// Those that have not acknowledged it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     waiting_for: Vec<String>,
-    /// Whether the store knows the name; absent for what has none.
+    #[serde(flatten)]
+    of: Of,
+}
+
+/// What the store knows of what was revoked.
+#[derive(Default, Serialize)]
+pub(super) struct Of {
+    /// Whether it knows the name or the token; absent for keys and for everybody.
     #[serde(skip_serializing_if = "Option::is_none")]
-    known: Option<bool>,
+    pub(super) known: Option<bool>,
+    /// Whose token it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<String>,
 }
 
 /// The gateways on the store that was opened.
@@ -41,7 +51,7 @@ impl Reach {
     }
 
     /// Waits until every running gateway has acknowledged that sequence, and says so.
-    pub(super) fn wait_for(&self, sequence: u64, known: Option<bool>, json: bool) -> Result<(), Failure> {
+    pub(super) fn wait_for(&self, sequence: u64, of: Of, json: bool) -> Result<(), Failure> {
         let acknowledged = run(self.gateways.wait_for(sequence, RETRY)).map_err(|failure| {
             failure.after("revoked, but the gateways cannot be asked whether they have applied it")
         })?;
@@ -54,11 +64,12 @@ impl Reach {
                 in_force_on: on,
                 gateways: running,
                 waiting_for,
-                known,
+                of,
             };
             say(serde_json::to_string(&report).map_err(Failure::cannot_start)?)
         } else {
-            say(format_args!("revoked; active on {on} of {running} gateways"))
+            let nobody = if running == 0 { " (no gateway is running)" } else { "" };
+            say(format_args!("revoked; active on {on} of {running} gateways{nobody}"))
         };
         if waiting_for.is_empty() {
             return said;

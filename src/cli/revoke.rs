@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::context::{ConfigArgs, Opened, not_revoked, run};
-use super::gateways::Reach;
+use super::gateways::{Of, Reach};
 use super::output::{Failure, note, say};
 use super::revocations::List;
 use super::token::read_token;
@@ -14,7 +14,8 @@ use crate::auth::name::Name;
 use crate::auth::revocation::Subject;
 use crate::auth::token::{TokenId, TokenRules};
 use crate::service::keys::{NewKeyError, RevokeKeyError, RevokedKey};
-use crate::service::revocations::{Revocations, RevokeTokenError, SubjectRevoked};
+use crate::service::revocations::{Revocations, RevokeTokenError, SubjectRevoked, TokenRevoked};
+use crate::store::StoreError;
 
 /// `ds-gateway revoke …`
 #[derive(Args, Debug)]
@@ -26,6 +27,8 @@ pub(super) struct Revoke {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// One token, by its TokenId (`ds-gateway token list`, the log, the audit trail) or by the token itself
+    ///
+    /// Says whose it was. One that was not issued here, as far as the audit trail knows, is revoked all the same, with a warning.
     Token {
         /// The TokenId: 32 hexadecimal digits
         #[arg(required_unless_present = "token_file", conflicts_with = "token_file")]
@@ -95,12 +98,12 @@ impl Revoke {
                 let token = token_file.as_deref().map(read_token).transpose()?;
                 let opened = how.open()?;
                 let (reach, revocations) = (Reach::of(&opened), opened.revocations());
-                let sequence = match (token_id, token) {
+                let TokenRevoked { sequence, user } = match (token_id, token) {
                     (_, Some(token)) => by_token(&token, opened, &revocations)?,
                     (Some(id), None) => by_id(&id, &opened.rules, &revocations)?,
                     (None, None) => return Err(Failure::usage("specify a TokenId or --token-file")),
                 };
-                reach.wait_for(sequence, None, how.json)
+                reach.wait_for(sequence, whose(user), how.json)
             }
             Action::User { name, how } => {
                 let name = parsed(&name)?;
@@ -122,18 +125,37 @@ impl Revoke {
     }
 }
 
-fn by_token(token: &str, opened: Opened, revocations: &Revocations) -> Result<u64, Failure> {
+fn by_token(token: &str, opened: Opened, revocations: &Revocations) -> Result<TokenRevoked, Failure> {
     let (gate, _) = opened.into_gate_for(token).map_err(not_revoked)?;
     run(revocations.token(token, &gate))
 }
 
-fn by_id(text: &str, rules: &TokenRules, revocations: &Revocations) -> Result<u64, Failure> {
+fn by_id(text: &str, rules: &TokenRules, revocations: &Revocations) -> Result<TokenRevoked, Failure> {
     let id = TokenId::parse(text)
         // Not repeated: somebody may have given the token itself.
         .ok_or_else(|| {
             Failure::usage("not a TokenId (expected 32 hex digits); for a token use --token-file")
         })?;
     run(revocations.token_id(id, rules)).map_err(not_revoked)
+}
+
+/// Says whose token was revoked, so that a TokenId with a slip in it is noticed. It is revoked all the same: the platform may have issued
+/// it, or the audit trail may no longer have it.
+fn whose(user: Result<Option<String>, StoreError>) -> Of {
+    match user {
+        Ok(Some(user)) => {
+            note(format_args!("ds-gateway: a token of the user {user:?}"));
+            Of { known: Some(true), user: Some(user) }
+        }
+        Ok(None) => {
+            note("ds-gateway: warning: not issued here, as far as the audit trail knows; revoked anyway");
+            Of { known: Some(false), user: None }
+        }
+        Err(error) => {
+            note(format_args!("ds-gateway: whose token it is cannot be read: {error}"));
+            Of::default()
+        }
+    }
 }
 
 fn parsed(name: &str) -> Result<Name, Failure> {
@@ -168,12 +190,12 @@ fn all(how: &How, subject: Subject) -> Result<(), Failure> {
         note(format_args!("ds-gateway: whether the name is known cannot be read: {error}"));
         true
     });
-    let known = unknown.is_some().then_some(is_known);
+    let of = Of { known: unknown.is_some().then_some(is_known), user: None };
     let Some(warning) = unknown.filter(|_| !is_known) else {
-        return reach.wait_for(sequence, known, how.json);
+        return reach.wait_for(sequence, of, how.json);
     };
     note(format_args!("ds-gateway: warning: {warning}; its tokens are revoked anyway"));
-    match reach.wait_for(sequence, known, how.json) {
+    match reach.wait_for(sequence, of, how.json) {
         Err(failure) if !failure.is_quiet() => Err(failure),
         // The warning has said why.
         _ => Err(Failure::no_such("")),
@@ -184,7 +206,7 @@ fn key(kid: String, replace: bool, how: &How) -> Result<(), Failure> {
     let opened = how.open()?;
     let reach = Reach::of(&opened);
     let RevokedKey { sequence, successor } = run(opened.into_keys().revoke(kid, replace))?;
-    let outcome = reach.wait_for(sequence, None, how.json);
+    let outcome = reach.wait_for(sequence, Of::default(), how.json);
     match successor {
         Some(made) if !how.json => outcome.and(say(format_args!("made {made}"))),
         _ => outcome,

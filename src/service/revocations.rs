@@ -40,6 +40,16 @@ pub struct SubjectRevoked {
     pub is_known: Result<bool, StoreError>,
 }
 
+/// A token is revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRevoked {
+    /// The sequence of the transaction that did it.
+    pub sequence: u64,
+    /// Whose token it is, as it says itself or as the audit trail does; `None` for one that was not issued here, as far as the trail
+    /// goes back. Read once the revocation is durable, as with a subject.
+    pub user: Result<Option<String>, StoreError>,
+}
+
 impl Revocations {
     /// Revokes in that store for `actor`.
     pub const fn new(store: Store, actor: Actor, retry: Retry) -> Self {
@@ -47,19 +57,22 @@ impl Revocations {
     }
 
     /// Revokes a token that is given whole: its expiry and its user are known. `gate` has the keys; see
-    /// [`gate_for`](super::tokens::gate_for). Returns the sequence.
-    pub async fn token(&self, token: &str, gate: &Gate) -> Result<u64, RevokeTokenError> {
+    /// [`gate_for`](super::tokens::gate_for).
+    pub async fn token(&self, token: &str, gate: &Gate) -> Result<TokenRevoked, RevokeTokenError> {
         let verified = gate.identify(token.as_bytes()).map_err(RevokeTokenError::NotOurs)?;
-        let user = Some(verified.identity.user.as_str().into());
-        let revoke = RevokeToken { id: verified.id, expiry: Expiry::At(verified.expires_at), user };
-        Ok(self.retry.execute(&self.store, revoke, &self.actor).await?)
+        let user = verified.identity.user.as_str();
+        let expiry = Expiry::At(verified.expires_at);
+        let revoke = RevokeToken { id: verified.id, expiry, user: Some(user.into()) };
+        let sequence = self.retry.execute(&self.store, revoke, &self.actor).await?;
+        Ok(TokenRevoked { sequence, user: Ok(Some(user.to_owned())) })
     }
 
-    /// Revokes a token of which only the TokenId is known, whether it was ever minted or not. Returns the sequence.
-    pub async fn token_id(&self, id: TokenId, rules: &TokenRules) -> Result<u64, StoreError> {
+    /// Revokes a token of which only the TokenId is known, whether it was ever minted or not.
+    pub async fn token_id(&self, id: TokenId, rules: &TokenRules) -> Result<TokenRevoked, StoreError> {
         let expiry = Expiry::Within { max_lifetime: rules.max_lifetime };
         let revoke = RevokeToken { id, expiry, user: None };
-        self.retry.execute(&self.store, revoke, &self.actor).await
+        let sequence = self.retry.execute(&self.store, revoke, &self.actor).await?;
+        Ok(TokenRevoked { sequence, user: self.store.token_user(id).await })
     }
 
     /// Revokes every token of the subject that was minted before now, whether the store knows the name or not.

@@ -162,6 +162,11 @@ impl Store {
         self.engine.tokens(user, filter, before, limit).await
     }
 
+    /// The user of a token that was minted here, as far as the audit trail goes back. The user may be gone.
+    pub async fn token_user(&self, id: TokenId) -> Result<Option<String>, StoreError> {
+        self.engine.token_user(id).await
+    }
+
     /// What [`ImportUsers`](command::ImportUsers) would do with each of the users, by themselves.
     pub async fn import_effects(
         &self,

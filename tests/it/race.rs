@@ -260,7 +260,7 @@ fn two_gateways_on_one_state_both_refuse_once_the_command_has_returned() {
     let (token, gateway) = (gateway.mint(), deployment.gateway);
     let folder = gateway.stop();
     let done = revoke(&folder, &["token", &token_id(&token)]);
-    assert_eq!(done.ok(), "revoked; active on 0 of 0 gateways\n");
+    assert_eq!(done.ok(), "revoked; active on 0 of 0 gateways (no gateway is running)\n");
     let gateway = folder.run(&[]);
     assert_eq!(gateway.status(&token), 401);
     gateway.still_healthy();

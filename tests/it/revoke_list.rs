@@ -59,6 +59,35 @@ fn a_name_that_the_store_does_not_know_is_revoked_with_a_warning_and_65() {
     gateway.still_healthy();
 }
 
+/// A slip in a TokenId must be noticed, and what the platform issued can be revoked.
+#[test]
+fn a_revoked_token_is_named_by_its_user_or_as_unknown() {
+    let platform = Platform::echo();
+    let gateway = Options::new(&platform).start();
+    let (folder, token, other) = (&gateway.folder, gateway.mint(), gateway.mint());
+    are_counted(folder, 1);
+    let unknown = "00112233445566778899aabbccddeeff";
+    let not_here =
+        "ds-gateway: warning: not issued here, as far as the audit trail knows; revoked anyway\n".to_owned();
+    let of_user = format!("ds-gateway: a token of the user {USER:?}\n");
+    for (id, known, user, said) in [
+        (token_id(&token), true, Value::from(USER), &of_user),
+        (unknown.to_owned(), false, Value::Null, &not_here),
+    ] {
+        let done = revoke_once(folder, &["token", &id]);
+        assert_eq!((done.code, done.stdout.as_str()), (Some(0), "revoked; active on 1 of 1 gateways\n"));
+        assert_eq!(&done.stderr, said);
+        assert_eq!(listed(folder, &["--limit", "1"])[0].0, "token", "it is written");
+        let json = revoke_once(folder, &["token", &id, "--json"]);
+        let json: Value = serde_json::from_str(&json.stdout).expect("JSON");
+        assert_eq!((&json["known"], &json["user"]), (&known.into(), &user), "{json}");
+    }
+    let whole = folder.cli(&["revoke", "token", "--token-file", "-"], &other);
+    assert_eq!((whole.code, whole.stderr), (Some(0), of_user));
+    assert_eq!((gateway.status(&token), gateway.status(&other)), (401, 401));
+    gateway.still_healthy();
+}
+
 #[test]
 fn the_list_shows_what_was_done_newest_first_and_no_new_user() {
     let platform = Platform::echo();

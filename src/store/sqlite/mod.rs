@@ -170,6 +170,10 @@ impl Sqlite {
         self.read(move |connection| tokens::page(connection, &user, filter, before, limit, now)).await
     }
 
+    pub(super) async fn token_user(&self, id: TokenId) -> Result<Option<String>, StoreError> {
+        self.read(move |connection| Ok(tokens::owner(connection, id)?.map(|owner| owner.user.into()))).await
+    }
+
     pub(super) async fn import_effects(
         &self,
         users: Vec<ImportedUser>,
