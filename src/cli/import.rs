@@ -120,8 +120,9 @@ impl Import {
         }
         let what = if dry_run { "nothing was changed; of" } else { "imported" };
         let would = if dry_run { " would be" } else { "" };
+        let noun = if users == 1 { "user" } else { "users" };
         say(format_args!(
-            "{what} {users} users,{would} added: {added}, updated: {updated}, unchanged: {unchanged}"
+            "{what} {users} {noun},{would} added: {added}, updated: {updated}, unchanged: {unchanged}"
         ))
     }
 }

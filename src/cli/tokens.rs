@@ -87,11 +87,39 @@ fn show(out: &mut String, token: &MintedToken, json: bool) -> Result<(), Failure
         out.push('\n');
         return Ok(());
     }
-    let ends = expires_at.as_deref().unwrap_or("at an unknown time");
+    let ends = expires_at.map_or_else(|| "at an unknown time".to_owned(), |time| format!("{time} UTC"));
     let by = revoked_by.map(|kind| format!(" ({kind})")).unwrap_or_default();
-    writeln!(out, "{id}  minted {minted_at} UTC by {minted_by} from {origin}  ends {ends} UTC  {state}{by}")
+    writeln!(out, "{id}  minted {minted_at} UTC by {minted_by} from {origin}  ends {ends}  {state}{by}")
         .map_err(Failure::cannot_start)
 }
 
 /// Tokens that are read at once.
 const PAGE: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::time::UnixTime;
+    use crate::auth::token::TokenId;
+
+    #[test]
+    fn an_end_that_is_not_known_has_no_time_zone() {
+        let token = |expires_at| MintedToken {
+            id: TokenId([7; 16]),
+            sequence: 1,
+            minted_at: UnixTime(0),
+            minted_by: "anna".to_owned(),
+            origin: "command line".to_owned(),
+            expires_at,
+            state: TokenState::Live,
+        };
+        for (expires_at, said) in [
+            (None, "  ends at an unknown time  live\n"),
+            (Some(UnixTime(60)), "  ends 1970-01-01 00:01:00 UTC  live\n"),
+        ] {
+            let mut text = String::new();
+            show(&mut text, &token(expires_at), false).unwrap();
+            assert!(text.ends_with(said), "{text:?}");
+        }
+    }
+}

@@ -112,7 +112,12 @@ impl CertifiedKey {
             if left < 0 {
                 warnings.push(format!("{which} has expired: peers that verify it will not connect"));
             } else if left < 30 * DAY {
-                warnings.push(format!("{which} expires in {} days", left / DAY));
+                let soon = match left / DAY {
+                    0 => "within a day".to_owned(),
+                    1 => "in 1 day".to_owned(),
+                    days => format!("in {days} days"),
+                };
+                warnings.push(format!("{which} expires {soon}"));
             }
             if seconds(certificate.not_before()).is_some_and(|begin| begin > now) {
                 warnings

@@ -119,6 +119,15 @@ fn login_that_an_old_hash_cannot_tell_from_the_right_one_replaces_nothing() {
 }
 
 #[test]
+fn one_user_is_one_user() {
+    let folder = folder();
+    let text = format!("name,email,organization,password\nanna,anna@example.com,Main,{HASH}\n");
+    let would = import(&folder, &text, &["--dry-run"]).ok();
+    assert_eq!(would, "nothing was changed; of 1 user, would be added: 1, updated: 0, unchanged: 0\n");
+    assert_eq!(import(&folder, &text, &[]).ok(), "imported 1 user, added: 1, updated: 0, unchanged: 0\n");
+}
+
+#[test]
 fn csv_of_a_spreadsheet_is_imported() {
     let folder = folder();
     let text = format!(

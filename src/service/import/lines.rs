@@ -175,7 +175,9 @@ impl Table {
     fn values(&self, line: &str) -> Result<Values, String> {
         let fields = split(line, self.delimiter)?;
         if fields.len() != self.columns.len() {
-            return Err(format!("{} fields, but the header has {}", fields.len(), self.columns.len()));
+            let count = fields.len();
+            let noun = if count == 1 { "field" } else { "fields" };
+            return Err(format!("{count} {noun}, but the header has {}", self.columns.len()));
         }
         let mut values = Values::default();
         for (place, field) in self.columns.iter().zip(fields) {

@@ -87,6 +87,7 @@ fn each_error_says_what_is_wrong_and_never_shows_a_password() {
         ("name,email,organization,password,name".into(), 1, "the column \"name\" is there twice"),
         ("name,email,organization,password,shoe".into(), 1, "unknown column"),
         (csv("anna,a@b,s3cret"), 2, "3 fields, but the header has 4"),
+        (csv("anna"), 2, "1 field, but the header has 4"),
         (csv("anna,a@b,\"O,s3cret"), 2, "a quoted field does not end on this line"),
         (csv(&format!("anna,,O,{HASH}")), 2, "the e-mail address is missing"),
         (csv("anna,a@b,O,s3cret"), 2, "the password is plain text"),
