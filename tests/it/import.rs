@@ -167,7 +167,7 @@ fn dry_run_creates_no_store() {
     let folder = Options::servers(&["http://127.0.0.1:1"]).nobody().folder();
     let is_there = folder.state().join("gateway.db").exists();
     let done = import(&folder, &lines(&[("anna", HASH)]), &["--dry-run"]).ok();
-    assert_eq!(done, "nothing was changed; of 1 users, would be added: 1, updated: 0, unchanged: 0\n");
+    assert_eq!(done, "nothing was changed; of 1 user, would be added: 1, updated: 0, unchanged: 0\n");
     assert_eq!(folder.state().join("gateway.db").exists(), is_there);
 }
 
