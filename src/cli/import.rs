@@ -38,7 +38,9 @@ pub(super) struct Import {
 }
 
 /// What `--help` says of it.
-pub(super) const HELP: &str = r#"Two forms of FILE are recognised by the first line, with or without a byte order mark, with line ends of any system:
+pub(super) const HELP: &str = r#"Format of FILE:
+
+Two forms of FILE are recognised by the first line, with or without a byte order mark, with line ends of any system:
 
   {"name":"anna","email":"anna@example.com","organization":"Main Org.","password":"$2b$12$…"}
   {"name":"bert","email":"bert@example.com","organization":"Main Org.","password":"$argon2id$…","disabled":true}
