@@ -141,7 +141,7 @@ fn layers(bytes: &[u8]) -> Vec<Cow<'_, [u8]>> {
     all
 }
 
-/// A path as logged where no configuration is at hand: as [`Redaction::target`] shows it, but for the names that `log.redact` adds.
+/// A path as logged where no configuration is at hand: as `Sink::redact_target` shows it, but for the names that `log.redact` adds.
 pub fn redact_path(path: &str) -> String {
     Redaction::new(&[]).target(path.as_bytes())
 }
