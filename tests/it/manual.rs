@@ -5,13 +5,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// A page as a reader sees it, without a warning. `None` where there is no `man`.
-fn shown(page: &Path) -> Option<String> {
+/// A page as a reader sees it, without a warning.
+fn shown(page: &Path) -> String {
     let mut man = Command::new("man");
     man.args(["--warnings", "--local-file"]).arg(page).env("MANWIDTH", "100").env("LC_ALL", "C.UTF-8");
-    let done = man.output().ok()?;
+    let done = man.output().expect("man");
     assert!(done.status.success() && done.stderr.is_empty(), "{page:?}: {done:?}");
-    Some(String::from_utf8(done.stdout).expect("UTF-8"))
+    String::from_utf8(done.stdout).expect("UTF-8")
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn examples_stand_in_the_manual_as_in_the_help() {
         help.args(words).arg("--help");
         let help = finish(help, "").ok();
         let name = [&["ds-gateway"], words].concat().join("-");
-        let Some(page) = shown(&dir.path().join(format!("{name}.1"))) else { return };
+        let page = shown(&dir.path().join(format!("{name}.1")));
         let (_, after) = help
             .split_once("help (see a summary")
             .or_else(|| help.split_once("Print version"))
@@ -43,7 +43,7 @@ fn examples_stand_in_the_manual_as_in_the_help() {
         assert!(footer.starts_with(&version) && !footer.contains("rustc"), "{footer}");
         assert!(!lines.contains(&"EXTRA"), "{page}");
     }
-    let page = shown(&dir.path().join("ds-gateway-check.1")).expect("a page");
+    let page = shown(&dir.path().join("ds-gateway-check.1"));
     assert!(page.contains("ds-gateway check [--config <FILE>] [--as-user <USER>]"), "{page}");
 }
 
