@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{EXPECT, HOST};
+use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -244,13 +244,14 @@ impl ProxyHttp for Gateway {
         let is_bare = session.req_header().method == http::Method::HEAD
             || status.is_informational()
             || matches!(status.as_u16(), 204 | 304);
-        if session.req_header().version == Version::HTTP_10
-            && response::suit_http10(response) == response::Length::Unknown
-            && !is_bare
-        {
-            session.set_keepalive(None);
-        }
         let length = if is_bare { Some(0) } else { response::length(response) };
+        if session.req_header().version == Version::HTTP_10 {
+            // Its client knows no chunks: a body of unknown length ends with the connection (RFC 9112 §6.1, §6.3).
+            response.remove_header(&TRANSFER_ENCODING);
+            if length.is_none() {
+                session.set_keepalive(None);
+            }
+        }
         if let Err(overload) = state.take_for_response(length) {
             self.shared.metrics.overloaded(overload);
             return Error::e_explain(OVERLOADED, "no memory for the response");

@@ -43,20 +43,6 @@ pub(super) fn clean(response: &mut ResponseHeader) -> Result<()> {
     Ok(())
 }
 
-/// Does a client know where the body ends?
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Length {
-    Known,
-    /// Only the end of the connection tells.
-    Unknown,
-}
-
-/// A client of HTTP/1.0 knows no chunks: a body of unknown length then ends with the connection (RFC 9112 §6.1, §6.3).
-pub(super) fn suit_http10(response: &mut ResponseHeader) -> Length {
-    response.remove_header(&TRANSFER_ENCODING);
-    if response.headers.contains_key(CONTENT_LENGTH) { Length::Known } else { Length::Unknown }
-}
-
 /// The length that an answer says it has.
 pub(super) fn length(response: &ResponseHeader) -> Option<u64> {
     response.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
