@@ -3,7 +3,7 @@
 
 use crate::command::{Done, Folder, finish, held_to_modes, private, started_by};
 use crate::configuration::options;
-use crate::file_access::{ACCOUNT, as_account, mode, owned, tree};
+use crate::file_access::{ACCOUNT, as_account, mode, owned, tree, with_key};
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
 use crate::options::{Key, Options, User};
 use crate::platform::{Behaviour, Platform};
@@ -379,11 +379,7 @@ fn check_reads_as_the_user_that_the_gateway_runs_as() {
     if !geteuid().is_root() {
         return;
     }
-    let folder =
-        options().set("token", "keys", "[{ kid = \"a\", algorithm = \"HS256\", file = \"a.key\" }]").folder();
-    mode(folder.dir.path(), 0o755);
-    let key = folder.dir.path().join("a.key");
-    private(&key, b"a secret of the tests, long enough");
+    let (folder, key) = with_key();
     let as_user = ["check", "--as-user", &ACCOUNT.to_string()].map(str::to_owned);
     let as_user: Vec<&str> = as_user.iter().map(String::as_str).collect();
     // Root can read everything; the gateway could not.

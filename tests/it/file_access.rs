@@ -80,15 +80,22 @@ fn add(folder: &Folder) -> Done {
     finish(as_account(&folder.command(&arguments)), PASSWORD)
 }
 
+/// A folder whose configuration names a signing key, and the file of that key.
+pub fn with_key() -> (Folder, PathBuf) {
+    let keys = "[{ kid = \"a\", algorithm = \"HS256\", file = \"a.key\" }]";
+    let folder = options().set("token", "keys", keys).folder();
+    mode(folder.dir.path(), 0o755);
+    let key = folder.dir.path().join("a.key");
+    private(&key, b"a secret of the tests, long enough");
+    (folder, key)
+}
+
 #[test]
 fn a_key_file_of_roots_may_be_read_by_a_group_of_the_gateway() {
     if !geteuid().is_root() {
         return;
     }
-    let folder =
-        options().set("token", "keys", "[{ kid = \"a\", algorithm = \"HS256\", file = \"a.key\" }]").folder();
-    mode(folder.dir.path(), 0o755);
-    let key = folder.dir.path().join("a.key");
+    let (folder, key) = with_key();
     let mut wrong = Vec::new();
     for (owner, group, bits, is_accepted) in [
         (ACCOUNT, ACCOUNT, 0o600, true),
@@ -125,10 +132,7 @@ fn a_key_file_of_another_account_is_refused_whoever_reads_it() {
     if !geteuid().is_root() {
         return;
     }
-    let folder =
-        options().set("token", "keys", "[{ kid = \"a\", algorithm = \"HS256\", file = \"a.key\" }]").folder();
-    let key = folder.dir.path().join("a.key");
-    private(&key, b"a secret of the tests, long enough");
+    let (folder, key) = with_key();
     let mut wrong = Vec::new();
     // Whose the state folder is, if there is one, is whom a gateway that root starts becomes.
     for (state, owner, is_accepted) in [
@@ -163,11 +167,7 @@ fn a_credential_of_systemd_is_accepted() {
     if !geteuid().is_root() {
         return;
     }
-    let folder =
-        options().set("token", "keys", "[{ kid = \"a\", algorithm = \"HS256\", file = \"a.key\" }]").folder();
-    mode(folder.dir.path(), 0o755);
-    let key = folder.dir.path().join("a.key");
-    private(&key, b"a secret of the tests, long enough");
+    let (folder, key) = with_key();
     mode(&key, 0o400);
     let script = format!(
         "import os, struct, sys\n\
