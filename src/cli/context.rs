@@ -187,7 +187,7 @@ impl Opened {
 }
 
 /// The folder that somebody stands in may be anybody's: what was not named must be one's own or root's, and so must the folder
-/// that its relative paths begin at. Where a link leads, and so where they begin, is the choice of whoever made the link.
+/// that its relative paths begin at. Where a link leads, and so where they begin, is the choice of the account that made the link.
 fn check_unnamed(path: &Path) -> Result<(), String> {
     let fault = |error: std::io::Error| format!("cannot be looked at ({error})");
     let metadata = path.symlink_metadata().map_err(fault)?;

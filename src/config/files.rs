@@ -46,7 +46,7 @@ pub fn read_secret(path: &Path, links: Links, state_dir: Option<&Path>) -> Resul
     let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
     file.by_ref().take(64 * 1024).read_to_end(&mut bytes).map_err(error)?;
     if let Some(encoding) = text_mark(&bytes) {
-        // Whoever shares the key has it without those bytes: a signature would never match.
+        // The others that share the key have it without those bytes: a signature would never match.
         return Err(format!(
             "is in {shown}, which an editor saved as {encoding}: save it again without that mark"
         ));

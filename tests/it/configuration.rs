@@ -316,7 +316,7 @@ fn a_configuration_that_is_not_named_is_looked_for_and_must_be_trustworthy() {
         if !is_right {
             wrong.push(format!("{bits:o} {owner:?} {folder_owner:?}: {done:?}"));
         }
-        // Whoever names it has chosen it.
+        // Somebody who names it has chosen it.
         folder.cli(&["check", "--config-only"], "").ok();
         std::os::unix::fs::chown(folder.dir.path(), Some(own), None).expect("an owner");
         std::os::unix::fs::chown(folder.config(), Some(own), None).expect("an owner");

@@ -2,7 +2,7 @@
 //! one request that tries it succeeds.
 //!
 //! All workers look at it for each request and write to it only when something fails or changes, so that its cache line stays on
-//! every core. It knows no clock: whoever waits asks how long.
+//! every core. It knows no clock: a caller that waits asks how long.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;

@@ -66,7 +66,7 @@ fn a_dead_server_costs_the_first_requests_a_try_and_the_rest_share_its_load_even
     assert_eq!(upstream.in_use(), [0, 1, 3]);
 }
 
-/// Before anything is left out too: whoever comes after the dead one in the list has no double load.
+/// Before anything is left out too: the server that comes after the dead one in the list has no double load.
 #[test]
 fn retries_are_spread_over_all_others() {
     let upstream = upstream(&FOUR, "eject_after = 0");

@@ -65,7 +65,7 @@ pub(in crate::store) struct Owner {
     pub(in crate::store) expires_at: Option<UnixTime>,
 }
 
-/// A revocation with what is known of its token: whoever gives a TokenId alone knows neither whose it is nor when it ends, and the
+/// A revocation with what is known of its token: a caller that gives a TokenId alone knows neither whose it is nor when it ends, and the
 /// mint in the audit trail may.
 pub(in crate::store) fn complete_revocation(command: RevokeToken, owner: Option<Owner>) -> RevokeToken {
     match (command.user.is_none(), owner) {

@@ -8,7 +8,7 @@ ALTER TABLE audit ADD COLUMN changes TEXT;
 CREATE INDEX audit_of_mints ON audit (subject, number) WHERE action = 'mint';
 CREATE INDEX audit_by_token ON audit (token_id) WHERE action = 'mint';
 
--- What each user's name looks like, whatever the script of its letters: one row or two a user. Whoever migrates a store fills it,
+-- What each user's name looks like, whatever the script of its letters: one row or two a user. The program that migrates a store fills it,
 -- since SQL does not know.
 CREATE TABLE skeletons (
     skeleton TEXT NOT NULL,
