@@ -61,12 +61,12 @@ impl H2Client {
         Self { sender, authority: address.to_string() }
     }
 
-    /// Asks, and leaves the answer for later.
+    /// Asks, and leaves the answer for later; for no more requests at once than the gateway's settings allow.
     pub fn get(&mut self, target: &str) -> ResponseFuture {
         self.try_get(target).expect("a stream")
     }
 
-    /// As well, on a connection that may be ended.
+    /// As well, on a connection that may be ended or full.
     pub fn try_get(&mut self, target: &str) -> Option<ResponseFuture> {
         self.try_get_with(target, "")
     }
