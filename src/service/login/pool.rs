@@ -14,7 +14,7 @@ use super::answer_time::AnswerTime;
 use super::failed_logins::FailedLogins;
 use super::job::{Answer, Job, check};
 use super::outcome::{LoginError, Verified};
-use super::priority::hash_in_idle_time;
+use super::priority::{hash_at_lower_priority, hash_in_idle_time};
 use super::queue::{Full, Pushed, Queue, Waiter};
 use super::sketch::Ticks;
 use super::throttle::{Reason, Throttle, Throttled};
@@ -105,7 +105,10 @@ impl Pool {
                 work(shared, Rank::Worker);
             })?;
         }
-        pool.add("login-fallback", |shared| work(shared, Rank::Fallback))?;
+        pool.add("login-fallback", |shared| {
+            hash_at_lower_priority();
+            work(shared, Rank::Fallback);
+        })?;
         Ok(pool)
     }
 
