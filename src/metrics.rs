@@ -20,8 +20,8 @@ use self::layout::*;
 use crate::auth::reply::{Overload, PlatformFault};
 
 pub use self::labels::{
-    ConnectionEnd, DecisionLabel, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction, TokenOutcome,
-    TryFault,
+    ConnectionEnd, DecisionLabel, Declined, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction,
+    TokenOutcome, TryFault,
 };
 pub use self::scrape::Facts;
 pub use self::servers::{Addresses, ServerMetrics};
@@ -122,6 +122,11 @@ impl Metrics {
     /// A request was refused because a limit of all together was reached.
     pub fn overloaded(&self, overload: Overload) {
         self.cells.add(OVERLOADS + overload as usize, 1);
+    }
+
+    /// The fast lane took a request, or left it to the engine.
+    pub fn lane(&self, declined: Option<Declined>) {
+        self.cells.add(LANE + declined.map_or(0, |reason| 1 + reason as usize), 1);
     }
 
     /// A commit of the store failed.

@@ -12,10 +12,12 @@ use super::descriptors::ADMIN_CONNECTIONS;
 use super::sockets::Traffic;
 use crate::config::Limits;
 use crate::edge::gateway::{self, Gateway};
+use crate::edge::lane::Lane;
 use crate::edge::listener::{Bound, Listeners};
 use crate::edge::local::Local;
-use crate::edge::quota::Quotas;
+use crate::edge::quota::{Quotas, kept_connections};
 use crate::edge::runtime::Runtime;
+use crate::edge::worker::App;
 use crate::metrics::Metrics;
 use crate::state_dir::error::StartError;
 use crate::tls::acceptor::TlsAcceptor;
@@ -25,13 +27,15 @@ pub(super) fn front(
     conf: &Arc<ServerConf>,
     (runtime, shared): (&Runtime, &gateway::Shared),
     quotas: &Quotas,
-    threads: usize,
+    (threads, has_lane): (usize, bool),
     sockets: Traffic,
     tls: Option<TlsAcceptor>,
 ) -> Result<Listeners, StartError> {
     let limits = runtime.limits;
     let apps = (0..threads).map(|_| {
-        let mut proxy = http_proxy(conf, Gateway::new(runtime.clone(), shared.clone()));
+        let gateway = Gateway::new(runtime.clone(), shared.clone());
+        let lane = has_lane.then(|| Lane::new(gateway.clone(), limits, kept_connections(&limits, threads)));
+        let mut proxy = http_proxy(conf, gateway);
         // A fresh set would lose the engine's bounds on HTTP/2, so only what differs is set.
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(limits.keepalive_timeout);
@@ -42,7 +46,7 @@ pub(super) fn front(
         // Fields are counted with 32 bytes more each (RFC 9113 §6.5.2), and what is judged later is told so.
         http2.max_header_list_size(u32::try_from(limits.header_bytes * 2).unwrap_or(u32::MAX));
         proxy.h2_options = Some(http2);
-        (proxy, quotas.budget())
+        App { engine: Arc::new(proxy), lane, budget: quotas.budget() }
     });
     let metrics = Arc::clone(&shared.metrics);
     let front = Listeners::new("gateway", apps.collect(), limits, Arc::clone(&runtime.proxies), metrics);
@@ -65,7 +69,7 @@ where
     A: ServeHttp + Send + Sync + 'static,
 {
     let budget = Quotas::new(&limits, 1).budget();
-    let apps = vec![(Local::new(app, limits.header_bytes), budget)];
+    let apps = vec![App { engine: Arc::new(Local::new(app, limits.header_bytes)), lane: None, budget }];
     // Its connections are no clients', and are not counted with them.
     let listeners = Listeners::new(name, apps, limits, Arc::default(), Arc::new(Metrics::new()));
     Ok(listeners.map_err(StartError::refused)?.listen(sockets, None))

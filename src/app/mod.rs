@@ -173,8 +173,8 @@ pub fn run(
         sink: shared.sink.clone(),
         stopping: Arc::clone(&shared.stopping),
     };
-    let (conf, threads) = (&server.configuration, settings.threads);
-    server.add_service(front(conf, (&runtime, &common), &quotas, threads, sockets.traffic, tls)?);
+    let (conf, workers) = (&server.configuration, (settings.threads, settings.fast_lane));
+    server.add_service(front(conf, (&runtime, &common), &quotas, workers, sockets.traffic, tls)?);
     let not_after = certificate.as_ref().and_then(CertifiedKey::not_after);
     let admin = shared.admin(
         info_labels,

@@ -72,6 +72,11 @@ impl Cors {
         Self { origins, methods: methods.join(", ").into(), fields: names.join(", ").into(), max_age }
     }
 
+    /// Does what the platform says about origins stand?
+    pub fn is_off(&self) -> bool {
+        self.origins == Origins::Nobody
+    }
+
     /// May all pages read answers?
     pub fn is_for_everybody(&self) -> bool {
         self.origins == Origins::Everybody

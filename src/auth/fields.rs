@@ -66,6 +66,11 @@ impl ManagedFields {
         }
     }
 
+    /// Is it one that the gateway sets or nobody, in any spelling?
+    pub fn is_managed(&self, name: &[u8]) -> bool {
+        self.classify(name) == Field::Managed
+    }
+
     /// Does a value of `Connection` nominate a field that must not disappear on the way?
     pub fn is_nominated(&self, connection: &[u8]) -> bool {
         connection.split(|&byte| byte == b',').any(|option| {

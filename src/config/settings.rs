@@ -29,6 +29,8 @@ pub struct Server {
     pub proxy_protocol: Vec<SocketAddr>,
     /// May a client close its half of the connection and still get its answer?
     pub half_close: bool,
+    /// Do plain HTTP/1.1 requests go without the engine?
+    pub fast_lane: bool,
     /// How the gateway stops.
     pub stop: Stop,
 }

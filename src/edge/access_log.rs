@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{HOST, USER_AGENT};
-use http::request::Parts;
-use http::{HeaderValue, Version};
+use http::Version;
 
 use super::request_state::RequestState;
 use crate::auth::gate::Permit;
@@ -12,8 +10,11 @@ use crate::logging::{AccessLine, Sink, redact_text};
 
 /// What the log shows of a request that its state does not hold.
 pub(super) struct Exchange<'r> {
-    pub(super) head: &'r Parts,
+    pub(super) method: &'r str,
     pub(super) target: &'r [u8],
+    pub(super) version: Version,
+    pub(super) host: Option<&'r [u8]>,
+    pub(super) user_agent: Option<&'r [u8]>,
     pub(super) bytes_received: usize,
     pub(super) bytes_sent: usize,
 }
@@ -28,20 +29,15 @@ pub(super) fn access_line(
 ) -> AccessLine {
     let permit = state.permit();
     let user = permit.map(|permit| permit.identity().user.as_str()).or(state.user.as_deref());
-    let head = exchange.head;
-    let method = head.method.as_str();
-    // Over HTTP/2 it is a part of the target.
-    let authority = head.uri.authority().map(|authority| authority.as_str().as_bytes());
-    let host = head.headers.get(HOST).map(HeaderValue::as_bytes).or(authority);
-    let user_agent = head.headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+    let method = exchange.method;
     AccessLine {
         client: state.client.map(|client| client.to_string()),
         method: redact_text(method.get(..METHOD_BYTES).unwrap_or(method)),
         path: sink.redact_target(exchange.target),
-        protocol: protocol(head.version),
+        protocol: protocol(exchange.version),
         status,
-        host: host.map(shown),
-        user_agent: user_agent.map(shown),
+        host: exchange.host.map(shown),
+        user_agent: exchange.user_agent.map(shown),
         route: state.facts.route.as_str(),
         decision: state.facts.word,
         user: user.map(str::to_owned),

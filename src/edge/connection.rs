@@ -27,6 +27,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::connection_context::{Connection, HEADER, IDLE, REQUEST, digest_of};
 use super::deadline::Deadline;
 use super::quota::Reserved;
+use super::replay::Replay;
 use super::request_id::{REQUEST_ID, RequestId};
 use super::request_line::RequestLine;
 use crate::auth::reply::{Malformed, Overload, Reply};
@@ -62,6 +63,7 @@ pub(super) struct LimitedStream {
     /// beginning already.
     ends_header: bool,
     refusal: Option<Refusal>,
+    replay: Replay,
 }
 
 /// An answer of ours on its way out; after it the connection ends.
@@ -89,7 +91,21 @@ impl LimitedStream {
             header: HeaderProgress::default(),
             ends_header: true,
             refusal: None,
+            replay: Replay::default(),
         }
+    }
+
+    /// Goes on with a connection that somebody else has served. The header of its request began at `began`; `replay` has what came of it.
+    pub(super) fn resume(mut self, replay: Replay, began: Instant) -> Self {
+        self.connection.phase.store(HEADER, Ordering::Relaxed);
+        self.deadline.set(began + self.limits.header_timeout);
+        self.replay = replay;
+        self
+    }
+
+    /// The stream itself, and what was read behind the last request.
+    pub(super) fn into_parts(self) -> (Stream, Replay) {
+        (self.inner, self.replay)
     }
 
     fn refuse(&mut self, reply: &Reply, reason: &str) {
@@ -216,7 +232,7 @@ impl AsyncRead for LimitedStream {
         let phase = me.connection.phase.load(Ordering::Relaxed);
         if phase == REQUEST {
             let before = buf.filled().len();
-            let read = Pin::new(&mut me.inner).poll_read(cx, buf);
+            let read = me.replay.poll_read(&mut me.inner, cx, buf);
             let has_ended = buf.filled().len() == before;
             me.ends_header &= has_ended;
             // The engine would give up the request. It sees the end once that is answered.
@@ -229,7 +245,7 @@ impl AsyncRead for LimitedStream {
             return me.poll_linger(cx);
         }
         let before = buf.filled().len();
-        match Pin::new(&mut me.inner).poll_read(cx, buf) {
+        match me.replay.poll_read(&mut me.inner, cx, buf) {
             Poll::Ready(Ok(())) => {
                 let new = buf.filled().get(before..).unwrap_or_default();
                 if !new.is_empty()

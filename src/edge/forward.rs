@@ -4,6 +4,7 @@ use http::header::{AUTHORIZATION, COOKIE, FORWARDED, HOST, InvalidHeaderValue};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::client::Told;
+use super::request_head::RequestHead;
 use super::trace::{TRACEPARENT, TRACESTATE, Trace};
 use crate::auth::fields::{Field, ManagedFields};
 use crate::auth::gate::{Pass, Permit};
@@ -27,7 +28,7 @@ pub struct ForwardContext<'r> {
     /// The id that the platform, the client and the log all see.
     pub request_id: &'r str,
     /// `X-Forwarded-For`: the client, then trusted proxies.
-    pub forwarded_for: HeaderValue,
+    pub forwarded_for: &'r HeaderValue,
     /// What the trusted proxy says that it comes from, if it does.
     pub told: Option<&'r Told>,
     /// The trace that it belongs to.
@@ -50,12 +51,46 @@ impl ForwardContext<'_> {
 /// Where the fields are put that the platform is told.
 pub trait FieldSink {
     /// Sets a field; another one of that name was dropped before, or is replaced.
-    fn set(&mut self, name: &HeaderName, value: HeaderValue);
+    ///
+    /// # Errors
+    ///
+    /// A text that no field can have.
+    fn set(&mut self, name: &HeaderName, value: FieldValue<'_>) -> Result<(), InvalidHeaderValue>;
+}
+
+/// As well, where the client's own fields are put too.
+pub trait FieldWriter: FieldSink {
+    /// Adds a field as the client sent it.
+    fn write(&mut self, name: &[u8], value: &[u8]);
+}
+
+/// The value of a field that the platform is told.
+#[derive(Clone, Copy, Debug)]
+pub enum FieldValue<'v> {
+    /// Of many requests: to keep it is no copy.
+    Shared(&'v HeaderValue),
+    /// Of this request.
+    Text(&'v [u8]),
+}
+
+impl FieldValue<'_> {
+    /// The bytes of it.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Shared(value) => value.as_bytes(),
+            Self::Text(text) => text,
+        }
+    }
 }
 
 impl FieldSink for HeaderMap {
-    fn set(&mut self, name: &HeaderName, value: HeaderValue) {
+    fn set(&mut self, name: &HeaderName, value: FieldValue<'_>) -> Result<(), InvalidHeaderValue> {
+        let value = match value {
+            FieldValue::Shared(value) => value.clone(),
+            FieldValue::Text(text) => HeaderValue::from_bytes(text)?,
+        };
         self.insert(name, value);
+        Ok(())
     }
 }
 
@@ -104,23 +139,66 @@ impl Rewrite {
     /// Infallible in practice: a request id is hexadecimal, or was a value before.
     pub fn additions(
         &self,
-        context: ForwardContext<'_>,
+        context: &ForwardContext<'_>,
         sink: &mut impl FieldSink,
     ) -> Result<(), InvalidHeaderValue> {
+        use FieldValue::{Shared, Text};
         if let Some(permit) = context.permit() {
             for (name, value) in self.identity_fields.iter().zip(permit.fields()) {
-                sink.set(name, value.clone());
+                sink.set(name, Shared(value))?;
             }
         }
-        sink.set(&REQUEST_ID, HeaderValue::from_str(context.request_id)?);
-        sink.set(&FORWARDED_FOR, context.forwarded_for);
-        sink.set(&TRACEPARENT, context.trace.parent);
-        if let Some(elements) = context.told.and_then(|told| told.forwarded.clone()) {
-            sink.set(&FORWARDED, elements);
+        sink.set(&REQUEST_ID, Text(context.request_id.as_bytes()))?;
+        sink.set(&FORWARDED_FOR, Shared(context.forwarded_for))?;
+        sink.set(&TRACEPARENT, Text(&context.trace.parent))?;
+        if let Some(elements) = context.told.and_then(|told| told.forwarded.as_ref()) {
+            sink.set(&FORWARDED, Shared(elements))?;
         }
-        let scheme = if context.is_tls { "https" } else { "http" };
-        sink.set(&FORWARDED_PROTO, HeaderValue::from_static(scheme));
-        Ok(())
+        sink.set(&FORWARDED_PROTO, Shared(if context.is_tls { &HTTPS } else { &HTTP }))
+    }
+
+    /// Writes the fields of a request that has no hop-by-hop field but `Connection`, no second cookie, and one `Host`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::additions`].
+    pub fn write<H: RequestHead>(
+        &self,
+        head: &H,
+        context: &ForwardContext<'_>,
+        sink: &mut impl FieldWriter,
+    ) -> Result<(), InvalidHeaderValue> {
+        let looks = self.looks_through(context);
+        for (name, value) in head.fields() {
+            match name.len() {
+                10 if name.eq_ignore_ascii_case(b"connection") => {}
+                4 if context.host.is_some() && name.eq_ignore_ascii_case(b"host") => {
+                    self.write_host(value, context, sink)?;
+                }
+                _ if looks && !self.keeps(name, context) => {}
+                _ => sink.write(name, value),
+            }
+        }
+        self.additions(context, sink)
+    }
+
+    /// As [`replace_host`].
+    fn write_host(
+        &self,
+        before: &[u8],
+        context: &ForwardContext<'_>,
+        sink: &mut impl FieldWriter,
+    ) -> Result<(), InvalidHeaderValue> {
+        if let Some(host) = context.host {
+            sink.set(&HOST, FieldValue::Shared(host))?;
+        }
+        let is_told = context.told.is_some_and(|told| told.passes(FORWARDED_HOST.as_str().as_bytes()));
+        if is_told { Ok(()) } else { sink.set(&FORWARDED_HOST, FieldValue::Text(before)) }
+    }
+
+    /// May there be something to drop? Most requests are not looked through again.
+    const fn looks_through(&self, context: &ForwardContext<'_>) -> bool {
+        context.has_managed || !self.forward_token || context.permit().is_none()
     }
 
     /// Both, on the fields that are about to be sent, after the hop-by-hop fields are gone.
@@ -133,8 +211,7 @@ impl Rewrite {
         headers: &mut HeaderMap,
         context: ForwardContext<'_>,
     ) -> Result<(), InvalidHeaderValue> {
-        // Else there is nothing to drop: most requests are not looked through again.
-        if context.has_managed || !self.forward_token || context.permit().is_none() {
+        if self.looks_through(&context) {
             let is_dropped = |name: &&HeaderName| !self.keeps(name.as_str().as_bytes(), &context);
             let dropped: Vec<HeaderName> = headers.keys().filter(is_dropped).cloned().collect();
             for name in &dropped {
@@ -144,7 +221,7 @@ impl Rewrite {
         headers.reserve(ADDED);
         replace_host(headers, context.host);
         join_cookies(headers)?;
-        self.additions(context, headers)
+        self.additions(&context, headers)
     }
 }
 
@@ -169,6 +246,9 @@ fn join_cookies(headers: &mut HeaderMap) -> Result<(), InvalidHeaderValue> {
     }
     Ok(())
 }
+
+static HTTP: HeaderValue = HeaderValue::from_static("http");
+static HTTPS: HeaderValue = HeaderValue::from_static("https");
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

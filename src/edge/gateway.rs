@@ -5,18 +5,20 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::HeaderValue;
+use http::header::{HOST, USER_AGENT};
 use pingora::proxy::Session;
 
 use super::access_log::{Exchange, access_line, millis};
 use super::client::origin;
 use super::connection_context::{self as connection, Connection};
 use super::cut::{self, Cut, Whereabouts};
-use super::decide::{Decision, decide};
-use super::request_head::{EngineHead, RequestHead as _};
+use super::decide::{Decision, Facts, decide};
+use super::request_head::{EngineHead, RequestHead};
 use super::request_state::RequestState;
 use super::runtime::Runtime;
 use super::trace::Trace;
-use crate::auth::gate::ClockReading;
+use crate::auth::gate::{ClockReading, Pass};
 use crate::auth::reply::{Overload, Reply};
 use crate::clock::Clock;
 use crate::logging::{AccessLine, Sink};
@@ -24,10 +26,11 @@ use crate::metrics::Metrics;
 use crate::service::token_endpoint::{Call, TokenEndpoint};
 use crate::store::read_gap::ReadGap;
 
-/// The gateway as the engine sees it. Each worker has one of its own.
+/// The gateway, for whoever carries its requests. Each worker has one of its own; copies are the same one.
+#[derive(Clone)]
 pub struct Gateway {
     /// What requests are decided by. Of this worker alone: taking it writes to no word that another core uses.
-    pub runtime: ArcSwap<Runtime>,
+    pub runtime: Arc<ArcSwap<Runtime>>,
     /// What they have in common.
     pub shared: Shared,
 }
@@ -52,7 +55,12 @@ pub struct Shared {
 impl Gateway {
     /// Of one worker.
     pub fn new(runtime: Runtime, shared: Shared) -> Self {
-        Self { runtime: ArcSwap::from_pointee(runtime), shared }
+        Self { runtime: Arc::new(ArcSwap::from_pointee(runtime)), shared }
+    }
+
+    /// A request whose head is complete.
+    pub(super) fn begin(&self) -> RequestState {
+        RequestState::new(self.runtime.load_full(), self.shared.metrics.begin())
     }
 
     /// Asks for the decision on a request, and carries it out as far as nothing is sent.
@@ -73,19 +81,13 @@ impl Gateway {
         };
         // Every request comes by a connection.
         let connection = connection::of(session.digest()).ok_or(Overload::Requests)?;
-        read_origin(connection, &head, state);
-        let field_bytes = || head.fields().map(|(name, value)| name.len() + value.len()).sum();
-        state.take_first(head.raw.is_none().then(field_bytes))?;
-        // While it waits for the clock too; an answer of our own gives it up.
+        // Before it waits for the clock; an answer of our own gives it up.
         state.active = Some(connection.active_request());
         let clock = self.read_clock().await;
-        match decide(&head, &state.runtime, clock) {
+        let field_bytes = || head.fields().map(|(name, value)| name.len() + value.len()).sum();
+        match judge(&head, connection, head.raw.is_none().then(field_bytes), clock, state)? {
             Decision::Forward(pass, facts) => {
-                state.facts = facts;
-                state.take_to_forward()?;
-                facts.label.into_iter().for_each(|label| self.shared.metrics.decision(label));
-                state.pass = Some(pass);
-                state.platform = state.runtime.platforms.of(head.target);
+                self.forwards(pass, facts, head.target, state)?;
                 Ok(Next::Forward)
             }
             Decision::Endpoint(call, facts) => {
@@ -101,15 +103,36 @@ impl Gateway {
                 Ok(Next::Answer(served.reply))
             }
             Decision::Answer(reply, facts) => {
-                state.facts = facts;
-                facts.label.into_iter().for_each(|label| self.shared.metrics.decision(label));
+                self.answers(facts, state);
                 Ok(Next::Answer(reply))
             }
         }
     }
 
+    /// A request goes on, for which there must be room.
+    pub(super) fn forwards(
+        &self,
+        pass: Pass,
+        facts: Facts,
+        target: &[u8],
+        state: &mut RequestState,
+    ) -> Result<(), Overload> {
+        state.facts = facts;
+        state.take_to_forward()?;
+        facts.label.into_iter().for_each(|label| self.shared.metrics.decision(label));
+        state.pass = Some(pass);
+        state.platform = state.runtime.platforms.of(target);
+        Ok(())
+    }
+
+    /// A request is answered here.
+    pub(super) fn answers(&self, facts: Facts, state: &mut RequestState) {
+        state.facts = facts;
+        facts.label.into_iter().for_each(|label| self.shared.metrics.decision(label));
+    }
+
     /// Both clocks, now. After a pause of the process this waits for what was revoked meanwhile.
-    async fn read_clock(&self) -> ClockReading {
+    pub(super) async fn read_clock(&self) -> ClockReading {
         let Shared { clock, gap, .. } = &self.shared;
         let reading = clock.read();
         if !gap.is_open(reading.uptime) {
@@ -129,8 +152,16 @@ impl Gateway {
     ) -> AccessLine {
         let request = session.req_header();
         let exchange = Exchange {
-            head: request,
+            method: request.method.as_str(),
             target: request.raw_path(),
+            version: request.version,
+            // Over HTTP/2 it is a part of the target.
+            host: request
+                .headers
+                .get(HOST)
+                .map(HeaderValue::as_bytes)
+                .or_else(|| request.uri.authority().map(|authority| authority.as_str().as_bytes())),
+            user_agent: request.headers.get(USER_AGENT).map(HeaderValue::as_bytes),
             bytes_received: session.body_bytes_read(),
             bytes_sent: session.body_bytes_sent(),
         };
@@ -173,8 +204,22 @@ pub(super) enum Next {
     Answer(Reply),
 }
 
+/// Asks for the decision on a request that came by `connection`, after what every request needs was taken for it. `field_bytes` is the
+/// size of its fields, where the connection has not taken it.
+pub(super) fn judge<H: RequestHead>(
+    head: &H,
+    connection: &Connection,
+    field_bytes: Option<usize>,
+    clock: ClockReading,
+    state: &mut RequestState,
+) -> Result<Decision, Overload> {
+    read_origin(connection, head, state);
+    state.take_first(field_bytes)?;
+    Ok(decide(head, &state.runtime, clock))
+}
+
 /// Where the request comes from: its connection's other end, or whom a trusted proxy names.
-fn read_origin(connection: &Connection, head: &EngineHead<'_>, state: &mut RequestState) {
+fn read_origin<H: RequestHead>(connection: &Connection, head: &H, state: &mut RequestState) {
     if !connection.is_trusted() {
         state.client = Some(connection.peer());
         state.reserved = Some(connection.reserved());

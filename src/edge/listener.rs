@@ -23,8 +23,7 @@ use tokio::sync::oneshot;
 
 use super::admission::{Admission, Bounds, Refusal};
 use super::connection_log::ConnectionLog;
-use super::quota::Budget;
-use super::worker::{self, Accepted, Inbox};
+use super::worker::{self, Accepted, App, Inbox};
 use crate::config::{Limits, Networks};
 use crate::metrics::{ConnectionEnd, Metrics};
 use crate::tls::acceptor::TlsAcceptor;
@@ -116,7 +115,7 @@ impl Listeners {
     /// Starts a worker for each application, with what it may take.
     pub fn new<A>(
         name: &'static str,
-        apps: Vec<(A, Arc<Budget>)>,
+        apps: Vec<App<A>>,
         limits: Limits,
         proxies: Arc<Networks>,
         metrics: Arc<Metrics>,
@@ -128,7 +127,7 @@ impl Listeners {
         let admission = Admission::new(bounds, apps.len(), Arc::clone(&metrics));
         let log = Arc::new(ConnectionLog::new(Arc::clone(&metrics)));
         let shared = worker::Shared { limits, metrics, log: Arc::clone(&log), proxies: Arc::clone(&proxies) };
-        let start = |(number, (app, budget))| worker::start(name, number, app, budget, shared.clone());
+        let start = |(number, app)| worker::start(name, number, app, shared.clone());
         let inboxes = (0..).zip(apps).map(start).collect::<io::Result<_>>()?;
         let acceptor = Some(Arc::new(Acceptor { inboxes, admission, log, proxies }));
         Ok(Self { name, endpoints: Vec::new(), acceptor, serves_until_exit: false })

@@ -51,7 +51,7 @@ impl ProxyHttp for Gateway {
     type CTX = RequestState;
 
     fn new_ctx(&self) -> RequestState {
-        RequestState::new(self.runtime.load_full(), self.shared.metrics.begin())
+        self.begin()
     }
 
     /// The compression module that pingora adds by default has nothing to do here.
@@ -134,7 +134,7 @@ impl ProxyHttp for Gateway {
         digest: Option<&Digest>,
         _state: &mut RequestState,
     ) -> Result<()> {
-        if is_verified(peer, digest) {
+        if is_verified(peer, digest.and_then(|digest| digest.ssl_digest.as_deref())) {
             return Ok(());
         }
         Err(Error::explain(ErrorType::InvalidCert, "the certificate does not name the address").into_up())
@@ -160,7 +160,7 @@ impl ProxyHttp for Gateway {
             pass,
             has_managed: state.facts.has_managed,
             request_id: state.request_id.as_str(),
-            forwarded_for: origin.map_or(connection.forwarded_for(), |origin| &origin.forwarded_for).clone(),
+            forwarded_for: origin.map_or(connection.forwarded_for(), |origin| &origin.forwarded_for),
             told,
             trace: state.trace.clone().unwrap_or_else(|| Trace::new(&state.request_id)),
             is_tls: told.and_then(|told| told.is_tls).unwrap_or_else(has_tls),

@@ -107,7 +107,7 @@ impl RequestHead for EngineHead<'_> {
 }
 
 /// RFC 9112 §2.2 lets a server take a line feed alone for the end of a line; another one in front of us may not have.
-fn check_lines(raw: &[u8]) -> Result<(), Malformed> {
+pub(super) fn check_lines(raw: &[u8]) -> Result<(), Malformed> {
     // Empty lines may come before a request (§2.2).
     let begin = raw.iter().position(|byte| !b"\r\n".contains(byte)).unwrap_or(raw.len());
     let raw = raw.get(begin..).unwrap_or_default();

@@ -76,7 +76,7 @@ fn unite_lengths(response: &mut ResponseHeader) -> Result<()> {
     response.insert_header(CONTENT_LENGTH, first.as_slice())
 }
 
-static HOP_BY_HOP: [HeaderName; 6] = [
+pub(super) static HOP_BY_HOP: [HeaderName; 6] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),

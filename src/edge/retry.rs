@@ -44,7 +44,7 @@ impl Gateway {
     }
 
     /// Is there a server to send it to, and leave?
-    fn may_retry(&self, state: &RequestState, elsewhere: bool) -> bool {
+    pub(super) fn may_retry(&self, state: &RequestState, elsewhere: bool) -> bool {
         let retry = state.upstream().may_retry(&state.tries, elsewhere);
         let outcome = match retry {
             Retry::Nowhere => return false,
@@ -57,7 +57,7 @@ impl Gateway {
 }
 
 /// Counts and logs a failed try, if it is the server's side that failed.
-fn count(state: &mut RequestState, fault: Option<TryFault>) {
+pub(super) fn count(state: &mut RequestState, fault: Option<TryFault>) {
     if let Some(fault) = fault {
         state.fault = Some(fault.as_str());
         state.runtime.platforms.get(state.platform).failed(&mut state.tries, fault);

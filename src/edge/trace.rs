@@ -1,7 +1,7 @@
 //! W3C Trace Context: a request belongs to the trace that a trusted proxy names, or to a new one whose id is the request's
 //! (<https://www.w3.org/TR/trace-context-1/>).
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 
 use super::request_head::RequestHead;
 use super::request_id::{RequestId, hex};
@@ -12,7 +12,7 @@ pub struct Trace {
     /// 32 hexadecimal digits, where it is not the request's own.
     pub id: Option<Box<str>>,
     /// `traceparent` towards the platform, with a span of the gateway's.
-    pub parent: HeaderValue,
+    pub parent: [u8; LENGTH],
     /// Does `tracestate` go on as it came?
     pub keeps_state: bool,
 }
@@ -33,7 +33,7 @@ impl Trace {
     }
 }
 
-fn parent(trace: &str, flags: &str) -> HeaderValue {
+fn parent(trace: &str, flags: &str) -> [u8; LENGTH] {
     let span: [u8; 16] = hex(u128::from(fastrand::u64(1..)));
     let mut text = [b'-'; LENGTH];
     let parts = [b"00".as_slice(), trace.as_bytes(), &span, flags.as_bytes()];
@@ -43,8 +43,7 @@ fn parent(trace: &str, flags: &str) -> HeaderValue {
         place.copy_from_slice(part);
         places = rest.get_mut(1..).unwrap_or_default();
     }
-    // Hexadecimal digits and dashes.
-    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
+    text
 }
 
 /// Trace id and flags of `00-<32>-<16>-<2>`, all in lower-case hexadecimal digits; a later version may have more behind that.
@@ -69,7 +68,7 @@ fn parse(value: &[u8]) -> Option<(&str, &str)> {
     is_valid.then_some((trace, flags))
 }
 
-/// Of a `traceparent` of version 00.
+/// Bytes of a `traceparent` of version 00.
 const LENGTH: usize = 2 + 1 + 32 + 1 + 16 + 1 + 2;
 
 pub(super) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -104,7 +103,7 @@ mod tests {
             let fields = HeaderMap::from_iter([(TRACEPARENT.clone(), value.parse().unwrap())]);
             let trace = Trace::continued(&head(&fields), &RequestId::new());
             assert_eq!(trace.id.as_deref() == Some(&good[3..35]), expected, "{value}");
-            let parent = trace.parent.to_str().unwrap();
+            let parent = std::str::from_utf8(&trace.parent).unwrap();
             assert!(parse(parent.as_bytes()).is_some(), "{parent}");
             assert!(!parent.contains("00f067aa0ba902b7"), "the span is ours: {parent}");
             assert_eq!(parent.ends_with("-01"), expected, "{parent}");

@@ -41,6 +41,7 @@ pub struct Upstream {
     host: HostField,
     ejection: Ejection,
     connect_timeout: Duration,
+    times: Times,
     turns: Turns,
     metrics: Arc<ServerMetrics>,
     started: Instant,
@@ -63,6 +64,17 @@ struct Server {
     template: HttpPeer,
     host: HeaderValue,
     log: FaultLog,
+}
+
+/// The times that connections to a platform have.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// Between two reads, the wait for the answer included.
+    pub read: Duration,
+    /// For each write.
+    pub write: Duration,
+    /// How long one is kept that nobody uses.
+    pub idle: Duration,
 }
 
 /// What the platform's `Host` field is to be.
@@ -112,6 +124,7 @@ impl Upstream {
             host: pool.host.clone(),
             ejection: pool.ejection,
             connect_timeout: pool.connect_timeout,
+            times: Times { read: pool.read_timeout, write: pool.write_timeout, idle: pool.idle_timeout },
             turns: Turns::new(),
             metrics: Arc::clone(metrics),
             started: Instant::now(),
@@ -128,6 +141,23 @@ impl Upstream {
     /// so its turns go to all others alike.
     pub fn peer(&self, _pass: &Pass, tries: &mut Tries) -> Option<Box<HttpPeer>> {
         self.next_peer(tries)
+    }
+
+    /// The address of that server, for a carrier that keeps connections by itself, and whether only a new connection will do.
+    pub fn address(&self, _pass: &Pass, tries: &mut Tries) -> Option<(u64, bool)> {
+        let id = self.choose(&self.endpoints.load(), tries)?.id;
+        Some((id, tries.needs_new()))
+    }
+
+    /// How to connect to an address, if it still is one.
+    pub fn peer_at(&self, id: u64) -> Option<HttpPeer> {
+        let endpoints = self.endpoints.load();
+        endpoints.iter().find(|endpoint| endpoint.id == id).map(|endpoint| endpoint.peer.clone())
+    }
+
+    /// The times that its connections have.
+    pub const fn times(&self) -> Times {
+        self.times
     }
 
     fn next_peer(&self, tries: &mut Tries) -> Option<Box<HttpPeer>> {

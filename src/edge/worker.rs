@@ -20,6 +20,7 @@ use super::connection::{ACCEPT_GRACE, LimitedStream, refuse};
 use super::connection_context::Connection;
 use super::connection_log::ConnectionLog;
 use super::cut::ConnectionApp;
+use super::lane::Lane;
 use super::proxy_protocol::read_header;
 use super::quota::Budget;
 use super::socket::Socket;
@@ -63,13 +64,7 @@ impl Inbox {
 }
 
 /// Starts a worker, which runs until the process ends.
-pub(super) fn start<A>(
-    name: &str,
-    number: usize,
-    app: A,
-    budget: Arc<Budget>,
-    shared: Shared,
-) -> io::Result<Inbox>
+pub(super) fn start<A>(name: &str, number: usize, app: App<A>, shared: Shared) -> io::Result<Inbox>
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
@@ -78,14 +73,23 @@ where
     thread::Builder::new().name(format!("{name} {number}")).spawn(move || {
         // Each has a shard of the cache to itself.
         thread_slot::assign(number);
-        runtime.block_on(Worker { app: Arc::new(app), budget, shared }.run(inbox));
+        runtime.block_on(Worker { app: Arc::new(app), shared }.run(inbox));
     })?;
     Ok(Inbox(sender))
 }
 
+/// What a worker serves its connections with.
+pub struct App<A> {
+    /// Everything that the lane does not take, and all of HTTP/2.
+    pub engine: Arc<A>,
+    /// Plain HTTP/1.1, where there is one.
+    pub lane: Option<Lane>,
+    /// What all requests of the worker may take.
+    pub budget: Arc<Budget>,
+}
+
 struct Worker<A> {
-    app: Arc<A>,
-    budget: Arc<Budget>,
+    app: Arc<App<A>>,
     shared: Shared,
 }
 
@@ -95,26 +99,22 @@ impl<A: HttpServerApp + Send + Sync + 'static> Worker<A> {
         let (stop, stopping) = watch::channel(false);
         while let Some(accepted) = inbox.recv().await {
             let (app, shared) = (Arc::clone(&self.app), self.shared.clone());
-            let (budget, stopping) = (Arc::clone(&self.budget), stopping.clone());
-            tokio::spawn(async move { serve(accepted, app, budget, &shared, &stopping).await });
+            let stopping = stopping.clone();
+            tokio::spawn(async move { serve(accepted, &app, &shared, &stopping).await });
         }
         stop.send_replace(true);
         // What was accepted last has its request on the way.
         sleep(ACCEPT_GRACE).await;
-        // The engine now ends every connection without a request.
-        self.app.http_cleanup().await;
+        // Every connection without a request ends now.
+        self.app.lane.iter().for_each(Lane::end_idle);
+        self.app.engine.http_cleanup().await;
         std::future::pending().await
     }
 }
 
 /// Serves a connection until it ends.
-async fn serve<A>(
-    accepted: Accepted,
-    app: Arc<A>,
-    budget: Arc<Budget>,
-    shared: &Shared,
-    stopping: &ShutdownWatch,
-) where
+async fn serve<A>(accepted: Accepted, app: &App<A>, shared: &Shared, stopping: &ShutdownWatch)
+where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let Accepted { socket, mut client, slot, expects_proxy_header, tls } = accepted;
@@ -167,8 +167,13 @@ async fn serve<A>(
         return drop(refusal);
     };
     let peer = ClientAddress::of_socket(client);
-    let connection = Connection::new(peer, is_proxy, is_http2, activity, budget);
-    let stream = LimitedStream::new(stream, connection, limits, Arc::clone(&shared.metrics));
-    let app = ConnectionApp::new(app, limits.body_timeout, limits.has_deadlines);
-    app.process_new(Box::new(stream), stopping).await;
+    let connection = Connection::new(peer, is_proxy, is_http2, activity, Arc::clone(&app.budget));
+    let engine = ConnectionApp::new(Arc::clone(&app.engine), limits.body_timeout, limits.has_deadlines);
+    match &app.lane {
+        Some(lane) if !is_http2 => lane.serve(stream, connection, &engine, stopping).await,
+        _ => {
+            let stream = LimitedStream::new(stream, connection, limits, Arc::clone(&shared.metrics));
+            engine.process_new(Box::new(stream), stopping).await;
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! Where each series has its cells in a slot.
 
 use super::labels::{
-    ConnectionEnd, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction, TokenOutcome, TryFault,
+    ConnectionEnd, Declined, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction, TokenOutcome,
+    TryFault,
 };
 use crate::auth::denial::Denial;
 use crate::auth::reply::{Overload, PlatformFault};
@@ -25,7 +26,9 @@ pub(super) const LOGIN_QUEUE: usize = CONNECTIONS + 1;
 pub(super) const CONNECTION_ENDS: usize = LOGIN_QUEUE + 1;
 pub(super) const OVERLOADS: usize = CONNECTION_ENDS + ConnectionEnd::ALL.len();
 pub(super) const LOGINS: usize = OVERLOADS + Overload::ALL.len();
-pub(super) const DURATIONS: usize = LOGINS + LoginOutcome::ALL.len();
+/// Taken by the fast lane, then declined, by reason.
+pub(super) const LANE: usize = LOGINS + LoginOutcome::ALL.len();
+pub(super) const DURATIONS: usize = LANE + 1 + Declined::ALL.len();
 /// Of event streams, whatever their route.
 pub(super) const STREAM_DURATIONS: usize = DURATIONS + RouteLabel::ALL.len() * HISTOGRAM;
 pub(super) const LATENCIES: usize = STREAM_DURATIONS + HISTOGRAM;

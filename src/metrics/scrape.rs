@@ -10,7 +10,8 @@ use super::cells::Cells;
 use super::families::{counters, gauge, gauges, histograms, labelled_counter};
 use super::histogram::observed;
 use super::labels::{
-    ConnectionEnd, DecisionLabel, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction, TokenOutcome,
+    ConnectionEnd, DecisionLabel, Declined, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction,
+    TokenOutcome,
 };
 use super::layout::*;
 use super::servers::{Addresses, ServerMetrics};
@@ -125,6 +126,14 @@ pub(super) fn counted(cells: &Cells<CELLS>) -> Vec<MetricFamily> {
             "ds_gateway_requests_refused_total",
             "Requests answered with 503 because a global limit was reached, by limit.",
             each(OVERLOADS, "limit", &Overload::ALL.map(|overload| (overload as usize, overload.as_str()))),
+        ),
+        counters(
+            "ds_gateway_fast_lane_requests_total",
+            "HTTP/1.1 requests taken by the fast lane, and those left to the engine, by reason.",
+            std::iter::once((0, "taken"))
+                .chain(Declined::ALL.map(|reason| (1 + reason as usize, reason.as_str())))
+                .map(|(cell, result)| labelled_counter(sum(LANE + cell), &[("result", result)]))
+                .collect(),
         ),
         counters(
             "ds_gateway_logins_total",

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use openssl::ssl::SslRef;
 use openssl::x509::X509;
-use pingora::protocols::Digest;
 use pingora::protocols::l4::socket::SocketAddr as PeerAddress;
+use pingora::protocols::tls::SslDigest;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::utils::tls::CertKey;
 
@@ -71,11 +71,10 @@ pub(super) fn client_key(client: CertifiedKey) -> Arc<CertKey> {
 }
 
 /// Is a connection one to the peer, as far as the engine has not checked that? It has not for certificates of IP addresses.
-pub fn is_verified(peer: &HttpPeer, digest: Option<&Digest>) -> bool {
+pub fn is_verified(peer: &HttpPeer, tls: Option<&SslDigest>) -> bool {
     if peer.options.upstream_tls_handshake_complete_hook.is_none() {
         return true;
     }
-    let tls = digest.and_then(|digest| digest.ssl_digest.as_ref());
     let found = tls.and_then(|tls| tls.extension.get::<NamesAddress>());
     found.is_some_and(|NamesAddress(is_named)| *is_named)
 }

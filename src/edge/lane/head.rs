@@ -1,0 +1,313 @@
+//! A request's head for the lane: read by httparse, as the engine does, and taken only where every reader would read the same.
+
+use std::mem::MaybeUninit;
+
+use http::Version;
+use httparse::{Header, Request, Status};
+
+use crate::edge::request_head::{RequestHead, check_lines};
+use crate::metrics::Declined;
+
+/// A whole head; it borrows what was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head<'b, 'h> {
+    bytes: &'b [u8],
+    pub(super) method: &'b str,
+    target: &'b [u8],
+    version: Version,
+    fields: &'h [Header<'b>],
+}
+
+/// Room for the fields of a head.
+pub(super) type Fields<'b> = [MaybeUninit<Header<'b>>; MOST_FIELDS];
+
+pub(super) const fn no_fields<'b>() -> Fields<'b> {
+    [const { MaybeUninit::uninit() }; MOST_FIELDS]
+}
+
+/// What was read so far.
+pub(super) enum Read<'b, 'h> {
+    Whole(Head<'b, 'h>),
+    /// More must come.
+    Part,
+    /// It is for the engine to say what is wrong with it.
+    Unreadable,
+}
+
+impl<'b, 'h> Head<'b, 'h> {
+    /// Reads the head that these bytes begin with.
+    pub(super) fn read(bytes: &'b [u8], fields: &'h mut Fields<'b>) -> Read<'b, 'h> {
+        // An empty line in front, which the parser would skip (RFC 9112 §2.2).
+        if bytes.first().is_some_and(|byte| b"\r\n".contains(byte)) {
+            return Read::Unreadable;
+        }
+        let mut request = Request::new(&mut []);
+        match request.parse_with_uninit_headers(bytes, fields) {
+            Ok(Status::Complete(length)) => {
+                let version = if request.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+                let (Some(method), Some(target), Some(bytes)) =
+                    (request.method, request.path, bytes.get(..length))
+                else {
+                    return Read::Unreadable;
+                };
+                let target = target.as_bytes();
+                Read::Whole(Self { bytes, method, target, version, fields: request.headers })
+            }
+            Ok(Status::Partial) => Read::Part,
+            Err(_) => Read::Unreadable,
+        }
+    }
+
+    /// Its length in bytes.
+    pub(super) const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Its shape; an error says why the lane leaves it to the engine. `length` is known where it is safe to say how long the body is.
+    pub(super) fn shape(&self) -> Shape {
+        let mut shape = Shape { length: Some(0), closes: false, declined: None };
+        let (mut hosts, mut cookies, mut lengths, mut connections) = (0u8, 0u8, 0u8, 0u8);
+        if self.version != Version::HTTP_11 {
+            shape.decline(Declined::Version);
+        }
+        if !METHODS.contains(&self.method) {
+            shape.decline(Declined::Method);
+        }
+        if self.target.first() != Some(&b'/') || !self.target.iter().all(|byte| is_plain(*byte)) {
+            shape.decline(Declined::Target);
+        }
+        if check_lines(self.bytes).is_err() {
+            shape.length = None;
+            shape.decline(Declined::Syntax);
+        }
+        for field in self.fields {
+            let (name, value) = (field.name.as_bytes(), field.value);
+            let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
+            match name.len() {
+                2 if is(b"te") => shape.decline(Declined::Field),
+                4 if is(b"host") => hosts = hosts.saturating_add(1),
+                6 if is(b"cookie") => cookies = cookies.saturating_add(1),
+                6 if is(b"expect") => shape.decline(Declined::Field),
+                7 if is(b"trailer") => shape.decline(Declined::Field),
+                // Another protocol may follow.
+                7 if is(b"upgrade") => {
+                    shape.length = None;
+                    shape.decline(Declined::Field);
+                }
+                10 if is(b"connection") => {
+                    connections = connections.saturating_add(1);
+                    if value.eq_ignore_ascii_case(b"close") {
+                        shape.closes = true;
+                    } else if !value.eq_ignore_ascii_case(b"keep-alive") {
+                        shape.decline(Declined::Connection);
+                    }
+                }
+                10 if is(b"keep-alive") => shape.decline(Declined::Field),
+                14 if is(b"content-length") => {
+                    lengths = lengths.saturating_add(1);
+                    shape.length = digits(value).filter(|_| lengths == 1 && shape.length.is_some());
+                }
+                14 if is(b"http2-settings") => shape.decline(Declined::Field),
+                17 if is(b"transfer-encoding") => {
+                    shape.length = None;
+                    lengths = 2;
+                }
+                length if length > 6 && starts_with(name, b"proxy-") => shape.decline(Declined::Field),
+                _ => {}
+            }
+        }
+        if shape.length.is_none() {
+            shape.decline(Declined::Body);
+        }
+        if hosts != 1 || connections > 1 || cookies > 1 {
+            shape.decline(Declined::Field);
+        }
+        shape
+    }
+}
+
+/// What a head says of itself, as far as the lane must know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Bytes of its body; `None` where only the engine can say where it ends.
+    pub(super) length: Option<u64>,
+    /// `Connection: close`.
+    pub(super) closes: bool,
+    /// Why the lane does not take it.
+    pub(super) declined: Option<Declined>,
+}
+
+impl Shape {
+    fn decline(&mut self, reason: Declined) {
+        self.declined.get_or_insert(reason);
+    }
+}
+
+impl RequestHead for Head<'_, '_> {
+    fn method(&self) -> &[u8] {
+        self.method.as_bytes()
+    }
+
+    fn target(&self) -> &[u8] {
+        self.target
+    }
+
+    fn version(&self) -> Version {
+        self.version
+    }
+
+    fn header_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn field_count(&self) -> usize {
+        self.fields.len()
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|field| (field.name.as_bytes(), field.value))
+    }
+}
+
+/// A `Content-Length` that every reader understands.
+fn digits(value: &[u8]) -> Option<u64> {
+    let is_number = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+    is_number.then(|| value.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}
+
+fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+/// May it stand in a target (RFC 3986 §3.3, §3.4)? Of what the engine forwards besides, it says more than the lane would.
+const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+                | b':'
+                | b'@'
+                | b'%'
+                | b'/'
+                | b'?'
+        )
+}
+
+/// Methods whose meaning is plain.
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// Fields of a request that the lane takes; clients send ten or twenty.
+const MOST_FIELDS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::raw_head::RawHead;
+    use proptest::prelude::any;
+    use proptest::sample::select;
+    use proptest::{prop_assert_eq, proptest};
+
+    fn shape(text: &str) -> Option<Shape> {
+        let mut fields = no_fields();
+        match Head::read(text.as_bytes(), &mut fields) {
+            Read::Whole(head) => Some(head.shape()),
+            Read::Part | Read::Unreadable => None,
+        }
+    }
+
+    #[test]
+    fn only_what_every_reader_reads_alike_is_taken() {
+        let (post, get) = ("POST /a HTTP/1.1\r\nHost: x\r\n", "GET /a HTTP/1.1\r\nHost: x\r\n");
+        for (head, more, length, declined) in [
+            (get, "", Some(0), None),
+            (get, "Connection: close\r\n", Some(0), None),
+            (get, "Connection: Keep-Alive\r\n", Some(0), None),
+            (get, "Cookie: a=b\r\n", Some(0), None),
+            (post, "Content-Length: 5\r\n", Some(5), None),
+            (post, "content-length: 0\r\n", Some(0), None),
+            (post, "Content-Length: +5\r\n", None, Some(Declined::Body)),
+            (post, "Content-Length: 5, 5\r\n", None, Some(Declined::Body)),
+            (post, "Content-Length: 5\r\nContent-Length: 5\r\n", None, Some(Declined::Body)),
+            (post, "Content-Length:\r\n", None, Some(Declined::Body)),
+            (post, "Content-Length: 9999999999999999999\r\n", None, Some(Declined::Body)),
+            (post, "Transfer-Encoding: chunked\r\n", None, Some(Declined::Body)),
+            (post, "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", None, Some(Declined::Body)),
+            (post, "Content-Length: 5\r\nTransfer-Encoding: x\r\n", None, Some(Declined::Body)),
+            (post, "Content-Length: 5\r\nExpect: 100-continue\r\n", Some(5), Some(Declined::Field)),
+            (get, "TE: trailers\r\n", Some(0), Some(Declined::Field)),
+            (get, "Trailer: x\r\n", Some(0), Some(Declined::Field)),
+            (get, "Upgrade: websocket\r\n", None, Some(Declined::Field)),
+            (get, "HTTP2-Settings: x\r\n", Some(0), Some(Declined::Field)),
+            (get, "Keep-Alive: timeout=5\r\n", Some(0), Some(Declined::Field)),
+            (get, "Proxy-Connection: x\r\n", Some(0), Some(Declined::Field)),
+            (get, "proxy-authorization: x\r\n", Some(0), Some(Declined::Field)),
+            (get, "Connection: upgrade\r\n", Some(0), Some(Declined::Connection)),
+            (get, "Connection: close, x\r\n", Some(0), Some(Declined::Connection)),
+            (get, "Connection: close\r\nConnection: close\r\n", Some(0), Some(Declined::Field)),
+            (get, "Cookie: a\r\nCookie: b\r\n", Some(0), Some(Declined::Field)),
+            (get, "Host: y\r\n", Some(0), Some(Declined::Field)),
+            (get, "A: b\n", None, Some(Declined::Syntax)),
+            ("GET /a HTTP/1.1\r\n", "", Some(0), Some(Declined::Field)),
+            ("GET /a HTTP/1.0\r\nHost: x\r\n", "", Some(0), Some(Declined::Version)),
+            ("get /a HTTP/1.1\r\nHost: x\r\n", "", Some(0), Some(Declined::Method)),
+            ("TRACE /a HTTP/1.1\r\nHost: x\r\n", "", Some(0), Some(Declined::Method)),
+            ("CONNECT a:1 HTTP/1.1\r\nHost: x\r\n", "", Some(0), Some(Declined::Method)),
+            ("GET http://x/a HTTP/1.1\r\nHost: x\r\n", "", Some(0), Some(Declined::Target)),
+            ("OPTIONS * HTTP/1.1\r\nHost: x\r\n", "", Some(0), Some(Declined::Target)),
+            ("GET /a#b HTTP/1.1\r\nHost: x\r\n", "", Some(0), Some(Declined::Target)),
+            ("GET /a?b={c} HTTP/1.1\r\nHost: x\r\n", "", Some(0), Some(Declined::Target)),
+            ("GET /a?b=c%20d&e=[f] HTTP/1.1\r\nHost: x\r\n", "", Some(0), Some(Declined::Target)),
+        ] {
+            let text = format!("{head}{more}\r\n");
+            let found = shape(&text).map(|shape| (shape.length, shape.declined));
+            assert_eq!(found, Some((length, declined)), "{text:?}");
+        }
+        for text in [
+            "\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost : x\r\n\r\n",
+            "GET / HTTP/2.0\r\n\r\n",
+        ] {
+            assert_eq!(shape(text), None, "{text:?}");
+        }
+    }
+
+    /// Bytes out of which a request line, fields and everything that servers differ about can come.
+    const BYTES: &[u8] = b"GEPOST /a?HTTP/1.1\r\n\r\n:; \t\x0b\x00\x7f\xe9Host: x\r\nContent-Length: 5";
+
+    proptest! {
+        /// What the lane takes is read the same by the strict reader.
+        #[test]
+        fn two_readers_agree(
+            start in select(vec!["GET /a HTTP/1.1\r\n", "POST /b?c HTTP/1.1\r\n", "GET / HTTP/1.1\n", "GET  / HTTP/1.1\r\n"]),
+            middle in proptest::collection::vec(select(BYTES.to_vec()), 0..30),
+            host in any::<bool>(),
+        ) {
+            let mut text = start.as_bytes().to_vec();
+            if host { text.extend(b"Host: x\r\n"); }
+            text.extend(&middle);
+            text.extend(b"\r\n\r\n");
+            let mut fields = no_fields();
+            if let Read::Whole(head) = Head::read(&text, &mut fields) && head.shape().declined.is_none() {
+                let strict = RawHead::parse(&text[..head.len()]);
+                prop_assert_eq!(strict.is_ok(), true, "{:?}", String::from_utf8_lossy(&text));
+                let strict = strict.unwrap();
+                prop_assert_eq!((strict.method(), strict.target()), (RequestHead::method(&head), head.target()));
+                let (one, other): (Vec<_>, Vec<_>) = (strict.fields().collect(), head.fields().collect());
+                prop_assert_eq!(one, other);
+            }
+        }
+    }
+}
