@@ -29,6 +29,16 @@ pub(super) enum Cut {
     Overdue,
 }
 
+impl Cut {
+    /// The reason as the log has it.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::BodyStalled => "request body timed out",
+            Self::Overdue => "request duration exceeded",
+        }
+    }
+}
+
 /// Where a request was when it was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Whereabouts {

@@ -180,8 +180,8 @@ impl Gateway {
         let (runtime, platform) = (Arc::clone(&state.runtime), state.platform);
         cut::watch(move |reason, Whereabouts { server, tries }| {
             let (status, fault) = match reason {
-                Cut::BodyStalled => (408, "request body timed out"),
-                Cut::Overdue => (504, "request duration exceeded"),
+                Cut::BodyStalled => (408, reason.as_str()),
+                Cut::Overdue => (504, reason.as_str()),
             };
             let elapsed = started.elapsed();
             metrics.request(route, status, elapsed);

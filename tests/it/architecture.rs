@@ -92,9 +92,17 @@ const ENGINE: (&str, &[&str]) = (
         "src/edge/errors.rs",
         "src/edge/expect_continue.rs",
         "src/edge/gateway.rs",
+        "src/edge/lane/client.rs",
+        "src/edge/lane/mod.rs",
+        "src/edge/lane/platform.rs",
+        "src/edge/lane/pool.rs",
+        "src/edge/lane/reply.rs",
+        "src/edge/lane/resources.rs",
+        "src/edge/lane/response.rs",
         "src/edge/local.rs",
         "src/edge/normalize.rs",
         "src/edge/pingora.rs",
+        "src/edge/replay.rs",
         "src/edge/response.rs",
         "src/edge/retry.rs",
         "src/edge/socket.rs",
@@ -110,10 +118,12 @@ const ENGINE: (&str, &[&str]) = (
 );
 
 /// What a request is and what of it goes on: files of `edge` that know neither the engine nor its runtime.
-const ENGINE_FREE: [&str; 8] = [
+const ENGINE_FREE: [&str; 10] = [
     "src/edge/client.rs",
     "src/edge/decide.rs",
     "src/edge/forward.rs",
+    "src/edge/lane/chunks.rs",
+    "src/edge/lane/head.rs",
     "src/edge/raw_head.rs",
     "src/edge/request.rs",
     "src/edge/request_head.rs",

@@ -345,7 +345,7 @@ fn a_slow_upload_does_not_keep_a_server_out() {
     platform.behave(Behaviour::Echo);
     // Each sends a head and waits with its body; the one that is the trial is seen at the server.
     let head = format!(
-        "POST /upload HTTP/1.1\r\nHost: a\r\nuser-token: {}\r\nContent-Length: 5\r\n\r\n",
+        "POST /upload HTTP/1.1\r\nHost: a\r\nuser-token: {}\r\nTransfer-Encoding: chunked\r\n\r\n",
         setup.token
     );
     let mut uploads = Vec::new();
@@ -361,7 +361,7 @@ fn a_slow_upload_does_not_keep_a_server_out() {
     setup.is_back();
     assert_eq!(load.stop(), [0u16; 0]);
     for mut client in uploads {
-        client.send("12345");
+        client.send("5\r\n12345\r\n0\r\n\r\n");
         assert_eq!(client.answer().expect("an answer").status, 200);
     }
 }

@@ -4,8 +4,8 @@
 //! taken only where every reader would read the same bytes the same way; any other goes to the engine before a byte of it was
 //! answered or sent ([`Declined`]), and the connection comes back afterwards where it is known where the request ends. See decision 0042.
 //!
-//! [`client`] has what came from the client, [`head`] reads it, [`request`] decides and writes what the platform sees, [`exchange`] sends it
-//! on a connection of the worker's own ([`pool`]) and relays the answer ([`response`], [`chunks`]). Buffers are lent
+//! [`client`] has what came from the client, [`head`] reads it, [`request`] decides and writes what the platform sees, [`exchange`] has it
+//! sent on a connection of the worker's own ([`platform`], [`pool`]) and the answer ([`response`]) relayed ([`relay`], [`chunks`]). Buffers are lent
 //! ([`buffers`]) while a connection has something to hold.
 
 mod buffers;
@@ -13,18 +13,19 @@ mod chunks;
 mod client;
 mod exchange;
 mod head;
+mod platform;
 mod pool;
+mod relay;
 mod reply;
 mod request;
+mod resources;
 mod response;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pingora::apps::{HttpServerApp, ServerApp as _};
-use pingora::connectors::TransportConnector;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
@@ -32,17 +33,16 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use self::buffers::Buffers;
 use self::client::{Came, Client};
-use self::exchange::{Ended, Work, sharing};
+use self::exchange::{Ended, forward};
 use self::head::{Head, Read, no_fields};
-use self::pool::Pool;
-use self::reply::write_reply;
+use self::reply::send_reply;
 use self::request::{Plan, Taken, plan};
+use self::resources::{HEAD_BYTES, Resources};
 use super::access_log::{Exchange, access_line};
 use super::connection::LimitedStream;
 use super::connection_context::Connection;
-use super::cut::ConnectionApp;
+use super::cut::{ConnectionApp, Cut};
 use super::gateway::Gateway;
 use super::replay::Replay;
 use super::request_head::RequestHead as _;
@@ -53,13 +53,7 @@ use crate::metrics::Declined;
 
 /// The lane of one worker.
 pub struct Lane {
-    gateway: Gateway,
-    limits: Limits,
-    connector: TransportConnector,
-    pool: Arc<Pool>,
-    heads: Buffers,
-    answers: Buffers,
-    bodies: Buffers,
+    resources: Resources,
     /// Told that connections without a request are to end.
     stop: Notify,
 }
@@ -67,16 +61,7 @@ pub struct Lane {
 impl Lane {
     /// The lane beside an engine's proxy for the same gateway; it keeps `kept` connections to the platform.
     pub fn new(gateway: Gateway, limits: Limits, kept: usize) -> Self {
-        Self {
-            gateway,
-            limits,
-            connector: TransportConnector::new(None),
-            pool: Pool::new(kept),
-            heads: Buffers::new(HEAD_BYTES),
-            answers: Buffers::new(ANSWER_BYTES),
-            bodies: Buffers::new(BODY_BYTES),
-            stop: Notify::new(),
-        }
+        Self { resources: Resources::new(gateway, limits, kept), stop: Notify::new() }
     }
 
     /// Ends every connection that has no request.
@@ -94,21 +79,22 @@ impl Lane {
     ) where
         A: HttpServerApp + Send + Sync + 'static,
     {
-        let mut client = Client::new(stream, connection, self.limits.header_timeout);
+        let limits = self.resources.limits;
+        let mut client = Client::new(stream, connection, limits.header_timeout);
         let mut stop = pin!(self.stop.notified());
-        let mut idle = self.limits.header_timeout;
+        let mut idle = limits.header_timeout;
         loop {
             if client.input.is_empty() {
-                if client.first_bytes(&self.heads, idle, stop.as_mut()).await != Came::Bytes {
+                if client.first_bytes(&self.resources.heads, idle, stop.as_mut()).await != Came::Bytes {
                     break;
                 }
             } else {
                 client.began = Instant::now();
             }
-            idle = self.limits.keepalive_timeout;
+            idle = limits.keepalive_timeout;
             let goes_on = match self.plan(&mut client).await {
                 Plan::Detour(reason, length) => {
-                    self.gateway.shared.metrics.lane(Some(reason));
+                    self.resources.gateway.shared.metrics.lane(Some(reason));
                     match self.detour(client, length, engine, stopping).await {
                         Some(back) => client = back,
                         None => return,
@@ -116,7 +102,7 @@ impl Lane {
                     true
                 }
                 Plan::Answer(reply, taken) => self.answer(&mut client, taken, &reply).await,
-                Plan::Forward(taken) => self.take(&mut client, taken).await,
+                Plan::Forward(taken) => self.forward(&mut client, taken).await,
                 Plan::More => false,
             };
             if !goes_on {
@@ -129,14 +115,14 @@ impl Lane {
 
     /// Reads until it is known what becomes of the request.
     async fn plan(&self, client: &mut Client) -> Plan {
-        let mut due = Some(client.began + self.limits.header_timeout);
+        let mut due = Some(client.began + self.resources.limits.header_timeout);
         loop {
-            let clock = self.gateway.read_clock().await;
-            match plan(&self.gateway, client, clock, HEAD_BYTES) {
+            let clock = self.resources.gateway.read_clock().await;
+            match plan(&self.resources.gateway, client, clock, HEAD_BYTES) {
                 Plan::More => {}
                 other => return other,
             }
-            if client.more_bytes(self.limits.header_timeout, &mut due).await != Came::Bytes {
+            if client.more_bytes(self.resources.limits.header_timeout, &mut due).await != Came::Bytes {
                 return Plan::Detour(Declined::Incomplete, None);
             }
         }
@@ -154,10 +140,10 @@ impl Lane {
         A: HttpServerApp + Send + Sync + 'static,
     {
         let Client { stream, connection, input, began, is_tls, .. } = client;
-        let metrics = Arc::clone(&self.gateway.shared.metrics);
-        let limited = LimitedStream::new(stream, Arc::clone(&connection), self.limits, metrics);
+        let metrics = Arc::clone(&self.resources.gateway.shared.metrics);
+        let limited = LimitedStream::new(stream, Arc::clone(&connection), self.resources.limits, metrics);
         let limited = Box::new(limited.resume(Replay::new(&input, length), began));
-        self.heads.give_back(input);
+        self.resources.heads.give_back(input);
         if length.is_none() {
             engine.process_new(limited, stopping).await;
             return None;
@@ -166,60 +152,53 @@ impl Lane {
         session.set_keepalive((!*stopping.borrow()).then_some(60));
         let (stream, _) = engine.process_new_http(session, stopping).await?.consume();
         let (stream, replay) = stream.into_any().downcast::<LimitedStream>().ok()?.into_parts();
-        let mut input = self.heads.lend();
+        let mut input = self.resources.heads.lend();
         input.extend_from_slice(replay.rest());
-        let mut client = Client::new(stream, connection, self.limits.keepalive_timeout);
+        let mut client = Client::new(stream, connection, self.resources.limits.keepalive_timeout);
         (client.input, client.is_tls) = (input, is_tls);
         Some(client)
     }
 
     /// Answers a request here; whether the connection goes on.
     async fn answer(&self, client: &mut Client, mut taken: Taken, reply: &Reply) -> bool {
-        self.gateway.shared.metrics.lane(None);
-        let mut out = self.answers.lend();
-        taken.closes |= self.is_stopping();
-        let goes_on = self.reply(client, &taken, reply, &mut out).await && !taken.closes;
-        self.answers.give_back(out);
+        let mut work = self.resources.work();
+        taken.closes |= self.resources.is_stopping();
+        let goes_on = send_reply(client, &taken, reply, &mut work.out).await && !taken.closes;
+        self.resources.give_back(work);
         let sent = if taken.is_head { 0 } else { reply.body.len() as u64 };
-        self.done(client, &taken, &Ended { status: reply.status, sent, goes_on, is_event_stream: false });
-        client.consume(taken.length);
+        self.done(client, &taken, &Ended { status: reply.status, sent, goes_on, ..Ended::default() });
         goes_on
     }
 
     /// Forwards a request; whether the connection goes on.
-    async fn take(&self, client: &mut Client, mut taken: Taken) -> bool {
-        self.gateway.shared.metrics.lane(None);
-        let mut work = Work { out: self.answers.lend(), came: self.answers.lend() };
-        let ended = self.forward(client, &mut taken, &mut work).await;
-        for buffer in [work.out, work.came] {
-            if buffer.capacity() == BODY_BYTES {
-                self.bodies.give_back(buffer)
-            } else {
-                self.answers.give_back(buffer)
-            }
+    async fn forward(&self, client: &mut Client, mut taken: Taken) -> bool {
+        let mut work = self.resources.work();
+        let limit = taken.limit;
+        let forwarded = forward(&self.resources, client, &mut taken, &mut work);
+        let ended = match limit {
+            None => forwarded.await,
+            // What is dropped here takes its connection to the platform with it.
+            Some(limit) => timeout(limit, forwarded).await.unwrap_or(Ended::OVERDUE),
+        };
+        if ended.is_overdue {
+            taken.state.fault = Some(Cut::Overdue.as_str());
         }
+        self.resources.give_back(work);
         self.done(client, &taken, &ended);
-        client.consume(taken.length);
         ended.goes_on
     }
 
-    /// Sends an answer of our own; whether it was taken.
-    async fn reply(&self, client: &mut Client, taken: &Taken, reply: &Reply, out: &mut Vec<u8>) -> bool {
-        let sharing = sharing(client, &taken.state);
-        write_reply(out, reply, sharing, taken.state.request_id.as_str(), taken.is_head, taken.closes);
-        client.send(out).await.is_ok()
-    }
-
-    /// Is each answer the last of its connection?
-    fn is_stopping(&self) -> bool {
-        self.gateway.shared.stopping.load(Ordering::Relaxed)
-    }
-
     /// Counts and logs a request that has ended.
-    fn done(&self, client: &Client, taken: &Taken, ended: &Ended) {
-        let (shared, state) = (&self.gateway.shared, &taken.state);
+    fn done(&self, client: &mut Client, taken: &Taken, ended: &Ended) {
+        self.log(client, taken, ended);
+        client.consume(taken.length);
+    }
+
+    fn log(&self, client: &Client, taken: &Taken, ended: &Ended) {
+        let (shared, state) = (&self.resources.gateway.shared, &taken.state);
         let elapsed = state.started.elapsed();
         let status = if ended.status == 0 { CLIENT_CLOSED } else { ended.status };
+        shared.metrics.lane(None);
         if ended.is_event_stream {
             shared.metrics.event_stream(state.facts.route, status, elapsed);
         } else {
@@ -251,15 +230,6 @@ impl Lane {
 
 /// What logs and metrics say where the client went away before it was answered.
 const CLIENT_CLOSED: u16 = 499;
-
-/// The longest head that the lane takes.
-const HEAD_BYTES: usize = 8 * 1024;
-
-/// Answers up to this size are read and sent at once.
-const ANSWER_BYTES: usize = 16 * 1024;
-
-/// What is read at once of a longer one.
-const BODY_BYTES: usize = 64 * 1024;
 
 /// How long the end of a connection may take.
 const LINGER: Duration = Duration::from_secs(1);

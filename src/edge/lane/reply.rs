@@ -4,14 +4,22 @@ use std::io::Write as _;
 
 use pingora::protocols::http::date::get_cached_date;
 
-use super::request::Wire;
+use super::client::Client;
+use super::request::{Taken, Wire, sharing};
 use super::response::share;
 use crate::auth::cors::Sharing;
 use crate::auth::reply::Reply;
 use crate::edge::request_id::REQUEST_ID;
 
+/// Sends an answer of our own; whether it was taken.
+pub(super) async fn send_reply(client: &mut Client, taken: &Taken, reply: &Reply, out: &mut Vec<u8>) -> bool {
+    let sharing = sharing(client, &taken.state);
+    write_reply(out, reply, sharing, taken.state.request_id.as_str(), taken.is_head, taken.closes);
+    client.send(out).await.is_ok()
+}
+
 /// Writes all of an answer; only its head where that is what was asked for.
-pub(super) fn write_reply(
+fn write_reply(
     out: &mut Vec<u8>,
     reply: &Reply,
     sharing: Sharing<'_>,

@@ -1,10 +1,13 @@
 //! A request on its way through the lane: what is decided about it, and its head as the platform sees it.
 
+use std::time::Duration;
+
 use http::HeaderName;
 use http::header::InvalidHeaderValue;
 
 use super::client::Client;
 use super::head::{Head, Read, no_fields};
+use crate::auth::cors::Sharing;
 use crate::auth::gate::ClockReading;
 use crate::auth::reply::Reply;
 use crate::edge::decide::Decision;
@@ -39,6 +42,8 @@ pub(super) struct Taken {
     pub(super) is_idempotent: bool,
     /// After the answer the connection ends.
     pub(super) closes: bool,
+    /// The longest that it may take.
+    pub(super) limit: Option<Duration>,
 }
 
 /// Decides on the request that the input begins with. It waits for nothing.
@@ -70,7 +75,8 @@ pub(super) fn plan(gateway: &Gateway, client: &Client, clock: ClockReading, long
     let Ok(decision) = judge(&head, &client.connection, None, clock, &mut state) else {
         return detour(Declined::Overload);
     };
-    let taken = |state| Taken {
+    let taken = |state: RequestState| Taken {
+        limit: state.runtime.request_duration(head.target()),
         state,
         head_length: head.len(),
         length,
@@ -132,6 +138,19 @@ pub(super) fn write_head(out: &mut Vec<u8>, client: &Client, state: &RequestStat
     state.runtime.rewrite.write(&head, &context, &mut Wire(out)).ok()?;
     out.extend_from_slice(b"\r\n");
     Some(())
+}
+
+/// What the answer to this request says to browsers.
+pub(super) fn sharing<'s>(client: &Client, state: &'s RequestState) -> Sharing<'s> {
+    let cors = &state.runtime.cors;
+    if cors.is_off() {
+        return Sharing::Off;
+    }
+    let mut fields = no_fields();
+    match Head::read(&client.input, &mut fields) {
+        Read::Whole(head) => cors.sharing(head.values("origin")),
+        Read::Part | Read::Unreadable => Sharing::Refused,
+    }
 }
 
 /// Fields as they are sent.
