@@ -62,6 +62,8 @@ pub trait FieldSink {
 pub trait FieldWriter: FieldSink {
     /// Adds a field as the client sent it.
     fn write(&mut self, name: &[u8], value: &[u8]);
+    /// Adds to the value of the field that was added last.
+    fn extend(&mut self, value: &[u8]);
 }
 
 /// The value of a field that the platform is told.
@@ -157,7 +159,7 @@ impl Rewrite {
         sink.set(&FORWARDED_PROTO, Shared(if context.is_tls { &HTTPS } else { &HTTP }))
     }
 
-    /// Writes the fields of a request that has no hop-by-hop field but `Connection`, no second cookie, and one `Host`.
+    /// Writes the fields of a request that has no hop-by-hop field but `Connection`, and one `Host`.
     ///
     /// # Errors
     ///
@@ -169,8 +171,19 @@ impl Rewrite {
         sink: &mut impl FieldWriter,
     ) -> Result<(), InvalidHeaderValue> {
         let looks = self.looks_through(context);
+        let mut has_cookie = false;
         for (name, value) in head.fields() {
             match name.len() {
+                // HTTP/2 may send cookies in several fields, HTTP/1 in one (RFC 9113 §8.2.3).
+                6 if name.eq_ignore_ascii_case(b"cookie") => {
+                    if !std::mem::replace(&mut has_cookie, true) && (!looks || self.keeps(name, context)) {
+                        sink.write(name, value);
+                        for more in head.values("cookie").skip(1) {
+                            sink.extend(b"; ");
+                            sink.extend(more);
+                        }
+                    }
+                }
                 10 if name.eq_ignore_ascii_case(b"connection") => {}
                 4 if context.host.is_some() && name.eq_ignore_ascii_case(b"host") => {
                     self.write_host(value, context, sink)?;

@@ -118,12 +118,14 @@ const ENGINE: (&str, &[&str]) = (
 );
 
 /// What a request is and what of it goes on: files of `edge` that know neither the engine nor its runtime.
-const ENGINE_FREE: [&str; 10] = [
+const ENGINE_FREE: [&str; 12] = [
     "src/edge/client.rs",
     "src/edge/decide.rs",
     "src/edge/forward.rs",
     "src/edge/lane/chunks.rs",
     "src/edge/lane/head.rs",
+    "src/edge/lane/outgoing.rs",
+    "src/edge/lane/taken.rs",
     "src/edge/raw_head.rs",
     "src/edge/request.rs",
     "src/edge/request_head.rs",

@@ -31,6 +31,15 @@ impl Buffers {
     }
 }
 
+/// Takes bytes off the beginning.
+pub(super) fn consume(bytes: &mut Vec<u8>, count: usize) {
+    if count == bytes.len() {
+        bytes.clear();
+    } else {
+        bytes.drain(..count.min(bytes.len()));
+    }
+}
+
 /// How many are kept that nobody uses.
 const MOST_FREE: usize = 256;
 

@@ -1,4 +1,5 @@
-//! The chunked coding of an answer (RFC 9112 §7.1), looked through on its way: it goes on as it is, without its extensions and trailers.
+//! The chunked coding of an answer (RFC 9112 §7.1), looked through on its way: it goes on as it is, without its extensions and trailers,
+//! or only its content does.
 
 /// How far a chunked body has come.
 #[derive(Debug, Default)]
@@ -9,6 +10,8 @@ pub(super) struct Chunks {
     digits: u32,
     /// Bytes that were dropped in a row.
     dropped: usize,
+    /// Only the content goes on.
+    is_bare: bool,
     /// Bytes of content so far.
     pub(super) content: u64,
 }
@@ -44,6 +47,11 @@ pub(super) struct Seen {
 pub(super) struct Invalid;
 
 impl Chunks {
+    /// Of a body whose coding ends here.
+    pub(super) fn bare() -> Self {
+        Self { is_bare: true, ..Self::default() }
+    }
+
     /// Looks through what came next.
     pub(super) fn read(&mut self, bytes: &mut [u8]) -> Result<Seen, Invalid> {
         let (mut at, mut kept) = (0, 0);
@@ -58,13 +66,14 @@ impl Chunks {
                 (at, kept) = (at + count, kept + count);
                 self.left -= count as u64;
                 self.content += count as u64;
+                self.dropped = 0;
                 if self.left == 0 {
                     self.state = State::ContentEnd;
                 }
                 continue;
             }
             at += 1;
-            if self.step(byte)? {
+            if self.step(byte)? && !self.is_bare {
                 self.dropped = 0;
                 if let Some(place) = bytes.get_mut(kept) {
                     *place = byte;
@@ -123,9 +132,17 @@ mod tests {
     use proptest::prelude::any;
     use proptest::{prop_assert_eq, proptest};
 
-    /// What goes on of a body that comes in pieces, what is left behind it, and its content; `None` where it is not complete.
     fn read(text: &[u8], size: usize) -> Result<Option<(Vec<u8>, usize, u64)>, Invalid> {
-        let (mut chunks, mut out, mut consumed) = (Chunks::default(), Vec::new(), 0);
+        read_by(Chunks::default(), text, size)
+    }
+
+    /// What goes on of a body that comes in pieces, what is left behind it, and its content; `None` where it is not complete.
+    fn read_by(
+        mut chunks: Chunks,
+        text: &[u8],
+        size: usize,
+    ) -> Result<Option<(Vec<u8>, usize, u64)>, Invalid> {
+        let (mut out, mut consumed) = (Vec::new(), 0);
         for piece in text.chunks(size) {
             let mut piece = piece.to_vec();
             let seen = chunks.read(&mut piece)?;
@@ -188,6 +205,7 @@ mod tests {
             text.extend(&junk);
             let content = contents.iter().map(|content| content.len() as u64).sum();
             prop_assert_eq!(read(&text, size), Ok(Some((whole, junk.len(), content))));
+            prop_assert_eq!(read_by(Chunks::bare(), &text, size), Ok(Some((contents.concat(), junk.len(), content))));
         }
 
         #[test]

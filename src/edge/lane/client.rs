@@ -1,17 +1,22 @@
 //! The client's side of a connection: what has come, what is awaited and for how long.
 
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pingora::protocols::Stream;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 
-use super::buffers::Buffers;
+use super::buffers::{Buffers, consume};
+use super::head::{Head, Read, no_fields};
+use super::outgoing::write_head;
+use super::platform::{Asker, poll_due, poll_read};
+use super::taken::Extent;
 use crate::edge::connection_context::Connection;
 use crate::edge::deadline::Deadline;
+use crate::edge::request_state::RequestState;
 
 /// A client's connection over HTTP/1.1.
 pub(super) struct Client {
@@ -23,6 +28,10 @@ pub(super) struct Client {
     pub(super) deadline: Deadline,
     /// When the header of the request began to come.
     pub(super) began: Instant,
+    /// The request at work.
+    pub(super) request: Extent,
+    /// May the client close its half and still get its answer?
+    pub(super) half_close: bool,
     /// Did it use TLS?
     pub(super) is_tls: bool,
     /// Nothing more will come.
@@ -48,6 +57,8 @@ impl Client {
             input: Vec::new(),
             deadline: Deadline::after(header_timeout),
             began: Instant::now(),
+            request: Extent::default(),
+            half_close: false,
             is_tls,
             has_ended: false,
         }
@@ -101,52 +112,47 @@ impl Client {
         })
     }
 
-    /// Has the client gone, while it is owed an answer? What comes meanwhile is kept, as far as there is room.
-    pub(super) fn poll_gone(&mut self, length: usize, half_close: bool, cx: &mut Context<'_>) -> Poll<()> {
-        // Once something is behind the request, the client is there; and what ended it, or one half of it, may be the gateway.
-        if self.has_ended || self.input.len() != length || self.input.capacity() == length {
-            return Poll::Pending;
-        }
-        match self.poll_bytes(cx) {
-            Poll::Ready(Came::End) if half_close || self.connection.was_ended_too_soon() => Poll::Pending,
-            Poll::Ready(Came::End) => Poll::Ready(()),
-            _ => Poll::Pending,
-        }
-    }
-
     /// Sends all of it at once, as far as the client takes it.
     pub(super) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await
     }
 
-    /// The request of so many bytes is done with.
-    pub(super) fn consume(&mut self, length: usize) {
-        if self.input.len() == length {
-            self.input.clear();
-        } else {
-            self.input.drain(..length.min(self.input.len()));
-        }
+    /// The request is done with.
+    pub(super) fn consume(&mut self) {
+        let Extent { whole, .. } = std::mem::take(&mut self.request);
+        consume(&mut self.input, whole);
     }
 }
 
-/// Reads into what room a buffer has.
-pub(super) fn poll_read(
-    stream: &mut Stream,
-    buffer: &mut Vec<u8>,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    pin!(stream.read_buf(buffer)).poll(cx)
-}
+impl Asker for Client {
+    fn write_request(&self, out: &mut Vec<u8>, state: &RequestState) -> Option<()> {
+        let mut fields = no_fields();
+        let Read::Whole(head) = Head::read(&self.input, &mut fields) else {
+            return None;
+        };
+        write_head(out, &head, &self.connection, self.is_tls, state)?;
+        out.extend_from_slice(self.input.get(self.request.head..self.request.whole)?);
+        Some(())
+    }
 
-/// Has the time passed that a wait may take? It begins with the first poll that has to wait.
-pub(super) fn poll_due(
-    deadline: &mut Deadline,
-    due: &mut Option<Instant>,
-    limit: Duration,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
-    let now = Instant::now();
-    deadline.set(*due.get_or_insert_with(|| now + limit));
-    deadline.poll(now, cx)
+    /// What comes meanwhile is kept, as far as there is room.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Once something is behind the request, the client is there; and what ended it, or one half of it, may be the gateway.
+        let length = self.request.whole;
+        if self.has_ended || self.input.len() != length || self.input.capacity() == length {
+            return Poll::Pending;
+        }
+        match self.poll_bytes(cx) {
+            Poll::Ready(Came::End) if self.half_close || self.connection.was_ended_too_soon() => {
+                Poll::Pending
+            }
+            Poll::Ready(Came::End) => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn deadline(&mut self) -> &mut Deadline {
+        &mut self.deadline
+    }
 }

@@ -1,12 +1,11 @@
-//! One request and its answer: sent to the platform, tried again where that is safe, relayed as it comes.
+//! One request and the head of its answer, whatever protocol the client speaks: sent to the platform, and tried again where that is safe.
 
-use super::client::{Came, Client};
-use super::platform::{Failed, Platform};
-use super::relay::relay;
-use super::reply::send_reply;
-use super::request::{Taken, sharing};
+use super::buffers::consume;
+use super::platform::{Asker, Failed, Platform};
 use super::resources::{Resources, Work};
-use super::response::{self, Context, Read};
+use super::response::{self, AnswerHead, Body, Context, Head, Read};
+use super::taken::Taken;
+use crate::auth::cors::Sharing;
 use crate::auth::reply::{Malformed, PlatformFault, Reply};
 use crate::edge::errors::{platform_fault, try_fault};
 use crate::edge::retry::count;
@@ -32,178 +31,130 @@ impl Ended {
         Self { status: 504, sent: 0, goes_on: false, is_event_stream: false, is_overdue: true };
 }
 
-/// Serves a request that goes on to the platform.
-pub(super) async fn forward(
-    resources: &Resources,
-    client: &mut Client,
-    taken: &mut Taken,
-    work: &mut Work,
-) -> Ended {
-    let mut ended = Ended::default();
-    let failed = match exchange(resources, client, taken, work, &mut ended).await {
-        Ok(()) => return ended,
-        Err(failed) => failed,
-    };
-    ended.goes_on = false;
-    let state = &mut taken.state;
-    let platform = match &failed {
-        Failed::Client => {
-            state.runtime.platforms.get(state.platform).abandoned(&mut state.tries);
-            None
-        }
-        Failed::Body => {
-            state.fault = Some(Malformed::BodyTimeout.as_str());
-            None
-        }
-        Failed::Try(fault) => Some(fault_of(*fault)),
-        Failed::Connect(error) => platform_fault(error),
-        Failed::Nowhere => None,
-    };
-    platform.into_iter().for_each(|fault| resources.gateway.shared.metrics.platform_failed(fault));
-    let reply = match failed {
-        Failed::Client => return ended,
-        Failed::Body => Reply::malformed(Malformed::BodyTimeout),
-        Failed::Try(_) | Failed::Connect(_) => platform.map_or_else(Reply::internal, Reply::platform),
-        Failed::Nowhere => Reply::internal(),
-    };
-    // What has begun can only end.
-    if ended.status == 0 {
-        ended.status = reply.status;
-        // All of the request was read, so that the next one can follow, but for a body that stood still.
-        taken.closes |= client.input.len() < taken.length || resources.is_stopping();
-        let sent = send_reply(client, taken, &reply, &mut work.out).await;
-        ended.goes_on = sent && !taken.closes;
-        ended.sent = if taken.is_head { 0 } else { reply.body.len() as u64 };
-    }
-    ended
-}
-
-async fn exchange(
-    resources: &Resources,
-    client: &mut Client,
-    taken: &mut Taken,
-    work: &mut Work,
-    ended: &mut Ended,
-) -> Result<(), Failed> {
-    read_body(client, taken).await?;
-    let mut platform = answered(resources, client, taken, work, ended).await?;
-    let whole = loop {
-        let sharing = sharing(client, &taken.state);
-        taken.closes |= resources.is_stopping();
-        let context = Context {
-            is_head: taken.is_head,
-            request_id: taken.state.request_id.as_str(),
-            closes: taken.closes,
-            sharing,
-        };
-        work.out.clear();
-        match response::read(&work.came, context, &mut work.out) {
-            Read::Whole(head) => break head,
-            Read::Invalid => return Err(Failed::Try(TryFault::Malformed).noted(taken)),
-            Read::Interim(length) => {
-                taken.state.answer_begun = true;
-                taken.state.interim_answers += 1;
-                if taken.state.interim_answers > MAX_INTERIM {
-                    return Err(Failed::Try(TryFault::EndlessInterim).noted(taken));
-                }
-                work.came.drain(..length);
-                client.send(&work.out).await.map_err(|_| Failed::Client)?;
-            }
-            Read::Part if work.came.len() >= LONGEST_HEAD => {
-                return Err(Failed::Try(TryFault::Malformed).noted(taken));
-            }
-            Read::Part => {
-                let more = platform.more(client, taken, &mut work.came).await;
-                if more.map_err(|failed| failed.noted(taken))? == 0 {
-                    return Err(Failed::Try(TryFault::Closed).noted(taken));
-                }
-            }
-        }
-    };
-    let state = &mut taken.state;
-    state.platform_time = state.forwarded.map(|reading| reading.elapsed());
-    let upstream = state.runtime.platforms.get(state.platform);
-    upstream.answered(&mut state.tries, whole.status, state.platform_time);
-    platform.is_spent |= !whole.keeps;
-    work.came.drain(..whole.length);
-    ended.status = whole.status;
-    ended.is_event_stream = whole.is_event_stream;
-    relay(resources, client, taken, &mut platform, work, whole.body, &mut ended.sent).await?;
-    let Platform { stream, address, is_spent, times, .. } = platform;
-    if !is_spent && work.came.is_empty() {
-        resources.pool.give(address, stream, times.idle);
-    }
-    ended.goes_on = !taken.closes;
-    Ok(())
-}
-
-/// Reads the body of the request, all of it.
-async fn read_body(client: &mut Client, taken: &mut Taken) -> Result<(), Failed> {
-    let limits = taken.state.runtime.limits;
-    let missing = taken.length.saturating_sub(client.input.len());
-    if missing > 0 {
-        // A little more, to see whether the client is still there.
-        client.input.reserve_exact(missing + 64);
-    }
-    while client.input.len() < taken.length {
-        match client.more_bytes(limits.body_timeout, &mut None).await {
-            Came::Bytes => {}
-            Came::End => return Err(Failed::Client),
-            Came::Late => return Err(Failed::Body),
-        }
-        let read = client.input.len().min(taken.length) - taken.head_length;
-        taken.state.body_read = read as u64;
-        if client.input.len() < taken.length && taken.state.is_too_slow() {
-            return Err(Failed::Body);
-        }
-    }
-    taken.state.body_read = (taken.length - taken.head_length) as u64;
-    Ok(())
-}
-
 /// Sends the request until a server has begun to answer it.
-async fn answered(
+pub(super) async fn begin(
     resources: &Resources,
-    client: &mut Client,
+    client: &mut impl Asker,
     taken: &mut Taken,
     work: &mut Work,
-    ended: &mut Ended,
 ) -> Result<Platform, Failed> {
     loop {
         let mut platform = match Platform::connect(resources, client, taken, work).await {
             Ok(platform) => platform,
-            Err(Failed::Connect(error)) => {
-                count(&mut taken.state, try_fault(&error, false));
+            // Nothing was sent.
+            Err(failed @ (Failed::Connect(_) | Failed::Try(_))) => {
+                let fault = match &failed {
+                    Failed::Connect(error) => try_fault(error, false),
+                    Failed::Try(fault) => Some(*fault),
+                    _ => None,
+                };
+                count(&mut taken.state, fault);
                 if resources.gateway.may_retry(&taken.state, true) {
                     continue;
                 }
-                return Err(Failed::Connect(error));
-            }
-            Err(Failed::Try(fault)) => {
-                // Nothing was sent.
-                count(&mut taken.state, Some(fault));
-                if resources.gateway.may_retry(&taken.state, true) {
-                    continue;
-                }
-                return Err(Failed::Try(fault));
+                return Err(failed);
             }
             Err(other) => return Err(other),
         };
         work.came.clear();
-        let fault = match platform.ask(client, taken, work).await {
+        let fault = match platform.ask(client, work).await {
             Ok(()) => return Ok(platform),
+            Err(Failed::Try(TryFault::Closed)) if platform.is_kept => TryFault::KeptConnectionClosed,
             Err(Failed::Try(fault)) => fault,
             Err(other) => return Err(other),
         };
-        let is_closed = matches!(fault, TryFault::Closed);
-        let fault = if is_closed && platform.is_kept { TryFault::KeptConnectionClosed } else { fault };
         count(&mut taken.state, Some(fault));
-        ended.goes_on = false;
         let is_safe = fault == TryFault::KeptConnectionClosed && taken.is_idempotent;
         if !(is_safe && resources.gateway.may_retry(&taken.state, false)) {
             return Err(Failed::Try(fault));
         }
     }
+}
+
+/// What came of an answer.
+pub(super) enum Came {
+    /// An interim one, which another one follows.
+    Interim,
+    /// The head of the final one, of which `work.came` has no more.
+    Head(Answer),
+}
+
+/// A final answer whose head has come.
+pub(super) struct Answer {
+    pub(super) body: Body,
+    pub(super) is_event_stream: bool,
+    pub(super) status: u16,
+}
+
+/// Reads the head of an answer into `out`.
+pub(super) async fn read_head(
+    client: &mut impl Asker,
+    taken: &mut Taken,
+    platform: &mut Platform,
+    came: &mut Vec<u8>,
+    sharing: Sharing<'_>,
+    out: &mut impl AnswerHead,
+) -> Result<Came, Failed> {
+    let invalid = |taken: &mut Taken, fault| Err(Failed::Try(fault).noted(taken));
+    loop {
+        let request_id = taken.state.request_id.as_str();
+        let context = Context { is_head: taken.is_head, request_id, closes: taken.closes, sharing };
+        match response::read(came, context, out) {
+            Read::Whole(Head { length, status, body, keeps, is_event_stream }) => {
+                let state = &mut taken.state;
+                state.answer_begun = true;
+                state.platform_time = state.forwarded.map(|reading| reading.elapsed());
+                let upstream = state.runtime.platforms.get(state.platform);
+                upstream.answered(&mut state.tries, status, state.platform_time);
+                platform.is_spent |= !keeps || body == Body::UntilClose;
+                consume(came, length);
+                return Ok(Came::Head(Answer { body, is_event_stream, status }));
+            }
+            Read::Interim(length) => {
+                taken.state.answer_begun = true;
+                taken.state.interim_answers += 1;
+                if taken.state.interim_answers > MAX_INTERIM {
+                    return invalid(taken, TryFault::EndlessInterim);
+                }
+                consume(came, length);
+                return Ok(Came::Interim);
+            }
+            Read::Part if came.len() < LONGEST_HEAD => {
+                if platform.more(client, came).await.map_err(|failed| failed.noted(taken))? == 0 {
+                    return invalid(taken, TryFault::Closed);
+                }
+            }
+            Read::Part | Read::Invalid => return invalid(taken, TryFault::Malformed),
+        }
+    }
+}
+
+/// Keeps the connection of an answer that was read to its end, if it may be used again.
+pub(super) fn keep(resources: &Resources, platform: Platform, came: &[u8]) {
+    let Platform { stream, address, is_spent, times, .. } = platform;
+    if !is_spent && came.is_empty() {
+        resources.pool.give(address, stream, times.idle);
+    }
+}
+
+/// Counts a request that failed; what its client is told, if it still is there.
+pub(super) fn reply_to(resources: &Resources, taken: &mut Taken, failed: &Failed) -> Option<Reply> {
+    let state = &mut taken.state;
+    let fault = match failed {
+        Failed::Client => {
+            state.runtime.platforms.get(state.platform).abandoned(&mut state.tries);
+            return None;
+        }
+        Failed::Body => {
+            state.fault = Some(Malformed::BodyTimeout.as_str());
+            return Some(Reply::malformed(Malformed::BodyTimeout));
+        }
+        Failed::Nowhere => None,
+        Failed::Try(fault) => Some(fault_of(*fault)),
+        Failed::Connect(error) => platform_fault(error),
+    };
+    fault.into_iter().for_each(|fault| resources.gateway.shared.metrics.platform_failed(fault));
+    Some(fault.map_or_else(Reply::internal, Reply::platform))
 }
 
 const fn fault_of(fault: TryFault) -> PlatformFault {

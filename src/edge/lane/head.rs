@@ -66,7 +66,7 @@ impl<'b, 'h> Head<'b, 'h> {
     /// Its shape; an error says why the lane leaves it to the engine. `length` is known where it is safe to say how long the body is.
     pub(super) fn shape(&self) -> Shape {
         let mut shape = Shape { length: Some(0), closes: false, declined: None };
-        let (mut hosts, mut cookies, mut lengths, mut connections) = (0u8, 0u8, 0u8, 0u8);
+        let (mut hosts, mut lengths, mut connections) = (0u8, 0u8, 0u8);
         if self.version != Version::HTTP_11 {
             shape.decline(Declined::Version);
         }
@@ -86,7 +86,6 @@ impl<'b, 'h> Head<'b, 'h> {
             match name.len() {
                 2 if is(b"te") => shape.decline(Declined::Field),
                 4 if is(b"host") => hosts = hosts.saturating_add(1),
-                6 if is(b"cookie") => cookies = cookies.saturating_add(1),
                 6 if is(b"expect") => shape.decline(Declined::Field),
                 7 if is(b"trailer") => shape.decline(Declined::Field),
                 // Another protocol may follow.
@@ -119,7 +118,7 @@ impl<'b, 'h> Head<'b, 'h> {
         if shape.length.is_none() {
             shape.decline(Declined::Body);
         }
-        if hosts != 1 || connections > 1 || cookies > 1 {
+        if hosts != 1 || connections > 1 {
             shape.decline(Declined::Field);
         }
         shape
@@ -257,7 +256,7 @@ mod tests {
             (get, "Connection: upgrade\r\n", Some(0), Some(Declined::Connection)),
             (get, "Connection: close, x\r\n", Some(0), Some(Declined::Connection)),
             (get, "Connection: close\r\nConnection: close\r\n", Some(0), Some(Declined::Field)),
-            (get, "Cookie: a\r\nCookie: b\r\n", Some(0), Some(Declined::Field)),
+            (get, "Cookie: a\r\nCookie: b\r\n", Some(0), None),
             (get, "Host: y\r\n", Some(0), Some(Declined::Field)),
             (get, "A: b\n", None, Some(Declined::Syntax)),
             ("GET /a HTTP/1.1\r\n", "", Some(0), Some(Declined::Field)),

@@ -13,6 +13,8 @@ mod chunks;
 mod client;
 mod exchange;
 mod head;
+mod http1;
+mod outgoing;
 mod platform;
 mod pool;
 mod relay;
@@ -20,6 +22,7 @@ mod reply;
 mod request;
 mod resources;
 mod response;
+mod taken;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -34,11 +37,12 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use self::client::{Came, Client};
-use self::exchange::{Ended, forward};
+use self::exchange::Ended;
 use self::head::{Head, Read, no_fields};
 use self::reply::send_reply;
-use self::request::{Plan, Taken, plan};
+use self::request::{Plan, plan};
 use self::resources::{HEAD_BYTES, Resources};
+use self::taken::Taken;
 use super::access_log::{Exchange, access_line};
 use super::connection::LimitedStream;
 use super::connection_context::Connection;
@@ -162,6 +166,7 @@ impl Lane {
     /// Answers a request here; whether the connection goes on.
     async fn answer(&self, client: &mut Client, mut taken: Taken, reply: &Reply) -> bool {
         let mut work = self.resources.work();
+        client.request = taken.extent;
         taken.closes |= self.resources.is_stopping();
         let goes_on = send_reply(client, &taken, reply, &mut work.out).await && !taken.closes;
         self.resources.give_back(work);
@@ -173,8 +178,9 @@ impl Lane {
     /// Forwards a request; whether the connection goes on.
     async fn forward(&self, client: &mut Client, mut taken: Taken) -> bool {
         let mut work = self.resources.work();
+        (client.request, client.half_close) = (taken.extent, taken.state.runtime.half_close);
         let limit = taken.limit;
-        let forwarded = forward(&self.resources, client, &mut taken, &mut work);
+        let forwarded = http1::forward(&self.resources, client, &mut taken, &mut work);
         let ended = match limit {
             None => forwarded.await,
             // What is dropped here takes its connection to the platform with it.
@@ -191,7 +197,7 @@ impl Lane {
     /// Counts and logs a request that has ended.
     fn done(&self, client: &mut Client, taken: &Taken, ended: &Ended) {
         self.log(client, taken, ended);
-        client.consume(taken.length);
+        client.consume();
     }
 
     fn log(&self, client: &Client, taken: &Taken, ended: &Ended) {

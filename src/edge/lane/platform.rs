@@ -1,20 +1,31 @@
 //! A connection to the platform that has a request: made or taken from the pool, asked, and read.
 
 use std::io;
-use std::pin::Pin;
-use std::task::Poll;
-use std::time::Instant;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use pingora::Error;
 use pingora::protocols::Stream;
-use tokio::io::AsyncWrite as _;
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 
-use super::client::{Client, poll_due, poll_read};
-use super::request::{Taken, write_head};
 use super::resources::{Resources, Work};
+use super::taken::Taken;
+use crate::edge::deadline::Deadline;
+use crate::edge::request_state::RequestState;
 use crate::edge::retry::count;
 use crate::edge::upstream::{Times, is_verified};
 use crate::metrics::TryFault;
+
+/// The client of a request, as far as the platform's side must know of it.
+pub(super) trait Asker {
+    /// Writes the request, head and body, as the server of its last try is to see it.
+    fn write_request(&self, out: &mut Vec<u8>, state: &RequestState) -> Option<()>;
+    /// Has the client gone, while it is owed an answer?
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+    /// For all that is awaited: there is one wait at a time.
+    fn deadline(&mut self) -> &mut Deadline;
+}
 
 /// How a request failed.
 pub(super) enum Failed {
@@ -55,7 +66,7 @@ impl Platform {
     /// A connection to the server whose turn it is, and the request as it is to see it.
     pub(super) async fn connect(
         resources: &Resources,
-        client: &Client,
+        client: &impl Asker,
         taken: &mut Taken,
         work: &mut Work,
     ) -> Result<Self, Failed> {
@@ -69,8 +80,7 @@ impl Platform {
         let upstream = state.runtime.platforms.get(state.platform);
         let pass = state.pass.as_ref().ok_or(Failed::Nowhere)?;
         let (address, needs_new) = upstream.address(pass, &mut state.tries).ok_or(Failed::Nowhere)?;
-        write_head(&mut work.out, client, state).ok_or(Failed::Nowhere)?;
-        work.out.extend_from_slice(client.input.get(taken.head_length..taken.length).unwrap_or_default());
+        client.write_request(&mut work.out, state).ok_or(Failed::Nowhere)?;
         let times = upstream.times();
         let kept = if needs_new { None } else { resources.pool.take(address) };
         let (stream, is_kept) = match kept {
@@ -90,13 +100,7 @@ impl Platform {
     }
 
     /// Sends the request, and waits for the first bytes of an answer. One that comes before all is sent is an answer too.
-    pub(super) async fn ask(
-        &mut self,
-        client: &mut Client,
-        taken: &Taken,
-        work: &mut Work,
-    ) -> Result<(), Failed> {
-        let (length, half_close) = (taken.length, taken.state.runtime.half_close);
+    pub(super) async fn ask(&mut self, client: &mut impl Asker, work: &mut Work) -> Result<(), Failed> {
         let Work { out, came } = work;
         let (mut sent, mut due) = (0, None);
         let asked = std::future::poll_fn(|cx| {
@@ -130,15 +134,15 @@ impl Platform {
                 let has_come = early.is_ok_and(|count| count > 0);
                 return Poll::Ready(if has_come { Ok(false) } else { Err(Failed::Try(TryFault::Closed)) });
             }
-            if client.poll_gone(length, half_close, cx).is_ready() {
+            if client.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Failed::Client));
             }
-            poll_due(&mut client.deadline, &mut due, self.times.write, cx)
+            poll_due(client.deadline(), &mut due, self.times.write, cx)
                 .map(|()| Err(Failed::Try(TryFault::WriteTimeout)))
         });
         let is_sent = asked.await?;
         self.is_spent |= !is_sent;
-        if came.is_empty() && self.more(client, taken, came).await? == 0 {
+        if came.is_empty() && self.more(client, came).await? == 0 {
             return Err(Failed::Try(TryFault::Closed));
         }
         Ok(())
@@ -147,11 +151,9 @@ impl Platform {
     /// Waits for more of the answer, as long as the client does; 0 is its end.
     pub(super) async fn more(
         &mut self,
-        client: &mut Client,
-        taken: &Taken,
+        client: &mut impl Asker,
         came: &mut Vec<u8>,
     ) -> Result<usize, Failed> {
-        let (length, half_close) = (taken.length, taken.state.runtime.half_close);
         let mut due = None;
         let read = std::future::poll_fn(|cx| {
             match poll_read(&mut self.stream, came, cx) {
@@ -159,12 +161,33 @@ impl Platform {
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Failed::Try(TryFault::Closed))),
                 Poll::Pending => {}
             }
-            if client.poll_gone(length, half_close, cx).is_ready() {
+            if client.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Failed::Client));
             }
-            poll_due(&mut client.deadline, &mut due, self.times.read, cx)
+            poll_due(client.deadline(), &mut due, self.times.read, cx)
                 .map(|()| Err(Failed::Try(TryFault::ReadTimeout)))
         });
         read.await
     }
+}
+
+/// Reads into what room a buffer has.
+pub(super) fn poll_read(
+    stream: &mut Stream,
+    buffer: &mut Vec<u8>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    pin!(stream.read_buf(buffer)).poll(cx)
+}
+
+/// Has the time passed that a wait may take? It begins with the first poll that has to wait.
+pub(super) fn poll_due(
+    deadline: &mut Deadline,
+    due: &mut Option<Instant>,
+    limit: Duration,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    let now = Instant::now();
+    deadline.set(*due.get_or_insert_with(|| now + limit));
+    deadline.poll(now, cx)
 }

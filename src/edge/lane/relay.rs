@@ -5,9 +5,9 @@ use std::io::Write as _;
 use super::chunks::Chunks;
 use super::client::Client;
 use super::platform::{Failed, Platform};
-use super::request::Taken;
 use super::resources::{Resources, Work};
 use super::response::Body;
+use super::taken::Taken;
 use crate::metrics::TryFault;
 
 /// Sends the head that is in `work.out`, then the body as it comes.
@@ -26,7 +26,6 @@ pub(super) async fn relay(
         Body::Chunked | Body::UntilClose => u64::MAX,
     };
     let mut chunks = Chunks::default();
-    platform.is_spent |= body == Body::UntilClose;
     if body != Body::Empty && left > work.came.capacity() as u64 {
         resources.enlarge(work);
     }
@@ -83,7 +82,7 @@ pub(super) async fn relay(
         if is_done {
             return Ok(());
         }
-        if platform.more(client, taken, &mut work.came).await.map_err(|failed| failed.noted(taken))? == 0 {
+        if platform.more(client, &mut work.came).await.map_err(|failed| failed.noted(taken))? == 0 {
             if body != Body::UntilClose {
                 return Err(Failed::Try(TryFault::Closed).noted(taken));
             }

@@ -5,15 +5,16 @@ use std::io::Write as _;
 use pingora::protocols::http::date::get_cached_date;
 
 use super::client::Client;
-use super::request::{Taken, Wire, sharing};
-use super::response::share;
+use super::request::sharing;
+use super::response::{AnswerHead as _, share};
+use super::taken::Taken;
 use crate::auth::cors::Sharing;
 use crate::auth::reply::Reply;
 use crate::edge::request_id::REQUEST_ID;
 
 /// Sends an answer of our own; whether it was taken.
 pub(super) async fn send_reply(client: &mut Client, taken: &Taken, reply: &Reply, out: &mut Vec<u8>) -> bool {
-    let sharing = sharing(client, &taken.state);
+    let sharing = sharing(client, &taken.state.runtime.cors);
     write_reply(out, reply, sharing, taken.state.request_id.as_str(), taken.is_head, taken.closes);
     client.send(out).await.is_ok()
 }
@@ -29,20 +30,17 @@ fn write_reply(
 ) {
     let status = http::StatusCode::from_u16(reply.status);
     let reason = status.ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
-    out.clear();
-    out.extend_from_slice(b"HTTP/1.1 ");
-    // A vector takes everything.
-    let _ = write!(out, "{} {reason}\r\n", reply.status);
-    let mut wire = Wire(out);
+    out.begin(reply.status, reason);
     for (name, value) in reply.fields(fastrand::u32(..)) {
-        wire.field(name.as_bytes(), value.as_bytes());
+        out.field(name.as_bytes(), value.as_bytes());
     }
-    share(&mut wire, sharing, false);
-    wire.field(REQUEST_ID.as_bytes(), request_id.as_bytes());
-    wire.field(b"Date", get_cached_date().as_bytes());
-    let _ = write!(wire.0, "Content-Length: {}\r\n", reply.body.len());
+    share(out, sharing, false);
+    out.field(REQUEST_ID.as_bytes(), request_id.as_bytes());
+    out.field(b"Date", get_cached_date().as_bytes());
+    // A vector takes everything.
+    let _ = write!(out, "Content-Length: {}\r\n", reply.body.len());
     if closes {
-        wire.field(b"Connection", b"close");
+        out.field(b"Connection", b"close");
     }
     out.extend_from_slice(b"\r\n");
     if !is_head {
