@@ -18,11 +18,19 @@ pub struct Reply {
     /// HTTP status code.
     pub status: u16,
     /// Fields beyond those that every answer of the gateway has ([`Reply::COMMON`]).
-    fields: Vec<(&'static str, Cow<'static, str>)>,
+    fields: Fields,
     /// When the client may try again, in seconds: chosen between these for each answer, so that a crowd does not come back at once.
     retry_after: Option<(u32, u32)>,
     /// JSON.
     pub body: Cow<'static, str>,
+}
+
+/// Fields of an answer. Most have one at most, and a refused token is the answer that strangers can ask for most often: it
+/// allocates nothing.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Fields {
+    first: Option<(&'static str, Cow<'static, str>)>,
+    more: Vec<(&'static str, Cow<'static, str>)>,
 }
 
 /// A request that is refused for its form, before anybody is asked.
@@ -182,7 +190,8 @@ impl Reply {
             ("Retry-After", Cow::Owned(seconds.to_string()))
         });
         let common = Self::COMMON.map(|(name, value)| (name, Cow::Borrowed(value)));
-        common.into_iter().chain(self.fields.iter().cloned()).chain(retry_after)
+        let Fields { first, more } = &self.fields;
+        common.into_iter().chain(first.clone()).chain(more.iter().cloned()).chain(retry_after)
     }
 
     /// `201 {"user-token": …}`.
@@ -206,7 +215,7 @@ impl Reply {
 
     /// `204`: the token is revoked.
     pub fn revoked() -> Self {
-        Self { status: 204, fields: Vec::new(), retry_after: None, body: "".into() }
+        Self { status: 204, fields: Fields::default(), retry_after: None, body: "".into() }
     }
 
     /// One 401 for every reason that a token is refused for, so that it tells a guesser nothing; 503 where we cannot know. The
@@ -218,7 +227,9 @@ impl Reply {
             Denial::TokenRepeated | Denial::TokenAlias => INVALID_REQUEST,
             _ => INVALID_TOKEN,
         };
-        Self::error(401, "a valid user-token is required").with(WWW_AUTHENTICATE, challenge)
+        let body = r#"{"error": "a valid user-token is required"}"#;
+        Self { status: 401, fields: Fields::default(), retry_after: None, body: body.into() }
+            .with(WWW_AUTHENTICATE, challenge)
     }
 
     /// A method that the endpoint does not have; on the older form of its path there is one fewer.
@@ -254,7 +265,7 @@ impl Reply {
     pub fn preflight(preflight: Preflight, cors: &Cors) -> Self {
         match preflight {
             Preflight::Allowed => cors.preflight_fields().into_iter().fold(
-                Self { status: 204, fields: Vec::new(), retry_after: None, body: "".into() },
+                Self { status: 204, fields: Fields::default(), retry_after: None, body: "".into() },
                 |reply, (name, value)| reply.with(name, value),
             ),
             Preflight::Refused => {
@@ -332,7 +343,7 @@ impl Reply {
         // The sentences are ours and contain nothing that JSON would escape; a test holds them to it.
         Self {
             status,
-            fields: Vec::new(),
+            fields: Fields::default(),
             retry_after: None,
             body: format!("{{\"error\": \"{sentence}\"}}").into(),
         }
@@ -340,7 +351,7 @@ impl Reply {
 
     fn json(status: u16, body: &impl Serialize) -> Self {
         match serde_json::to_string(body) {
-            Ok(body) => Self { status, fields: Vec::new(), retry_after: None, body: body.into() },
+            Ok(body) => Self { status, fields: Fields::default(), retry_after: None, body: body.into() },
             Err(_) => Self::internal(),
         }
     }
@@ -351,7 +362,11 @@ impl Reply {
     }
 
     fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
-        self.fields.push((name, value.into()));
+        let field = (name, value.into());
+        match &mut self.fields {
+            Fields { first: first @ None, .. } => *first = Some(field),
+            Fields { more, .. } => more.push(field),
+        }
         self
     }
 }

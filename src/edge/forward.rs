@@ -159,7 +159,7 @@ impl Rewrite {
         sink.set(&FORWARDED_PROTO, Shared(if context.is_tls { &HTTPS } else { &HTTP }))
     }
 
-    /// Writes the fields of a request that has no hop-by-hop field but `Connection`, and one `Host`.
+    /// Writes the fields of a request that has no hop-by-hop field but `Connection` and what it offers, which end here, and one `Host`.
     ///
     /// # Errors
     ///
@@ -184,7 +184,9 @@ impl Rewrite {
                         }
                     }
                 }
+                7 if name.eq_ignore_ascii_case(b"upgrade") => {}
                 10 if name.eq_ignore_ascii_case(b"connection") => {}
+                14 if name.eq_ignore_ascii_case(b"http2-settings") => {}
                 4 if context.host.is_some() && name.eq_ignore_ascii_case(b"host") => {
                     self.write_host(value, context, sink)?;
                 }

@@ -171,9 +171,12 @@ where
     let engine = ConnectionApp::new(Arc::clone(&app.engine), limits.body_timeout, limits.has_deadlines);
     match &app.lane {
         Some(lane) if !is_http2 => lane.serve(stream, connection, &engine, stopping).await,
-        _ => {
+        lane => {
             let stream = LimitedStream::new(stream, connection, limits, Arc::clone(&shared.metrics));
-            engine.process_new(Box::new(stream), stopping).await;
+            match lane {
+                Some(lane) => lane.streams(engine).process_new(Box::new(stream), stopping).await,
+                None => engine.process_new(Box::new(stream), stopping).await,
+            };
         }
     }
 }

@@ -129,7 +129,7 @@ pub(super) fn counted(cells: &Cells<CELLS>) -> Vec<MetricFamily> {
         ),
         counters(
             "ds_gateway_fast_lane_requests_total",
-            "HTTP/1.1 requests taken by the fast lane, and those left to the engine, by reason.",
+            "Requests taken by the fast lane, and those left to the engine, by reason.",
             std::iter::once((0, "taken"))
                 .chain(Declined::ALL.map(|reason| (1 + reason as usize, reason.as_str())))
                 .map(|(cell, result)| labelled_counter(sum(LANE + cell), &[("result", result)]))

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use http::Version;
 use httparse::{Header, Request, Status};
 
+use crate::edge::access_log::Exchange;
 use crate::edge::request_head::{RequestHead, check_lines};
 use crate::metrics::Declined;
 
@@ -58,6 +59,23 @@ impl<'b, 'h> Head<'b, 'h> {
         }
     }
 
+    /// What the log shows of it.
+    pub(super) fn exchange(&self) -> Exchange<'b> {
+        let value = |name: &str| {
+            let mut values = self.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+            values.next().map(|field| field.value)
+        };
+        Exchange {
+            method: self.method,
+            target: self.target,
+            version: self.version,
+            host: value("host"),
+            user_agent: value("user-agent"),
+            bytes_received: 0,
+            bytes_sent: 0,
+        }
+    }
+
     /// Its length in bytes.
     pub(super) const fn len(&self) -> usize {
         self.bytes.len()
@@ -70,7 +88,7 @@ impl<'b, 'h> Head<'b, 'h> {
         if self.version != Version::HTTP_11 {
             shape.decline(Declined::Version);
         }
-        if !METHODS.contains(&self.method) {
+        if !takes_method(self.method) {
             shape.decline(Declined::Method);
         }
         if self.target.first() != Some(&b'/') || !self.target.iter().all(|byte| is_plain(*byte)) {
@@ -88,17 +106,20 @@ impl<'b, 'h> Head<'b, 'h> {
                 4 if is(b"host") => hosts = hosts.saturating_add(1),
                 6 if is(b"expect") => shape.decline(Declined::Field),
                 7 if is(b"trailer") => shape.decline(Declined::Field),
-                // Another protocol may follow.
-                7 if is(b"upgrade") => {
+                // An offer that a server may leave alone (RFC 9110 §7.8). Behind any other, another protocol may follow.
+                7 if is(b"upgrade") && !OFFERS.iter().any(|offer| value.eq_ignore_ascii_case(offer)) => {
                     shape.length = None;
                     shape.decline(Declined::Field);
                 }
                 10 if is(b"connection") => {
                     connections = connections.saturating_add(1);
-                    if value.eq_ignore_ascii_case(b"close") {
-                        shape.closes = true;
-                    } else if !value.eq_ignore_ascii_case(b"keep-alive") {
-                        shape.decline(Declined::Connection);
+                    for option in value.split(|&byte| byte == b',') {
+                        let option = option.trim_ascii();
+                        if option.eq_ignore_ascii_case(b"close") {
+                            shape.closes = true;
+                        } else if !OPTIONS.iter().any(|known| option.eq_ignore_ascii_case(known)) {
+                            shape.decline(Declined::Connection);
+                        }
                     }
                 }
                 10 if is(b"keep-alive") => shape.decline(Declined::Field),
@@ -106,7 +127,6 @@ impl<'b, 'h> Head<'b, 'h> {
                     lengths = lengths.saturating_add(1);
                     shape.length = digits(value).filter(|_| lengths == 1 && shape.length.is_some());
                 }
-                14 if is(b"http2-settings") => shape.decline(Declined::Field),
                 17 if is(b"transfer-encoding") => {
                     shape.length = None;
                     lengths = 2;
@@ -169,7 +189,7 @@ impl RequestHead for Head<'_, '_> {
 }
 
 /// A `Content-Length` that every reader understands.
-fn digits(value: &[u8]) -> Option<u64> {
+pub(super) fn digits(value: &[u8]) -> Option<u64> {
     let is_number = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
     is_number.then(|| value.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
@@ -179,7 +199,7 @@ fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
 }
 
 /// May it stand in a target (RFC 3986 §3.3, §3.4)? Of what the engine forwards besides, it says more than the lane would.
-const fn is_plain(byte: u8) -> bool {
+pub(super) const fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
@@ -203,6 +223,17 @@ const fn is_plain(byte: u8) -> bool {
                 | b'/'
                 | b'?'
         )
+}
+
+/// Protocols that clients offer with requests that are complete without them: Java's client, curl and Apache HttpClient.
+const OFFERS: [&[u8]; 5] = [b"h2c", b"TLS/1.0", b"TLS/1.1", b"TLS/1.2", b"TLS/1.3"];
+
+/// What `Connection` may say besides `close`.
+const OPTIONS: [&[u8]; 3] = [b"keep-alive", b"upgrade", b"http2-settings"];
+
+/// Is it a method whose meaning is plain?
+pub(super) fn takes_method(method: &str) -> bool {
+    METHODS.contains(&method)
 }
 
 /// Methods whose meaning is plain.
@@ -249,12 +280,21 @@ mod tests {
             (get, "TE: trailers\r\n", Some(0), Some(Declined::Field)),
             (get, "Trailer: x\r\n", Some(0), Some(Declined::Field)),
             (get, "Upgrade: websocket\r\n", None, Some(Declined::Field)),
-            (get, "HTTP2-Settings: x\r\n", Some(0), Some(Declined::Field)),
+            (get, "Connection: Upgrade\r\nUpgrade: h2c, websocket\r\n", None, Some(Declined::Field)),
+            (get, "Connection: Upgrade\r\nUpgrade: TLS/1.2\r\n", Some(0), None),
+            (
+                get,
+                "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n",
+                Some(0),
+                None,
+            ),
             (get, "Keep-Alive: timeout=5\r\n", Some(0), Some(Declined::Field)),
             (get, "Proxy-Connection: x\r\n", Some(0), Some(Declined::Field)),
             (get, "proxy-authorization: x\r\n", Some(0), Some(Declined::Field)),
-            (get, "Connection: upgrade\r\n", Some(0), Some(Declined::Connection)),
+            (get, "Connection: upgrade\r\n", Some(0), None),
+            (get, "Connection: x-mine\r\n", Some(0), Some(Declined::Connection)),
             (get, "Connection: close, x\r\n", Some(0), Some(Declined::Connection)),
+            (get, "Connection:\r\n", Some(0), Some(Declined::Connection)),
             (get, "Connection: close\r\nConnection: close\r\n", Some(0), Some(Declined::Field)),
             (get, "Cookie: a\r\nCookie: b\r\n", Some(0), None),
             (get, "Host: y\r\n", Some(0), Some(Declined::Field)),

@@ -1,12 +1,13 @@
-//! The fast lane: plain HTTP/1.1 requests, from a client's connection to the platform's and back without the engine.
+//! The fast lane: plain requests, from a client's connection to the platform's and back without the engine's proxy.
 //!
 //! It asks the same [`decide`](super::decide::decide) as the engine's side and has no rule of its own about who may pass. A request is
 //! taken only where every reader would read the same bytes the same way; any other goes to the engine before a byte of it was
 //! answered or sent ([`Declined`]), and the connection comes back afterwards where it is known where the request ends. See decision 0042.
 //!
-//! [`client`] has what came from the client, [`head`] reads it, [`request`] decides and writes what the platform sees, [`exchange`] has it
-//! sent on a connection of the worker's own ([`platform`], [`pool`]) and the answer ([`response`]) relayed ([`relay`], [`chunks`]). Buffers are lent
-//! ([`buffers`]) while a connection has something to hold.
+//! Over HTTP/1.1 [`client`] has what came, [`head`] reads it, [`request`] decides, and [`http1`] carries it out; over HTTP/2 the engine's
+//! session has read it, and [`http2`] does all of that. Both have the request written ([`outgoing`]) and sent ([`exchange`]) on a connection of the
+//! worker's own ([`platform`], [`pool`]), and its answer read ([`response`], [`chunks`]) and relayed ([`relay`]). Buffers are lent ([`buffers`])
+//! while a connection has something to hold.
 
 mod buffers;
 mod chunks;
@@ -14,9 +15,11 @@ mod client;
 mod exchange;
 mod head;
 mod http1;
+mod http2;
 mod outgoing;
 mod platform;
 mod pool;
+mod record;
 mod relay;
 mod reply;
 mod request;
@@ -39,25 +42,24 @@ use tokio::time::timeout;
 use self::client::{Came, Client};
 use self::exchange::Ended;
 use self::head::{Head, Read, no_fields};
+use self::http2::Streams;
+use self::record::record;
 use self::reply::send_reply;
 use self::request::{Plan, plan};
 use self::resources::{HEAD_BYTES, Resources};
 use self::taken::Taken;
-use super::access_log::{Exchange, access_line};
 use super::connection::LimitedStream;
 use super::connection_context::Connection;
 use super::cut::{ConnectionApp, Cut};
 use super::gateway::Gateway;
 use super::replay::Replay;
-use super::request_head::RequestHead as _;
 use crate::auth::reply::Reply;
 use crate::config::Limits;
-use crate::logging::AccessLine;
 use crate::metrics::Declined;
 
 /// The lane of one worker.
 pub struct Lane {
-    resources: Resources,
+    resources: Arc<Resources>,
     /// Told that connections without a request are to end.
     stop: Notify,
 }
@@ -65,7 +67,7 @@ pub struct Lane {
 impl Lane {
     /// The lane beside an engine's proxy for the same gateway; it keeps `kept` connections to the platform.
     pub fn new(gateway: Gateway, limits: Limits, kept: usize) -> Self {
-        Self { resources: Resources::new(gateway, limits, kept), stop: Notify::new() }
+        Self { resources: Arc::new(Resources::new(gateway, limits, kept)), stop: Notify::new() }
     }
 
     /// Ends every connection that has no request.
@@ -73,7 +75,12 @@ impl Lane {
         self.stop.notify_waiters();
     }
 
-    /// Serves a connection until it ends; `engine` serves what the lane does not take.
+    /// The application of a connection over HTTP/2; `engine` serves what the lane does not take.
+    pub(super) fn streams<A>(&self, engine: Arc<ConnectionApp<A>>) -> Arc<Streams<A>> {
+        Streams::new(Arc::clone(&self.resources), engine)
+    }
+
+    /// Serves a connection over HTTP/1 until it ends; `engine` serves what the lane does not take.
     pub(super) async fn serve<A>(
         &self,
         stream: Stream,
@@ -194,48 +201,16 @@ impl Lane {
         ended.goes_on
     }
 
-    /// Counts and logs a request that has ended.
+    /// Counts and logs a request that has ended, and makes room for the next one.
     fn done(&self, client: &mut Client, taken: &Taken, ended: &Ended) {
-        self.log(client, taken, ended);
+        let mut fields = no_fields();
+        record(&self.resources, taken, ended, || match Head::read(&client.input, &mut fields) {
+            Read::Whole(head) => Some(head.exchange()),
+            Read::Part | Read::Unreadable => None,
+        });
         client.consume();
     }
-
-    fn log(&self, client: &Client, taken: &Taken, ended: &Ended) {
-        let (shared, state) = (&self.resources.gateway.shared, &taken.state);
-        let elapsed = state.started.elapsed();
-        let status = if ended.status == 0 { CLIENT_CLOSED } else { ended.status };
-        shared.metrics.lane(None);
-        if ended.is_event_stream {
-            shared.metrics.event_stream(state.facts.route, status, elapsed);
-        } else {
-            shared.metrics.request(state.facts.route, status, elapsed);
-        }
-        let (received, sent) = (state.body_read as usize, ended.sent as usize);
-        shared.metrics.bytes(received, sent);
-        if !shared.sink.writes_access() {
-            return;
-        }
-        let mut fields = no_fields();
-        let Read::Whole(head) = Head::read(&client.input, &mut fields) else {
-            return;
-        };
-        let exchange = Exchange {
-            method: head.method,
-            target: head.target(),
-            version: head.version(),
-            host: head.single("host"),
-            user_agent: head.values("user-agent").next(),
-            bytes_received: received,
-            bytes_sent: sent,
-        };
-        let line = access_line(&shared.sink, state, &exchange, status, elapsed);
-        let fault = state.fault.or(line.fault);
-        shared.sink.access(&AccessLine { fault, ..line });
-    }
 }
-
-/// What logs and metrics say where the client went away before it was answered.
-const CLIENT_CLOSED: u16 = 499;
 
 /// How long the end of a connection may take.
 const LINGER: Duration = Duration::from_secs(1);

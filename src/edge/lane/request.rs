@@ -103,4 +103,4 @@ pub(super) fn sharing<'c>(client: &Client, cors: &'c Cors) -> Sharing<'c> {
 }
 
 /// Bodies up to this size are read whole before the platform is asked.
-const LONGEST_BODY: u64 = 64 * 1024;
+pub(super) const LONGEST_BODY: u64 = 64 * 1024;
