@@ -126,14 +126,14 @@ impl Sink {
 
     /// Writes the line of a request, where the configuration wants one.
     pub fn access(&self, line: &AccessLine) {
-        if self.settings.access && self.settings.level >= LevelFilter::Info {
+        if self.writes_access() {
             self.push(self.format("info", "ds_gateway::access", "access", Some(line)));
         }
     }
 
     /// Are access lines written at all?
     pub fn writes_access(&self) -> bool {
-        self.settings.access
+        self.settings.access && self.settings.level >= LevelFilter::Info
     }
 
     /// Path and query as they may be logged.

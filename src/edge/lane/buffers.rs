@@ -14,6 +14,11 @@ impl Buffers {
         Self { size, free: Mutex::new(Vec::new()) }
     }
 
+    /// Bytes that each has room for.
+    pub(super) const fn size(&self) -> usize {
+        self.size
+    }
+
     /// An empty one.
     pub(super) fn lend(&self) -> Vec<u8> {
         self.free.lock().pop().unwrap_or_else(|| Vec::with_capacity(self.size))

@@ -1,6 +1,6 @@
 //! The client's side of a connection: what has come, what is awaited and for how long.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -118,6 +118,19 @@ impl Client {
         self.stream.flush().await
     }
 
+    /// As well, of two pieces at once.
+    pub(super) async fn send_both(&mut self, first: &[u8], second: &[u8]) -> io::Result<()> {
+        let mut sent = 0;
+        while sent < first.len() {
+            let parts = [IoSlice::new(first.get(sent..).unwrap_or_default()), IoSlice::new(second)];
+            match self.stream.write_vectored(&parts).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => sent += count,
+            }
+        }
+        self.send(second.get(sent - first.len()..).unwrap_or_default()).await
+    }
+
     /// The request is done with.
     pub(super) fn consume(&mut self) {
         let Extent { whole, .. } = std::mem::take(&mut self.request);
@@ -131,9 +144,11 @@ impl Asker for Client {
         let Read::Whole(head) = Head::read(&self.input, &mut fields) else {
             return None;
         };
-        write_head(out, &head, &self.connection, self.is_tls, state)?;
-        out.extend_from_slice(self.input.get(self.request.head..self.request.whole)?);
-        Some(())
+        write_head(out, &head, &self.connection, self.is_tls, state)
+    }
+
+    fn body(&self) -> &[u8] {
+        self.input.get(self.request.head..self.request.whole).unwrap_or_default()
     }
 
     /// What comes meanwhile is kept, as far as there is room.

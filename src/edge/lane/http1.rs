@@ -40,7 +40,7 @@ async fn exchange(
     work: &mut Work,
     ended: &mut Ended,
 ) -> Result<(), Failed> {
-    read_body(client, taken).await?;
+    read_body(resources, client, taken).await?;
     let mut platform = begin(resources, client, taken, work).await?;
     let Answer { body, is_event_stream, status } = loop {
         taken.closes |= resources.is_stopping();
@@ -60,13 +60,13 @@ async fn exchange(
 }
 
 /// Reads the body of the request, all of it.
-async fn read_body(client: &mut Client, taken: &mut Taken) -> Result<(), Failed> {
+async fn read_body(resources: &Resources, client: &mut Client, taken: &mut Taken) -> Result<(), Failed> {
     let limits = taken.state.runtime.limits;
     let request = client.request;
     let missing = request.whole.saturating_sub(client.input.len());
-    if missing > 0 {
-        // A little more, to see whether the client is still there.
-        client.input.reserve_exact(missing + 64);
+    // A little more, to see whether the client is still there.
+    if missing > 0 && client.input.capacity() < request.whole + 64 {
+        resources.enlarge(&mut client.input);
     }
     while client.input.len() < request.whole {
         match client.more_bytes(limits.body_timeout, &mut None).await {

@@ -19,8 +19,7 @@ use self::stream::{Stream, head, host};
 use super::exchange::Ended;
 use super::head::{digits, is_plain, takes_method};
 use super::record::record;
-use super::request::LONGEST_BODY;
-use super::resources::Resources;
+use super::resources::{LONGEST_BODY, Resources};
 use super::taken::{Extent, Taken};
 use crate::edge::access_log::Exchange;
 use crate::edge::connection_context::{self, Connection};
@@ -102,7 +101,7 @@ async fn serve(resources: &Resources, mut session: HttpSession) -> Option<HttpSe
     if ended.is_overdue {
         taken.state.fault = Some(Cut::Overdue.as_str());
     }
-    resources.give_back(work);
+    work.give_back(resources);
     let request = stream.session.req_header();
     record(resources, &taken, &ended, || {
         Some(Exchange {
@@ -135,7 +134,7 @@ fn declined(session: &HttpSession) -> Option<Declined> {
     let is_short = || {
         let mut lengths = request.headers.get_all(CONTENT_LENGTH).iter();
         let length = lengths.next().and_then(|length| digits(length.as_bytes()));
-        lengths.next().is_none() && length.is_some_and(|length| length <= LONGEST_BODY)
+        lengths.next().is_none() && length.is_some_and(|length| length <= LONGEST_BODY as u64)
     };
     (!session.is_body_empty() && !is_short()).then_some(Declined::Body)
 }

@@ -176,7 +176,7 @@ impl Lane {
         client.request = taken.extent;
         taken.closes |= self.resources.is_stopping();
         let goes_on = send_reply(client, &taken, reply, &mut work.out).await && !taken.closes;
-        self.resources.give_back(work);
+        work.give_back(&self.resources);
         let sent = if taken.is_head { 0 } else { reply.body.len() as u64 };
         self.done(client, &taken, &Ended { status: reply.status, sent, goes_on, ..Ended::default() });
         goes_on
@@ -196,7 +196,7 @@ impl Lane {
         if ended.is_overdue {
             taken.state.fault = Some(Cut::Overdue.as_str());
         }
-        self.resources.give_back(work);
+        work.give_back(&self.resources);
         self.done(client, &taken, &ended);
         ended.goes_on
     }
@@ -209,6 +209,10 @@ impl Lane {
             Read::Part | Read::Unreadable => None,
         });
         client.consume();
+        // The next one may need less room.
+        if client.input.is_empty() && client.input.capacity() > HEAD_BYTES {
+            self.resources.give_back(std::mem::take(&mut client.input));
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A connection to the platform that has a request: made or taken from the pool, asked, and read.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -19,7 +19,9 @@ use crate::metrics::TryFault;
 
 /// The client of a request, as far as the platform's side must know of it.
 pub(super) trait Asker {
-    /// Writes the request, head and body, as the server of its last try is to see it.
+    /// The body of the request, all of it.
+    fn body(&self) -> &[u8];
+    /// Writes the head of the request as the server of its last try is to see it.
     fn write_request(&self, out: &mut Vec<u8>, state: &RequestState) -> Option<()>;
     /// Has the client gone, while it is owed an answer?
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
@@ -59,6 +61,8 @@ pub(super) struct Platform {
     pub(super) is_kept: bool,
     /// It is not to be used again.
     pub(super) is_spent: bool,
+    /// The body of the request is in one buffer with its head.
+    is_together: bool,
     pub(super) times: Times,
 }
 
@@ -81,6 +85,12 @@ impl Platform {
         let pass = state.pass.as_ref().ok_or(Failed::Nowhere)?;
         let (address, needs_new) = upstream.address(pass, &mut state.tries).ok_or(Failed::Nowhere)?;
         client.write_request(&mut work.out, state).ok_or(Failed::Nowhere)?;
+        let body = client.body();
+        // A longer one goes out beside the head.
+        let is_together = body.len() <= work.out.capacity() - work.out.len();
+        if is_together {
+            work.out.extend_from_slice(body);
+        }
         let times = upstream.times();
         let kept = if needs_new { None } else { resources.pool.take(address) };
         let (stream, is_kept) = match kept {
@@ -96,7 +106,7 @@ impl Platform {
                 (stream, false)
             }
         };
-        Ok(Self { stream, address, is_kept, is_spent: needs_new, times })
+        Ok(Self { stream, address, is_kept, is_spent: needs_new, is_together, times })
     }
 
     /// Sends the request, and waits for the first bytes of an answer. One that comes before all is sent is an answer too.
@@ -105,11 +115,14 @@ impl Platform {
         let (mut sent, mut due) = (0, None);
         let asked = std::future::poll_fn(|cx| {
             let written = loop {
-                let rest = out.get(sent..).unwrap_or_default();
-                if rest.is_empty() {
+                let head = out.get(sent..).unwrap_or_default();
+                let body = if self.is_together { &[] } else { client.body() };
+                let body = body.get(sent.saturating_sub(out.len())..).unwrap_or_default();
+                if head.is_empty() && body.is_empty() {
                     break Pin::new(&mut self.stream).poll_flush(cx);
                 }
-                match Pin::new(&mut self.stream).poll_write(cx, rest) {
+                let parts = [IoSlice::new(head), IoSlice::new(body)];
+                match Pin::new(&mut self.stream).poll_write_vectored(cx, &parts) {
                     Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     Poll::Ready(Ok(count)) => sent += count,
                     Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),

@@ -27,7 +27,7 @@ pub(super) async fn relay(
     };
     let mut chunks = Chunks::default();
     if body != Body::Empty && left > work.came.capacity() as u64 {
-        resources.enlarge(work);
+        resources.enlarge(&mut work.came);
     }
     let mut has_head = true;
     loop {
@@ -68,8 +68,15 @@ pub(super) async fn relay(
             }
         };
         if has_head {
-            work.out.extend_from_slice(work.came.get(..used).unwrap_or_default());
-            client.send(&work.out).await.map_err(|_| Failed::Client)?;
+            let (first, room) =
+                (work.came.get(..used).unwrap_or_default(), work.out.capacity() - work.out.len());
+            let rest = if used <= room {
+                work.out.extend_from_slice(first);
+                &[][..]
+            } else {
+                first
+            };
+            client.send_both(&work.out, rest).await.map_err(|_| Failed::Client)?;
             has_head = false;
         } else if used > 0 {
             client.send(work.came.get(..used).unwrap_or_default()).await.map_err(|_| Failed::Client)?;

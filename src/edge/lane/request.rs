@@ -2,6 +2,7 @@
 
 use super::client::Client;
 use super::head::{Head, Read, no_fields};
+use super::resources::LONGEST_BODY;
 use super::taken::{Extent, Taken};
 use crate::auth::cors::{Cors, Sharing};
 use crate::auth::gate::ClockReading;
@@ -43,7 +44,7 @@ pub(super) fn plan(gateway: &Gateway, client: &Client, clock: ClockReading, long
         return detour(reason);
     }
     let body = shape.length.unwrap_or(u64::MAX);
-    if body > LONGEST_BODY {
+    if body > LONGEST_BODY as u64 {
         return detour(Declined::Body);
     }
     let length = head.len() + body as usize;
@@ -101,6 +102,3 @@ pub(super) fn sharing<'c>(client: &Client, cors: &'c Cors) -> Sharing<'c> {
         Read::Part | Read::Unreadable => Sharing::Refused,
     }
 }
-
-/// Bodies up to this size are read whole before the platform is asked.
-pub(super) const LONGEST_BODY: u64 = 64 * 1024;

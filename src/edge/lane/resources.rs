@@ -21,7 +21,7 @@ pub(super) struct Resources {
     /// For what clients send.
     pub(super) heads: Buffers,
     answers: Buffers,
-    bodies: Buffers,
+    large: Buffers,
 }
 
 /// The buffers of one exchange.
@@ -30,6 +30,13 @@ pub(super) struct Work {
     pub(super) out: Vec<u8>,
     /// What the platform sent.
     pub(super) came: Vec<u8>,
+}
+
+impl Work {
+    /// Ends the exchange.
+    pub(super) fn give_back(self, resources: &Resources) {
+        [self.out, self.came].into_iter().for_each(|buffer| resources.give_back(buffer));
+    }
 }
 
 impl Resources {
@@ -42,7 +49,7 @@ impl Resources {
             pool: Pool::new(kept),
             heads: Buffers::new(HEAD_BYTES),
             answers: Buffers::new(ANSWER_BYTES),
-            bodies: Buffers::new(BODY_BYTES),
+            large: Buffers::new(LARGE_BYTES),
         }
     }
 
@@ -56,17 +63,18 @@ impl Resources {
         Work { out: self.answers.lend(), came: self.answers.lend() }
     }
 
-    /// A larger buffer for what the platform sends.
-    pub(super) fn enlarge(&self, work: &mut Work) {
-        let mut larger = self.bodies.lend();
-        larger.extend_from_slice(&work.came);
-        self.answers.give_back(std::mem::replace(&mut work.came, larger));
+    /// Puts a large buffer in the place of one with too little room.
+    pub(super) fn enlarge(&self, buffer: &mut Vec<u8>) {
+        let mut larger = self.large.lend();
+        larger.extend_from_slice(buffer);
+        self.give_back(std::mem::replace(buffer, larger));
     }
 
-    /// Takes the buffers of an exchange back.
-    pub(super) fn give_back(&self, work: Work) {
-        for buffer in [work.out, work.came] {
-            let buffers = if buffer.capacity() == BODY_BYTES { &self.bodies } else { &self.answers };
+    /// Takes a buffer back, whatever it was lent for.
+    pub(super) fn give_back(&self, buffer: Vec<u8>) {
+        let all = [&self.heads, &self.answers, &self.large];
+        let place = all.into_iter().find(|buffers| buffers.size() == buffer.capacity());
+        if let Some(buffers) = place {
             buffers.give_back(buffer);
         }
     }
@@ -78,5 +86,8 @@ pub(super) const HEAD_BYTES: usize = 8 * 1024;
 /// Answers up to this size are read and sent at once.
 const ANSWER_BYTES: usize = 16 * 1024;
 
-/// What is read at once of a longer one.
-const BODY_BYTES: usize = 64 * 1024;
+/// What is read at once of a longer one, and room for a head and the longest body of a request.
+const LARGE_BYTES: usize = HEAD_BYTES + LONGEST_BODY + 1024;
+
+/// Bodies of requests up to this size are read whole before the platform is asked.
+pub(super) const LONGEST_BODY: usize = 64 * 1024;

@@ -1,6 +1,8 @@
 //! The platform's answer: its head as the client sees it, and how long its body is. Where nobody can tell, it is no answer.
 
-use httparse::{EMPTY_HEADER, Header, ParserConfig, Response, Status};
+use std::mem::MaybeUninit;
+
+use httparse::{Header, ParserConfig, Response, Status};
 use pingora::protocols::http::date::get_cached_date;
 
 use crate::auth::cors::{EXPOSED, MANAGED, Sharing};
@@ -87,29 +89,24 @@ impl AnswerHead for Vec<u8> {
 
 /// Reads the head that these bytes begin with, and writes what the client gets of it.
 pub(super) fn read(bytes: &[u8], context: Context<'_>, out: &mut impl AnswerHead) -> Read {
-    let mut few = [EMPTY_HEADER; 32];
-    match parse(bytes, &mut few, context, out) {
-        Ok(read) => read,
-        Err(httparse::Error::TooManyHeaders) => {
-            let mut many = vec![EMPTY_HEADER; MOST_FIELDS];
-            parse(bytes, &mut many, context, out).unwrap_or(Read::Invalid)
-        }
-        Err(_) => Read::Invalid,
-    }
+    // Written as far as there are fields.
+    let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    parse(bytes, &mut fields, context, out).unwrap_or(Read::Invalid)
 }
 
 fn parse<'b>(
     bytes: &'b [u8],
-    fields: &mut [Header<'b>],
+    fields: &mut [MaybeUninit<Header<'b>>],
     context: Context<'_>,
     out: &mut impl AnswerHead,
 ) -> Result<Read, httparse::Error> {
-    let mut response = Response::new(fields);
+    let mut response = Response::new(&mut []);
     // As lenient as the engine.
     let mut parser = ParserConfig::default();
     parser.allow_spaces_after_header_name_in_responses(true);
     parser.allow_obsolete_multiline_headers_in_responses(true);
-    let Status::Complete(length) = parser.parse_response(&mut response, bytes)? else {
+    let Status::Complete(length) = parser.parse_response_with_uninit_headers(&mut response, bytes, fields)?
+    else {
         return Ok(Read::Part);
     };
     let is_old = response.version != Some(1);

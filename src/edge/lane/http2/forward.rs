@@ -14,8 +14,7 @@ use crate::edge::lane::buffers::consume;
 use crate::edge::lane::chunks::Chunks;
 use crate::edge::lane::exchange::{Answer, Came, Ended, begin, keep, read_head, reply_to};
 use crate::edge::lane::platform::{Failed, Platform};
-use crate::edge::lane::request::LONGEST_BODY;
-use crate::edge::lane::resources::{Resources, Work};
+use crate::edge::lane::resources::{LONGEST_BODY, Resources, Work};
 use crate::edge::lane::response::{AnswerHead, Body, share};
 use crate::edge::lane::taken::Taken;
 use crate::edge::request_head::RequestHead as _;
@@ -100,7 +99,7 @@ async fn relay(
     let mut left = if let Body::Sized(length) = body { length } else { u64::MAX };
     let mut chunks = Chunks::bare();
     if left > work.came.capacity() as u64 {
-        resources.enlarge(work);
+        resources.enlarge(&mut work.came);
     }
     loop {
         let (consumed, kept, is_done) = if body == Body::Chunked {
@@ -146,7 +145,7 @@ async fn read_body(stream: &mut Stream, taken: &mut Taken, limit: Duration) -> R
         }
         taken.state.body_read = stream.body.len() as u64;
         // The session holds it to its length.
-        if taken.state.body_read > LONGEST_BODY {
+        if stream.body.len() > LONGEST_BODY {
             return Err(Failed::Client);
         }
         if !stream.session.is_body_done() && taken.state.is_too_slow() {

@@ -50,9 +50,11 @@ pub(super) struct Stream {
 impl Asker for Stream {
     fn write_request(&self, out: &mut Vec<u8>, state: &RequestState) -> Option<()> {
         let head = OneHost { head: head(&self.session), host: host(&self.session)? };
-        write_head(out, &head, &self.connection, self.has_tls, state)?;
-        out.extend_from_slice(&self.body);
-        Some(())
+        write_head(out, &head, &self.connection, self.has_tls, state)
+    }
+
+    fn body(&self) -> &[u8] {
+        &self.body
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
