@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ds_gateway::auth::cache::{Cache, CacheLimits};
 use ds_gateway::auth::token::{TokenRules, Verified, verify};
@@ -134,6 +135,58 @@ pub(super) fn compare() {
             percent(scanned)
         );
     }
+}
+
+/// Prints what a token costs that comes into our cache: where it is full, with one thread and with two, and where it grows.
+pub(super) fn misses() {
+    let gate = gate(0, 1);
+    let verified = |token: &String| verify(token.as_bytes(), &gate.keys(), &TokenRules::DEFAULT).unwrap();
+    let known: Vec<(String, Arc<Verified>)> = tokens(&gate, LIVE)
+        .into_iter()
+        .map(|token| {
+            let verified = Arc::new(verified(&token));
+            (token, verified)
+        })
+        .collect();
+    let cache = |entries: usize, threads: usize| {
+        let limits = CacheLimits { entries, bytes: 8 << 30 };
+        Cache::new(limits, threads, thread_slot::current, 42)
+    };
+    let keep = |cache: &Cache, at: usize| {
+        let (token, verified) = &known[at % known.len()];
+        cache.keep(token.as_bytes(), verified);
+    };
+    let full = |threads| {
+        let cache = cache(known.len() / 10, threads);
+        let rate = |threads| {
+            together(threads, || {
+                let began = cpu_time();
+                (0..STEPS).for_each(|step| keep(&cache, step as usize));
+                STEPS as f64 / (cpu_time() - began).as_secs_f64()
+            })
+        };
+        let rate = rate(threads);
+        let statistics = cache.statistics();
+        assert_eq!((statistics.entries, statistics.hits), (known.len() / 10, 0));
+        1e9 / (rate / threads as f64)
+    };
+    println!(
+        "a token that comes into a full cache: {} with one thread, {} with two",
+        ns(full(1)),
+        ns(full(2))
+    );
+    let worst = |_| {
+        let cache = cache(known.len(), 1);
+        let timed = |at| {
+            let began = Instant::now();
+            keep(&cache, at);
+            began.elapsed()
+        };
+        (0..known.len()).map(timed).max().unwrap_or_default()
+    };
+    // What the table takes, not what the machine was doing.
+    let worst = (0..9).map(worst).min().unwrap_or(Duration::MAX);
+    println!("the worst of 100,000 tokens that come into an empty one: {worst:.0?}");
 }
 
 type Known = [(Vec<u8>, Arc<Verified>)];

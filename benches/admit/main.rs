@@ -45,6 +45,7 @@ fn main() {
     revocations();
     loading();
     caches::compare();
+    caches::misses();
 }
 
 fn row(what: &str, value: String, bar: &str) {

@@ -2,11 +2,12 @@
 //! force for each request that starts after it, whatever enters the cache meanwhile, and no writer undoes another.
 //!
 //! `make model` runs these. Orders with more interruptions than [`PREEMPTIONS`] are left to `make test-long`, which sets
-//! `LOOM_MAX_PREEMPTIONS=0`; loom reads the variable. All threads share one part of the cache, which is harder than the parts of their own that
-//! they have in a gateway. Taking a pointer and replacing it are one step each here; that arc-swap keeps to this is its
+//! `LOOM_MAX_PREEMPTIONS=0`; loom reads the variable. All threads share one shard of the cache, which is harder than the shards of their own that
+//! they have in a gateway; where shards take room from each other, they have those. Taking a pointer and replacing it are one step each here; that arc-swap keeps to this is its
 //! own matter.
 
 use core::time::Duration;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -35,8 +36,11 @@ fn key(kid: &str) -> Key {
 }
 
 fn gate(entries: usize) -> Arc<Gate> {
+    gate_with(Cache::new(CacheLimits { entries, bytes: 1 << 20 }, 1, || 0, 0))
+}
+
+fn gate_with(cache: Cache) -> Arc<Gate> {
     let key_set = KeySet::new(vec![key("k")]).unwrap();
-    let cache = Cache::new(CacheLimits { entries, bytes: 1 << 20 }, 1, || 0, 0);
     Arc::new(Gate::new(
         key_set,
         TokenRules::DEFAULT,
@@ -264,4 +268,34 @@ fn a_cache_too_small_for_its_tokens_gives_each_its_own() {
         noted.note(statistics.evictions);
     });
     seen.all(&["1", "2", "3"]);
+}
+
+loom::thread_local! {
+    /// The shard that a thread uses.
+    static SHARD: Cell<usize> = Cell::new(0);
+}
+
+/// Threads with shards of their own, each with tokens of its own, and one token of room for all.
+#[test]
+fn shards_that_take_room_from_each_other_wait_for_nobody_and_share_one_total() {
+    let tokens = [Token::of("anna", 5), Token::of("bert", 6)];
+    let seen = Seen::default();
+    let noted = seen.clone();
+    in_every_order(move || {
+        let slot = || SHARD.with(Cell::get);
+        let gate = gate_with(Cache::new(CacheLimits { entries: 1, bytes: 1 << 20 }, 2, slot, 0));
+        let threads = [0, 1].map(|shard| {
+            let (gate, token) = (Arc::clone(&gate), Arc::clone(&tokens[shard]));
+            spawn(move || {
+                SHARD.with(|own| own.set(shard));
+                assert_eq!(token.admit(&gate), Ok(()));
+                assert_eq!(token.admit(&gate), Ok(()));
+            })
+        });
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let statistics = gate.cache().statistics();
+        assert!(statistics.entries <= 1, "{statistics:?}");
+        noted.note((statistics.entries, statistics.evictions));
+    });
+    seen.all(&["(1, 1)", "(1, 2)", "(1, 3)"]);
 }

@@ -82,15 +82,10 @@ pub(super) fn read_pair(
 }
 
 pub(super) fn read_cache(mut section: Section<'_>) -> CacheLimits {
-    let limits = CacheLimits {
+    CacheLimits {
         entries: section.or("entries", 100_000, "write a number of tokens, 0 for no cache"),
         bytes: section.or("bytes", 128 * 1024 * 1024, "write a number of bytes"),
-    };
-    // The table is reserved at once.
-    if limits.entries > 100_000_000 {
-        section.error("entries", "must be a hundred million at most");
     }
-    limits
 }
 
 #[derive(Deserialize)]

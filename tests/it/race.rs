@@ -21,7 +21,7 @@ const HAMMERS: usize = 3;
 /// Requests that each of them starts once it is over.
 const AFTER: usize = 5;
 
-/// The cache as it comes, as small as one of two threads can be, and none.
+/// The cache as it comes, one in which every token drives out another, and none.
 const CACHES: [Option<u32>; 3] = [None, Some(4), Some(0)];
 
 /// A gateway with two threads and this cache, what makes tokens for it, and the connections of the hammers.
