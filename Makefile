@@ -12,7 +12,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Most tests wait for processes and not for a core.
 export RUST_TEST_THREADS ?= $(shell expr 2 \* "$$(nproc)")
 
-.PHONY: help run build build-tuned test test-long model crash faults attack servers clients fuzz check bench bench-peers bench-instructions load soak storm deps clean
+.PHONY: help run build build-tuned test test-engine test-long model crash faults attack servers clients fuzz check bench bench-peers bench-instructions load soak storm deps clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,12 +28,17 @@ build-tuned: deps ## the same, built with a profile of itself under load, small 
 
 test: deps ## every test, the longest in a short form
 	$(CARGO) test --locked
+	$(MAKE) test-engine
 	@# Where a library's test chooses at random, once more what is the same in every run.
 	PROPTEST_RNG_SEED=1 SIMULATION_SEED=1 $(CARGO) test --locked --lib
 	$(MAKE) model
 
+test-engine: deps ## the integration tests with server.fast_lane = false, part of test: the engine serves what the fast lane would
+	FAST_LANE=false $(CARGO) test --locked --test it
+
 test-long: deps ## every test in its long form: all orders of the model, 300 kills, faults held for long, a million old rows, gigabytes, many more random cases
 	CRASH_ROUNDS=300 HOUSEKEEPING_ROWS=1000000 LARGE_MEGABYTES=1024 PROPTEST_CASES=4096 SIMULATION_RUNS=100 SIMULATION_STEPS=5000 $(CARGO) test --locked
+	$(MAKE) test-engine
 	$(MAKE) faults
 	$(MAKE) attack
 	$(MAKE) servers

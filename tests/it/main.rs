@@ -2,6 +2,8 @@
 //! recording platform behind it and speaks to it byte by byte. Nothing here knows how the gateway is built, but for
 //! [`architecture`], which reads the sources and checks that layers use only those below.
 //!
+//! The suite runs twice: with the fast lane, and without it ([`options::has_fast_lane`]).
+//!
 //! A test that attacks ends twice: the attack was not forwarded, and the gateway is still healthy.
 
 #![allow(
@@ -50,6 +52,7 @@ mod crash;
 mod demo;
 mod disk;
 mod endpoint;
+mod fast_lane;
 mod faults;
 mod file_access;
 mod foreign;

@@ -4,6 +4,7 @@ use crate::command::{Folder, eventually, private};
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
 use crate::platform::Platform;
 use std::collections::BTreeMap;
+use std::env::VarError;
 use std::fmt::Write as _;
 use std::fs;
 use tempfile::TempDir;
@@ -43,6 +44,16 @@ impl Key {
     }
 }
 
+/// Does the suite run with the fast lane, as gateways do by default? With `FAST_LANE=false` every gateway is started without it, but for
+/// those of tests that set it themselves. `make test` does both; a test that is about the lane alone asks here, and says that it is skipped.
+pub fn has_fast_lane() -> bool {
+    match std::env::var("FAST_LANE").as_deref() {
+        Ok("false") => false,
+        Ok("true") | Err(VarError::NotPresent) => true,
+        other => panic!("FAST_LANE is true or false, not {other:?}"),
+    }
+}
+
 /// What a gateway is started with: by default one plain listener, no key, and the user of the published example.
 #[derive(Clone)]
 pub struct Options {
@@ -58,7 +69,9 @@ impl Options {
 
     pub fn servers(urls: &[&str]) -> Self {
         let users = vec![User::new(USER, PASSWORD, EMAIL, ORGANIZATION)];
-        Self { sections: BTreeMap::new(), users, keys: Vec::new() }
+        let options = Self { sections: BTreeMap::new(), users, keys: Vec::new() };
+        let options = if has_fast_lane() { options } else { options.set("server", "fast_lane", "false") };
+        options
             .set("server", "http", "[\"127.0.0.1:0\"]")
             .set("server", "state_dir", "\"state\"")
             .set("server", "threads", "2")
