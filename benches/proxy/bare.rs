@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use async_trait::async_trait;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::listeners::tls::TlsSettings;
 use pingora::modules::http::HttpModules;
 use pingora::prelude::*;
 use pingora::server::configuration::ServerConf;
@@ -101,7 +102,9 @@ where
     let mut service = http_proxy_service(&server.configuration, proxy);
     service.add_tcp(listen);
     if let [listen, chain, key] = tls {
-        service.add_tls(listen, chain, key)?;
+        let mut settings = TlsSettings::intermediate(chain, key)?;
+        settings.enable_h2();
+        service.add_tls_with_settings(listen, None, settings);
     }
     server.add_service(service);
     server.run_forever()

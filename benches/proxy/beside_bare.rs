@@ -21,7 +21,6 @@ const BARE: &str = "bare pingora";
 const VALID: &str = "valid token";
 
 pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()> {
-    rounds::never_asleep();
     let platform = Platform::start().await?;
     let at = platform.address();
     let bare = bare::start(at, Duties::None).await?;
@@ -37,7 +36,7 @@ pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()
     let resident_mb = quiet.process.resident_mb()?;
 
     let (logging, _) = gateway.start(Logs::Requests).await?;
-    let others = gateway.start_others().await?;
+    let others = gateway.start_others(&[]).await?;
     let mut revoked = Vec::new();
     for (name, count) in REVOCATIONS {
         let gateway = Gateway::revoked(folder, at, count).await?;

@@ -5,11 +5,12 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::bare;
-use crate::case::Case;
+use crate::burst::Shape;
+use crate::case::{Bar, BarKind, Case};
 use crate::chart;
 use crate::client::Outcome::{Forwarded, Refused, RefusedSomehow};
 use crate::client::{Request, Requests, Transport};
-use crate::gateway::{self, Gateway, Logs, REVOCATIONS};
+use crate::gateway::{self, Certificate, Gateway, Logs, REVOCATIONS};
 use crate::peers::{self, Peer, Setting};
 use crate::platform::Platform;
 use crate::report::Report;
@@ -18,137 +19,277 @@ use crate::server::Server;
 
 /// The case that others are compared with.
 const OURS: &str = "ds-gateway";
+const OURS_ON_ONE_THREAD: &str = "ds-gateway, 1 thread";
 const BARE: &str = "bare pingora, no check";
 
-/// What a request of ours may cost against theirs, whatever it is.
-const BARS: [(f64, &str); 3] = [(1.2, peers::HAPROXY), (0.8, peers::NGINX), (0.5, peers::ENVOY)];
+/// Worker threads of every proxy, all on the same core.
+const THREADS: [usize; 3] = [1, 2, 4];
 
-fn with_bars(case: Case<'_>) -> Case<'_> {
-    BARS.into_iter().fold(case, |case, (at_most, against)| case.at_most(at_most, against))
-}
-
-/// What clients bring.
-struct Load<'a> {
-    title: &'a str,
+/// What clients bring, and what a request may cost us.
+struct Load {
+    title: String,
     transport: Transport,
+    shape: Shape,
     requests: Requests,
     is_admitted: bool,
     /// Of the requests of a round, one in so many: where each takes that much longer.
     one_in: usize,
+    bars: Vec<Bar>,
+}
+
+impl Load {
+    /// GETs as fast as the proxy takes them, which may cost so many times what HAProxy takes.
+    fn new(title: impl Into<String>, requests: &Requests, at_most: f64) -> Self {
+        let bar = |kind, at_most, against| Bar { kind, at_most, against };
+        Self {
+            title: title.into(),
+            transport: Transport::Http,
+            shape: Shape::SATURATED,
+            requests: requests.clone(),
+            is_admitted: true,
+            one_in: 1,
+            bars: vec![
+                bar(BarKind::Promise, at_most, peers::HAPROXY),
+                bar(BarKind::Aim, 1.0, peers::HAPROXY_FORWARDS),
+                bar(BarKind::Promise, 0.7, peers::NGINX),
+                bar(BarKind::Promise, 0.5, peers::ENVOY),
+            ],
+        }
+    }
+
+    fn refused(title: &str, token: Option<&str>, at_most: f64) -> Self {
+        let mut load = Self::new(title, &[Request::get(token)].into(), at_most);
+        load.bars.retain(|bar| bar.against != peers::HAPROXY_FORWARDS);
+        Self { is_admitted: false, ..load }
+    }
+
+    /// With bodies, or with handshakes: what is promised about small requests does not hold.
+    fn large(title: &str, requests: &Requests, at_most: f64) -> Self {
+        let mut load = Self::new(title, requests, at_most);
+        load.bars.retain(|bar| bar.against.starts_with("HAProxy"));
+        load
+    }
+
+    /// So many requests a second on so many connections.
+    fn paced(requests: &Requests, connections: usize, per_second: usize, at_most: f64) -> Self {
+        let thousands = format!("{},{:03}", per_second / 1_000, per_second % 1_000);
+        let title = format!("paced, {connections} connections, {thousands} requests/s");
+        Self {
+            shape: Shape::paced(connections, per_second as f64),
+            // Half a second.
+            one_in: 40_000 / per_second,
+            ..Self::new(title, requests, at_most)
+        }
+    }
+
+    fn over(mut self, transport: Transport, name: &str) -> Self {
+        self.transport = transport;
+        self.title = format!("{}{name}", self.title);
+        self
+    }
+
+    fn one_in(mut self, one_in: usize) -> Self {
+        self.one_in = one_in;
+        self
+    }
+
+    fn case<'a>(&self, name: &'static str, server: &'a Server, is_ours: bool) -> Case<'a> {
+        let outcome = match (self.is_admitted, is_ours) {
+            (true, _) => Forwarded,
+            (false, true) => Refused,
+            (false, false) => RefusedSomehow,
+        };
+        Case::of(name, server, self.requests.clone(), outcome).over(self.transport).from(self.shape)
+    }
+}
+
+/// All that a run has.
+struct Bench<'a> {
+    folder: &'a Path,
+    rounds: usize,
+    requests: usize,
+    platform: Platform,
+    gateway: &'a Gateway,
+    certificate: Certificate,
+    forged: String,
+    expired: String,
+    report: Report,
+    /// A part of the run, for anyone who tunes.
+    only: String,
 }
 
 pub async fn measure(folder: &Path, rounds: usize, requests: usize) -> Result<()> {
-    rounds::never_asleep();
     let mut report = Report::new("peers.json")?;
     report.about("command", format!("make bench-peers ROUNDS={rounds} REQUESTS={requests}"));
     report.about("peers", peers::versions()?);
     report.about("TLS", peers::tls_libraries()?);
 
     let platform = Platform::start().await?;
-    let at = platform.address();
-    let gateway = Gateway::prepare(folder.join("gateway"), at).await?;
-    let (server, _) = gateway.start(Logs::Events).await?;
-    let mut ours = vec![(OURS, server)];
-    ours.extend(gateway.start_others().await?);
-    let certificate = gateway.certificate();
-    let bare = bare::start_tls(at, &certificate).await?;
-    let (token, forged) = (gateway.token.as_str(), gateway::forged(&gateway.token)?);
-    let expired = gateway.expired()?;
-    let setting =
-        Setting { platform: at, certificate: &certificate, token, forged: &forged, expired: &expired };
-    let quiet_peers = peers::start(&folder.join("peers"), &setting, Logs::Events).await?;
-
-    let one: Requests = [Request::get(Some(token))].into();
-    let kilo: Requests = gateway.tokens(1_000)?.iter().map(|token| Request::get(Some(token))).collect();
-    let many: Requests = gateway.tokens(100_000)?.iter().map(|token| Request::get(Some(token))).collect();
-    let body = |bytes| -> Requests { [Request::post(Some(token), bytes)].into() };
-    let load = |title, requests: &Requests| Load {
-        title,
-        transport: Transport::Http,
-        requests: requests.clone(),
-        is_admitted: true,
-        one_in: 1,
+    let gateway = Gateway::prepare(folder.join("gateway"), platform.address()).await?;
+    let mut bench = Bench {
+        folder,
+        rounds,
+        requests,
+        certificate: gateway.certificate(),
+        forged: gateway::forged(&gateway.token)?,
+        expired: gateway.expired()?,
+        gateway: &gateway,
+        platform,
+        report,
+        only: std::env::var("ONLY").unwrap_or_default(),
     };
-    let refused = |title, token| Load { is_admitted: false, ..load(title, &[Request::get(token)].into()) };
-    // A part of the run, for anyone who tunes.
-    let only = std::env::var("ONLY").unwrap_or_default();
-    for load in [
-        load("one hot token", &one),
-        load("1,000 tokens", &kilo),
-        load("100,000 tokens", &many),
-        refused("a forged token", Some(forged.as_str())),
-        refused("no token", None),
-        Load { transport: Transport::Https, ..load("HTTPS, connections kept", &one) },
-        Load {
-            transport: Transport::HttpsAnew,
-            one_in: 10,
-            ..load("HTTPS, each request on a new connection", &one)
-        },
-        load("a body of 1 KB, there and back", &body(1 << 10)),
-        Load { one_in: 5, ..load("a body of 64 KB, there and back", &body(64 << 10)) },
-        Load { one_in: 40, ..load("a body of 1 MB, there and back", &body(1 << 20)) },
-    ] {
-        if !load.title.contains(&only) {
-            continue;
-        }
-        let cases = cases(&load, &ours, &quiet_peers, &bare);
-        let effort = (rounds, (requests / load.one_in).max(1));
-        report.add(rounds::run(load.title, &cases, &[OURS], &platform, effort).await?)?;
+    for threads in THREADS {
+        bench.measure(threads).await?;
     }
-    drop((quiet_peers, ours, bare));
+    bench.measure_revocations().await?;
 
-    let logging_peers = peers::start(&folder.join("logging-peers"), &setting, Logs::Requests).await?;
-    let mut stores = vec![(OURS, gateway)];
-    for (name, count) in REVOCATIONS {
-        stores.push((name, Gateway::revoked(folder, at, count).await?));
-    }
-    for (title, logs, peers) in [
-        ("one hot token, others revoked", Logs::Events, &[][..]),
-        ("one hot token, others revoked, access log on", Logs::Requests, &logging_peers),
-    ] {
-        if !title.contains(&only) {
-            continue;
-        }
-        let mut servers = Vec::new();
-        for (name, gateway) in &stores {
-            let (server, ready) = gateway.start(logs).await?;
-            eprintln!("{name}: ready after {} ms", ready.as_millis());
-            servers.push((name, &gateway.token, server));
-        }
-        let cases = servers.iter().map(|(name, token, server)| {
-            let case = Case::new(name, server, Some(token), Forwarded);
-            match **name {
-                OURS if peers.is_empty() => case,
-                OURS => with_bars(case),
-                _ => case.at_most(1.03, OURS),
-            }
-        });
-        let mut cases: Vec<_> = cases.collect();
-        cases.extend(peers.iter().map(|peer| Case::of(peer.name, &peer.server, one.clone(), Forwarded)));
-        report.add(rounds::run(title, &cases, &[OURS], &platform, (rounds, requests)).await?)?;
-    }
-
-    let path = report.beside("peers.svg");
-    chart::draw(&report.tables, OURS, &path)?;
+    let path = bench.report.beside("peers.svg");
+    chart::draw(&bench.report.tables, OURS, &path)?;
     eprintln!("chart: {}", path.display());
     Ok(())
 }
 
-fn cases<'a>(
-    load: &Load<'_>,
-    ours: &'a [(&'static str, Server)],
-    peers: &'a [Peer],
-    bare: &'a Server,
-) -> Vec<Case<'a>> {
-    let case = |name, server, refused| {
-        let outcome = if load.is_admitted { Forwarded } else { refused };
-        Case::of(name, server, load.requests.clone(), outcome).over(load.transport)
-    };
-    let mut cases: Vec<_> =
-        ours.iter().map(|(name, server)| with_bars(case(name, server, Refused))).collect();
-    cases.extend(peers.iter().map(|peer| case(peer.name, &peer.server, RefusedSomehow)));
-    if load.is_admitted {
-        cases.push(case(BARE, bare, Refused));
+impl Bench<'_> {
+    /// All loads that are sent to proxies with so many threads.
+    async fn measure(&mut self, threads: usize) -> Result<()> {
+        let loads = match threads {
+            1 => self.loads()?,
+            _ => self.loads_of_several(threads),
+        };
+        let loads: Vec<_> = loads.into_iter().filter(|load| self.is_asked(&load.title)).collect();
+        if loads.is_empty() {
+            return Ok(());
+        }
+        let number = threads.to_string();
+        let settings = [("DS_GATEWAY__SERVER__THREADS", number.as_str())];
+        let mut ours = vec![(OURS, self.gateway.start_with(&settings).await?)];
+        ours.extend(self.gateway.start_others(&settings).await?);
+        let peers = self.start_peers(threads, Logs::Events).await?;
+        let (mut on_one_thread, mut bare) = (None, None);
+        if threads == 1 {
+            bare = Some(bare::start_tls(self.platform.address(), &self.certificate).await?);
+        } else {
+            on_one_thread = Some(self.gateway.start(Logs::Events).await?.0);
+        }
+        for load in loads {
+            let mut cases = Vec::new();
+            for (name, server) in &ours {
+                let case =
+                    load.bars.iter().fold(load.case(name, server, true), |case, bar| case.with_bar(*bar));
+                cases.push(if threads == 1 { case } else { case.at_most(1.05, OURS_ON_ONE_THREAD) });
+            }
+            cases.extend(on_one_thread.iter().map(|server| load.case(OURS_ON_ONE_THREAD, server, true)));
+            let peers = peers.iter().filter(|peer| peer.checks || load.is_admitted);
+            cases.extend(peers.map(|peer| load.case(peer.name, &peer.server, false)));
+            let bare = bare.iter().filter(|_| load.is_admitted);
+            cases.extend(bare.map(|server| load.case(BARE, server, false)));
+            let effort = (self.rounds, (self.requests / load.one_in).max(1));
+            let table = rounds::run(&load.title, &cases, &[OURS], &self.platform, effort).await?;
+            self.report.add(table)?;
+        }
+        Ok(())
     }
-    cases
+
+    fn loads(&self) -> Result<Vec<Load>> {
+        let token = Some(self.gateway.token.as_str());
+        let one: Requests = [Request::get(token)].into();
+        let tokens = |count| -> Result<Requests> {
+            Ok(self.gateway.tokens(count)?.iter().map(|token| Request::get(Some(token))).collect())
+        };
+        let body = |bytes| -> Requests { [Request::post(token, bytes)].into() };
+        let streams = Shape { streams: 10, ..Shape::SATURATED };
+        Ok(vec![
+            Load::new("one hot token", &one, 0.9),
+            Load::new("1,000 tokens", &tokens(1_000)?, 0.9),
+            Load::new("100,000 tokens", &tokens(100_000)?, 0.9),
+            Load::refused("a forged token", Some(&self.forged), 0.9),
+            Load::refused("no token", None, 0.9),
+            Load::paced(&one, 16, 2_400, 0.7),
+            Load::paced(&one, 64, 6_400, 0.7),
+            Load::new("HTTPS, connections kept", &one, 0.9).over(Transport::Https, ""),
+            Load::paced(&one, 16, 2_400, 0.9).over(Transport::Https, ", HTTPS"),
+            Load::large("HTTPS, each request on a new connection", &one, 1.0)
+                .over(Transport::HttpsAnew, "")
+                .one_in(10),
+            Load {
+                shape: streams,
+                ..Load::new("64 connections of 10 streams", &one, 1.0).over(Transport::Http2, ", HTTP/2")
+            },
+            Load::paced(&one, 16, 2_400, 1.0).over(Transport::Http2, ", HTTP/2"),
+            Load::large("a body of 1 KB, there and back", &body(1 << 10), 0.95),
+            Load::large("a body of 64 KB, there and back", &body(64 << 10), 1.0).one_in(5),
+            Load::large("a body of 1 MB, there and back", &body(1 << 20), 1.0).one_in(40),
+        ])
+    }
+
+    fn loads_of_several(&self, threads: usize) -> Vec<Load> {
+        let one: Requests = [Request::get(Some(&self.gateway.token))].into();
+        let mut loads = vec![
+            Load::new("one hot token", &one, 0.9),
+            Load::paced(&one, 16, 2_400, 0.75),
+            Load::paced(&one, 64, 6_400, 0.75),
+        ];
+        for load in &mut loads {
+            load.title = format!("{}, {threads} threads", load.title);
+        }
+        loads
+    }
+
+    /// Stores with revocations, and the access log.
+    async fn measure_revocations(&mut self) -> Result<()> {
+        let title = "one hot token, others revoked";
+        let parts = [(title.to_owned(), Logs::Events), (format!("{title}, access log on"), Logs::Requests)];
+        let parts: Vec<_> = parts.into_iter().filter(|(title, _)| self.is_asked(title)).collect();
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let mut stores = Vec::new();
+        for (name, count) in REVOCATIONS {
+            stores.push((name, Gateway::revoked(self.folder, self.platform.address(), count).await?));
+        }
+        let token = self.gateway.token.as_str();
+        for (title, logs) in parts {
+            let load = Load::new(title, &[Request::get(Some(token))].into(), 0.9);
+            let peers = match logs {
+                Logs::Requests => self.start_peers(1, logs).await?,
+                Logs::Events => Vec::new(),
+            };
+            let mut servers = vec![(OURS, token, self.gateway.start(logs).await?.0)];
+            for (name, gateway) in &stores {
+                let (server, ready) = gateway.start(logs).await?;
+                eprintln!("{name}: ready after {} ms", ready.as_millis());
+                servers.push((name, &gateway.token, server));
+            }
+            let cases = servers.iter().map(|(name, token, server)| {
+                let case = Case::new(name, server, Some(token), Forwarded);
+                match *name {
+                    OURS if peers.is_empty() => case,
+                    OURS => load.bars.iter().fold(case, |case, bar| case.with_bar(*bar)),
+                    _ => case.at_most(1.03, OURS),
+                }
+            });
+            let mut cases: Vec<_> = cases.collect();
+            cases.extend(peers.iter().map(|peer| load.case(peer.name, &peer.server, false)));
+            let effort = (self.rounds, self.requests);
+            self.report.add(rounds::run(&load.title, &cases, &[OURS], &self.platform, effort).await?)?;
+        }
+        Ok(())
+    }
+
+    async fn start_peers(&self, threads: usize, logs: Logs) -> Result<Vec<Peer>> {
+        let setting = Setting {
+            platform: self.platform.address(),
+            certificate: &self.certificate,
+            token: &self.gateway.token,
+            forged: &self.forged,
+            expired: &self.expired,
+            threads,
+        };
+        let kind = if logs == Logs::Requests { "logging" } else { "quiet" };
+        peers::start(&self.folder.join(format!("peers-{kind}-{threads}")), &setting, logs).await
+    }
+
+    fn is_asked(&self, title: &str) -> bool {
+        title.contains(&self.only)
+    }
 }

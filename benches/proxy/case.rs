@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::client::{self, CLIENTS, Client, Outcome, Request, Requests, Transport};
+use crate::burst::{self, Pace, Shape};
+use crate::client::{self, Outcome, Request, Requests, Transport};
 use crate::platform::Platform;
 use crate::server::Server;
 use crate::stats::quantile;
@@ -18,6 +19,7 @@ pub struct Case<'a> {
     pub bars: Vec<Bar>,
     server: &'a Server,
     transport: Transport,
+    shape: Shape,
     requests: Requests,
     outcome: Outcome,
     is_scraped: bool,
@@ -26,8 +28,18 @@ pub struct Case<'a> {
 /// The most that a case may cost, as a ratio of its CPU time to another case's in the same round.
 #[derive(Clone, Copy)]
 pub struct Bar {
+    pub kind: BarKind,
     pub at_most: f64,
     pub against: &'static str,
+}
+
+/// How much a missed bar matters.
+#[derive(Clone, Copy)]
+pub enum BarKind {
+    /// It is promised.
+    Promise,
+    /// It is where we want to be in the end.
+    Aim,
 }
 
 /// One case in one round.
@@ -35,10 +47,11 @@ pub struct Sample {
     /// CPU time of the whole proxy process for a request, in microseconds.
     pub cpu_us: f64,
     pub requests_per_second: f64,
-    /// CPU time against time: below 1 by more than a little, the clients were the limit and not the proxy.
-    pub busy: f64,
-    /// Of requests, from the first byte sent to the last received (and with the handshake, if each has one), in
-    /// microseconds: half, 99 % and 99.9 % were faster. Not a number where too few were slower.
+    /// CPU time against time, if clients asked as fast as they could: below 1 by more than a little, they were the limit
+    /// and not the proxy.
+    pub busy: Option<f64>,
+    /// Of requests, from the first byte sent (or when it was due) to the last received (and with the handshake, if each
+    /// has one), in microseconds: half, 99 % and 99.9 % were faster. Not a number where too few were slower.
     pub quantiles_us: [f64; 3],
     /// All of them.
     pub took_us: Vec<f64>,
@@ -57,6 +70,7 @@ impl<'a> Case<'a> {
             bars: Vec::new(),
             server,
             transport: Transport::Http,
+            shape: Shape::SATURATED,
             requests,
             outcome,
             is_scraped: false,
@@ -68,8 +82,17 @@ impl<'a> Case<'a> {
         self
     }
 
-    pub fn at_most(mut self, at_most: f64, against: &'static str) -> Self {
-        self.bars.push(Bar { at_most, against });
+    pub fn from(mut self, shape: Shape) -> Self {
+        self.shape = shape;
+        self
+    }
+
+    pub fn at_most(self, at_most: f64, against: &'static str) -> Self {
+        self.with_bar(Bar { kind: BarKind::Promise, at_most, against })
+    }
+
+    pub fn with_bar(mut self, bar: Bar) -> Self {
+        self.bars.push(bar);
         self
     }
 
@@ -91,7 +114,8 @@ impl<'a> Case<'a> {
 
     async fn measure(&self, platform: &Platform, requests: usize, seed: u64) -> Result<Sample> {
         let address = self.server.address(self.transport)?;
-        let clients = Client::warm(CLIENTS, address, self.transport, &self.requests, self.outcome).await?;
+        let clients = burst::warm(self.shape, address, self.transport, &self.requests, self.outcome).await?;
+        let warming = clients.len();
         let seen = platform.seen();
         let scrapes = Arc::new(AtomicUsize::new(0));
         let scraping = if self.is_scraped {
@@ -101,12 +125,14 @@ impl<'a> Case<'a> {
             None
         };
         let (cpu, start) = (self.server.process.cpu_times()?, Instant::now());
-        let took = client::burst(clients, &self.requests, self.outcome, requests, seed).await?;
+        let pace = self.shape.pace;
+        let took = burst::ask(clients, &self.requests, self.outcome, requests, pace, seed).await?;
         let elapsed = start.elapsed();
         let busy = self.server.process.cpu_since(&cpu)?.div_duration_f64(elapsed);
+        let busy = (pace == Pace::Full).then_some(busy);
         if let Some(log) = &self.server.access_log {
             // What it has yet to write is part of the work.
-            log.take(requests + CLIENTS).await?;
+            log.take(requests + warming).await?;
         }
         let cpu = self.server.process.cpu_since(&cpu)?;
         if let Some(scraping) = scraping {

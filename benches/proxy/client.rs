@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -12,15 +11,11 @@ use base64::engine::general_purpose::STANDARD;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpSocket;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
+use crate::http2;
 use crate::message;
 use crate::platform;
-
-/// Clients of a burst.
-pub const CLIENTS: usize = 64;
 
 /// What a case must get, each time.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,12 +35,16 @@ pub enum Transport {
     Https,
     /// For every request a connection and a full handshake.
     HttpsAnew,
+    /// Over TLS.
+    Http2,
 }
 
 /// As it goes over the wire.
 pub struct Request {
     bytes: Vec<u8>,
     head: usize,
+    /// Once it has been asked so.
+    http2: OnceLock<Box<http::Request<()>>>,
 }
 
 /// What a burst asks, drawn again and again.
@@ -72,7 +71,16 @@ impl Request {
         let mut bytes = head.into_bytes();
         let head = bytes.len();
         bytes.extend((0_u8..251).cycle().take(body_bytes));
-        Self { bytes, head }
+        Self { bytes, head, http2: OnceLock::new() }
+    }
+
+    /// As HTTP/2 has it.
+    fn http2(&self) -> Result<http::Request<()>> {
+        if let Some(request) = self.http2.get() {
+            return Ok((**request).clone());
+        }
+        let request = http2::request(&self.bytes)?;
+        Ok((**self.http2.get_or_init(|| Box::new(request))).clone())
     }
 
     fn body(&self) -> &[u8] {
@@ -117,8 +125,9 @@ pub struct Client {
     /// So many share the ports of one source: connections that are closed hold a port for a minute.
     source: IpAddr,
     tls: Option<SslConnector>,
-    keeps: bool,
+    transport: Transport,
     stream: Option<Box<dyn Stream>>,
+    http2: Option<http2::Sender>,
     answer: Vec<u8>,
 }
 
@@ -137,43 +146,52 @@ impl Client {
     pub fn new(address: SocketAddr, transport: Transport, number: usize) -> Result<Self> {
         let tls = (transport != Transport::Http).then(connector).transpose()?;
         let source = Ipv4Addr::new(127, 0, 0, (number % 64) as u8 + 1);
-        Ok(Self { tls, keeps: transport != Transport::HttpsAnew, ..Self::from_source(address, source) })
+        Ok(Self { tls, transport, ..Self::from_source(address, source) })
     }
 
     /// One without TLS that comes from that address.
     pub fn from_source(address: SocketAddr, source: Ipv4Addr) -> Self {
-        let answer = Vec::with_capacity(4096);
-        Self { address, source: source.into(), tls: None, keeps: true, stream: None, answer }
+        Self {
+            address,
+            source: source.into(),
+            tls: None,
+            transport: Transport::Http,
+            stream: None,
+            http2: None,
+            answer: Vec::with_capacity(4096),
+        }
     }
 
-    /// So many, all of which have asked once at the same time: the proxy has as many connections to the platform as it
-    /// will need.
-    pub async fn warm(
-        count: usize,
-        address: SocketAddr,
-        transport: Transport,
-        requests: &Requests,
-        outcome: Outcome,
-    ) -> Result<Vec<Self>> {
-        let mut asking = JoinSet::new();
-        for number in 0..count {
-            let mut client = Self::new(address, transport, number)?;
-            let requests = requests.clone();
-            asking.spawn(async move {
-                let request = requests.first().context("a request")?;
-                client.ask(request, outcome).await?;
-                anyhow::Ok(client)
-            });
+    /// Opens its connection, of which others may then take streams.
+    pub async fn connect_http2(&mut self) -> Result<()> {
+        self.http2 = Some(http2::open(self.open().await?).await?);
+        Ok(())
+    }
+
+    /// Another that takes its streams of the same connection.
+    pub fn on_same_connection(&self) -> Self {
+        Self {
+            address: self.address,
+            source: self.source,
+            tls: self.tls.clone(),
+            transport: self.transport,
+            stream: None,
+            http2: self.http2.clone(),
+            answer: Vec::with_capacity(4096),
         }
-        asking.join_all().await.into_iter().collect()
     }
 
     /// How long it took; the answer is checked.
     pub async fn ask(&mut self, request: &Request, outcome: Outcome) -> Result<Duration> {
-        let answer = self.exchange(&request.bytes).await?;
+        let answer = match self.transport {
+            Transport::Http2 => self.exchange_http2(request).await?,
+            Transport::Http | Transport::Https | Transport::HttpsAnew => {
+                self.exchange(&request.bytes).await?
+            }
+        };
         outcome.check(&answer, request)?;
         let took = answer.took;
-        if !self.keeps
+        if self.transport == Transport::HttpsAnew
             && let Some(mut stream) = self.stream.take()
         {
             stream.shutdown().await?;
@@ -198,6 +216,16 @@ impl Client {
         Ok(Answer { status, head, body, took })
     }
 
+    async fn exchange_http2(&mut self, request: &Request) -> Result<Answer<'_>> {
+        let began = Instant::now();
+        if self.http2.is_none() {
+            self.connect_http2().await?;
+        }
+        let sender = self.http2.as_mut().context("a connection")?;
+        let status = http2::exchange(sender, request.http2()?, &mut self.answer).await?;
+        Ok(Answer { status, head: &[], body: &self.answer, took: began.elapsed() })
+    }
+
     /// The next request opens a connection.
     pub fn close(&mut self) {
         self.stream = None;
@@ -211,54 +239,16 @@ impl Client {
         let Some(tls) = &self.tls else {
             return Ok(Box::new(plain));
         };
-        let ssl = tls.configure()?.verify_hostname(false).into_ssl("bench.example")?;
+        let mut tls = tls.configure()?.verify_hostname(false);
+        if self.transport == Transport::Http2 {
+            tls.set_alpn_protos(b"\x02h2")?;
+        }
+        let ssl = tls.into_ssl("bench.example")?;
         let mut stream = SslStream::new(ssl, plain)?;
         Pin::new(&mut stream).connect().await?;
         Ok(Box::new(stream))
     }
 }
-
-/// Exactly `requests` requests, each client asking its next as soon as it has its answer. Which ones is drawn by `seed`:
-/// a cache that is too small for all sees the ones it has dropped as often as in practice, not always or never.
-///
-/// How long each took, in no order.
-pub async fn burst(
-    clients: Vec<Client>,
-    asked: &Requests,
-    outcome: Outcome,
-    requests: usize,
-    seed: u64,
-) -> Result<Vec<Duration>> {
-    let begun = Arc::new(AtomicUsize::new(0));
-    let mut bursts = JoinSet::new();
-    for mut client in clients {
-        let (begun, asked) = (begun.clone(), asked.clone());
-        bursts.spawn(async move {
-            let mut took = Vec::with_capacity(requests / CLIENTS * 2);
-            loop {
-                let number = begun.fetch_add(1, Relaxed);
-                if number >= requests {
-                    return anyhow::Ok(took);
-                }
-                let drawn = fastrand::Rng::with_seed(seed + number as u64).usize(..asked.len());
-                let request = asked.get(drawn).context("a request")?;
-                took.push(client.ask(request, outcome).await?);
-            }
-        });
-    }
-    let mut took = Vec::with_capacity(requests);
-    let joined = async {
-        while let Some(burst) = bursts.join_next().await {
-            took.extend(burst??);
-        }
-        anyhow::Ok(())
-    };
-    timeout(BURST_LASTS, joined).await.context("some requests were never answered")??;
-    Ok(took)
-}
-
-/// At the most.
-const BURST_LASTS: Duration = Duration::from_secs(120);
 
 impl Outcome {
     fn check(self, answer: &Answer<'_>, request: &Request) -> Result<()> {

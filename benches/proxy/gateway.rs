@@ -93,13 +93,13 @@ impl Gateway {
         self.launch(&[], program, &[], logs, &[]).await
     }
 
-    /// The builds that `OTHER` names, `a name=path/to/ds-gateway,…`, all on the one store.
-    pub async fn start_others(&self) -> Result<Vec<(&'static str, Server)>> {
+    /// The builds that `OTHER` names, `a name=path/to/ds-gateway,…`, all on the one store; with more settings.
+    pub async fn start_others(&self, settings: &[(&str, &str)]) -> Result<Vec<(&'static str, Server)>> {
         let asked = std::env::var("OTHER").unwrap_or_default();
         let mut others = Vec::new();
         for other in asked.split(',').filter(|other| !other.is_empty()) {
             let (name, program) = other.split_once('=').context("OTHER is name=path,name=path")?;
-            let (server, _) = self.start_other(program, Logs::Events).await?;
+            let (server, _) = self.launch(&[], program, &[], Logs::Events, settings).await?;
             others.push((&*format!("ds-gateway, {name}").leak(), server));
         }
         Ok(others)

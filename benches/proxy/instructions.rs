@@ -22,6 +22,7 @@ use ds_gateway::auth::time::UnixTime;
 use ds_gateway::auth::token::{TokenRules, mint};
 
 use crate::bare;
+use crate::burst::{self, Shape};
 use crate::client::{Client, Outcome, Request, Requests, Transport};
 use crate::gateway::{self, Gateway};
 use crate::platform::Platform;
@@ -152,7 +153,8 @@ async fn served(
 ) -> Result<u64> {
     let requests: Requests = [Request::get(token)].into();
     let request = requests.first().context("a request")?;
-    let mut clients = Client::warm(CLIENTS, address, Transport::Http, &requests, outcome).await?;
+    let shape = Shape { connections: CLIENTS, ..Shape::SATURATED };
+    let mut clients = burst::warm(shape, address, Transport::Http, &requests, outcome).await?;
     in_turn(&mut clients, request, outcome).await?;
     let control = |what: &str| -> Result<()> {
         let mut command = Command::new("callgrind_control");

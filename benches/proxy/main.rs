@@ -12,11 +12,13 @@
 mod bare;
 mod beside_bare;
 mod beside_peers;
+mod burst;
 mod case;
 mod chart;
 mod client;
 mod gateway;
 mod held;
+mod http2;
 mod instructions;
 mod message;
 mod peers;

@@ -1,5 +1,5 @@
 //! Proxies that others use for this work, each with a configuration that checks HS256 and `exp` of the field
-//! `user-token` and forwards with keep-alive, on one thread. None of them revokes.
+//! `user-token` and forwards with keep-alive. None of them revokes. One only forwards.
 
 use std::fs::{self, OpenOptions};
 use std::net::SocketAddr;
@@ -21,10 +21,25 @@ use crate::server::{AccessLog, Server};
 pub struct Peer {
     /// As in the table.
     pub name: &'static str,
+    /// Whether it looks at the token at all.
+    pub checks: bool,
     pub server: Server,
 }
 
+/// How one is started.
+struct Program<'a> {
+    name: &'static str,
+    checks: bool,
+    path: &'a str,
+    /// The last argument, after the others.
+    file: &'static str,
+    arguments: &'a [&'a str],
+    /// What the file has without and with a line for each request.
+    log: [&'static str; 2],
+}
+
 pub const HAPROXY: &str = "HAProxy jwt_verify";
+pub const HAPROXY_FORWARDS: &str = "HAProxy, no check";
 pub const NGINX: &str = "nginx + njs";
 pub const ENVOY: &str = "Envoy jwt_authn, cached";
 
@@ -36,47 +51,65 @@ pub struct Setting<'a> {
     pub token: &'a str,
     pub forged: &'a str,
     pub expired: &'a str,
+    /// Workers of each.
+    pub threads: usize,
 }
 
 /// Starts them all, and checks what each does with the three tokens.
 pub async fn start(folder: &Path, setting: &Setting<'_>, logs: Logs) -> Result<Vec<Peer>> {
     fs::create_dir(folder)?;
-    let envoy = std::env::var("ENVOY").context("ENVOY, the path of its binary: use `make bench-peers`")?;
+    let (envoy, threads) = (envoy()?, setting.threads.to_string());
+    let haproxy = |name, checks| Program {
+        name,
+        checks,
+        path: "haproxy",
+        file: "haproxy.cfg",
+        arguments: &["-f"],
+        log: HAPROXY_LOG,
+    };
+    let nginx = Program {
+        name: NGINX,
+        checks: true,
+        path: "nginx",
+        file: "nginx.conf",
+        arguments: &["-p", "@FOLDER@", "-c"],
+        log: NGINX_LOG,
+    };
+    let envoy = Program {
+        name: ENVOY,
+        checks: true,
+        path: &envoy,
+        file: "envoy.yaml",
+        arguments: &[
+            "--concurrency",
+            &threads,
+            "--disable-hot-restart",
+            "--log-level",
+            "warn",
+            "--file-flush-interval-msec",
+            "1000",
+            "-c",
+        ],
+        log: ENVOY_LOG,
+    };
+    let programs = [haproxy(HAPROXY, true), haproxy(HAPROXY_FORWARDS, false), nginx, envoy];
     let mut peers = Vec::new();
-    for (name, program, file, arguments, log) in [
-        (HAPROXY, "haproxy", "haproxy.cfg", &["-f"][..], HAPROXY_LOG),
-        (NGINX, "nginx", "nginx.conf", &["-p", "@FOLDER@", "-c"], NGINX_LOG),
-        (
-            ENVOY,
-            envoy.as_str(),
-            "envoy.yaml",
-            &[
-                "--concurrency",
-                "1",
-                "--disable-hot-restart",
-                "--log-level",
-                "warn",
-                "--file-flush-interval-msec",
-                "1000",
-                "-c",
-            ],
-            ENVOY_LOG,
-        ),
-    ] {
-        let folder = folder.join(program.rsplit('/').next().unwrap_or(program));
+    for (number, Program { name, checks, path, file, arguments, log }) in programs.into_iter().enumerate() {
+        let folder = folder.join(number.to_string());
         let (http, https) = (process::free_address()?, process::free_address()?);
         fs::create_dir(&folder)?;
         let [quiet, logging] = log;
         let log = if logs == Logs::Requests { logging } else { quiet };
+        let check = if checks { HAPROXY_CHECK } else { "" };
         for (file, text) in FILES {
-            let text = text.replace("@LOG@", log);
+            let text = text.replace("@LOG@", log).replace("@CHECK@", check);
             fs::write(folder.join(file), filled(&text, &folder, http, https, setting))?;
         }
         let Certificate { chain, key } = setting.certificate;
         fs::write(folder.join("both.pem"), [fs::read(chain)?, fs::read(key)?].concat())?;
 
         let lines = folder.join("access.log");
-        let mut command = process::on_proxy_core(program);
+        let mut command = process::on_proxy_core(path);
         command
             .args(arguments.iter().map(|argument| argument.replace("@FOLDER@", &folder.to_string_lossy())));
         command.arg(folder.join(file));
@@ -90,9 +123,13 @@ pub async fn start(folder: &Path, setting: &Setting<'_>, logs: Logs) -> Result<V
         for (transport, token, outcome, what) in [
             (Transport::Http, setting.token, Forwarded, "admits the token"),
             (Transport::Https, setting.token, Forwarded, "admits it over TLS"),
+            (Transport::Http2, setting.token, Forwarded, "admits it over HTTP/2"),
             (Transport::Http, setting.forged, RefusedSomehow, "refuses a forged one"),
             (Transport::Https, setting.expired, RefusedSomehow, "refuses one that has expired"),
         ] {
+            if !checks && outcome != Forwarded {
+                continue;
+            }
             let (request, address) = (Request::get(Some(token)), server.address(transport)?);
             process::until(&format!("{name} {what}"), async || {
                 client::answers(address, transport, &request, outcome).await || server.process.has_ended()
@@ -101,7 +138,7 @@ pub async fn start(folder: &Path, setting: &Setting<'_>, logs: Logs) -> Result<V
             .and_then(|()| if server.process.has_ended() { bail!("it ended") } else { Ok(()) })
             .with_context(|| fs::read_to_string(folder.join("log")).unwrap_or_default())?;
         }
-        peers.push(Peer { name, server });
+        peers.push(Peer { name, checks, server });
     }
     // Some write their lines a second later; those of the checks are not to be counted.
     tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -111,6 +148,12 @@ pub async fn start(folder: &Path, setting: &Setting<'_>, logs: Logs) -> Result<V
     Ok(peers)
 }
 
+/// The path of its binary.
+fn envoy() -> Result<String> {
+    std::env::var("ENVOY").context("ENVOY, the path of its binary: use `make bench-peers`")
+}
+
+const HAPROXY_CHECK: &str = include_str!("peers/haproxy-check.cfg");
 const FILES: [(&str, &str); 4] = [
     ("haproxy.cfg", include_str!("peers/haproxy.cfg")),
     ("nginx.conf", include_str!("peers/nginx.conf")),
@@ -128,7 +171,7 @@ const ENVOY_LOG: [&str; 2] = [
 
 /// Names and versions, as the programs say them.
 pub fn versions() -> Result<String> {
-    let envoy = std::env::var("ENVOY").context("ENVOY")?;
+    let envoy = envoy()?;
     let mut versions = Vec::new();
     // `HAProxy version 2.6.12-1 …`, `nginx version: nginx/1.22.1`, `… version: 0123abc/1.40.0/Clean/…`
     for (name, program, argument, marker) in [
@@ -165,11 +208,13 @@ fn filled(
     folder: &Path,
     http: SocketAddr,
     https: SocketAddr,
-    Setting { platform, certificate, .. }: &Setting<'_>,
+    Setting { platform, certificate, threads, .. }: &Setting<'_>,
 ) -> String {
     text.replace("@KEY@", KEY)
         .replace("@KEY64@", &URL_SAFE_NO_PAD.encode(KEY))
         .replace("@FOLDER@", &folder.to_string_lossy())
+        .replace("@THREADS@", &threads.to_string())
+        .replace("@MASTER@", if *threads == 1 { "off" } else { "on" })
         .replace("@CERTIFICATE@", &certificate.chain.to_string_lossy())
         .replace("@CERTIFICATE_KEY@", &certificate.key.to_string_lossy())
         .replace("@HTTP@", &http.to_string())

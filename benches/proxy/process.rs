@@ -34,19 +34,32 @@ impl Running {
         self.0.id()
     }
 
+    /// It and those that it has started: nginx has a process for each worker.
+    fn processes(&self) -> Result<Vec<String>> {
+        let mut processes = vec![self.id().to_string()];
+        for thread in fs::read_dir(format!("/proc/{}/task", self.id()))? {
+            let children =
+                fs::read_to_string(thread?.path().join("children")).context("no list of children")?;
+            processes.extend(children.split_whitespace().map(ToOwned::to_owned));
+        }
+        Ok(processes)
+    }
+
     /// Whether it ended by itself.
     pub fn has_ended(&mut self) -> bool {
         matches!(self.0.try_wait(), Ok(Some(_)))
     }
 
-    /// In nanoseconds, as the scheduler accounts it: `stat` of the process has user and system time in steps of 10 ms only.
+    /// Of all its processes, in nanoseconds, as the scheduler accounts it: `stat` of the process has user and system time in steps of 10 ms only.
     pub fn cpu_times(&self) -> Result<CpuTimes> {
         let mut times = HashMap::new();
-        for thread in fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
-            let thread = thread?;
-            let schedstat = fs::read_to_string(thread.path().join("schedstat"))?;
-            let on_cpu = schedstat.split(' ').next().context("schedstat")?.parse()?;
-            times.insert(thread.file_name().to_string_lossy().into_owned(), Duration::from_nanos(on_cpu));
+        for process in self.processes()? {
+            for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+                let thread = thread?;
+                let schedstat = fs::read_to_string(thread.path().join("schedstat"))?;
+                let on_cpu = schedstat.split(' ').next().context("schedstat")?.parse()?;
+                times.insert(thread.file_name().to_string_lossy().into_owned(), Duration::from_nanos(on_cpu));
+            }
         }
         Ok(CpuTimes(times))
     }
@@ -88,8 +101,15 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // Before it has ended: they are nobody's children afterwards.
+        let processes = self.processes().unwrap_or_default();
         let _ = self.0.kill();
         let _ = self.0.wait();
+        if let [_, children @ ..] = &processes[..]
+            && !children.is_empty()
+        {
+            let _ = Command::new("kill").arg("-KILL").args(children).stderr(Stdio::null()).status();
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use crate::case::{Bar, Case, SHARES, Sample, quantile_of_many};
+use crate::case::{Bar, BarKind, Case, SHARES, Sample, quantile_of_many};
 use crate::process;
 use crate::stats::{interval, median, quantile};
 
@@ -163,14 +163,14 @@ impl Table {
         for row in &self.rows {
             for bar in row.bars.iter().filter(|bar| !self.has_column(bar)) {
                 let Verdict { ratios, met } = self.judge(row, bar);
-                let Bar { at_most, against } = bar;
-                let (name, ratio) = (row.name, with_interval(&ratios));
-                println!("- {name} against {against}: {ratio} ×, bar {at_most} ×: {}", verdict(met));
+                let Bar { kind, at_most, against } = bar;
+                let (name, ratio, kind) = (row.name, with_interval(&ratios), kind.as_str());
+                println!("- {name} against {against}: {ratio} ×, {kind} {at_most} ×: {}", verdict(met));
             }
         }
     }
 
-    fn judge(&self, row: &Row, Bar { at_most, against }: &Bar) -> Verdict {
+    fn judge(&self, row: &Row, Bar { at_most, against, .. }: &Bar) -> Verdict {
         let ratios = self.ratios(row, against);
         let met = median(&ratios) <= *at_most;
         Verdict { ratios, met }
@@ -200,8 +200,12 @@ impl Table {
             .map(|against| format!(" | {}", with_interval(&self.ratios(row, against))))
             .collect();
         let bars = row.bars.iter().filter(|bar| self.has_column(bar)).map(|bar| {
-            let Bar { at_most, against } = bar;
-            format!("≤ {at_most} × {against}: {}", verdict(self.judge(row, bar).met))
+            let Bar { kind, at_most, against } = bar;
+            let kind = match kind {
+                BarKind::Promise => "",
+                BarKind::Aim => "aim ",
+            };
+            format!("{kind}≤ {at_most} × {against}: {}", verdict(self.judge(row, bar).met))
         });
         let mut bars = bars.collect::<Vec<_>>().join("; ");
         if self.has_bars() {
@@ -228,8 +232,8 @@ impl Table {
             let bars = row.bars.iter().map(|bar| {
                 let Verdict { ratios, met } = self.judge(row, bar);
                 let (low, high) = interval(&ratios);
-                let Bar { at_most, against } = bar;
-                json!({ "against": against, "at_most": at_most, "median": median(&ratios), "low": low, "high": high, "met": met })
+                let Bar { kind, at_most, against } = bar;
+                json!({ "kind": kind.as_str(), "against": against, "at_most": at_most, "median": median(&ratios), "low": low, "high": high, "met": met })
             });
             json!({
                 "case": row.name,
@@ -264,9 +268,18 @@ impl Row {
         })
     }
 
-    /// Whether the proxy was the limit, and not its clients.
+    /// Whether the proxy was the limit, and not its clients; or nothing, because they came on a schedule.
     fn was_busy(&self) -> bool {
-        median(&self.values(|sample| sample.busy)) > 0.93
+        median(&self.values(|sample| sample.busy.unwrap_or(1.0))) > 0.93
+    }
+}
+
+impl BarKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Promise => "bar",
+            Self::Aim => "aim",
+        }
     }
 }
 

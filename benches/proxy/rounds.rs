@@ -31,12 +31,3 @@ pub async fn run(
     }
     Ok(table)
 }
-
-/// Never asleep, so that no proxy pays for waking its clients or its platform: how often it would depends on its speed.
-pub fn never_asleep() {
-    tokio::spawn(async {
-        loop {
-            tokio::task::yield_now().await;
-        }
-    });
-}

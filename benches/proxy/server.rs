@@ -25,7 +25,7 @@ impl Server {
     pub fn address(&self, transport: Transport) -> Result<SocketAddr> {
         match transport {
             Transport::Http => Ok(self.http),
-            Transport::Https | Transport::HttpsAnew => self.https.context("it has no TLS"),
+            Transport::Https | Transport::HttpsAnew | Transport::Http2 => self.https.context("it has no TLS"),
         }
     }
 }

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::promises::Promises;
-use super::proxied::{Pace, Proxied, Windows};
+use super::proxied::{Proxied, Windows};
 use super::spin;
 use super::waiting::{LOST_AFTER, Tally, Waiting};
+use crate::burst::Pace;
 use crate::gateway::Gateway;
 use crate::report::{Report, print_table};
 use crate::server::Server;

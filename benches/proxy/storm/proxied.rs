@@ -10,17 +10,9 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::burst::Pace;
 use crate::client::{Client, Outcome, Request, Transport};
 use crate::stats::{median, quantile};
-
-/// How often clients ask.
-#[derive(Clone, Copy)]
-pub enum Pace {
-    /// So many requests a second, between them, each on time.
-    Steady(f64),
-    /// Each as soon as it has its answer.
-    Full,
-}
 
 /// Clients that ask until this is dropped.
 pub struct Proxied {

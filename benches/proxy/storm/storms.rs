@@ -11,7 +11,8 @@ use super::attack::{Answers, From, Pace, Storm, Tries, Victims};
 use super::honest::{Account, Honest, Tallies};
 use super::login::TRUST;
 use super::promises::Promises;
-use super::proxied::{self, Proxied, Windows};
+use super::proxied::{Proxied, Windows};
+use crate::burst;
 use crate::gateway::Gateway;
 use crate::report::{Report, print_table};
 use crate::stats::median;
@@ -84,7 +85,7 @@ async fn run(folder: &Path, platform: SocketAddr, storm: Storm, length: Duration
     let (honest, victims) = people(&gateway, storm, length)?;
     let server = gateway.start_with(&[TRUST]).await?;
     honest.become_known(server.http).await?;
-    let pace = proxied::Pace::Steady(RATE);
+    let pace = burst::Pace::Steady(RATE);
     let mut proxied = Proxied::start(server.http, platform, &gateway.token, CLIENTS, pace).await?;
 
     let each = length / WINDOWS as u32;
