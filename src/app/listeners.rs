@@ -15,7 +15,7 @@ use crate::edge::gateway::{self, Gateway};
 use crate::edge::lane::Lane;
 use crate::edge::listener::{Bound, Listeners};
 use crate::edge::local::Local;
-use crate::edge::quota::{Quotas, kept_connections};
+use crate::edge::quota::{Kept, Quotas};
 use crate::edge::runtime::Runtime;
 use crate::edge::worker::App;
 use crate::metrics::Metrics;
@@ -28,13 +28,14 @@ pub(super) fn front(
     (runtime, shared): (&Runtime, &gateway::Shared),
     quotas: &Quotas,
     (threads, has_lane): (usize, bool),
+    kept: Kept,
     sockets: Traffic,
     tls: Option<TlsAcceptor>,
 ) -> Result<Listeners, StartError> {
     let limits = runtime.limits;
     let apps = (0..threads).map(|_| {
         let gateway = Gateway::new(runtime.clone(), shared.clone());
-        let lane = has_lane.then(|| Lane::new(gateway.clone(), limits, kept_connections(&limits, threads)));
+        let lane = has_lane.then(|| Lane::new(gateway.clone(), limits, kept.lane));
         let mut proxy = http_proxy(conf, gateway);
         // A fresh set would lose the engine's bounds on HTTP/2, so only what differs is set.
         let mut options = HttpServerOptions::default();

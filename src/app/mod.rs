@@ -35,7 +35,7 @@ use crate::config::{CertifiedKey, Config, Materials, Stop};
 use crate::edge::forward::Rewrite;
 use crate::edge::gateway::{self};
 use crate::edge::platforms::Platforms;
-use crate::edge::quota::{Quotas, kept_connections};
+use crate::edge::quota::{Kept, Quotas};
 use crate::edge::runtime::Runtime;
 use crate::edge::upstream::MAX_TRIES;
 use crate::logging::Sink;
@@ -146,10 +146,9 @@ pub fn run(
     let replica = block_on(Replica::start(store.clone(), gate, clock, replica));
     let replica = replica.map_err(StartError::refused)?;
 
-    let mut server = Server::new_with_opt_and_conf(
-        Some(Opt::default()),
-        server_conf(settings.stop, kept_connections(&limits, settings.threads)),
-    );
+    let kept = Kept::new(&limits, settings.threads, settings.fast_lane);
+    let mut server =
+        Server::new_with_opt_and_conf(Some(Opt::default()), server_conf(settings.stop, kept.engine));
     server.bootstrap();
     let addresses = addresses(platforms.clone(), Arc::clone(&servers));
     let quotas = Quotas::new(&limits, settings.threads);
@@ -174,7 +173,7 @@ pub fn run(
         stopping: Arc::clone(&shared.stopping),
     };
     let (conf, workers) = (&server.configuration, (settings.threads, settings.fast_lane));
-    server.add_service(front(conf, (&runtime, &common), &quotas, workers, sockets.traffic, tls)?);
+    server.add_service(front(conf, (&runtime, &common), &quotas, workers, kept, sockets.traffic, tls)?);
     let not_after = certificate.as_ref().and_then(CertifiedKey::not_after);
     let admin = shared.admin(
         info_labels,

@@ -39,8 +39,29 @@ impl Quotas {
 }
 
 /// Idle connections to the platform that each worker keeps: all together a quarter of those that there may be.
-pub fn kept_connections(limits: &Limits, workers: usize) -> usize {
+fn kept_connections(limits: &Limits, workers: usize) -> usize {
     (limits.platform_connections / 4 / workers.max(1)).clamp(1, MOST_KEPT)
+}
+
+/// How many of those are kept by whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// By the fast lane.
+    pub lane: usize,
+    /// By the engine, which has few requests beside a lane.
+    pub engine: usize,
+}
+
+impl Kept {
+    /// Of each worker.
+    pub fn new(limits: &Limits, workers: usize, has_lane: bool) -> Self {
+        let all = kept_connections(limits, workers);
+        if !has_lane {
+            return Self { lane: 0, engine: all };
+        }
+        let engine = (all / 4).max(1);
+        Self { lane: all.saturating_sub(engine).max(1), engine }
+    }
 }
 
 /// One kind of thing, bounded in all.

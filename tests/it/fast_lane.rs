@@ -31,7 +31,8 @@ fn requests_are_taken_in_the_run_with_the_lane_and_none_in_the_run_without_it() 
     let by_default = |options: Options| options;
     let on = |options: Options| options.set("server", "fast_lane", "true");
     let off = |options: Options| options.set("server", "fast_lane", "false");
-    let cases: [(&str, fn(Options) -> Options, bool); 3] =
+    type Set = fn(Options) -> Options;
+    let cases: [(&str, Set, bool); 3] =
         [("of this run", by_default, has_fast_lane()), ("on", on, true), ("off", off, false)];
     for (name, set, has_lane) in cases {
         let gateway = set(Options::new(&platform)).start();

@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pingora::protocols::Stream;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
 
 use super::buffers::{Buffers, consume};
 use super::head::{Head, Read, no_fields};
@@ -34,6 +35,8 @@ pub(super) struct Client {
     pub(super) half_close: bool,
     /// Did it use TLS?
     pub(super) is_tls: bool,
+    /// Something of a request may still come that nobody will read: to close over it would take the answer from the client.
+    pub(super) lingers: bool,
     /// Nothing more will come.
     pub(super) has_ended: bool,
 }
@@ -60,6 +63,7 @@ impl Client {
             request: Extent::default(),
             half_close: false,
             is_tls,
+            lingers: false,
             has_ended: false,
         }
     }
@@ -131,6 +135,17 @@ impl Client {
         self.send(second.get(sent - first.len()..).unwrap_or_default()).await
     }
 
+    /// Ends the connection.
+    pub(super) async fn end(&mut self) {
+        // An error means that the client is gone already.
+        let _ = timeout(LINGER, self.stream.shutdown()).await;
+        if self.lingers || !self.input.is_empty() {
+            let mut scratch = [0; 1024];
+            let reads = async { while self.stream.read(&mut scratch).await.is_ok_and(|count| count > 0) {} };
+            let _ = timeout(LINGER, reads).await;
+        }
+    }
+
     /// The request is done with.
     pub(super) fn consume(&mut self) {
         let Extent { whole, .. } = std::mem::take(&mut self.request);
@@ -171,3 +186,6 @@ impl Asker for Client {
         &mut self.deadline
     }
 }
+
+/// How long the end of a connection may take, and once more what is read behind it.
+const LINGER: Duration = Duration::from_secs(1);

@@ -25,7 +25,8 @@ pub(super) async fn forward(
     if let (Some(reply), 0) = (reply, ended.status) {
         ended.status = reply.status;
         // All of the request was read, so that the next one can follow, but for a body that stood still.
-        taken.closes |= client.input.len() < client.request.whole || resources.is_stopping();
+        client.lingers = client.input.len() < client.request.whole;
+        taken.closes |= client.lingers || resources.is_stopping();
         let is_sent = send_reply(client, taken, &reply, &mut work.out).await;
         ended.goes_on = is_sent && !taken.closes;
         ended.sent = if taken.is_head { 0 } else { reply.body.len() as u64 };

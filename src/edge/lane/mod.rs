@@ -29,13 +29,12 @@ mod taken;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pingora::apps::{HttpServerApp, ServerApp as _};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
-use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -120,8 +119,7 @@ impl Lane {
                 break;
             }
         }
-        // An error means that the client is gone already.
-        let _ = timeout(LINGER, client.stream.shutdown()).await;
+        client.end().await;
     }
 
     /// Reads until it is known what becomes of the request.
@@ -215,6 +213,3 @@ impl Lane {
         }
     }
 }
-
-/// How long the end of a connection may take.
-const LINGER: Duration = Duration::from_secs(1);
