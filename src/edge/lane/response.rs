@@ -147,6 +147,15 @@ fn parse<'b>(
                 continue;
             }
             12 if is(REQUEST_ID.as_bytes()) => continue,
+            _ => {}
+        }
+        let is_nominated = || nominates && connection().any(|item| is(item.trim_ascii()));
+        let is_hop_by_hop = HOP_BY_HOP.iter().any(|hop| is(hop.as_str().as_bytes()));
+        let is_replaced = is_shared && MANAGED.iter().any(|managed| is(managed.as_bytes()));
+        if is_hop_by_hop || is_replaced || is_nominated() {
+            continue;
+        }
+        match name.len() {
             4 if is(b"date") => has_date = true,
             4 if is_shared && is(b"vary") => {
                 varies |= value
@@ -159,12 +168,6 @@ fn parse<'b>(
                     .is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM));
             }
             _ => {}
-        }
-        let is_nominated = || nominates && connection().any(|item| is(item.trim_ascii()));
-        let is_hop_by_hop = HOP_BY_HOP.iter().any(|hop| is(hop.as_str().as_bytes()));
-        let is_replaced = is_shared && MANAGED.iter().any(|managed| is(managed.as_bytes()));
-        if is_hop_by_hop || is_replaced || is_nominated() {
-            continue;
         }
         if value.iter().any(|byte| b"\r\n".contains(byte)) {
             // A line that was folded (RFC 9112 §5.2).

@@ -99,6 +99,15 @@ fn what_is_for_one_connection_ends_there() {
 }
 
 #[test]
+fn what_a_platform_takes_back_is_said_by_the_gateway() {
+    let sharing = Sharing::Refused;
+    let text = "HTTP/1.1 204 x\r\nConnection: date, vary\r\nDate: then\r\nVary: Origin\r\n\r\n";
+    let (_, out) = seen(text, Context { sharing, ..PLAIN });
+    assert!(!out.contains("then") && out.contains("\r\nDate: "), "{out:?}");
+    assert_eq!(out.matches("\r\nVary: Origin\r\n").count(), 1, "{out:?}");
+}
+
+#[test]
 fn interim_answers_have_no_body_and_no_end() {
     let (read, out) = seen("HTTP/1.1 103 Early\r\nLink: a\r\nContent-Length: 3\r\n\r\nHTTP", PLAIN);
     assert_eq!(read, Read::Interim(50));
