@@ -14,6 +14,8 @@
 //! - takes from another one instead, if its fair share (the total by the number of shards) is more than it has, and at every
 //!   [`TURNS`]th eviction otherwise.
 //!
+//! A token that is longer than a fair share comes in only while there is room.
+//!
 //! A shard gives away what is above its fair share, and first what was not asked for. Of its fair share it gives nothing, unless it
 //! is idle: as many tokens as the cache holds were evicted since it was last asked for any. So a worker that is in use has its fair
 //! share whenever it wants it, and a busy one has what the idle ones do not use. Shards touch each other only here, at a miss, which costs a
@@ -87,11 +89,11 @@ impl Cache {
     pub fn keep(&self, token: &[u8], verified: &Arc<Verified>) {
         let (own, wanted) = (self.own(), Size::of(token));
         let Some(Padded(shard)) = self.shards.get(own) else { return };
-        // One that would not fit alone is no reason to let all others go.
         if !wanted.fits(self.limits) {
             return;
         }
-        let (mut freed, mut others_have_any) = (Size::NONE, true);
+        // `refused` is what others had nothing for.
+        let (mut freed, mut refused) = (Size::NONE, None);
         loop {
             let mut shard = shard.lock();
             if shard.replace(token, verified) {
@@ -101,12 +103,17 @@ impl Cache {
                 shard.insert(token, verified);
                 return;
             }
-            match self.claim(&shard, wanted).filter(|_| others_have_any) {
+            // One that is longer than a fair share comes in while there is room, and is no reason to let others go.
+            if wanted.bytes > self.fair_share.bytes {
+                break;
+            }
+            match self.claim(&shard, wanted).filter(|claim| refused != Some(*claim)) {
                 Some(claim) => {
                     drop(shard);
-                    let given = self.take_from_others(own, claim);
-                    others_have_any = given.is_some();
-                    freed += given.unwrap_or(Size::NONE);
+                    match self.take_from_others(own, claim) {
+                        Some(given) => freed += given,
+                        None => refused = Some(claim),
+                    }
                 }
                 None => match shard.evict() {
                     Some(evicted) => freed += evicted,

@@ -242,6 +242,34 @@ fn tokens_that_come_once_take_nothing_that_others_use_above_their_fair_share() {
 }
 
 #[test]
+fn one_that_is_longer_than_a_fair_share_lets_nobody_go() {
+    let each = Size::of(&token(0)).bytes;
+    let cache = shared(1000, 20 * each, 2);
+    let long = vec![b'x'; 6 * each];
+    assert!(!cache.ask(0, &long, 0));
+    assert!(cache.ask(0, &long, 0), "there is room");
+    let cache = shared(1000, 20 * each, 2);
+    for shard in [0, 1] {
+        (0..10).for_each(|number| assert!(!cache.ask(shard, &token(number), number)));
+    }
+    assert!(!cache.ask(0, &long, 0) && !cache.ask(0, &long, 0));
+    assert_eq!((cache.entries(), cache.statistics().evictions), (vec![10, 10], 0));
+}
+
+#[test]
+fn a_long_token_gets_its_room_from_those_that_have_more_than_their_share() {
+    let each = Size::of(&token(0)).bytes;
+    let cache = shared(1000, 40 * each, 4);
+    (0..33).for_each(|number| assert!(!cache.ask(0, &token(number), number)));
+    (0..7).for_each(|number| assert!(!cache.ask(1, &token(number), number)));
+    // It is as long as five, and the second shard has three of its share left.
+    let long = vec![b'x'; (5 * each - 512) / 2];
+    assert!(!cache.ask(1, &long, 0) && cache.ask(1, &long, 0));
+    assert!(cache.evictions()[1] <= 3, "{:?}", cache.evictions());
+    assert!(cache.evictions()[0] >= 2, "{:?}", cache.evictions());
+}
+
+#[test]
 fn threads_never_exceed_the_total_and_account_for_all_of_it() {
     let each = Size::of(&token(0)).bytes;
     let limits = CacheLimits { entries: 50, bytes: 40 * each };
