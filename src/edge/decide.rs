@@ -127,4 +127,4 @@ fn call<H: RequestHead>(head: &H, token: TokenField<'_>, organization: Option<&s
 pub(super) const MALFORMED: &str = "malformed";
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

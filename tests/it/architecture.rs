@@ -92,6 +92,7 @@ const ENGINE: (&str, &[&str]) = (
         "src/edge/errors.rs",
         "src/edge/expect_continue.rs",
         "src/edge/gateway.rs",
+        "src/edge/lane/allocations.rs",
         "src/edge/lane/client.rs",
         "src/edge/lane/http2.rs",
         "src/edge/lane/http2/forward.rs",

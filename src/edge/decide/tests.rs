@@ -47,7 +47,8 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| runtime(CONFIG));
 static SHARING: LazyLock<Runtime> =
     LazyLock::new(|| Runtime { gate: Arc::clone(&RUNTIME.gate), ..runtime(&format!("{CONFIG}{SHARED}")) });
 
-fn runtime(text: &str) -> Runtime {
+/// Of a configuration, with an empty store's gate and one server.
+pub(in crate::edge) fn runtime(text: &str) -> Runtime {
     let (config, _) = Config::parse(text, Path::new("/nowhere"), std::iter::empty());
     let (config, _) = config.unwrap();
     let secret = Secret::new(b"0123456789abcdef0123456789abcdef".to_vec());
