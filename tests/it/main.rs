@@ -67,6 +67,7 @@ mod http2;
 mod identity;
 mod import;
 mod inspection;
+mod lane_clients;
 mod large;
 mod limits;
 mod listening;
