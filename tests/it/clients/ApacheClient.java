@@ -36,6 +36,7 @@ public final class ApacheClient {
         }
         if (body != null) {
             request.setEntity(new StringEntity(body, ContentType.TEXT_PLAIN));
+            request.setConfig(RequestConfig.custom().setExpectContinueEnabled(step.equals("upload")).build());
         }
         return client.execute(request, answer -> {
             Header challenge = answer.getFirstHeader("WWW-Authenticate");
@@ -58,12 +59,14 @@ public final class ApacheClient {
         try (CloseableHttpClient client = HttpClients.custom()
                 .setConnectionManager(PoolingHttpClientConnectionManagerBuilder.create().setSSLSocketFactory(new SSLConnectionSocketFactory(tls)).build())
                 .setDefaultCredentialsProvider(credentials)
-                .setDefaultRequestConfig(RequestConfig.custom().setExpectContinueEnabled(true).build())
                 .build()) {
             // It asks without a password first and follows the challenge.
             String token = ask(client, "mint", "POST", base.resolve(ENDPOINT), null, null).split("\"")[3];
             ask(client, "call", "GET", base.resolve("/ds-api/agents?x=1"), token, null);
             ask(client, "without", "GET", base.resolve("/ds-api/agents?x=2"), null, null);
+            for (String method : new String[] {"HEAD", "POST", "PUT", "PATCH", "DELETE"}) {
+                ask(client, method, method, base.resolve("/ds-api/small"), token, method.startsWith("P") ? "{\"name\":\"a\"}" : null);
+            }
             ask(client, "upload", "PUT", base.resolve("/ds-api/upload"), token, "0123456789".repeat(10_000));
             ask(client, "revoke", "DELETE", base.resolve(ENDPOINT), token, null);
             ask(client, "after", "GET", base.resolve("/ds-api/agents?x=3"), token, null);

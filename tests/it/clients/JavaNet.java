@@ -67,6 +67,12 @@ public final class JavaNet {
         String token = minted.split("\"")[3];
         java.ask("call", "GET", "/ds-api/agents?x=1", token, none, false);
         java.ask("without", "GET", "/ds-api/agents?x=2", null, none, false);
+        BodyPublisher small = BodyPublishers.ofString("{\"name\":\"a\"}");
+        java.ask("HEAD", "HEAD", "/ds-api/small", token, none, false);
+        java.ask("POST", "POST", "/ds-api/small", token, small, false);
+        java.ask("PUT", "PUT", "/ds-api/small", token, small, false);
+        java.ask("PATCH", "PATCH", "/ds-api/small", token, small, false);
+        java.ask("DELETE", "DELETE", "/ds-api/small", token, none, false);
         java.ask("upload", "PUT", "/ds-api/upload", token, BodyPublishers.ofString("0123456789".repeat(10_000)), true);
         java.ask("revoke", "DELETE", ENDPOINT, token, none, false);
         java.ask("after", "GET", "/ds-api/agents?x=3", token, none, false);

@@ -1,6 +1,6 @@
 //! Servers of Debian in front of the gateway, as they are shipped, and Apache with several TLS hosts behind it.
 
-use super::{Place, UPLOADED, check, is_long, with_curl};
+use super::{Place, UPLOADED, check, check_lane, is_long, with_curl};
 use crate::client::request;
 use crate::command::{eventually, finish};
 use crate::curl::{Protocol, curl_any};
@@ -19,6 +19,10 @@ fn serves(name: &str, balancer: SocketAddr, platform: &Platform, gateway: &Gatew
     let place = Place { base: format!("http://{balancer}"), ca: "unused".into() };
     let told = with_curl(Protocol::Http1, &place);
     assert_eq!(check(name, &told, platform), Ok(()));
+    // What nginx speaks unless it is told otherwise costs more.
+    if name != "nginx, HTTP/1.0" {
+        assert_eq!(check_lane(name, gateway), Ok(()));
+    }
     platform.behave(Behaviour::Mirror { chunked: true });
     let token = token_field(&gateway.mint());
     let body = "c".repeat(UPLOADED);

@@ -41,7 +41,7 @@ func ask(step, method, target, token string, body []byte) []byte {
 	if step == "mint" {
 		request.SetBasicAuth(user, password)
 	}
-	if body != nil {
+	if step == "upload" {
 		request.Header.Set("Expect", "100-continue")
 	}
 	answer, err := client.Do(request)
@@ -77,6 +77,13 @@ func main() {
 	token := minted["user-token"]
 	ask("call", "GET", "/ds-api/agents?x=1", token, nil)
 	ask("without", "GET", "/ds-api/agents?x=2", "", nil)
+	for _, method := range []string{"HEAD", "POST", "PUT", "PATCH", "DELETE"} {
+		var small []byte
+		if method[0] == 'P' {
+			small = []byte(`{"name":"a"}`)
+		}
+		ask(method, method, "/ds-api/small", token, small)
+	}
 	ask("upload", "PUT", "/ds-api/upload", token, bytes.Repeat([]byte("0123456789"), 10_000))
 	ask("revoke", "DELETE", endpoint, token, nil)
 	ask("after", "GET", "/ds-api/agents?x=3", token, nil)

@@ -9,6 +9,7 @@ const [client, base, caFile, user, password] = process.argv.slice(2);
 const ca = fs.readFileSync(caFile);
 const endpoint = "/ds-api/user-token";
 const body = Buffer.from("0123456789".repeat(10_000));
+const small = Buffer.from('{"name":"a"}');
 const basic = "Basic " + Buffer.from(`${user}:${password}`).toString("base64");
 
 // fetch has the certificate by NODE_EXTRA_CA_CERTS.
@@ -20,10 +21,11 @@ async function byFetch(method, target, fields, content) {
 const secure = base.startsWith("https");
 const agent = new (secure ? https : http).Agent({ keepAlive: true, ca });
 
-// Waits for 100 before it sends a body.
+// Waits for 100 before it sends a long body.
 function byHttp(method, target, fields, content) {
     return new Promise((resolve, reject) => {
-        const headers = content ? { ...fields, Expect: "100-continue", "Content-Length": content.length } : fields;
+        const waits = content === body;
+        const headers = waits ? { ...fields, Expect: "100-continue", "Content-Length": content.length } : fields;
         const request = (secure ? https : http).request(base + target, { method, headers, agent });
         request.on("error", reject);
         request.on("continue", () => request.end(content));
@@ -33,8 +35,8 @@ function byHttp(method, target, fields, content) {
             answer.on("data", (chunk) => (text += chunk));
             answer.on("end", () => resolve({ status: answer.statusCode, text, challenge: answer.headers["www-authenticate"] }));
         });
-        if (content) request.flushHeaders();
-        else request.end();
+        if (waits) request.flushHeaders();
+        else request.end(content);
     });
 }
 
@@ -60,6 +62,11 @@ async function steps(ask) {
     for (const [step, method, target, fields, content] of [
         ["call", "GET", "/ds-api/agents?x=1", token],
         ["without", "GET", "/ds-api/agents?x=2", {}],
+        ["HEAD", "HEAD", "/ds-api/small", token],
+        ["POST", "POST", "/ds-api/small", token, small],
+        ["PUT", "PUT", "/ds-api/small", token, small],
+        ["PATCH", "PATCH", "/ds-api/small", token, small],
+        ["DELETE", "DELETE", "/ds-api/small", token],
         ["upload", "PUT", "/ds-api/upload", token, body],
         ["revoke", "DELETE", endpoint, token],
         ["after", "GET", "/ds-api/agents?x=3", token],

@@ -7,6 +7,7 @@ import sys
 client, base, ca, user, password = sys.argv[1:]
 endpoint = base + "/ds-api/user-token"
 body = b"0123456789" * 10_000
+small = b'{"name":"a"}'
 
 
 def say(step, status, challenge=None):
@@ -21,6 +22,11 @@ def steps(ask):
     for step, method, url, with_token, content in [
         ("call", "GET", base + "/ds-api/agents?x=1", True, None),
         ("without", "GET", base + "/ds-api/agents?x=2", False, None),
+        ("HEAD", "HEAD", base + "/ds-api/small", True, None),
+        ("POST", "POST", base + "/ds-api/small", True, small),
+        ("PUT", "PUT", base + "/ds-api/small", True, small),
+        ("PATCH", "PATCH", base + "/ds-api/small", True, small),
+        ("DELETE", "DELETE", base + "/ds-api/small", True, None),
         ("upload", "PUT", base + "/ds-api/upload", True, body),
         ("revoke", "DELETE", endpoint, True, None),
         ("after", "GET", base + "/ds-api/agents?x=3", True, None),
@@ -71,9 +77,9 @@ def with_http_client():
         if is_login:
             fields["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
         target = url.removeprefix(base)
-        # One connection for all of it, and a body in chunks.
-        chunks = iter([content[:7], content[7:]]) if content else None
-        connection.request(method, target, body=chunks, headers=fields, encode_chunked=content is not None)
+        # One connection for all of it, and a long body in chunks.
+        chunks = iter([content[:7], content[7:]]) if content == body else content
+        connection.request(method, target, body=chunks, headers=fields, encode_chunked=content == body)
         answer = connection.getresponse()
         return answer.status, answer.read(), answer.getheader("WWW-Authenticate")
 

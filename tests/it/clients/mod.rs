@@ -1,4 +1,4 @@
-//! Clients in the field, the real programs and libraries: each mints a token, calls with it and without it, uploads, and is refused
+//! Clients in the field, the real programs and libraries: each mints a token, calls with it and without it, sends a little by every method, uploads, and is refused
 //! once the token is revoked, by way of its own interface.
 //!
 //! With `REAL_CLIENTS=FOLDER`, where `.ci/clients` has installed what comes from PyPI and what is compiled, all of them run (`make clients`), and one
@@ -36,11 +36,31 @@ fn program(name: &str) -> PathBuf {
 }
 
 /// What every client does, and how it is answered.
-const STEPS: [(&str, u16); 6] =
-    [("mint", 201), ("call", 200), ("without", 401), ("upload", 200), ("revoke", 204), ("after", 401)];
+const STEPS: [(&str, u16); 11] = [
+    ("mint", 201),
+    ("call", 200),
+    ("without", 401),
+    ("HEAD", 200),
+    ("POST", 200),
+    ("PUT", 200),
+    ("PATCH", 200),
+    ("DELETE", 200),
+    ("upload", 200),
+    ("revoke", 204),
+    ("after", 401),
+];
+
+/// Those that the fast lane takes, whatever the client: between `mint` and `upload`, but for `without`, which it answers over HTTP/1.1 alone.
+const PLAIN: f64 = 6.0;
+
+/// What may be left to the engine: the token endpoint, and a body that is long, in chunks or behind a `100 Continue`.
+const DECLINED: [&str; 3] = ["local", "body", "field"];
 
 /// The size of the body that a client uploads.
 const UPLOADED: usize = 100_000;
+
+/// The body of the small ones.
+const SMALL: &str = r#"{"name":"a"}"#;
 
 /// A step as a client tells of it.
 struct Told {
@@ -80,7 +100,8 @@ fn check(name: &str, told: &[Told], platform: &Platform) -> Result<(), String> {
     }
     let seen = platform.requests();
     let targets: Vec<&str> = seen.iter().map(|seen| seen.target.as_str()).collect();
-    if targets != ["/ds-api/agents?x=1", "/ds-api/upload"] {
+    let small = "/ds-api/small";
+    if targets != ["/ds-api/agents?x=1", small, small, small, small, small, "/ds-api/upload"] {
         return Err(format!("{name}: the platform saw {targets:?}"));
     }
     match seen.iter().find(|seen| seen.body.len() == UPLOADED && seen.values("x-ds-user") == [USER]) {
@@ -96,6 +117,21 @@ struct Place {
     ca: PathBuf,
 }
 
+/// Checks that plain requests are taken by the fast lane, and others left to the engine for no reason but their own.
+fn check_lane(name: &str, gateway: &Gateway) -> Result<(), String> {
+    let counted = |label: &str| gateway.metric("ds_gateway_fast_lane_requests_total", &[label]);
+    let taken = counted("result=\"taken\"");
+    let known: f64 = DECLINED.iter().map(|reason| counted(&format!("result=\"{reason}\""))).sum();
+    let unknown = counted("") - taken - known;
+    if taken >= PLAIN && unknown == 0.0 {
+        return Ok(());
+    }
+    let scrape = gateway.admin("/metrics").text();
+    let lines =
+        scrape.lines().filter(|line| line.starts_with("ds_gateway_fast_lane") && !line.ends_with(" 0"));
+    Err(format!("{name}: {}", lines.collect::<Vec<_>>().join(", ")))
+}
+
 /// Has a client do all steps, at a gateway of its own, in the clear and with TLS.
 fn of_client(name: &str, run: impl Fn(&Place) -> Vec<Told>) -> Result<(), String> {
     for is_tls in [false, true] {
@@ -107,7 +143,9 @@ fn of_client(name: &str, run: impl Fn(&Place) -> Vec<Told>) -> Result<(), String
             format!("http://{}", gateway.http())
         };
         let told = run(&Place { base: base.clone(), ca: certificate(&gateway) });
-        check(&format!("{name} at {base}"), &told, &platform)?;
+        let name = format!("{name} at {base}");
+        check(&name, &told, &platform)?;
+        check_lane(&name, &gateway)?;
         gateway.still_healthy();
     }
     Ok(())
@@ -181,9 +219,18 @@ fn with_curl(protocol: Protocol, place: &Place) -> Vec<Told> {
     let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
     let token = token_field(answer["user-token"].as_str().unwrap_or_default());
     let with = ["-H", token.as_str()];
+    let small = |method: &'static str| {
+        let body = ["-X", method, "-H", "Content-Type: application/json", "-d", SMALL];
+        (method, "/ds-api/small", [&with[..], &body].concat(), "")
+    };
     let rest = [
         ("call", "/ds-api/agents?x=1", with.to_vec(), ""),
         ("without", "/ds-api/agents?x=2", vec![], ""),
+        ("HEAD", "/ds-api/small", [&with[..], &["-I"]].concat(), ""),
+        small("POST"),
+        small("PUT"),
+        small("PATCH"),
+        ("DELETE", "/ds-api/small", [&with[..], &["-X", "DELETE"]].concat(), ""),
         ("upload", "/ds-api/upload", [&with[..], &["-H", "Expect: 100-continue", "-T", "-"]].concat(), &body),
         ("revoke", ENDPOINT, [&with[..], &["-X", "DELETE"]].concat(), ""),
         ("after", "/ds-api/agents?x=3", with.to_vec(), ""),
