@@ -46,6 +46,8 @@ use self::head::{Head, Read, no_fields};
 use self::http2::Streams;
 use self::record::record;
 use self::reply::send_reply;
+#[doc(hidden)]
+pub use self::request::forwarded;
 use self::request::{Plan, plan};
 use self::resources::{HEAD_BYTES, Resources};
 use self::taken::Taken;

@@ -5,7 +5,7 @@ use http::header::InvalidHeaderValue;
 
 use super::response::AnswerHead as _;
 use crate::edge::connection_context::Connection;
-use crate::edge::forward::{FieldSink, FieldValue, FieldWriter, ForwardContext};
+use crate::edge::forward::{FieldSink, FieldValue, FieldWriter, ForwardContext, Rewrite};
 use crate::edge::request_head::RequestHead;
 use crate::edge::request_state::RequestState;
 use crate::edge::trace::Trace;
@@ -31,11 +31,21 @@ pub(super) fn write_head<H: RequestHead>(
         is_tls: told.and_then(|told| told.is_tls).unwrap_or(has_tls),
         host: host.map(|host| host.value),
     };
+    write(out, head, &state.runtime.rewrite, &context)
+}
+
+/// Writes it as `rewrite` has it.
+pub(super) fn write<H: RequestHead>(
+    out: &mut Vec<u8>,
+    head: &H,
+    rewrite: &Rewrite,
+    context: &ForwardContext<'_>,
+) -> Option<()> {
     out.clear();
     for part in [head.method(), b" ", head.target(), b" HTTP/1.1\r\n"] {
         out.extend_from_slice(part);
     }
-    state.runtime.rewrite.write(head, &context, &mut Wire(out)).ok()?;
+    rewrite.write(head, context, &mut Wire(out)).ok()?;
     out.extend_from_slice(b"\r\n");
     Some(())
 }

@@ -1,17 +1,22 @@
 //! A request on its way through the lane: what is decided about it, and its head as the platform sees it.
 
+use http::HeaderValue;
+
 use super::client::Client;
 use super::head::{Head, Read, no_fields};
+use super::outgoing;
 use super::resources::LONGEST_BODY;
 use super::taken::{Extent, Taken};
 use crate::auth::cors::{Cors, Sharing};
-use crate::auth::gate::ClockReading;
+use crate::auth::gate::{ClockReading, Pass};
 use crate::auth::reply::Reply;
 use crate::edge::decide::Decision;
-use crate::edge::forward::Rewrite;
+use crate::edge::forward::{ForwardContext, Rewrite};
 use crate::edge::gateway::{Gateway, judge};
 use crate::edge::request_head::RequestHead;
+use crate::edge::request_id::RequestId;
 use crate::edge::request_state::RequestState;
+use crate::edge::trace::Trace;
 use crate::metrics::{DecisionLabel, Declined};
 
 /// What follows from what was read of a request.
@@ -89,6 +94,33 @@ pub(super) fn plan(gateway: &Gateway, client: &Client, clock: ClockReading, long
 fn has_unusual_managed(head: &Head<'_, '_>, rewrite: &Rewrite) -> bool {
     let is_usual = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
     head.fields().any(|(name, _)| !name.iter().all(is_usual) && rewrite.managed().is_managed(name))
+}
+
+/// What the platform sees of the head that these bytes begin with, if the lane takes it and `pass` lets it through, and how many bytes
+/// the head and the body behind it have. Without a connection: for who tests it from outside.
+#[doc(hidden)]
+pub fn forwarded(bytes: &[u8], rewrite: &Rewrite, pass: &Pass, out: &mut Vec<u8>) -> Option<(usize, u64)> {
+    let mut fields = no_fields();
+    let Read::Whole(head) = Head::read(bytes, &mut fields) else {
+        return None;
+    };
+    let shape = head.shape();
+    if shape.declined.is_some() || has_unusual_managed(&head, rewrite) {
+        return None;
+    }
+    let id = RequestId::new();
+    let context = ForwardContext {
+        pass,
+        has_managed: true,
+        request_id: id.as_str(),
+        forwarded_for: &HeaderValue::from_static("192.0.2.1"),
+        told: None,
+        trace: Trace::new(&id),
+        is_tls: false,
+        host: None,
+    };
+    outgoing::write(out, &head, rewrite, &context)?;
+    Some((head.len(), shape.length?))
 }
 
 /// What the answer to this request says to browsers.

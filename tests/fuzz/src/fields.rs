@@ -28,7 +28,7 @@ static MANAGED: LazyLock<[Choice; 2]> = LazyLock::new(|| {
 });
 
 /// The rule, from docs/security.md: a name is the gateway's if it is with every byte that is no letter or digit read as `-`.
-fn expected(name: &[u8], configured: &[&str]) -> Field {
+pub fn expected(name: &[u8], configured: &[&str]) -> Field {
     let read: String =
         name.iter().map(|byte| if byte.is_ascii_alphanumeric() { char::from(*byte) } else { '-' }).collect();
     let is_configured = || configured.iter().any(|name| name.eq_ignore_ascii_case(&read));

@@ -26,8 +26,8 @@ pub struct Gateway {
     pub https: SocketAddr,
 }
 
-/// Starts it in front of a platform that listens here.
-pub fn start(platform: &TcpListener) -> Gateway {
+/// Starts it in front of a platform that listens here, with or without its fast lane.
+pub fn start(platform: &TcpListener, has_lane: bool) -> Gateway {
     // Not removed: the gateway uses it to its end. It is in the folder that .ci/fuzz removes.
     let folder = tempfile::tempdir().expect("a folder").keep();
     let text = format!(
@@ -37,6 +37,7 @@ pub fn start(platform: &TcpListener) -> Gateway {
         https = ["127.0.0.1:0"]
         state_dir = "state"
         threads = 1
+        fast_lane = {has_lane}
         # Clients here close their half once they have said everything.
         half_close = true
         [admin]

@@ -12,30 +12,36 @@ use crate::requests::{Fault, Request, answers, request};
 use crate::rules::{Admitted, admitted, check_fields, check_seen, is_plain_target, log_in, with_token};
 
 pub fn run(input: &[u8]) {
+    HOUSE.with_borrow_mut(|deployment| exchange(input, deployment));
+}
+
+/// All of it by the engine.
+pub fn run_without_lane(input: &[u8]) {
+    WITHOUT_LANE.with_borrow_mut(|deployment| exchange(input, deployment));
+}
+
+fn exchange(input: &[u8], deployment: &mut Deployment) {
     let Some((&[info_label, cut], text)) = input.split_first_chunk() else { return };
-    HOUSE.with_borrow_mut(|deployment| {
-        let Deployment { platform, gateway, token } = deployment;
-        let mut bytes = with_token(text, token);
-        let cut = bytes.len() * usize::from(cut) / 256;
-        if info_label & 1 != 0 {
-            bytes.extend(with_token(LAST, token));
-        }
-        let (requests, end) = read(&bytes);
-        let plain = expected(&requests, end, token);
-        let parts = if info_label & 2 == 0 {
-            vec![bytes.clone()]
-        } else {
-            vec![bytes[cut..].to_vec(), bytes[..cut].to_vec()]
-        };
-        let mut client =
-            Bytes { parts, answers: Vec::new(), expected: plain.unwrap_or(0), is_finished: false };
-        let seen = platform.exchange(&mut connect(gateway.http), &mut client);
-        check(&requests, end, &seen, token);
-        if let Some(count) = plain {
-            assert_eq!(seen.len(), count, "plain requests, each with a token");
-        }
-        check_answers(&client.answers, &requests, end);
-    });
+    let Deployment { platform, gateway, token } = deployment;
+    let mut bytes = with_token(text, token);
+    let cut = bytes.len() * usize::from(cut) / 256;
+    if info_label & 1 != 0 {
+        bytes.extend(with_token(LAST, token));
+    }
+    let (requests, end) = read(&bytes);
+    let plain = expected(&requests, end, token);
+    let parts = if info_label & 2 == 0 {
+        vec![bytes.clone()]
+    } else {
+        vec![bytes[cut..].to_vec(), bytes[..cut].to_vec()]
+    };
+    let mut client = Bytes { parts, answers: Vec::new(), expected: plain.unwrap_or(0), is_finished: false };
+    let seen = platform.exchange(&mut connect(gateway.http), &mut client);
+    check(&requests, end, &seen, token);
+    if let Some(count) = plain {
+        assert_eq!(seen.len(), count, "plain requests, each with a token");
+    }
+    check_answers(&client.answers, &requests, end);
 }
 
 /// A request that shows, where it is answered, that the gateway reads the bytes before it as they are read here.
@@ -48,12 +54,17 @@ struct Deployment {
     token: String,
 }
 
-thread_local! {
-    static HOUSE: RefCell<Deployment> = RefCell::new({
+impl Deployment {
+    fn start(has_lane: bool) -> Self {
         let platform = Platform::bind();
-        let gateway = gateway::start(platform.listener());
-        Deployment { token: log_in(gateway.http), platform, gateway }
-    });
+        let gateway = gateway::start(platform.listener(), has_lane);
+        Self { token: log_in(gateway.http), platform, gateway }
+    }
+}
+
+thread_local! {
+    static HOUSE: RefCell<Deployment> = RefCell::new(Deployment::start(true));
+    static WITHOUT_LANE: RefCell<Deployment> = RefCell::new(Deployment::start(false));
 }
 
 /// Writes what it has, part by part, and then closes its half.

@@ -74,7 +74,7 @@ struct Deployment {
 thread_local! {
     static HOUSE: RefCell<Deployment> = RefCell::new({
         let platform = Platform::bind();
-        let gateway = gateway::start(platform.listener());
+        let gateway = gateway::start(platform.listener(), true);
         let mut connector = SslConnector::builder(SslMethod::tls()).expect("TLS");
         connector.set_verify(SslVerifyMode::NONE);
         connector.set_alpn_protos(b"\x02h2").expect("ALPN");

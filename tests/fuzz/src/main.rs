@@ -10,6 +10,8 @@ mod fields;
 mod gateway;
 mod http1;
 mod http2;
+mod lane_request;
+mod lane_response;
 mod path;
 mod requests;
 mod rules;
@@ -20,12 +22,15 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 
 /// What is fuzzed, by name: the folders of `corpus`.
-const TARGETS: [(&str, fn(&[u8])); 7] = [
+const TARGETS: [(&str, fn(&[u8])); 10] = [
     ("basic", basic::run),
     ("config", config::run),
     ("fields", fields::run),
     ("http1", http1::run),
+    ("http1_engine", http1::run_without_lane),
     ("http2", http2::run),
+    ("lane_request", lane_request::run),
+    ("lane_response", lane_response::run),
     ("path", path::run),
     ("token", token::run),
 ];
