@@ -1,9 +1,10 @@
-//! HTTP towards clients and platform: a thin shell around the engine that asks `auth` and `service` and carries their answers
-//! out. It may use every layer below `app`.
+//! HTTP towards clients and platform: it asks `auth` and `service` and carries their answers out, for plain requests by itself and for
+//! all others as a thin shell around the engine. It may use every layer below `app`.
 //!
-//! A connection comes in through [`listener`], which asks [`admission`] for a place and hands it to a worker; there
-//! [`connection`] bounds it, and each of its requests goes through the engine's phases ([`mod@pingora`]). [`gateway`] asks [`decide`], which
-//! reads it ([`request`]) and knows no engine, then answer it ([`answer`]) or forward it ([`forward`], [`upstream`]).
+//! A connection comes in through [`listener`], which asks [`admission`] for a place and hands it to a worker. There [`lane`] takes plain
+//! requests; every other, with what was read of it (`replay`), goes through the engine's phases ([`mod@pingora`]), bounded by [`connection`].
+//! For both, [`gateway`] asks [`decide`], which reads a request ([`request`]) and knows no engine. Then it is answered ([`answer`]) or
+//! forwarded ([`forward`], [`upstream`]).
 
 mod access_log;
 pub mod admission;
