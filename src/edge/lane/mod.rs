@@ -9,7 +9,8 @@
 //! worker's own ([`platform`], [`pool`]), and its answer read ([`response`], [`chunks`]) and relayed ([`relay`]). Buffers are lent ([`buffers`])
 //! while a connection has something to hold.
 
-#[cfg(all(test, not(feature = "model")))]
+#[cfg(test)]
+#[cfg(not(feature = "model"))]
 mod allocations;
 mod buffers;
 mod chunks;
