@@ -81,7 +81,7 @@ bench: deps ## one decision, then a comparison with bare pingora (docs/benchmark
 	$(CARGO) bench --locked --bench admit
 	$(CARGO) bench --locked --bench proxy
 
-bench-peers: deps $(if $(filter 1,$(TUNED)),build-tuned) ## compare the gateway with HAProxy, nginx and Envoy, which are installed if missing; ROUNDS=20 REQUESTS=20000, TUNED=1 adds the tuned build
+bench-peers: deps $(if $(filter 1,$(TUNED)),build-tuned) ## compare the gateway with HAProxy, nginx and Envoy, which are installed if missing: saturated, paced, with 1, 2 and 4 threads, over HTTP/2; ROUNDS=20 REQUESTS=20000, ONLY=paced: tables so named, TUNED=1 adds the tuned build
 	@.ci/peers
 	ENVOY=$(CURDIR)/target/peers/envoy/_bin/envoy $(if $(filter 1,$(TUNED)),OTHER="tuned build=$(CURDIR)/target/tuned/ds-gateway") \
 		$(CARGO) bench --locked --bench proxy -- peers

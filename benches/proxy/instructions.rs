@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -26,7 +25,8 @@ use crate::burst::{self, Shape};
 use crate::client::{Client, Outcome, Request, Requests, Transport};
 use crate::gateway::{self, Gateway};
 use crate::platform::Platform;
-use crate::process::{self, Running};
+use crate::process;
+use crate::server::Server;
 
 /// Requests that are counted, after as many that are not.
 const REQUESTS: usize = 2_000;
@@ -49,24 +49,23 @@ pub async fn count(folder: &Path) -> Result<()> {
     let at = platform.address();
     let prepared = Gateway::prepare(folder.join("gateway"), at).await?;
     let forged = gateway::forged(&prepared.token)?;
-    for (case, token, outcome) in [
-        ("request, valid token", Some(prepared.token.as_str()), Outcome::Forwarded),
-        ("request, forged token", Some(&forged), Outcome::Refused),
-        ("request, no token", None, Outcome::Refused),
+    let valid = Some(prepared.token.as_str());
+    for (case, transport, token, outcome) in [
+        ("request, valid token", Transport::Http, valid, Outcome::Forwarded),
+        ("request, HTTPS", Transport::Https, valid, Outcome::Forwarded),
+        ("request, HTTP/2", Transport::Http2, valid, Outcome::Forwarded),
+        ("request, forged token", Transport::Http, Some(&forged), Outcome::Refused),
+        ("request, no token", Transport::Http, None, Outcome::Refused),
     ] {
         let (server, _) = prepared.start_under(&valgrind(folder, case)).await?;
-        counts.insert(
-            case.to_owned(),
-            served(&server.process, server.http, folder, case, token, outcome).await?,
-        );
+        counts.insert(case.to_owned(), served(&server, transport, folder, case, token, outcome).await?);
         eprintln!("{case}: counted");
     }
     let case = "request, bare pingora";
     let bare = bare::start_under(&valgrind(folder, case), at).await?;
-    let token = Some(prepared.token.as_str());
     counts.insert(
         case.to_owned(),
-        served(&bare.process, bare.http, folder, case, token, Outcome::Forwarded).await?,
+        served(&bare, Transport::Http, folder, case, valid, Outcome::Forwarded).await?,
     );
     report(&counts)
 }
@@ -144,8 +143,8 @@ fn in_process(folder: &Path, case: &str) -> Result<u64> {
 }
 
 async fn served(
-    process: &Running,
-    address: SocketAddr,
+    server: &Server,
+    transport: Transport,
     folder: &Path,
     case: &str,
     token: Option<&str>,
@@ -154,11 +153,11 @@ async fn served(
     let requests: Requests = [Request::get(token)].into();
     let request = requests.first().context("a request")?;
     let shape = Shape { connections: CLIENTS, ..Shape::SATURATED };
-    let mut clients = burst::warm(shape, address, Transport::Http, &requests, outcome).await?;
+    let mut clients = burst::warm(shape, server.address(transport)?, transport, &requests, outcome).await?;
     in_turn(&mut clients, request, outcome).await?;
     let control = |what: &str| -> Result<()> {
         let mut command = Command::new("callgrind_control");
-        command.args([what, &process.id().to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args([what, &server.process.id().to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
         ensure!(command.status()?.success(), "callgrind_control {what}");
         Ok(())
     };
