@@ -3,8 +3,9 @@
 use crate::wire::{Fault, Head, Wire};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 use serde_json::Value;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 use tokio::net::TcpSocket;
@@ -13,9 +14,14 @@ use tokio::runtime::Builder;
 /// How long any single read may take before a test calls the gateway silent. Never a measure of speed.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-pub struct Client {
-    wire: Wire<TcpStream>,
+pub struct Client<S = TcpStream> {
+    wire: Wire<S>,
 }
+
+/// What a client speaks over, where that does not matter.
+pub trait Channel: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Channel for T {}
 
 #[derive(Debug)]
 pub struct Answer {
@@ -106,16 +112,6 @@ impl Client {
         Ok(Self { wire: Wire::new(stream) })
     }
 
-    #[track_caller]
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.try_send(bytes).expect("the gateway reads");
-    }
-
-    /// For requests that the gateway may stop reading in the middle.
-    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.wire.inner().write_all(bytes.as_ref())
-    }
-
     /// A second handle, to send from one thread what another waits for.
     pub fn sender(&mut self) -> TcpStream {
         self.wire.inner().try_clone().expect("a second handle")
@@ -124,6 +120,32 @@ impl Client {
     /// Says that nothing more will be sent.
     pub fn finish(&mut self) {
         drop(self.wire.inner().shutdown(Shutdown::Write));
+    }
+
+    /// Over this, to forget what it is.
+    pub fn plain(self) -> Client<Box<dyn Channel>> {
+        Client { wire: Wire::new(Box::new(self.wire.into_inner())) }
+    }
+
+    /// HTTP/1.1 over TLS, whoever answers.
+    pub fn secure(self) -> Client<Box<dyn Channel>> {
+        let mut connector = SslConnector::builder(SslMethod::tls()).expect("TLS");
+        connector.set_verify(SslVerifyMode::NONE);
+        let connector = connector.build().configure().expect("TLS").verify_hostname(false);
+        let stream = connector.connect("localhost", self.wire.into_inner()).expect("a handshake");
+        Client { wire: Wire::new(Box::new(stream)) }
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    #[track_caller]
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).expect("the gateway reads");
+    }
+
+    /// For requests that the gateway may stop reading in the middle.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.wire.inner().write_all(bytes.as_ref())
     }
 
     /// Reads the head of the next answer; [`Self::wire`] reads what follows.
@@ -138,7 +160,7 @@ impl Client {
         }
     }
 
-    pub fn wire(&mut self) -> &mut Wire<TcpStream> {
+    pub fn wire(&mut self) -> &mut Wire<S> {
         &mut self.wire
     }
 

@@ -68,6 +68,7 @@ mod identity;
 mod import;
 mod inspection;
 mod lane_clients;
+mod lane;
 mod large;
 mod limits;
 mod listening;

@@ -54,6 +54,17 @@ impl<R: Read> Wire<R> {
         &mut self.inner
     }
 
+    /// What it reads from; nothing may have been read beyond the last message.
+    pub fn into_inner(self) -> R {
+        assert!(self.held.is_empty(), "{:?}", String::from_utf8_lossy(&self.held));
+        self.inner
+    }
+
+    /// How much was read beyond the last message.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// Reads up to and with the blank line.
     pub fn head(&mut self) -> Result<Head, Fault> {
         let end = loop {
