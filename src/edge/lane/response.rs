@@ -170,10 +170,10 @@ fn parse<'b>(
             _ => {}
         }
         if value.iter().any(|byte| b"\r\n".contains(byte)) {
-            // A line that was folded (RFC 9112 §5.2).
-            let unfolded: Vec<u8> =
-                value.iter().map(|&byte| if b"\r\n".contains(&byte) { b' ' } else { byte }).collect();
-            out.field(name, &unfolded);
+            // A line that was folded (RFC 9112 §5.2); the engine makes one space of each fold too.
+            let lines = value.split(|byte| b"\r\n".contains(byte)).map(<[u8]>::trim_ascii);
+            let lines: Vec<&[u8]> = lines.filter(|line| !line.is_empty()).collect();
+            out.field(name, &lines.join(b" ".as_slice()));
         } else {
             out.field(name, value);
         }

@@ -94,7 +94,7 @@ fn what_is_for_one_connection_ends_there() {
     );
     assert_eq!(
         out,
-        "HTTP/1.1 299 Very  fine\r\nX: y\r\nDate: then\r\nFolded: a   b\r\nSpaced: c\r\nContent-Length: 0\r\nX-Request-Id: id\r\n\r\n"
+        "HTTP/1.1 299 Very  fine\r\nX: y\r\nDate: then\r\nFolded: a b\r\nSpaced: c\r\nContent-Length: 0\r\nX-Request-Id: id\r\n\r\n"
     );
 }
 
