@@ -124,7 +124,7 @@ impl Client {
 
     /// Over this, to forget what it is.
     pub fn plain(self) -> Client<Box<dyn Channel>> {
-        Client { wire: Wire::new(Box::new(self.wire.into_inner())) }
+        Client::over(Box::new(self.wire.into_inner()))
     }
 
     /// HTTP/1.1 over TLS, whoever answers.
@@ -133,11 +133,15 @@ impl Client {
         connector.set_verify(SslVerifyMode::NONE);
         let connector = connector.build().configure().expect("TLS").verify_hostname(false);
         let stream = connector.connect("localhost", self.wire.into_inner()).expect("a handshake");
-        Client { wire: Wire::new(Box::new(stream)) }
+        Client::over(Box::new(stream))
     }
 }
 
 impl<S: Read + Write> Client<S> {
+    fn over(stream: S) -> Self {
+        Self { wire: Wire::new(stream) }
+    }
+
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).expect("the gateway reads");

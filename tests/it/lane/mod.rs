@@ -2,7 +2,11 @@
 
 mod cancel;
 mod desync;
+mod differential;
 mod early;
+mod recorder;
+mod requests;
+mod third_reader;
 
 use crate::client::{Channel, Client};
 use crate::gateway::Gateway;
