@@ -326,7 +326,7 @@ fn spoil(request: &mut Request, random: &mut Rng, token: &str) {
         13 => request.line_end = pick(random, &["\n", "\r", "\r\r\n", " \r\n", "\n\r\n"]),
         14 => lines
             .insert(place, format!("X-Long: {}", "l".repeat(pick(random, &[3_000, 7_800, 8_000, 8_192])))),
-        15 => lines
+        15 if lines.len() < 20 => lines
             .extend((0..pick(random, &[30, 58, 60, 64, 70])).map(|number| format!("X-{number}: {number}"))),
         16 => {
             for line in lines.iter_mut() {
