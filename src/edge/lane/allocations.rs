@@ -1,5 +1,6 @@
 //! Once a connection is warm, its requests allocate nothing in the lane: counted on the thread that serves it. Client and platform
-//! are real sockets on threads of their own, which are not counted. What is still allocated stands beside its case.
+//! are real sockets on threads of their own, which are not counted. What is still allocated stands beside its case;
+//! the access log, which is off here, needs a line a request.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -81,11 +82,10 @@ fn cases() -> Vec<Case> {
         Case::new("GET", get, close, "THE END"),
         Case::new("HEAD", &head, "HTTP/1.1 200 OK\nDate: now\nContent-Length: 7\n\n", "\r\n\r\n"),
         Case::new("a small body", &post(100), close, "THE END"),
-        Case::new("a body of 8 KiB", &post(8 << 10), close, "THE END").at_most(20_000, "a larger buffer"),
-        Case::new("a body of 60 KiB", &post(60 << 10), close, "THE END").at_most(160_000, "larger buffers"),
+        Case::new("a body of 8 KiB", &post(8 << 10), close, "THE END"),
+        Case::new("a body of 60 KiB", &post(60 << 10), close, "THE END"),
         Case::new("an answer of 15 KiB", get, &sized(15 << 10), "THE END"),
-        Case::new("an answer of 300 KiB", get, &sized(300 << 10), "THE END")
-            .at_most(50_000, "a larger buffer"),
+        Case::new("an answer of 300 KiB", get, &sized(300 << 10), "THE END"),
         Case::new(
             "a chunked answer",
             get,
@@ -106,8 +106,7 @@ fn cases() -> Vec<Case> {
                 "X-Field: value\n".repeat(50)
             ),
             "THE END",
-        )
-        .at_most(8192, "a larger table of fields"),
+        ),
         Case::new(
             "a folded line",
             get,
@@ -115,8 +114,7 @@ fn cases() -> Vec<Case> {
             "THE END",
         )
         .at_most(8, "the line without its folds"),
-        Case::new("no token", &get.replace("user-token: $T\n", ""), close, "}")
-            .at_most(300, "our own answer"),
+        Case::new("no token", &get.replace("user-token: $T\n", ""), close, "}"),
         Case::new("a forged token", &get.replace("$T", "$Tx"), close, "}")
             .at_most(600, "what is read of a token, and our own answer"),
         Case::new("a longest duration", get, close, "THE END").with("[limits]\nrequest_duration = \"50s\"\n"),
@@ -129,24 +127,19 @@ fn cases() -> Vec<Case> {
         .with("[cors]\norigins = [\"https://a.example\"]\n"),
         Case { is_trusted: true, ..Case::new("a proxy's word", &forwarded, close, "THE END") }
             .at_most(200, "what the proxy says"),
-        // Of a level that is not written: what is counted is the line, without the queue.
-        Case::new("an access line", get, close, "THE END")
-            .with("[log]\naccess = true\nlevel = \"error\"\n")
-            .at_most(1200, "the line"),
     ]
 }
 
 #[test]
 fn a_request_on_a_warm_connection_allocates_nothing() {
-    for case in cases() {
-        let bytes = allocated(&case);
-        let (most, what) = case.most;
-        assert!(
-            bytes <= most * u64::from(COUNTED),
-            "{}: {bytes} bytes for {COUNTED}; known: {what}",
-            case.name
-        );
-    }
+    let over = |case: &Case| {
+        let (bytes, (most, what)) = (allocated(case), case.most);
+        let is_known = bytes <= most * u64::from(COUNTED);
+        (!is_known)
+            .then(|| format!("{}: {bytes} bytes for {COUNTED} requests; known: {most} for {what}", case.name))
+    };
+    let over: Vec<String> = cases().iter().filter_map(over).collect();
+    assert!(over.is_empty(), "{}", over.join("\n"));
 }
 
 /// Bytes that were allocated for the requests that are counted.
