@@ -75,7 +75,7 @@ fn counted(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Str
 #[test]
 fn what_clients_send_is_taken_or_left_for_a_reason_that_is_known() {
     let platform = Platform::echo();
-    let gateway = Options::new(&platform).start();
+    let gateway = Options::new(&platform).set("server", "fast_lane", true).start();
     let all = recorded(&gateway.mint());
     assert!(all.len() > 70, "{}", all.len());
     for name in ["curl", "requests", "Go", "Node", "Java", "Ansible", "wrk", "Apache HttpClient"] {
@@ -123,7 +123,7 @@ fn what_clients_send_is_taken_or_left_for_a_reason_that_is_known() {
 #[test]
 fn a_client_that_keeps_its_connection_stays_in_the_lane() {
     let platform = Platform::echo();
-    let gateway = Options::new(&platform).start();
+    let gateway = Options::new(&platform).set("server", "fast_lane", true).start();
     let all = recorded(&gateway.mint());
     let kept = |one: &&Recorded| {
         one.result == "taken" && !one.bytes.to_ascii_lowercase().contains("connection: close")
