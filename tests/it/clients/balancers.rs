@@ -87,7 +87,7 @@ fn haproxy_in_front_is_served_and_its_health_check_is_answered() {
         let ([address], folder) = (free_addresses(), folder());
         let text = format!(
             "global\n maxconn 100\n log stdout format raw local0\n\
-             defaults\n mode http\n log global\n option log-health-checks\n timeout connect 20s\n timeout client 60s\n timeout server 60s\n\
+             defaults\n mode http\n log global\n option log-health-checks\n timeout connect 20s\n timeout client 60s\n timeout server 60s\n timeout check 20s\n\
              frontend clients\n bind {address}\n option forwardfor\n default_backend gateways\n\
              backend gateways\n {health}\n default-server inter 100ms rise 1 fall 1\n server one {} check port {}\n",
             gateway.http(),
