@@ -24,7 +24,7 @@ use super::name::Name;
 use super::revocation::{Cutoff, RevocationSnapshot, Subject};
 use super::secret::Secret;
 use super::time::{Lived, UnixTime};
-use super::token::{TokenId, TokenRules, mint};
+use super::token::{TokenId, TokenRules, mint, verify};
 use super::token_set::{Keep, RevokedToken};
 
 const NOW: UnixTime = UnixTime(1_700_000_000);
@@ -298,4 +298,32 @@ fn shards_that_take_room_from_each_other_wait_for_nobody_and_share_one_total() {
         noted.note((statistics.entries, statistics.evictions));
     });
     seen.all(&["(1, 1)", "(1, 2)", "(1, 3)"]);
+}
+
+/// Both may find room for it, and one of them finds it kept already.
+#[test]
+fn two_threads_that_bring_one_token_into_a_shard_take_room_for_it_once() {
+    let token = Token::of("anna", 5);
+    let key_set = KeySet::new(vec![key("k")]).unwrap();
+    let verified = Arc::new(verify(token.text.as_bytes(), &key_set, &TokenRules::DEFAULT).unwrap());
+    let seen = Seen::default();
+    let noted = seen.clone();
+    in_every_order(move || {
+        let slot = || SHARD.with(Cell::get);
+        let cache = Arc::new(Cache::new(CacheLimits { entries: 4, bytes: 1 << 20 }, 3, slot, 0));
+        let keep = {
+            let (cache, verified) = (Arc::clone(&cache), Arc::clone(&verified));
+            move |shard: usize, token: &str| {
+                SHARD.with(|own| own.set(shard));
+                cache.keep(token.as_bytes(), &verified);
+            }
+        };
+        [(1, "a"), (1, "b"), (2, "c"), (2, "d")].into_iter().for_each(|(shard, token)| keep(shard, token));
+        let threads = [keep.clone(), keep.clone()].map(|keep| spawn(move || keep(0, "one")));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        noted.note(cache.statistics().entries);
+        keep(0, "other");
+        assert_eq!(cache.statistics().entries, 4, "nothing of the total is lost");
+    });
+    seen.all(&["3", "4"]);
 }
