@@ -11,8 +11,8 @@
 //! room out of the total; the same token in two shards takes it twice. Where the total is full, the shard that the token comes into
 //!
 //! - evicts one of its own;
-//! - takes from another one instead, if its fair share (the total by the number of shards) is more than it has, and at every
-//!   [`TURNS`]th eviction otherwise.
+//! - takes from another one instead, if its fair share (the total by the number of shards) is more than it has, and at every eighth
+//!   eviction otherwise.
 //!
 //! A token that is longer than a fair share comes in only while there is room.
 //!

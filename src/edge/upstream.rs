@@ -31,7 +31,7 @@ use crate::auth::gate::Pass;
 use crate::config::{CertifiedKey, Ejection, HostField, ServerPool};
 use crate::metrics::{Addresses, ServerMetrics, TryFault};
 
-pub use self::peers::is_verified;
+pub use self::peers::{Times, is_verified};
 pub use self::tries::{MAX_TRIES, Tries};
 
 /// Servers that may each answer any of the requests that come to them.
@@ -64,17 +64,6 @@ struct Server {
     template: HttpPeer,
     host: HeaderValue,
     log: FaultLog,
-}
-
-/// The times that connections to a platform have.
-#[derive(Clone, Copy, Debug)]
-pub struct Times {
-    /// Between two reads, the wait for the answer included.
-    pub read: Duration,
-    /// For each write.
-    pub write: Duration,
-    /// How long one is kept that nobody uses.
-    pub idle: Duration,
 }
 
 /// What the platform's `Host` field is to be.
@@ -124,7 +113,7 @@ impl Upstream {
             host: pool.host.clone(),
             ejection: pool.ejection,
             connect_timeout: pool.connect_timeout,
-            times: Times { read: pool.read_timeout, write: pool.write_timeout, idle: pool.idle_timeout },
+            times: Times::of(pool),
             turns: Turns::new(),
             metrics: Arc::clone(metrics),
             started: Instant::now(),

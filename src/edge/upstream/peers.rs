@@ -15,6 +15,23 @@ use pingora::utils::tls::CertKey;
 use super::names::Address;
 use crate::config::{CertifiedKey, PlatformServer, ServerPool};
 
+/// The times that connections to a platform have.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// Between two reads, the wait for the answer included.
+    pub read: Duration,
+    /// For each write.
+    pub write: Duration,
+    /// How long one is kept that nobody uses.
+    pub idle: Duration,
+}
+
+impl Times {
+    pub(super) const fn of(pool: &ServerPool) -> Self {
+        Self { read: pool.read_timeout, write: pool.write_timeout, idle: pool.idle_timeout }
+    }
+}
+
 /// What is the same for every address of a server. `ca` stands in for the system's certificates, and `client` is what the gateway
 /// shows. pingora's own defaults are no time-outs at all.
 pub(super) fn template(
