@@ -44,12 +44,19 @@ struct Side {
 }
 
 /// What became of what a client sent.
-#[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     requests: Vec<String>,
     answers: Vec<String>,
     /// How the connection ended.
     end: String,
+    /// Was it ended because nothing had come for a while?
+    is_cut_short: bool,
+}
+
+impl Outcome {
+    fn is_as(&self, other: &Self) -> bool {
+        (&self.requests, &self.answers, &self.end) == (&other.requests, &other.answers, &other.end)
+    }
 }
 
 type Change = fn(Options) -> Options;
@@ -97,7 +104,7 @@ fn sides(change: Change) -> ([Side; 2], String) {
 
 impl Side {
     /// Sends all of it from an address, with a pause at each cut, and says what became of it.
-    fn send(&self, from: IpAddr, sent: &Sent, pause: Duration) -> (Outcome, Vec<Arrived>) {
+    fn send(&self, from: IpAddr, sent: &Sent, pause: Duration, silence: Duration) -> (Outcome, Vec<Arrived>) {
         let mut client = Client::connect_from(from, self.gateway.http());
         let mut begin = 0;
         for &cut in sent.cuts.iter().chain([&sent.bytes.len()]) {
@@ -110,9 +117,9 @@ impl Side {
                 thread::sleep(pause);
             }
         }
-        let (answers, end) = answers(client, &sent.methods);
+        let (answers, end, is_cut_short) = answers(client, &sent.methods, silence);
         let arrived = self.recorder.take(&from.to_string());
-        (Outcome { requests: arrived.iter().map(request).collect(), answers, end }, arrived)
+        (Outcome { requests: arrived.iter().map(request).collect(), answers, end, is_cut_short }, arrived)
     }
 
     /// What it has counted, but for what tells the sides apart.
@@ -172,12 +179,12 @@ fn shown(body: &[u8]) -> String {
 
 /// The answers to these requests and any that come unasked, and how the connection ended. It is half closed once all are there, or
 /// nothing has come for a while: the engine serves no request behind another one whose client is known to have ended.
-fn answers(mut client: Client, methods: &[String]) -> (Vec<String>, String) {
+fn answers(mut client: Client, methods: &[String], silence: Duration) -> (Vec<String>, String, bool) {
     let mut all = Vec::new();
     let mut methods = methods.iter();
     let stream = client.sender();
-    stream.set_read_timeout(Some(SILENCE)).expect("a time");
-    let (mut has_finished, mut has_another) = (false, false);
+    stream.set_read_timeout(Some(silence)).expect("a time");
+    let (mut has_finished, mut has_another, mut is_cut_short) = (false, false, false);
     let mut finish = |client: &mut Client| {
         client.finish();
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time");
@@ -194,17 +201,20 @@ fn answers(mut client: Client, methods: &[String]) -> (Vec<String>, String) {
         loop {
             let answer = match client.answer_to(method) {
                 Ok(answer) => answer,
-                Err(Fault::Silent) if finish(&mut client) => continue,
-                Err(Fault::Closed) => return (all, "the end".to_owned()),
+                Err(Fault::Silent) if finish(&mut client) => {
+                    is_cut_short = true;
+                    continue;
+                }
+                Err(Fault::Closed) => return (all, "the end".to_owned(), is_cut_short),
                 Err(fault) => {
                     let rest = client.wire().rest().unwrap_or_default();
-                    return (all, format!("{fault:?} {}", rest.escape_ascii()));
+                    return (all, format!("{fault:?} {}", rest.escape_ascii()), is_cut_short);
                 }
             };
             let is_parsed = !answer.values("date").is_empty();
             if answer.status == permitted::NOT_PARSED && (has_another || !is_parsed) {
                 all.push("refused".to_owned());
-                return (all, String::new());
+                return (all, String::new(), is_cut_short);
             }
             let value = |name: &str, value: &str| match permitted::VALUES_IN_AN_ANSWER.contains(&name) {
                 true => "…".to_owned(),
@@ -220,21 +230,37 @@ fn answers(mut client: Client, methods: &[String]) -> (Vec<String>, String) {
     }
 }
 
-/// A request that is not answered in this time is not whole.
-const SILENCE: Duration = Duration::from_millis(500);
+/// A request that is not answered in the first time is not whole, or the machine is busy; not in the second.
+const SILENCES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
 
-/// Sends it through both sides; what differs, and what arrived.
-fn check(sides: &[Side; 2], from: IpAddr, sent: &Sent, pause: Duration) -> (Option<String>, Vec<Arrived>) {
-    let [(one, mut arrived), (other, more)] = sides.each_ref().map(|side| side.send(from, sent, pause));
-    arrived.extend(more);
-    let is_fault = one != other || one.end.starts_with("Silent");
+/// Sends it through both sides; what differs, what arrived, and whether it was sent once more, since an answer may have been late.
+fn check(
+    sides: &[Side; 2],
+    from: IpAddr,
+    sent: &Sent,
+    pause: Duration,
+) -> (Option<String>, Vec<Arrived>, bool) {
+    let send = |silence| {
+        let [(one, mut arrived), (other, more)] =
+            sides.each_ref().map(|side| side.send(from, sent, pause, silence));
+        arrived.extend(more);
+        (one, other, arrived)
+    };
+    let [first, second] = SILENCES;
+    let (mut one, mut other, mut arrived) = send(first);
+    let is_repeated = !one.is_as(&other) && (one.is_cut_short || other.is_cut_short);
+    if is_repeated {
+        eprintln!("once more, slower: {sent:?}");
+        (one, other, arrived) = send(second);
+    }
+    let is_fault = !one.is_as(&other) || one.end.starts_with("Silent");
     let fault = is_fault.then(|| {
         let [requests, answers] = [(&one.requests, &other.requests), (&one.answers, &other.answers)];
         let ends = (&vec![one.end.clone()], &vec![other.end.clone()]);
         let differences = [requests, answers, ends].map(|(one, other)| difference(one, other)).concat();
         format!("{sent:?}\n{differences}")
     });
-    (fault, arrived)
+    (fault, arrived, is_repeated)
 }
 
 /// What only one side has.
@@ -247,29 +273,36 @@ fn difference(lane: &[String], engine: &[String]) -> String {
     format!("  after {at} that are the same:\n    lane:   {lane:?}\n    engine: {engine:?}\n")
 }
 
-/// Has several clients send what `next` gives, until it gives no more; every fault, and all that arrived.
-fn run(
-    sides: &[Side; 2],
-    pause: Duration,
-    next: impl Fn() -> Option<Sent> + Sync,
-) -> (Vec<String>, Vec<Arrived>) {
-    let (faults, all) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+/// What came of many cases.
+#[derive(Default)]
+struct Findings {
+    faults: Vec<String>,
+    arrived: Vec<Arrived>,
+    /// Cases that were sent once more, so that the sides need not have counted the same.
+    repeated: usize,
+}
+
+/// Has several clients send what `next` gives, until it gives no more.
+fn run(sides: &[Side; 2], pause: Duration, next: impl Fn() -> Option<Sent> + Sync) -> Findings {
+    let findings = Mutex::new(Findings::default());
     thread::scope(|scope| {
         for number in 0..CLIENTS {
-            let (faults, all, next) = (&faults, &all, &next);
+            let (findings, next) = (&findings, &next);
             scope.spawn(move || {
                 // Every second one is a proxy that is trusted, where there are any.
                 let from = IpAddr::V4(Ipv4Addr::new(127, 0, 1 + number % 2, 1 + number));
-                while faults.lock().expect("a lock").len() < 5 {
+                while findings.lock().expect("a lock").faults.len() < 5 {
                     let Some(sent) = next() else { return };
-                    let (fault, arrived) = check(sides, from, &sent, pause);
-                    faults.lock().expect("a lock").extend(fault);
-                    all.lock().expect("a lock").extend(arrived);
+                    let (fault, arrived, is_repeated) = check(sides, from, &sent, pause);
+                    let mut findings = findings.lock().expect("a lock");
+                    findings.faults.extend(fault);
+                    findings.arrived.extend(arrived);
+                    findings.repeated += usize::from(is_repeated);
                 }
             });
         }
     });
-    (faults.into_inner().expect("a list"), all.into_inner().expect("a list"))
+    findings.into_inner().expect("findings")
 }
 
 const CLIENTS: u8 = 6;
@@ -287,14 +320,16 @@ fn holds(change: Change, seed: u64, cases: u64) {
         source.1 = source.1.checked_sub(1)?;
         Some(sent(&mut source.0, &token))
     };
-    let (faults, arrived) = run(&sides, PAUSE, next);
+    let Findings { faults, arrived, repeated } = run(&sides, PAUSE, next);
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
     let after = sides.each_ref().map(Side::counted);
     let grown = |side: usize| {
         let grown = after[side].iter().filter(|(name, value)| before[side].get(*name) != Some(value));
         grown.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>()
     };
-    assert_eq!(grown(0), grown(1), "what both count");
+    if repeated == 0 {
+        assert_eq!(grown(0), grown(1), "what both count");
+    }
     sides.iter().for_each(|side| has_taken(&side.gateway, side.lane));
     let taken = sides[0].gateway.metric("ds_gateway_fast_lane_requests_total", &["result=\"taken\""]);
     eprintln!("{cases} cases, {} requests at both platforms, {taken} taken by the lane", arrived.len());
@@ -336,7 +371,7 @@ fn the_lane_and_the_engine_do_the_same_wherever_the_bytes_are_cut() {
     }
     let all = Mutex::new(all);
     eprintln!("{} cuts", all.lock().expect("a lock").len());
-    let (faults, _) = run(&sides, PAUSE * 2, || all.lock().expect("a lock").pop());
+    let Findings { faults, .. } = run(&sides, PAUSE * 2, || all.lock().expect("a lock").pop());
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
     sides.iter().for_each(|side| has_taken(&side.gateway, side.lane));
 }
