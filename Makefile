@@ -12,7 +12,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Most tests wait for processes and not for a core.
 export RUST_TEST_THREADS ?= $(shell expr 2 \* "$$(nproc)")
 
-.PHONY: help run build build-tuned test test-engine test-long model crash faults attack servers clients fuzz check bench bench-peers bench-instructions load soak storm deps clean
+.PHONY: help run build build-tuned test test-engine test-long model crash faults attack servers clients fuzz lane-faults check bench bench-peers bench-instructions load soak storm deps clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,7 +37,7 @@ test-engine: deps ## the integration tests with server.fast_lane = false, part o
 	FAST_LANE=false $(CARGO) test --locked --test it
 
 test-long: deps ## every test in its long form: all orders of the model, 300 kills, faults held for long, a million old rows, gigabytes, many more random cases
-	CRASH_ROUNDS=300 HOUSEKEEPING_ROWS=1000000 LARGE_MEGABYTES=1024 PROPTEST_CASES=4096 SIMULATION_RUNS=100 SIMULATION_STEPS=5000 $(CARGO) test --locked
+	CRASH_ROUNDS=300 HOUSEKEEPING_ROWS=1000000 LARGE_MEGABYTES=1024 PROPTEST_CASES=4096 SIMULATION_RUNS=100 SIMULATION_STEPS=5000 LANE_CASES=3000 LANE_REQUESTS=6000 $(CARGO) test --locked
 	$(MAKE) test-engine
 	$(MAKE) faults
 	$(MAKE) attack
@@ -68,6 +68,9 @@ clients: deps ## real clients and balancers in front of the gateway: Java, Apach
 fuzz: deps ## coverage-guided fuzzing of the parsers, for SECONDS=60 each; TARGET=path: one of them, INPUT=FILE: with one input
 	@.ci/deps c++ build-essential
 	@CARGO="$(CARGO)" .ci/fuzz $(or $(SECONDS),60) $(TARGET) $(INPUT)
+
+lane-faults: deps ## faults planted in the fast lane, each of which its tests must find; FAULTS="3 7": those of .ci/lane-faults
+	@CARGO="$(CARGO)" .ci/lane-faults $(FAULTS)
 
 check: deps ## format, lints, documentation, dependencies
 	$(CARGO) fmt --check
