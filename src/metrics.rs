@@ -6,6 +6,7 @@
 //! It may use `thread_slot` and `auth`.
 
 mod cells;
+mod declined;
 mod families;
 mod histogram;
 mod labels;
@@ -19,9 +20,10 @@ use self::cells::Cells;
 use self::layout::*;
 use crate::auth::reply::{Overload, PlatformFault};
 
+pub use self::declined::Declined;
 pub use self::labels::{
-    ConnectionEnd, DecisionLabel, Declined, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction,
-    TokenOutcome, TryFault,
+    ConnectionEnd, DecisionLabel, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction, TokenOutcome,
+    TryFault,
 };
 pub use self::scrape::Facts;
 pub use self::servers::{Addresses, ServerMetrics};

@@ -1,8 +1,8 @@
 //! Where each series has its cells in a slot.
 
+use super::declined::Declined;
 use super::labels::{
-    ConnectionEnd, Declined, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction, TokenOutcome,
-    TryFault,
+    ConnectionEnd, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction, TokenOutcome, TryFault,
 };
 use crate::auth::denial::Denial;
 use crate::auth::reply::{Overload, PlatformFault};

@@ -7,11 +7,11 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{TextEncoder, proto::MetricFamily};
 
 use super::cells::Cells;
+use super::declined::Declined;
 use super::families::{counters, gauge, gauges, histograms, labelled_counter};
 use super::histogram::observed;
 use super::labels::{
-    ConnectionEnd, DecisionLabel, Declined, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction,
-    TokenOutcome,
+    ConnectionEnd, DecisionLabel, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction, TokenOutcome,
 };
 use super::layout::*;
 use super::servers::{Addresses, ServerMetrics};
