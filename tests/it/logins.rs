@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const ENDPOINT: &str = "/ds-api/user-token";
 
@@ -95,16 +95,20 @@ fn guesses_from_everywhere_are_few_and_keep_no_owner_out_who_is_known() {
     let platform = Platform::echo();
     let gateway = Options::new(&platform).start();
     let token = gateway.mint();
-    assert_eq!(guess(&gateway, USER, 90), 60, "no more are checked, from however many places");
+    let began = Instant::now();
+    let checked = guess(&gateway, USER, 90);
+    // One more each 36 s, on a machine that takes so long.
+    let allowed = || 60..=60 + began.elapsed().as_secs() as usize / 36;
+    assert!(allowed().contains(&checked), "{checked}: no more are checked, from however many places");
     // An owner at a place that is known goes on; at a new one it waits.
     assert_eq!(log_in(&gateway, HOME, USER, PASSWORD).status, 201);
     is_throttled(&log_in(&gateway, elsewhere(200), USER, PASSWORD));
     assert_eq!(gateway.status(&token), 200, "tokens are not concerned");
     let throttled = |outcome: &str| gateway.metric("ds_gateway_logins_total", &[outcome]);
-    assert_eq!(throttled("outcome=\"throttled_account\""), 31.0);
-    assert_eq!(throttled("outcome=\"refused\""), 60.0);
+    assert_eq!(throttled("outcome=\"throttled_account\""), (90 - checked + 1) as f64);
+    assert_eq!(throttled("outcome=\"refused\""), checked as f64);
     // Names that nobody bears are counted as any other.
-    assert_eq!(guess(&gateway, "nobody", 70), 60);
+    assert!(allowed().contains(&guess(&gateway, "nobody", 70)));
     let done = finish(gateway.folder.command(&["user", "unlock", USER]), "").ok();
     assert!(done.contains(USER), "{done}");
     assert_eq!(log_in(&gateway, elsewhere(200), USER, PASSWORD).status, 201);
@@ -217,8 +221,16 @@ fn a_password_over_the_longest_is_refused_before_anybody_is_asked() {
 fn a_storm_of_wrong_passwords_keeps_nobody_waiting() {
     let platform = Platform::echo();
     let gateway = Options::new(&platform).start();
+    /// However the test goes on: attackers who never stop would have it wait for ever.
+    struct Stop<'s>(&'s AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let stop = AtomicBool::new(false);
     let served = thread::scope(|scope| {
+        let _stop = Stop(&stop);
         for attacker in 0..40_usize {
             let (gateway, stop) = (&gateway, &stop);
             scope.spawn(move || {
@@ -237,9 +249,7 @@ fn a_storm_of_wrong_passwords_keeps_nobody_waiting() {
             let from = IpAddr::V4(elsewhere(120 + number));
             Client::connect_from(from, gateway.http()).exchange(login_request(USER, PASSWORD)).status
         });
-        let served = answers.filter(|status| *status == 201).count();
-        stop.store(true, Ordering::Relaxed);
-        served
+        answers.filter(|status| *status == 201).count()
     });
     // `make storm` counts them where nothing else runs.
     assert!(served >= 15, "{served} of 20");
