@@ -2,11 +2,11 @@
 //!
 //! It asks the same [`decide`](super::decide::decide) as the engine's side and has no rule of its own about who may pass. A request is
 //! taken only where every reader would read the same bytes the same way; any other goes to the engine before a byte of it was
-//! answered or sent ([`Declined`]), and the connection comes back afterwards where it is known where the request ends. See decision 0042.
+//! answered or sent (`Declined`), and the connection comes back afterwards where it is known where the request ends. See decision 0042.
 //!
-//! Over HTTP/1.1 [`client`] has what came, [`head`] reads it, [`request`] decides, and [`http1`] carries it out; over HTTP/2 the engine's
-//! session has read it, and [`http2`] does all of that. Both have the request written ([`outgoing`]) and sent ([`exchange`]) on a connection of the
-//! worker's own ([`platform`], [`pool`]), and its answer read ([`response`], [`chunks`]) and relayed ([`relay`]). Buffers are lent ([`buffers`])
+//! Over HTTP/1.1 `client` has what came, `head` reads it, `request` decides, and `http1` carries it out; over HTTP/2 the engine's
+//! session has read it, and `http2` does all of that. Both have the request written (`outgoing`) and sent (`exchange`) on a connection of the
+//! worker's own (`platform`, `pool`), and its answer read (`response`, `chunks`) and relayed (`relay`). Buffers are lent (`buffers`)
 //! while a connection has something to hold.
 
 #[cfg(test)]
