@@ -113,7 +113,7 @@ fn cases() -> Vec<Case> {
             "HTTP/1.1 200 OK\nDate: now\nX-Folded: a\n b\nContent-Length: 7\n\nTHE END",
             "THE END",
         )
-        .at_most(8, "the line without its folds"),
+        .at_most(80, "the line without its folds"),
         Case::new("no token", &get.replace("user-token: $T\n", ""), close, "}"),
         Case::new("a forged token", &get.replace("$T", "$Tx"), close, "}")
             .at_most(600, "what is read of a token, and our own answer"),
