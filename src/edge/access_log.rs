@@ -78,3 +78,6 @@ const METHOD_BYTES: usize = 32;
 
 /// Bytes of a field's value that the log shows: more than a browser sends.
 const VALUE_BYTES: usize = 256;
+
+/// What logs and metrics say where the client went away before it was answered.
+pub(super) const CLIENT_CLOSED: u16 = 499;

@@ -28,6 +28,7 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, OrErr, Result};
 
+use super::access_log::CLIENT_CLOSED;
 use super::answer;
 use super::connection_context as connection;
 use super::cors::share;
@@ -40,7 +41,7 @@ use super::gateway::{Gateway, Next};
 use super::normalize::normalize;
 use super::request_id::REQUEST_ID;
 use super::request_state::RequestState;
-use super::response;
+use super::response::{self, EVENT_STREAM, MAX_INTERIM};
 use super::trace::Trace;
 use super::upstream::is_verified;
 use crate::auth::reply::{Malformed, Reply};
@@ -383,12 +384,3 @@ fn is_event_stream(response: &ResponseHeader) -> bool {
     let (kind, _) = kind.split_at_checked(EVENT_STREAM.len()).unwrap_or_default();
     kind.eq_ignore_ascii_case(EVENT_STREAM)
 }
-
-/// Server-sent events (HTML §9.2).
-const EVENT_STREAM: &[u8] = b"text/event-stream";
-
-/// Interim answers (1xx) of the platform to one request: more than a minute's progress of one a second, and an end.
-const MAX_INTERIM: u32 = 100;
-
-/// What logs and metrics say where the client went away before it was answered.
-const CLIENT_CLOSED: u16 = 499;

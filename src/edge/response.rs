@@ -85,6 +85,12 @@ pub(super) static HOP_BY_HOP: [HeaderName; 6] = [
     UPGRADE,
 ];
 
+/// Server-sent events (HTML §9.2).
+pub(super) const EVENT_STREAM: &[u8] = b"text/event-stream";
+
+/// Interim answers (1xx) of the platform to one request: more than a minute's progress of one a second, and an end.
+pub(super) const MAX_INTERIM: u32 = 100;
+
 #[cfg(test)]
 mod tests {
     use super::*;

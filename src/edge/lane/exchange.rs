@@ -1,5 +1,9 @@
 //! One request and the head of its answer, whatever protocol the client speaks: sent to the platform, and tried again where that is safe.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use super::buffers::consume;
 use super::platform::{Asker, Failed, Platform};
 use super::resources::{Resources, Work};
@@ -8,6 +12,7 @@ use super::taken::Taken;
 use crate::auth::cors::Sharing;
 use crate::auth::reply::{Malformed, PlatformFault, Reply};
 use crate::edge::errors::{platform_fault, try_fault};
+use crate::edge::response::MAX_INTERIM;
 use crate::edge::retry::count;
 use crate::metrics::TryFault;
 
@@ -27,8 +32,17 @@ pub(super) struct Ended {
 
 impl Ended {
     /// Ended from outside: nothing more can be said to the client.
-    pub(super) const OVERDUE: Self =
+    const OVERDUE: Self =
         Self { status: 504, sent: 0, goes_on: false, is_event_stream: false, is_overdue: true };
+}
+
+/// Ends an exchange that takes longer than its request may.
+pub(super) async fn within(limit: Option<Duration>, exchange: impl Future<Output = Ended>) -> Ended {
+    match limit {
+        None => exchange.await,
+        // What is dropped here takes its connection to the platform with it.
+        Some(limit) => timeout(limit, exchange).await.unwrap_or(Ended::OVERDUE),
+    }
 }
 
 /// Sends the request until a server has begun to answer it.
@@ -163,9 +177,6 @@ const fn fault_of(fault: TryFault) -> PlatformFault {
         _ => PlatformFault::Unreachable,
     }
 }
-
-/// Interim answers (1xx) of the platform to one request: more than a minute's progress of one a second, and an end.
-const MAX_INTERIM: u32 = 100;
 
 /// The head of an answer has at most so many bytes, as with the engine.
 const LONGEST_HEAD: usize = 1024 * 1024;

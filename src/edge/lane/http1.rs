@@ -1,5 +1,7 @@
 //! A request over HTTP/1.1 that goes on to the platform, and its answer.
 
+use std::sync::Arc;
+
 use super::client::{Came as CameIn, Client};
 use super::exchange::{Answer, Came, Ended, begin, keep, read_head, reply_to};
 use super::platform::Failed;
@@ -43,10 +45,10 @@ async fn exchange(
 ) -> Result<(), Failed> {
     read_body(resources, client, taken).await?;
     let mut platform = begin(resources, client, taken, work).await?;
+    let runtime = Arc::clone(&taken.state.runtime);
+    let sharing = sharing(client, &runtime.cors);
     let Answer { body, is_event_stream, status } = loop {
         taken.closes |= resources.is_stopping();
-        let runtime = std::sync::Arc::clone(&taken.state.runtime);
-        let sharing = sharing(client, &runtime.cors);
         let Work { out, came } = &mut *work;
         match read_head(client, taken, &mut platform, came, sharing, out).await? {
             Came::Interim => client.send(&work.out).await.map_err(|_| Failed::Client)?,

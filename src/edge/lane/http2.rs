@@ -12,18 +12,17 @@ use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, HttpSession};
 use pingora::server::ShutdownWatch;
-use tokio::time::timeout;
 
 use self::forward::forward;
 use self::stream::{Stream, head, host};
-use super::exchange::Ended;
+use super::exchange::within;
 use super::head::{digits, is_plain, takes_method};
 use super::record::record;
 use super::resources::{LONGEST_BODY, Resources};
 use super::taken::{Extent, Taken};
 use crate::edge::access_log::Exchange;
 use crate::edge::connection_context::{self, Connection};
-use crate::edge::cut::{ConnectionApp, Cut};
+use crate::edge::cut::ConnectionApp;
 use crate::edge::deadline::Deadline;
 use crate::edge::decide::Decision;
 use crate::edge::gateway::judge;
@@ -92,15 +91,7 @@ async fn serve(resources: &Resources, mut session: HttpSession) -> Option<HttpSe
     let mut stream = Stream { session, connection, body: Vec::new(), deadline, has_tls };
     let mut work = resources.work();
     let limit = taken.limit;
-    let forwarded = forward(resources, &mut stream, &mut taken, &mut work);
-    let ended = match limit {
-        None => forwarded.await,
-        // What is dropped here takes its connection to the platform with it.
-        Some(limit) => timeout(limit, forwarded).await.unwrap_or(Ended::OVERDUE),
-    };
-    if ended.is_overdue {
-        taken.state.fault = Some(Cut::Overdue.as_str());
-    }
+    let ended = within(limit, forward(resources, &mut stream, &mut taken, &mut work)).await;
     work.give_back(resources);
     let request = stream.session.req_header();
     record(resources, &taken, &ended, || {
@@ -156,14 +147,7 @@ async fn take(
         Decision::Forward(pass, facts) => {
             state.active = Some(connection.active_request());
             gateway.forwards(pass, facts, head.target, &mut state).map_err(|_| Declined::Overload)?;
-            Ok(Taken {
-                limit: state.runtime.request_duration(head.target),
-                state,
-                extent: Extent::default(),
-                is_head: head.method == "HEAD",
-                is_idempotent: !matches!(head.method, "POST" | "PATCH"),
-                closes: false,
-            })
+            Ok(Taken::new(state, head.method, head.target, Extent::default()))
         }
         Decision::Answer(..) | Decision::Endpoint(..) => Err(Declined::Local),
     }

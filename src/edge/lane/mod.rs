@@ -39,10 +39,9 @@ use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use tokio::sync::Notify;
-use tokio::time::timeout;
 
 use self::client::{Came, Client};
-use self::exchange::Ended;
+use self::exchange::{Ended, within};
 use self::head::{Head, Read, no_fields};
 use self::http2::Streams;
 use self::record::record;
@@ -54,7 +53,7 @@ use self::resources::{HEAD_BYTES, Resources};
 use self::taken::Taken;
 use super::connection::LimitedStream;
 use super::connection_context::Connection;
-use super::cut::{ConnectionApp, Cut};
+use super::cut::ConnectionApp;
 use super::gateway::Gateway;
 use super::replay::Replay;
 use crate::auth::reply::Reply;
@@ -190,15 +189,7 @@ impl Lane {
         let mut work = self.resources.work();
         (client.request, client.half_close) = (taken.extent, taken.state.runtime.half_close);
         let limit = taken.limit;
-        let forwarded = http1::forward(&self.resources, client, &mut taken, &mut work);
-        let ended = match limit {
-            None => forwarded.await,
-            // What is dropped here takes its connection to the platform with it.
-            Some(limit) => timeout(limit, forwarded).await.unwrap_or(Ended::OVERDUE),
-        };
-        if ended.is_overdue {
-            taken.state.fault = Some(Cut::Overdue.as_str());
-        }
+        let ended = within(limit, http1::forward(&self.resources, client, &mut taken, &mut work)).await;
         work.give_back(&self.resources);
         self.done(client, &taken, &ended);
         ended.goes_on

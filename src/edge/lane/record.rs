@@ -3,7 +3,8 @@
 use super::exchange::Ended;
 use super::resources::Resources;
 use super::taken::Taken;
-use crate::edge::access_log::{Exchange, access_line};
+use crate::edge::access_log::{CLIENT_CLOSED, Exchange, access_line};
+use crate::edge::cut::Cut;
 use crate::logging::AccessLine;
 
 /// Counts and logs it. `exchange` has its head, and is asked only for a line.
@@ -30,9 +31,7 @@ pub(super) fn record<'h>(
     let Some(exchange) = exchange() else { return };
     let exchange = Exchange { bytes_received, bytes_sent, ..exchange };
     let line = access_line(&shared.sink, state, &exchange, status, elapsed);
-    let fault = state.fault.or(line.fault);
+    let overdue = ended.is_overdue.then_some(Cut::Overdue.as_str());
+    let fault = overdue.or(state.fault).or(line.fault);
     shared.sink.access(&AccessLine { fault, ..line });
 }
-
-/// What logs and metrics say where the client went away before it was answered.
-const CLIENT_CLOSED: u16 = 499;

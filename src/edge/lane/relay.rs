@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use super::buffers::consume;
 use super::chunks::Chunks;
 use super::client::Client;
 use super::platform::{Failed, Platform};
@@ -81,11 +82,7 @@ pub(super) async fn relay(
         } else if used > 0 {
             client.send(work.came.get(..used).unwrap_or_default()).await.map_err(|_| Failed::Client)?;
         }
-        if used == work.came.len() {
-            work.came.clear()
-        } else {
-            drop(work.came.drain(..used))
-        }
+        consume(&mut work.came, used);
         if is_done {
             return Ok(());
         }

@@ -61,12 +61,8 @@ pub(super) fn plan(gateway: &Gateway, client: &Client, clock: ClockReading, long
         return detour(Declined::Overload);
     };
     let taken = |state: RequestState| Taken {
-        limit: state.runtime.request_duration(head.target()),
-        state,
-        extent: Extent { head: head.len(), whole: length },
-        is_head: head.method == "HEAD",
-        is_idempotent: !matches!(head.method, "POST" | "PATCH"),
         closes: shape.closes,
+        ..Taken::new(state, head.method, head.target(), Extent { head: head.len(), whole: length })
     };
     match decision {
         Decision::Forward(pass, facts) => {

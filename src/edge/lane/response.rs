@@ -7,7 +7,7 @@ use pingora::protocols::http::date::get_cached_date;
 
 use crate::auth::cors::{EXPOSED, MANAGED, Sharing};
 use crate::edge::request_id::REQUEST_ID;
-use crate::edge::response::HOP_BY_HOP;
+use crate::edge::response::{EVENT_STREAM, HOP_BY_HOP};
 
 /// What the head of an answer depends on beside the platform.
 #[derive(Clone, Copy)]
@@ -269,9 +269,6 @@ fn values<'f>(fields: &'f [Header<'_>], name: &'static [u8]) -> impl Iterator<It
         .filter(move |field| field.name.as_bytes().eq_ignore_ascii_case(name))
         .map(|field| field.value)
 }
-
-/// Server-sent events (HTML §9.2).
-const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 /// As many as the engine takes.
 const MOST_FIELDS: usize = 256;

@@ -19,6 +19,20 @@ pub(super) struct Taken {
     pub(super) limit: Option<Duration>,
 }
 
+impl Taken {
+    /// For this method and target.
+    pub(super) fn new(state: RequestState, method: &str, target: &[u8], extent: Extent) -> Self {
+        Self {
+            limit: state.runtime.request_duration(target),
+            state,
+            extent,
+            is_head: method == "HEAD",
+            is_idempotent: !matches!(method, "POST" | "PATCH"),
+            closes: false,
+        }
+    }
+}
+
 /// How much of the input is one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Extent {

@@ -53,12 +53,8 @@ async fn exchange(
     let mut platform = begin(resources, stream, taken, work).await?;
     let runtime = Arc::clone(&taken.state.runtime);
     let mut fields = Fields(None);
+    let sharing = runtime.cors.sharing(head(&stream.session).values("origin"));
     let Answer { body, is_event_stream, status } = loop {
-        let origins: Vec<Vec<u8>> = match runtime.cors.is_off() {
-            true => Vec::new(),
-            false => head(&stream.session).values("origin").map(<[u8]>::to_vec).collect(),
-        };
-        let sharing = runtime.cors.sharing(origins.iter().map(Vec::as_slice));
         // Interim answers end here: the engine's session has none.
         let came = read_head(stream, taken, &mut platform, &mut work.came, sharing, &mut fields).await?;
         if let Came::Head(answer) = came {
