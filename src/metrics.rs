@@ -11,6 +11,7 @@ mod families;
 mod histogram;
 mod labels;
 mod layout;
+mod login_sources;
 mod scrape;
 mod servers;
 
@@ -19,12 +20,14 @@ use std::time::Duration;
 use self::cells::Cells;
 use self::layout::*;
 use crate::auth::reply::{Overload, PlatformFault};
+use crate::auth::user_source::SourceName;
 
 pub use self::declined::Declined;
 pub use self::labels::{
     ConnectionEnd, DecisionLabel, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction, TokenOutcome,
     TryFault,
 };
+pub use self::login_sources::SourceAnswer;
 pub use self::scrape::Facts;
 pub use self::servers::{Addresses, ServerMetrics};
 
@@ -109,6 +112,12 @@ impl Metrics {
     /// A login ended.
     pub fn login(&self, outcome: LoginOutcome) {
         self.cells.add(LOGINS + outcome as usize, 1);
+    }
+
+    /// A source of users answered after so long.
+    pub fn source_answered(&self, source: SourceName, answer: SourceAnswer, elapsed: Duration) {
+        self.cells.add(SOURCES + source as usize * SourceAnswer::ALL.len() + answer as usize, 1);
+        self.observe(SOURCE_DURATIONS + source as usize * HISTOGRAM, elapsed);
     }
 
     /// The platform failed a request.

@@ -14,6 +14,7 @@ mod probe;
 mod sockets;
 mod start;
 mod stop;
+mod users;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -41,7 +42,6 @@ use crate::edge::upstream::MAX_TRIES;
 use crate::logging::Sink;
 use crate::metrics::{Addresses, Metrics, ServerMetrics};
 use crate::service::login::failed_logins::FailedLogins;
-use crate::service::login::local::LocalUsers;
 use crate::service::login::passwords::Logins;
 use crate::service::pending_revocations::Pending;
 use crate::service::token_endpoint::{TokenEndpoint, mint_limiter};
@@ -121,9 +121,12 @@ pub fn run(
         Arc::clone(&failures),
     );
     let logins = Arc::new(logins.map_err(StartError::refused)?);
+    let (clock, metrics) = (shared.clock.clone(), Arc::clone(&shared.metrics));
+    let users = users::sources(&config.users, &store, &logins, &platforms, clock, metrics);
+    let users = users.map_err(StartError::refused)?;
     let tokens = TokenEndpoint {
         gate: Arc::clone(&shared.gate),
-        users: Arc::new(LocalUsers::new(store.clone(), Arc::clone(&logins))),
+        users: Arc::new(users),
         store: store.clone(),
         pending: Arc::clone(&pending),
         mints: Arc::clone(&mints),

@@ -1,7 +1,7 @@
 //! Pure logic: no I/O, clock, randomness, environment, log or global state. Everything that it needs comes in as an argument. It
 //! uses no other layer.
 //!
-//! In the order of its arrows: [`time`], [`secret`], [`name`], [`source`], [`client_address`], [`identity`], [`password`], [`keys`],
+//! In the order of its arrows: [`time`], [`secret`], [`name`], [`source`], [`client_address`], [`user_source`], [`identity`], [`password`], [`keys`],
 //! [`fields`], [`cors`], [`denial`], [`token`], [`names`], `shared`, [`token_set`], [`revocation`], [`cache`], [`policy`], [`gate`], [`explain`], [`endpoint`], [`reply`].
 
 pub mod cache;
@@ -30,3 +30,4 @@ pub mod source;
 pub mod time;
 pub mod token;
 pub mod token_set;
+pub mod user_source;

@@ -321,6 +321,11 @@ impl Reply {
         Self::error(503, "the gateway cannot reach its store, try again").retry_after(5, 10)
     }
 
+    /// Who knows the user's password cannot be asked.
+    pub fn source_unavailable() -> Self {
+        Self::error(503, "the password cannot be checked at the moment, try again").retry_after(5, 10)
+    }
+
     /// Every signing key is revoked: an operator must name or make another.
     pub fn no_signing_key() -> Self {
         Self::error(503, "no signing key; contact the administrator").retry_after(60, 90)

@@ -55,6 +55,11 @@ impl Cutoff {
     }
 }
 
+/// Was one of these cutoffs set after that sequence?
+pub fn is_revoked_since(cutoffs: &[(Subject, Cutoff)], sequence: u64) -> bool {
+    cutoffs.iter().any(|(_, cutoff)| cutoff.sequence > sequence)
+}
+
 /// What a cutoff is set on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {

@@ -11,6 +11,7 @@ use crate::service::users::{
     AddError, InvalidField, PasswordError, SetPasswordError, identity, parse_email, parse_organization,
 };
 use crate::store::command::{ChangeOutcome, NameConflict, UnlockOutcome};
+use crate::store::recorded_login::MoveOutcome;
 
 /// `ds-gateway user …`
 #[derive(Args, Debug)]
@@ -99,6 +100,17 @@ enum Action {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Move a user of another source into the store for good; its tokens stay valid
+    ///
+    /// From then on the gateway checks the user's password by the hash that it remembers (users.platform.remember), and no longer asks the
+    /// platform. `ds-gateway user list --source platform --remembered` lists who can be moved. To move any other user, set a password:
+    /// `ds-gateway user passwd NAME`.
+    Move {
+        /// The user
+        name: String,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
     /// Remove a user and revoke its tokens
     Remove {
         /// The user
@@ -150,6 +162,16 @@ impl User {
             Action::Unlock { name, config } => match run(config.open_users()?.unlock(&name))? {
                 UnlockOutcome::Unlocked => say(format_args!("unlocked {name}"))?,
                 UnlockOutcome::Unknown => return Err(unknown(&name)),
+            },
+            Action::Move { name, config } => match run(config.open_users()?.move_to_store(&name))? {
+                MoveOutcome::Moved => say(format_args!("moved {name} into the store"))?,
+                MoveOutcome::Unchanged => say(format_args!("{name} is a user of the store already"))?,
+                MoveOutcome::NotRemembered => {
+                    return Err(Failure::no_such(format!(
+                        "no password of {name:?} is remembered, or its tokens were revoked since: set one with `ds-gateway user passwd {name}`, or wait for the next login"
+                    )));
+                }
+                MoveOutcome::Unknown => return Err(unknown(&name)),
             },
             Action::Remove { name, config } => {
                 let users = config.open_users_to_revoke()?;

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::context::{ConfigArgs, run};
 use super::output::{Failure, print, say};
+use crate::auth::user_source::SourceName;
 use crate::service::users::Users;
 use crate::store::records::{ListedUser, UserFilter};
 
@@ -23,6 +24,12 @@ pub(super) struct List {
     /// Only users with this text in their name or e-mail address
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
+    /// Only users whose passwords are checked there: store, ldap or platform
+    #[arg(long, value_name = "SOURCE", value_parser = parse_source)]
+    source: Option<SourceName>,
+    /// Only users of whose password another source has said that it is right and whose hash is kept (users.platform.remember)
+    #[arg(long)]
+    remembered: bool,
     /// Begin after this name: the last one of the page before
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     after: String,
@@ -52,6 +59,8 @@ impl List {
             organization: self.organization.as_deref().map(Into::into),
             disabled: (self.disabled || self.enabled).then_some(self.disabled),
             text: self.search.as_deref().map(Into::into),
+            source: self.source,
+            remembered: self.remembered,
         };
         let (mut after, mut left) = (self.after.clone(), self.limit.unwrap_or(usize::MAX));
         while left > 0 {
@@ -105,12 +114,16 @@ pub(super) fn show(user: ListedUser, json: bool) -> Result<(), Failure> {
     say(format_args!("name          {}", row.name))?;
     say(format_args!("email         {}", row.email))?;
     say(format_args!("organization  {}", row.organization))?;
+    say(format_args!("source        {}", row.source))?;
     say(format_args!("state         {}", row.state()))?;
     say(format_args!("created       {} UTC", row.created_at))?;
     say(format_args!("changed       {} UTC", row.updated_at))?;
     match &row.last_login {
         Some(time) => say(format_args!("last login    {time} UTC"))?,
         None => say("last login    none in the audit trail")?,
+    }
+    if let Some(time) = &row.remembered_at {
+        say(format_args!("remembered    {time} UTC"))?;
     }
     say(format_args!("live tokens   {}", row.live_tokens))
 }
@@ -121,6 +134,7 @@ struct Row {
     name: String,
     email: String,
     organization: String,
+    source: &'static str,
     disabled: bool,
     credential_version: u64,
     created_at: String,
@@ -128,6 +142,9 @@ struct Row {
     /// Absent where the audit trail has none.
     last_login: Option<String>,
     live_tokens: u64,
+    /// Absent where no hash is kept of what another source found right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remembered_at: Option<String>,
 }
 
 impl Row {
@@ -138,30 +155,38 @@ impl Row {
     fn cells(&self) -> [String; COLUMNS] {
         let login = self.last_login.clone().unwrap_or_else(|| "-".into());
         let [name, organization, email] = [&self.name, &self.organization, &self.email].map(Clone::clone);
-        [name, organization, email, self.state().into(), login, self.live_tokens.to_string()]
+        let (source, state) = (self.source.to_owned(), self.state().to_owned());
+        [name, organization, email, source, state, login, self.live_tokens.to_string()]
     }
 }
 
 impl From<ListedUser> for Row {
-    fn from(ListedUser { user, last_login, live_tokens }: ListedUser) -> Self {
+    fn from(ListedUser { user, last_login, live_tokens, remembered_at }: ListedUser) -> Self {
         Self {
             name: user.identity.user.to_string(),
             email: user.identity.email.into(),
             organization: user.identity.organization.to_string(),
+            source: user.source.as_str(),
             disabled: user.disabled,
             credential_version: user.credential_version,
             created_at: user.created_at.to_string(),
             updated_at: user.updated_at.to_string(),
             last_login: last_login.map(|time| time.to_string()),
             live_tokens,
+            remembered_at: remembered_at.map(|time| time.to_string()),
         }
     }
 }
 
-const COLUMNS: usize = 6;
+fn parse_source(name: &str) -> Result<SourceName, String> {
+    SourceName::parse(name).ok_or_else(|| "expected store, ldap or platform".to_owned())
+}
+
+const COLUMNS: usize = 7;
 
 /// The columns of the table; times are UTC.
-const HEAD: [&str; COLUMNS] = ["NAME", "ORGANIZATION", "EMAIL", "STATE", "LAST LOGIN", "LIVE TOKENS"];
+const HEAD: [&str; COLUMNS] =
+    ["NAME", "ORGANIZATION", "EMAIL", "SOURCE", "STATE", "LAST LOGIN", "LIVE TOKENS"];
 
 fn widths_of(rows: &[[String; COLUMNS]]) -> [usize; COLUMNS] {
     let width = |cell: &str| cell.chars().count();

@@ -18,6 +18,7 @@ mod server;
 mod settings;
 mod source;
 mod spelling;
+mod users;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -32,8 +33,8 @@ pub use materials::{
 pub use networks::{ForwardedFields, Network, Networks};
 pub use origin::Origin;
 pub use settings::{
-    Audit, Ejection, HostField, Limits, Log, LogFormat, Platform, PlatformRoute, PlatformServer, Server,
-    ServerAddress, ServerPool, Stop, StoreSettings,
+    Audit, Ejection, HostField, Limits, Log, LogFormat, Platform, PlatformLogin, PlatformRoute, PlatformSays,
+    PlatformServer, Server, ServerAddress, ServerPool, Stop, StoreSettings, Users,
 };
 pub use source::{CONFIG_VARIABLE, ConfigError, PREFIX};
 
@@ -46,6 +47,7 @@ use self::sections::{
 };
 use self::server::{read_admin, read_server};
 use self::source::{Finished, Source};
+use self::users::read_users;
 use crate::auth::cache::CacheLimits;
 use crate::auth::cors::Cors;
 use crate::auth::endpoint::InspectAuth;
@@ -80,6 +82,8 @@ pub struct Config {
     pub request_durations: Vec<(PathPattern, Option<Duration>)>,
     /// `[cors]`
     pub cors: Cors,
+    /// `[users]`
+    pub users: Users,
     /// `[store]`
     pub store: StoreSettings,
     /// `[audit]`
@@ -133,6 +137,7 @@ impl Config {
         let cache = read_cache(source.section("cache"));
         let (routes, request_durations) = read_routes(source.section("routes"));
         let cors = read_cors(source.section("cors"));
+        let users = read_users(&mut source);
         let state_dir = server.as_ref().map(|server| server.state_dir.as_path());
         let store = read_store(source.section("store"), state_dir.unwrap_or(base));
         let audit = read_audit(source.section("audit"));
@@ -178,6 +183,7 @@ impl Config {
                     routes,
                     request_durations,
                     cors,
+                    users,
                     store,
                     audit,
                     limits,

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::networks::{ForwardedFields, Networks};
 use crate::auth::policy::PathPrefix;
+use crate::auth::user_source::SourceName;
 
 /// `[server]`: where the gateway listens, and where its own files are.
 #[derive(Clone, Debug)]
@@ -133,6 +134,59 @@ pub struct Ejection {
     pub on_timeouts: bool,
     /// Do answers with a status of 500 or more count?
     pub on_errors: bool,
+}
+
+/// `[users]`: where users come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Users {
+    /// The sources, in the order in which they are asked.
+    pub sources: Vec<SourceName>,
+    /// `[users.platform]`
+    pub platform: PlatformLogin,
+}
+
+/// `[users.platform]`: how the platform's own users log in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlatformLogin {
+    /// Of its token endpoint.
+    pub path: String,
+    /// The status of an answer that has a token.
+    pub success: u16,
+    /// The member of the answer that is the token.
+    pub member: String,
+    /// What says who the user is.
+    pub says: PlatformSays,
+    /// How many logins it is asked about at once.
+    pub connections: usize,
+    /// How long it may take for each.
+    pub timeout: Duration,
+    /// For how long a hash serves of what it found right, while it cannot be asked; `None`: none is kept.
+    pub remember_for: Option<Duration>,
+}
+
+impl Default for PlatformLogin {
+    fn default() -> Self {
+        Self {
+            path: "/ds-api/user-token".into(),
+            success: 201,
+            member: "user-token".into(),
+            says: PlatformSays::default(),
+            connections: 16,
+            timeout: Duration::from_secs(5),
+            remember_for: None,
+        }
+    }
+}
+
+/// What says who a user of the platform is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum PlatformSays {
+    /// The claims of the token that it returns.
+    #[default]
+    Claims,
+    /// What it says when it is asked about that token.
+    Inspection,
 }
 
 /// `[store]`

@@ -26,6 +26,7 @@ pub mod listener;
 pub mod local;
 mod normalize;
 pub mod pingora;
+pub mod platform_api;
 pub mod platforms;
 mod proxy_protocol;
 pub mod quota;

@@ -34,6 +34,11 @@ impl Platforms {
         prefixed.map_or(&self.default, |(_, upstream)| upstream)
     }
 
+    /// The default one, for requests of the gateway's own.
+    pub fn default(&self) -> Arc<Upstream> {
+        Arc::clone(&self.default)
+    }
+
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &Upstream> {
         std::iter::once(&*self.default).chain(self.prefixed.iter().map(|(_, upstream)| &**upstream))

@@ -126,10 +126,9 @@ impl Upstream {
         Ok(upstream)
     }
 
-    /// The server for the next try of a request that was let through. Servers have their turns; one that failed this request has none, and
-    /// so its turns go to all others alike.
+    /// The server for the next try of a request that was let through. One that failed it has no turn, which go to all others alike.
     pub fn peer(&self, _pass: &Pass, tries: &mut Tries) -> Option<Box<HttpPeer>> {
-        self.next_peer(tries)
+        self.own_peer(tries)
     }
 
     /// The address of that server, for a carrier that keeps connections by itself, and whether only a new connection will do.
@@ -149,7 +148,8 @@ impl Upstream {
         self.times
     }
 
-    fn next_peer(&self, tries: &mut Tries) -> Option<Box<HttpPeer>> {
+    /// The same for a request of the gateway's own.
+    pub(super) fn own_peer(&self, tries: &mut Tries) -> Option<Box<HttpPeer>> {
         let endpoints = self.endpoints.load();
         let mut peer = Box::new(self.choose(&endpoints, tries)?.peer.clone());
         if tries.needs_new() {

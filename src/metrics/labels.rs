@@ -107,10 +107,12 @@ pub enum TokenOutcome {
     RevocationLimit,
     /// Every signing key is revoked.
     NoKey,
+    /// The source of users that may know the name could not be asked.
+    SourceUnavailable,
 }
 
 impl TokenOutcome {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Ok,
         Self::BadCredentials,
         Self::BadToken,
@@ -122,6 +124,7 @@ impl TokenOutcome {
         Self::RateLimited,
         Self::RevocationLimit,
         Self::NoKey,
+        Self::SourceUnavailable,
     ];
 
     /// The outcome as log and metrics name it.
@@ -138,6 +141,7 @@ impl TokenOutcome {
             Self::RateLimited => "rate_limited",
             Self::RevocationLimit => "revocation_limit",
             Self::NoKey => "no_key",
+            Self::SourceUnavailable => "source_unavailable",
         }
     }
 }
@@ -214,10 +218,12 @@ pub enum LoginOutcome {
     Displaced,
     /// It waited for too long.
     Late,
+    /// The source of users that may know the name could not be asked.
+    Unanswered,
 }
 
 impl LoginOutcome {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Ok,
         Self::Refused,
         Self::ThrottledAccount,
@@ -228,6 +234,7 @@ impl LoginOutcome {
         Self::PairFull,
         Self::Displaced,
         Self::Late,
+        Self::Unanswered,
     ];
 
     /// The outcome as metrics name it.
@@ -243,6 +250,7 @@ impl LoginOutcome {
             Self::PairFull => "queue_full_for_account",
             Self::Displaced => "displaced",
             Self::Late => "late",
+            Self::Unanswered => "unanswered",
         }
     }
 }

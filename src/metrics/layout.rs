@@ -4,8 +4,10 @@ use super::declined::Declined;
 use super::labels::{
     ConnectionEnd, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction, TokenOutcome, TryFault,
 };
+use super::login_sources::SourceAnswer;
 use crate::auth::denial::Denial;
 use crate::auth::reply::{Overload, PlatformFault};
+use crate::auth::user_source::SourceName;
 
 /// Upper bounds of the buckets, in seconds.
 pub(super) const BOUNDS: [f64; 14] =
@@ -28,11 +30,14 @@ pub(super) const OVERLOADS: usize = CONNECTION_ENDS + ConnectionEnd::ALL.len();
 pub(super) const LOGINS: usize = OVERLOADS + Overload::ALL.len();
 /// Taken by the fast lane, then declined, by reason.
 pub(super) const LANE: usize = LOGINS + LoginOutcome::ALL.len();
-pub(super) const DURATIONS: usize = LANE + 1 + Declined::ALL.len();
+/// Of each source of users, its answers.
+pub(super) const SOURCES: usize = LANE + 1 + Declined::ALL.len();
+pub(super) const DURATIONS: usize = SOURCES + SourceName::ALL.len() * SourceAnswer::ALL.len();
 /// Of event streams, whatever their route.
 pub(super) const STREAM_DURATIONS: usize = DURATIONS + RouteLabel::ALL.len() * HISTOGRAM;
 pub(super) const LATENCIES: usize = STREAM_DURATIONS + HISTOGRAM;
-pub(super) const CELLS: usize = LATENCIES + Latency::ALL.len() * HISTOGRAM;
+pub(super) const SOURCE_DURATIONS: usize = LATENCIES + Latency::ALL.len() * HISTOGRAM;
+pub(super) const CELLS: usize = SOURCE_DURATIONS + SourceName::ALL.len() * HISTOGRAM;
 
 /// Cells of one histogram: the buckets, the one without a bound, the sum in microseconds.
 pub(super) const HISTOGRAM: usize = BOUNDS.len() + 2;

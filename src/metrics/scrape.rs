@@ -14,9 +14,11 @@ use super::labels::{
     ConnectionEnd, DecisionLabel, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction, TokenOutcome,
 };
 use super::layout::*;
+use super::login_sources::SourceAnswer;
 use super::servers::{Addresses, ServerMetrics};
 use crate::auth::gate::Gate;
 use crate::auth::reply::{Overload, PlatformFault};
+use crate::auth::user_source::SourceName;
 
 /// What is read when a scrape asks, and not counted.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +82,18 @@ pub(super) fn counted(cells: &Cells<CELLS>) -> Vec<MetricFamily> {
             labelled_counter(sum(cell), &[("action", action.as_str()), ("outcome", outcome.as_str())])
         })
     });
+    // The store's users are counted by `ds_gateway_logins_total`.
+    let others = || SourceName::ALL.into_iter().filter(|source| *source != SourceName::Store);
+    let answers = others().flat_map(|source| {
+        SourceAnswer::ALL.into_iter().map(move |answer| {
+            let cell = SOURCES + source as usize * SourceAnswer::ALL.len() + answer as usize;
+            labelled_counter(sum(cell), &[("source", source.as_str()), ("answer", answer.as_str())])
+        })
+    });
+    let answered = others().map(|source| {
+        let observed = observed(cells, SOURCE_DURATIONS + source as usize * HISTOGRAM);
+        (vec![("source", source.as_str())], observed)
+    });
     let durations = RouteLabel::ALL.into_iter().map(|route| {
         let observed = observed(cells, DURATIONS + route as usize * HISTOGRAM);
         (vec![("route", route.as_str())], observed)
@@ -139,6 +153,17 @@ pub(super) fn counted(cells: &Cells<CELLS>) -> Vec<MetricFamily> {
             "ds_gateway_logins_total",
             "Logins by outcome; throttled logins and those that exceed the queue are answered before a password is hashed.",
             each(LOGINS, "outcome", &LoginOutcome::ALL.map(|outcome| (outcome as usize, outcome.as_str()))),
+        ),
+        counters(
+            "ds_gateway_login_source_answers_total",
+            "Answers of the sources of users beside the store, by source and answer.",
+            answers.collect(),
+        ),
+        histograms(
+            "ds_gateway_login_source_duration_seconds",
+            "Time until a source of users beside the store answered, without the wait for a turn.",
+            &BOUNDS,
+            answered.collect(),
         ),
         counters(
             "ds_gateway_connections_ended_total",

@@ -100,6 +100,8 @@ impl Served {
 enum Failure {
     Refused(Refusal),
     Login(LoginError),
+    /// The password may have been changed since it was found right.
+    Revoked,
     Organization,
     Token,
     Store(StoreError),
@@ -116,6 +118,7 @@ impl From<AuthenticationError> for Failure {
         match error {
             AuthenticationError::Login(error) => Self::Login(error),
             AuthenticationError::Store(error) => Self::Store(error),
+            AuthenticationError::Revoked => Self::Revoked,
         }
     }
 }
@@ -215,10 +218,13 @@ impl TokenEndpoint {
     /// Mints for a user whose password fits. If the user changes in between, once more, then no.
     async fn mint(&self, credentials: Credentials, call: &Call) -> Result<(User, Minted), Failure> {
         for _ in 0..2 {
-            let user = self.log_in(credentials.clone(), call).await?;
+            let (user, asked_at) = match self.log_in(credentials.clone(), call).await {
+                Err(Failure::Revoked) => continue,
+                other => other?,
+            };
             let name: Box<str> = user.identity.user.as_str().into();
             self.mints.check_key(&name).map_err(|_| Failure::RateLimited(name))?;
-            if let Some(minted) = self.store_mint(&user, call.client).await? {
+            if let Some(minted) = self.store_mint(&user, asked_at, call.client).await? {
                 return Ok((user, minted));
             }
         }
@@ -228,6 +234,7 @@ impl TokenEndpoint {
     async fn store_mint(
         &self,
         user: &User,
+        asked_at: u64,
         client: Option<ClientAddress>,
     ) -> Result<Option<Minted>, Failure> {
         let mut random = [0; 16];
@@ -238,7 +245,7 @@ impl TokenEndpoint {
         let client = client.map(|client| client.to_string()).unwrap_or_default();
         let actor = Actor::client(user.identity.user.as_str(), client);
         let (rules, max_revocations) = (*self.gate.rules(), self.max_revocations);
-        let mint = Mint { user: user.clone(), random, rules, signer, max_revocations, source };
+        let mint = Mint { user: user.clone(), random, rules, signer, max_revocations, source, asked_at };
         match self.store.execute(mint, actor).await? {
             MintOutcome::Minted(minted, cutoffs) => {
                 self.gate.apply_cutoffs(&cutoffs);
@@ -250,8 +257,8 @@ impl TokenEndpoint {
         }
     }
 
-    /// A user of the organization in the path whose password is right.
-    async fn log_in(&self, credentials: Credentials, call: &Call) -> Result<User, Failure> {
+    /// A user of the organization in the path whose password is right, and the store's sequence before anybody was asked for that.
+    async fn log_in(&self, credentials: Credentials, call: &Call) -> Result<(User, u64), Failure> {
         let (client, arrived) = (call.client.map(|client| client.ip), Instant::now());
         let accepted = self.users.authenticate(LoginAttempt { credentials, client, arrived }).await?;
         if let Err(failure) = belongs(&accepted.verified.user.identity, call) {
@@ -259,7 +266,8 @@ impl TokenEndpoint {
             tokio::time::sleep_until(accepted.refuse_at.into()).await;
             return Err(failure);
         }
-        Ok(self.users.complete(accepted).await)
+        let asked_at = accepted.asked_at;
+        Ok((self.users.complete(accepted).await, asked_at))
     }
 
     fn inspect(&self, token: &[u8], call: &Call) -> Result<Permit, Failure> {
@@ -289,13 +297,16 @@ fn fail(failure: Failure, action: TokenAction) -> Served {
             (Reply::refused(Refusal::TokenParameter), TokenOutcome::BadRequest)
         }
         Failure::Refused(refusal) => (Reply::refused(refusal), TokenOutcome::BadCredentials),
-        Failure::Login(LoginError::Refused) => {
+        Failure::Login(LoginError::Refused) | Failure::Revoked => {
             (Reply::refused(Refusal::Credentials), TokenOutcome::BadCredentials)
         }
         // Nothing may tell a right password from a wrong one here.
         Failure::Organization => (Reply::refused(Refusal::Credentials), TokenOutcome::OrganizationMismatch),
         Failure::Token => (Reply::token_refused(), TokenOutcome::BadToken),
         Failure::Login(LoginError::Busy) => (Reply::busy(), TokenOutcome::Busy),
+        Failure::Login(LoginError::Unavailable) => {
+            (Reply::source_unavailable(), TokenOutcome::SourceUnavailable)
+        }
         Failure::Login(LoginError::Throttled(throttled)) => {
             (Reply::throttled(throttled.seconds, MAX_RETRY_AFTER), TokenOutcome::Throttled)
         }

@@ -69,6 +69,7 @@ pub async fn mint(
             signer: Arc::clone(signer),
             max_revocations: minting.max_revocations,
             source: None,
+            asked_at: Mint::NO_PASSWORD,
         };
         match store.execute(mint, actor.clone()).await? {
             MintOutcome::Minted(minted, _) => return Ok(minted.token),

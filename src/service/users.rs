@@ -12,6 +12,7 @@ use crate::auth::secret::Secret;
 use crate::store::command::{
     Actor, AddUser, ChangeOutcome, ChangeUser, NameConflict, NewUser, UnlockOutcome, UnlockUser, UserChange,
 };
+use crate::store::recorded_login::{MoveOutcome, MoveUser};
 use crate::store::records::{ListedUser, User, UserFilter};
 use crate::store::{Store, StoreError};
 
@@ -183,6 +184,11 @@ impl Users {
     /// Lets the failed logins of the user be forgotten: it may log in again at once, from everywhere.
     pub async fn unlock(&self, name: &str) -> Result<UnlockOutcome, StoreError> {
         self.store.execute(UnlockUser { name: name.into() }, self.actor.clone()).await
+    }
+
+    /// Makes a user of another source the store's own, with the hash that is remembered.
+    pub async fn move_to_store(&self, name: &str) -> Result<MoveOutcome, StoreError> {
+        self.store.execute(MoveUser { name: name.into() }, self.actor.clone()).await
     }
 
     async fn revoke_by(&self, name: &str, change: UserChange) -> Result<ChangeOutcome, StoreError> {

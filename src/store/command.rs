@@ -82,6 +82,14 @@ pub struct Mint {
     pub max_revocations: u64,
     /// Where the login came from, to be remembered for later ones.
     pub source: Option<Source>,
+    /// The store's sequence before anybody was asked whether the password is right: a cutoff that came later may have been set because
+    /// it no longer is. [`NO_PASSWORD`](Self::NO_PASSWORD) where none was checked.
+    pub asked_at: u64,
+}
+
+impl Mint {
+    /// Nobody was asked for a password: no cutoff came later.
+    pub const NO_PASSWORD: u64 = u64::MAX;
 }
 
 /// What becomes of a [`Mint`].
@@ -90,7 +98,7 @@ pub enum MintOutcome {
     /// The token, in the store's order, and the cutoffs that it was minted after: a gate that has not read
     /// of them yet must apply them before the token is handed out.
     Minted(Minted, Vec<(Subject, Cutoff)>),
-    /// The user changed since its password was checked, or is disabled or gone.
+    /// The user changed since its password was checked, or a cutoff was set that concerns it; or it is disabled or gone.
     UserChanged,
     /// The key was revoked a moment ago; this gateway has not read of it, nor of the key in its place.
     SignerRevoked,

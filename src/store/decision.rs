@@ -2,8 +2,10 @@
 //!
 //! A store reads the rows, asks here, and writes what it is told. Nothing here knows SQL, reads a clock or fails.
 
+mod logins;
 mod minted;
 
+pub(super) use self::logins::{LoginStep, described, is_remembered, record_login, recorded};
 pub(super) use self::minted::{MintedRow, Owner, complete_revocation, token_state};
 
 use super::command::{
@@ -13,12 +15,12 @@ use super::command::{
 use super::records::{FieldChange, RecordedKey, User, UserRecord};
 use crate::auth::identity::Identity;
 use crate::auth::keys::Fingerprint;
-use crate::auth::name::Name;
 use crate::auth::password::HashDigest;
-use crate::auth::revocation::{Cutoff, Subject};
+use crate::auth::revocation::{Cutoff, Subject, is_revoked_since};
 use crate::auth::time::{Lived, UnixTime};
 use crate::auth::token::{self, Minted};
 use crate::auth::token_set::Keep;
+use crate::auth::user_source::SourceName;
 
 /// What a transaction knows beside the rows that it read.
 #[derive(Clone, Copy, Debug)]
@@ -40,11 +42,14 @@ pub(super) struct MintRows {
     pub(super) signer_revoked: bool,
     /// How many of the user's tokens were revoked one by one and are kept.
     pub(super) revocations: u64,
+    /// The cutoffs that concern the user.
+    pub(super) cutoffs: Vec<(Subject, Cutoff)>,
 }
 
 /// Why nothing is minted, if nothing is.
 pub(super) fn refuse_mint(command: &Mint, rows: &MintRows) -> Option<MintOutcome> {
-    if rows.user != Some((command.user.credential_version, false)) {
+    let is_same = rows.user == Some((command.user.credential_version, false));
+    if !is_same || is_revoked_since(&rows.cutoffs, command.asked_at) {
         return Some(MintOutcome::UserChanged);
     }
     if rows.revocations >= command.max_revocations {
@@ -60,7 +65,7 @@ pub(super) fn mint(
     now: UnixTime,
     stamp: Stamp,
 ) -> Option<Minted> {
-    let Mint { user, random, rules, signer, max_revocations: _, source: _ } = command;
+    let Mint { user, random, rules, signer, max_revocations: _, source: _, asked_at: _ } = command;
     let cutoff = cutoffs.iter().map(|(_, cutoff)| cutoff.time).fold(UnixTime(0), UnixTime::max);
     token::mint_after(cutoff, &user.identity, stamp.sequence, *random, now, rules, signer)
 }
@@ -216,7 +221,7 @@ pub(super) fn import_user(
     update: bool,
 ) -> ImportStep {
     let ImportedUser { user: NewUser { identity, phc }, disabled } = imported;
-    let Some((UserRecord { user, phc: known_phc }, last)) = known else {
+    let Some((UserRecord { user, phc: known_phc, remembered: _ }, last)) = known else {
         return ImportStep::Add(
             disabled.filter(|disabled| *disabled).map(|_| UserChange::Disable).into_iter().collect(),
         );
@@ -227,7 +232,8 @@ pub(super) fn import_user(
     let difference = Difference {
         email: user.identity.email != identity.email,
         organization: user.identity.organization != identity.organization,
-        password: known_phc != phc && last != Some(phc.digest()),
+        password: user.source != SourceName::Store
+            || known_phc.as_ref() != Some(phc) && last != Some(phc.digest()),
         disabled: disabled.is_some_and(|disabled| disabled != user.disabled),
     };
     if difference == Difference::default() {
@@ -251,12 +257,13 @@ pub(super) fn add_user(user: NewUser, stamp: Stamp) -> UserRecord {
     let NewUser { identity, phc } = user;
     let user = User {
         identity,
+        source: SourceName::Store,
         disabled: false,
         credential_version: stamp.sequence,
         created_at: stamp.now,
         updated_at: stamp.now,
     };
-    UserRecord { user, phc }
+    UserRecord { user, phc: Some(phc), remembered: None }
 }
 
 /// A user after a change; without a row, it is removed.
@@ -285,20 +292,21 @@ pub(super) fn is_unchanged(change: &UserChange, user: &User) -> bool {
 /// What a change makes of the fields whose values may be shown.
 pub(super) fn changed_fields(change: &UserChange, user: &User) -> Vec<FieldChange> {
     let UserChange::Claims { email, organization } = change else { return Vec::new() };
-    let Identity { email: old_email, organization: old_organization, .. } = &user.identity;
-    let fields = [
-        ("email", &**old_email, email.as_deref()),
-        ("organization", old_organization.as_str(), organization.as_ref().map(Name::as_str)),
-    ];
-    let changed = |(field, from, to): (&str, &str, Option<&str>)| {
-        let to = to.filter(|to| *to != from)?;
-        Some(FieldChange { field: field.to_owned(), from: from.to_owned(), to: to.to_owned() })
+    let Identity { user: name, email: old_email, organization: old_organization } = &user.identity;
+    let changed = Identity {
+        user: name.clone(),
+        email: email.as_ref().unwrap_or(old_email).clone(),
+        organization: organization.as_ref().unwrap_or(old_organization).clone(),
     };
-    fields.into_iter().filter_map(changed).collect()
+    FieldChange::between(&user.identity, &changed)
 }
 
 /// What a change makes of a user's row.
 pub(super) fn change_user(command: ChangeUser, mut record: UserRecord, stamp: Stamp) -> ChangedUser {
+    // Whatever is changed of a user, its source is to say again whether its password is right.
+    if record.remembered.take().is_some() {
+        record.phc = None;
+    }
     let user = &mut record.user;
     user.updated_at = stamp.now;
     match command.change {
@@ -311,7 +319,8 @@ pub(super) fn change_user(command: ChangeUser, mut record: UserRecord, stamp: St
         }
         UserChange::Password(phc) => {
             user.credential_version = stamp.sequence;
-            record.phc = phc;
+            user.source = SourceName::Store;
+            record.phc = Some(phc);
         }
         UserChange::Disable => user.disabled = true,
         UserChange::Enable => user.disabled = false,

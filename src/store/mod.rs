@@ -18,6 +18,7 @@ mod decision;
 pub mod error;
 pub mod health;
 pub mod read_gap;
+pub mod recorded_login;
 pub mod records;
 pub mod replica;
 #[cfg(test)]

@@ -9,12 +9,15 @@ use crate::auth::revocation::{Account, Cutoff, RevocationSnapshot, Subject};
 use crate::auth::time::{Lived, UnixTime};
 use crate::auth::token::TokenId;
 use crate::auth::token_set::RevokedToken;
+use crate::auth::user_source::SourceName;
 
 /// A user, without the password hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// Name, e-mail address and organization.
     pub identity: Identity,
+    /// Who checks its password.
+    pub source: SourceName,
     /// No token is minted and none is admitted.
     pub disabled: bool,
     /// The sequence of the last change of the password or of a claim.
@@ -30,8 +33,19 @@ pub struct User {
 pub struct UserRecord {
     /// All but the hash.
     pub user: User,
-    /// The hash, with its algorithm and costs.
-    pub phc: Phc,
+    /// The hash, with its algorithm and costs; `None` for a user whose password another source checks, and of which none is remembered.
+    pub phc: Option<Phc>,
+    /// When another source last said that the hash fits; `None` for a password that was set here.
+    pub remembered: Option<Remembered>,
+}
+
+/// When a source said that a password is right whose hash is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// The store's sequence before the source was asked: a cutoff that came later ends what is remembered.
+    pub sequence: u64,
+    /// The time.
+    pub at: UnixTime,
 }
 
 /// A user as lists show it, with what the audit trail knows of it.
@@ -43,6 +57,8 @@ pub struct ListedUser {
     pub last_login: Option<UnixTime>,
     /// How many tokens that were minted here it could use now.
     pub live_tokens: u64,
+    /// When its source last said that a password is right whose hash is kept.
+    pub remembered_at: Option<UnixTime>,
 }
 
 /// Which users are asked for. Every condition that is given holds.
@@ -54,6 +70,10 @@ pub struct UserFilter {
     pub disabled: Option<bool>,
     /// Those whose name or e-mail address has this in it, ASCII letters in either case.
     pub text: Option<Box<str>>,
+    /// Those from there.
+    pub source: Option<SourceName>,
+    /// Those of whose password another source is known to have said that it is right, and whose hash is kept.
+    pub remembered: bool,
 }
 
 /// A token that was minted here, as the audit trail has it. The token itself is kept nowhere.
@@ -103,6 +123,8 @@ pub struct LoginRecord {
     /// How often an operator has unlocked the user. What counts failed logins counts them under this number too, so that an unlock
     /// is in force at once in every gateway of the store, whatever it has counted: no gateway needs to hear of it by the feed.
     pub unlocks: u64,
+    /// The store's sequence at that moment: what is revoked later is not known to whoever checks the password.
+    pub sequence: u64,
 }
 
 /// Which secret a `kid` stands for.
@@ -269,6 +291,20 @@ pub struct FieldChange {
     pub from: String,
     /// What it is.
     pub to: String,
+}
+
+impl FieldChange {
+    /// In what an identity is another than before.
+    pub fn between(old: &Identity, new: &Identity) -> Vec<Self> {
+        let fields = [
+            ("email", &*old.email, &*new.email),
+            ("organization", old.organization.as_str(), new.organization.as_str()),
+        ];
+        let changed = fields.into_iter().filter(|(_, from, to)| from != to);
+        changed
+            .map(|(field, from, to)| Self { field: field.into(), from: from.into(), to: to.into() })
+            .collect()
+    }
 }
 
 /// A row of the audit trail.

@@ -228,7 +228,15 @@ impl World {
         let random = self.random.u128(..).to_le_bytes();
         let rules = *gate.rules();
         let max_revocations = u64::MAX;
-        let mint = Mint { user: stored.clone(), random, rules, signer, max_revocations, source: None };
+        let mint = Mint {
+            user: stored.clone(),
+            random,
+            rules,
+            signer,
+            max_revocations,
+            source: None,
+            asked_at: Mint::NO_PASSWORD,
+        };
         match self.runtime.block_on(store.execute(mint, actor())).unwrap() {
             MintOutcome::Minted(minted, cutoffs) => {
                 gate.apply_cutoffs(&cutoffs);

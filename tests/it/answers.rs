@@ -139,7 +139,7 @@ fn a_list_that_is_read_slowly_holds_no_read_transaction() {
          SELECT 9, unixepoch(), 'a', 'mint', 'somebody with a long name', 'command line', 1 FROM n",
         "INSERT INTO marks (kind, name, number, second, closed, reason)
          SELECT 'user', 'somebody ' || i, 100 + i, 0, 0, 'revoke_user' FROM n",
-        "INSERT INTO users SELECT 'u' || i, 'u' || i, email, organization, phc, 0, 1, 0, 0, 100 + i, NULL FROM n, users
+        "INSERT INTO users SELECT 'u' || i, 'u' || i, email, organization, phc, 0, 1, 0, 0, 100 + i, NULL, 'store', NULL, NULL FROM n, users
          WHERE name = 'myUser'",
     ] {
         store.execute(&format!("{insert} {rows}"), []).expect("rows");

@@ -97,6 +97,7 @@ const ENGINE: (&str, &[&str]) = (
         "src/edge/lane/http2.rs",
         "src/edge/lane/http2/forward.rs",
         "src/edge/lane/http2/stream.rs",
+        "src/edge/platform_api.rs",
         "src/edge/lane/mod.rs",
         "src/edge/lane/platform.rs",
         "src/edge/lane/pool.rs",

@@ -37,6 +37,7 @@ fn a_user_is_added_shown_changed_and_removed() {
         "live_tokens",
         "name",
         "organization",
+        "source",
         "updated_at",
     ];
     assert_eq!(members, expected);

@@ -88,6 +88,7 @@ mod platform_routes;
 mod platform_servers;
 mod platform_side;
 mod platform_tls;
+mod platform_users;
 mod prometheus;
 mod proxies;
 mod race;

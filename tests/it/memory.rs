@@ -38,7 +38,7 @@ fn a_list_takes_no_more_memory_at_its_end_than_at_its_beginning() {
         "INSERT INTO marks (kind, name, number, second, closed, reason)
          SELECT 'user', 'somebody ' || i, 100 + i, 0, 0, 'revoke_user' FROM n",
         // Names that begin with anything: the pages go by their bytes.
-        "INSERT INTO users SELECT char(33 + i % 90) || 'é' || i, i, email, organization, phc, 0, 1, 0, 0, 100 + i, NULL
+        "INSERT INTO users SELECT char(33 + i % 90) || 'é' || i, i, email, organization, phc, 0, 1, 0, 0, 100 + i, NULL, 'store', NULL, NULL
          FROM n, users WHERE name = 'myUser' AND char(33 + i % 90) != ':'",
     ] {
         store.execute(&format!("{numbers} {rows}"), []).expect("rows");

@@ -32,8 +32,8 @@ use crate::edge::quota::Quotas;
 use crate::edge::socket::Socket;
 use crate::logging::Sink;
 use crate::metrics::{Addresses, Facts, Metrics, ServerMetrics};
+use crate::service::login::chain::Chain;
 use crate::service::login::failed_logins::FailedLogins;
-use crate::service::login::local::LocalUsers;
 use crate::service::login::passwords::Logins;
 use crate::service::token_endpoint::{TokenEndpoint, mint_limiter};
 use crate::store::Store;
@@ -284,7 +284,12 @@ fn gateway(platform: SocketAddr, settings: &str, folder: &Path) -> (Gateway, Str
     let logins = Logins::start(&limits, config.trusted_logins, None, Arc::clone(&metrics), failures).unwrap();
     let tokens = TokenEndpoint {
         gate: Arc::clone(&runtime.gate),
-        users: Arc::new(LocalUsers::new(store.clone(), Arc::new(logins))),
+        users: Arc::new(Chain::of_store(
+            store.clone(),
+            Arc::new(logins),
+            clock.clone(),
+            Arc::clone(&metrics),
+        )),
         store,
         pending: Arc::default(),
         mints: Arc::new(mint_limiter(&limits)),

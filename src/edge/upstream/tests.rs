@@ -201,7 +201,7 @@ fn a_trial_that_its_client_gives_up_begins_the_next_back_off() {
 #[test]
 fn a_try_after_a_closed_kept_connection_takes_none_that_is_kept() {
     let upstream = upstream(&FOUR[..1], "");
-    let key = |tries: &mut Tries| upstream.next_peer(tries).unwrap().group_key;
+    let key = |tries: &mut Tries| upstream.own_peer(tries).unwrap().group_key;
     let mut tries = Tries::default();
     let kept = key(&mut tries);
     upstream.failed(&mut tries, TryFault::ConnectTimeout);

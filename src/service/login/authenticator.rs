@@ -28,6 +28,8 @@ pub enum AuthenticationError {
     Login(LoginError),
     /// The store that it depends on could not be asked.
     Store(StoreError),
+    /// What was revoked since the password was found right concerns the user: it may be asked for once more.
+    Revoked,
 }
 
 impl From<LoginError> for AuthenticationError {

@@ -53,14 +53,15 @@ impl Job {
 /// Checks all passwords that a client may have meant. A failure costs at least as much as that of a user that does not exist.
 pub(super) fn check(job: &Job, memory: &mut HashMemory) -> Result<Verified, LoginError> {
     let unknown = Phc::dummy();
-    let phc = job.record.as_ref().map_or(&unknown, |record| &record.phc);
+    let record = job.record.as_ref().and_then(|record| Some((&record.user, record.phc.as_ref()?)));
+    let phc = record.map_or(&unknown, |(_, phc)| phc);
     let fitting = job.credentials.all_passwords().find(|password| phc.verify(password, memory));
-    match (&job.record, fitting) {
-        (Some(record), Some(password)) if !record.user.disabled => {
+    match (record, fitting) {
+        (Some((user, _)), Some(password)) if !user.disabled => {
             // A password of which the old hash ignored a part need not be the right one.
             let stays = phc.is_current() || phc.is_lossy_for(password);
             let rehashed = if stays { None } else { rehash(password, memory) };
-            Ok(Verified { user: record.user.clone(), rehashed })
+            Ok(Verified { user: user.clone(), rehashed })
         }
         _ => {
             if !phc.is_current() {

@@ -1,7 +1,8 @@
 //! Logins: a name and a password become a user, or a refusal that says nothing.
 //!
 //! ```text
-//! Authenticator   who may log in; LocalUsers are those of the store
+//! Authenticator   who may log in: a chain of sources, of which the store is one
+//! Chain           ─► source     a directory or the platform, asked in a turn of `slots`
 //! Logins::check ─► throttle   too many wrong passwords: refused before anything is hashed
 //!               ─► queue      in a fair order, as many as can be checked in two seconds
 //!               ─► pool       hashes in idle time, and a little where there is none
@@ -12,15 +13,19 @@
 
 mod answer_time;
 mod authenticator;
+pub mod chain;
 pub mod failed_logins;
 mod job;
-pub mod local;
 mod outcome;
+pub mod platform;
 pub mod passwords;
 mod pool;
 mod priority;
 mod queue;
+pub mod remember;
 mod sketch;
+mod slots;
+pub mod source;
 mod throttle;
 
 pub use self::authenticator::{AuthenticationError, Authenticator, LoginAttempt};

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::throttle::Throttled;
 use crate::auth::password::Phc;
+use crate::auth::secret::Secret;
 use crate::store::records::User;
 
 /// Why a login did not succeed.
@@ -15,6 +16,8 @@ pub enum LoginError {
     Busy,
     /// Too many wrong passwords came before.
     Throttled(Throttled),
+    /// The source of users that may know the name could not be asked.
+    Unavailable,
 }
 
 /// A login that succeeded.
@@ -22,8 +25,12 @@ pub enum LoginError {
 pub struct Accepted {
     /// Whom the password fits.
     pub verified: Verified,
+    /// The store's sequence before anybody was asked whether the password is right.
+    pub asked_at: u64,
     /// Who refuses it for another reason answers then, as a wrong password would be.
     pub refuse_at: Instant,
+    /// A password that another source has found right and whose hash is to be kept.
+    pub remembers: Option<Secret>,
 }
 
 /// A user whose password was right.

@@ -9,17 +9,18 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::failed_logins::FailedLogins;
-use super::job::Job;
+use super::job::{Job, MAX_WAIT};
 use super::outcome::{Accepted, LoginError};
-use super::pool::Pool;
+use super::pool::{Pool, Shared};
 use super::queue::Waiter;
 use super::sketch::{Sketch, Ticks};
-use super::throttle::{Attempt, Throttle};
+use super::slots::{Slot, Slots};
+use super::throttle::{Attempt, Counts, Throttle};
 use crate::auth::endpoint::Credentials;
 use crate::auth::source::{Network, Source};
 use crate::config::{Limits, Networks};
 use crate::metrics::{Latency, LoginOutcome, Metrics};
-use crate::store::records::LoginRecord;
+use crate::store::records::{LoginRecord, UserRecord};
 
 /// A login to be checked.
 #[derive(Debug)]
@@ -76,16 +77,28 @@ impl Logins {
         shared.throttle.sketch().dump(shared.ticks())
     }
 
-    /// Checks a password. A failure is answered at one time for all, however little its hash cost.
+    /// Checks a password that the store has a hash of. A failure is answered at one time for all, however little its hash cost.
     pub async fn check(&self, login: Login) -> Result<Accepted, LoginError> {
-        let (shared, arrived) = (self.pool.shared(), login.arrived);
-        let is_trusted = login.client.is_some_and(|client| self.trusted.contains(client));
-        let from = login.client.map(|client| (Source::of(client), Network::of(client)));
+        let Login { credentials, record, client, arrived } = login;
+        let admitted = self.admit(&credentials, &record, client, arrived)?;
+        admitted.check(credentials, record.user, record.sequence).await
+    }
+
+    /// May the password of a login be checked? `arrived` is when it came, before the store was asked.
+    pub(super) fn admit(
+        &self,
+        credentials: &Credentials,
+        record: &LoginRecord,
+        client: Option<IpAddr>,
+        arrived: Instant,
+    ) -> Result<Admitted<'_>, LoginError> {
+        let shared = self.pool.shared();
+        let is_trusted = client.is_some_and(|client| self.trusted.contains(client));
         let attempt = Attempt {
-            name: login.credentials.user.as_str(),
-            unlocks: login.record.unlocks,
-            source: from,
-            is_known: is_trusted || login.record.is_known_source,
+            name: credentials.user.as_str(),
+            unlocks: record.unlocks,
+            source: client.map(|client| (Source::of(client), Network::of(client))),
+            is_known: is_trusted || record.is_known_source,
         };
         let (counts, now) = (shared.throttle.counts(&attempt), shared.ticks());
         if let Err(throttled) = shared.throttle.check(&counts, now) {
@@ -94,43 +107,122 @@ impl Logins {
         }
         let waiter = Waiter {
             is_known: attempt.is_known,
-            from,
+            from: attempt.source,
             pair: pair(&attempt),
             debt: shared.throttle.debt(&counts, now),
         };
-        let passwords = login.credentials.passwords();
+        Ok(Admitted {
+            logins: self,
+            waiter,
+            counts,
+            client,
+            arrived,
+            waited: Duration::ZERO,
+            is_counted: false,
+        })
+    }
+}
+
+/// A login whose password may be checked: here, or by a source that is asked.
+pub(super) struct Admitted<'l> {
+    logins: &'l Logins,
+    waiter: Waiter,
+    counts: Counts,
+    client: Option<IpAddr>,
+    arrived: Instant,
+    /// How long it waited for its turn.
+    waited: Duration,
+    /// Its password counts as a wrong one until it is known to be right.
+    is_counted: bool,
+}
+
+impl Admitted<'_> {
+    /// Checks the password by the hash of that user. The store's sequence was `asked_at` when the hash was read.
+    pub(super) async fn check(
+        mut self,
+        credentials: Credentials,
+        record: Option<UserRecord>,
+        asked_at: u64,
+    ) -> Result<Accepted, LoginError> {
+        // The thread that hashes counts it.
+        self.give_back();
+        let shared = self.logins.pool.shared();
+        let passwords = credentials.passwords();
         let (answer, receiver) = oneshot::channel();
         let since = Instant::now();
-        self.pool.push(
-            waiter,
-            Job {
-                credentials: login.credentials,
-                record: login.record.user,
-                counts,
-                client: login.client,
-                since,
-                answer: Mutex::new(Some(answer)),
-            },
-        );
+        let Self { waiter, counts, client, .. } = self;
+        let answer = Mutex::new(Some(answer));
+        self.logins.pool.push(waiter, Job { credentials, record, counts, client, since, answer });
         // No answer in time, or none at all: the same to who asked.
         let answer = tokio::time::timeout(LONGEST, receiver).await;
-        self.metrics.latency(Latency::Login, since.elapsed());
+        self.logins.metrics.latency(Latency::Login, since.elapsed());
         let Ok(Ok(answer)) = answer else {
-            self.metrics.login(LoginOutcome::Late);
+            self.logins.metrics.login(LoginOutcome::Late);
             return Err(LoginError::Busy);
         };
-        // From its arrival, so that the store's look-up is no part of it.
-        let (began, time) = (arrived + answer.waited, shared.answer_time.of(passwords));
-        let mut refuse_at = began + time;
-        // Where it took longer, not at once: how much longer would tell of the hash.
-        while refuse_at < Instant::now() {
-            refuse_at += time;
-        }
+        let refuse_at = refuse_at(shared, self.arrived + self.waited + answer.waited, passwords);
         if let Err(LoginError::Refused) = answer.result {
             tokio::time::sleep_until(refuse_at.into()).await;
         }
-        answer.result.map(|verified| Accepted { verified, refuse_at })
+        answer.result.map(|verified| Accepted { verified, asked_at, refuse_at, remembers: None })
     }
+
+    /// Waits for its turn at a source, and counts the password as a wrong one.
+    pub(super) async fn turn(&mut self, slots: &Arc<Slots>) -> Result<Slot, LoginError> {
+        let (shared, since) = (self.logins.pool.shared(), Instant::now());
+        let slot = slots.acquire(self.waiter, MAX_WAIT).await;
+        self.waited += since.elapsed();
+        let Ok(slot) = slot else {
+            self.logins.metrics.login(LoginOutcome::QueueFull);
+            return Err(LoginError::Busy);
+        };
+        if !self.is_counted {
+            shared.count(&self.counts, 1)?;
+            self.is_counted = true;
+        }
+        Ok(slot)
+    }
+
+    /// The password is right; who refuses the login for another reason answers at that time.
+    pub(super) fn accept(mut self) -> Instant {
+        self.give_back();
+        self.logins.metrics.login(LoginOutcome::Ok);
+        refuse_at(self.logins.pool.shared(), self.arrived + self.waited, 1)
+    }
+
+    /// The password is wrong, or nobody bears the name; `known` is the user if the store has one. Returns when that may be answered.
+    pub(super) async fn refuse(self, known: Option<&str>) -> LoginError {
+        let shared = self.logins.pool.shared();
+        shared.refused(known, self.client);
+        tokio::time::sleep_until(refuse_at(shared, self.arrived + self.waited, 1).into()).await;
+        LoginError::Refused
+    }
+
+    /// The source could not be asked: nobody knows whether the password is right.
+    pub(super) fn give_up(mut self) -> LoginError {
+        self.give_back();
+        self.logins.metrics.login(LoginOutcome::Unanswered);
+        LoginError::Unavailable
+    }
+
+    /// The password does not count as a wrong one.
+    fn give_back(&mut self) {
+        if std::mem::take(&mut self.is_counted) {
+            self.logins.pool.shared().throttle.give_back(&self.counts, 1);
+        }
+    }
+}
+
+/// When a failure is answered that began then, if its passwords could be so many.
+fn refuse_at(shared: &Shared, began: Instant, passwords: u32) -> Instant {
+    // From its arrival, so that the store's look-up is no part of it.
+    let time = shared.answer_time.of(passwords);
+    let mut refuse_at = began + time;
+    // Where it took longer, not at once: how much longer would tell of the hash.
+    while refuse_at < Instant::now() {
+        refuse_at += time;
+    }
+    refuse_at
 }
 
 fn pair(attempt: &Attempt<'_>) -> u64 {

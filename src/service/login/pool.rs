@@ -4,6 +4,7 @@
 //! The threads only hash: the user's record is read before a login is queued. A user that does not exist, or is disabled, costs
 //! a hash as any other.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use super::outcome::{LoginError, Verified};
 use super::priority::{hash_at_lower_priority, hash_in_idle_time};
 use super::queue::{Full, Pushed, Queue, Waiter};
 use super::sketch::Ticks;
-use super::throttle::{Reason, Throttle, Throttled};
+use super::throttle::{Counts, Reason, Throttle, Throttled};
 use crate::auth::password::HashMemory;
 use crate::clock::core_time;
 use crate::metrics::{LoginOutcome, Metrics};
@@ -266,6 +267,24 @@ impl Shared {
         None
     }
 
+    /// Counts passwords that another source is asked about, if they may be checked.
+    pub(super) fn count(&self, counts: &Counts, passwords: u32) -> Result<(), LoginError> {
+        // By one thread at a time, the workers included.
+        let state = self.state.try_lock_for(LONGEST_LOCK).ok_or(LoginError::Busy)?;
+        let taken = self.throttle.take(counts, passwords, self.ticks());
+        drop(state);
+        taken.map_err(|throttled| {
+            self.throttled(throttled);
+            LoginError::Throttled(throttled)
+        })
+    }
+
+    /// Counts a wrong password for that user, if there is one.
+    pub(super) fn refused(&self, user: Option<&str>, client: Option<IpAddr>) {
+        self.failures.note(user, client);
+        self.metrics.login(LoginOutcome::Refused);
+    }
+
     /// Counts a login that was refused before anything was hashed.
     pub(super) fn throttled(&self, throttled: Throttled) {
         self.metrics.login(match throttled.reason {
@@ -341,8 +360,7 @@ fn settle(shared: &Shared, job: &Job, result: Result<Verified, LoginError>, wait
         }
         Err(LoginError::Refused) => {
             let name = job.record.as_ref().map(|record| record.user.identity.user.as_str());
-            shared.failures.note(name, job.client);
-            shared.metrics.login(LoginOutcome::Refused);
+            shared.refused(name, job.client);
         }
         // A panic; what it said is in the log.
         Err(_) => shared.metrics.login(LoginOutcome::Late),

@@ -40,6 +40,19 @@ pub enum Refused {
     Identity,
 }
 
+impl Refused {
+    /// The reason as the log names it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Password => "wrong password",
+            Self::Account => "the account may not log in",
+            Self::Identity => {
+                "the account has no name, e-mail address or organization that a token can carry"
+            }
+        }
+    }
+}
+
 /// Why a source gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unavailable {
@@ -51,6 +64,18 @@ pub enum Unavailable {
     TimedOut,
     /// An answer that is none, or an error of the source's own.
     Invalid,
+}
+
+impl Unavailable {
+    /// The reason as the log names it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Busy => "more logins at once than it may be asked about",
+            Self::Unreachable => "it cannot be reached, or its certificate cannot be verified",
+            Self::TimedOut => "no answer in time",
+            Self::Invalid => "its answer makes no sense",
+        }
+    }
 }
 
 /// What a source says of a name alone.

@@ -48,7 +48,8 @@ fn record_is_the_users_own_with_its_hash_disabled_or_not() {
             }
             for from in [None, Some(source(1))] {
                 let user = Some(fixture.record("anna"));
-                let expected = LoginRecord { user, is_known_source: false, unlocks: 0 };
+                let sequence = fixture.sequence();
+                let expected = LoginRecord { user, is_known_source: false, unlocks: 0, sequence };
                 assert_eq!(record(&fixture, "anna", from), expected);
             }
             assert_eq!(fixture.user("anna").disabled, disabled);
@@ -61,7 +62,8 @@ fn name_that_no_user_bears_has_a_record_without_a_user() {
     on_every_engine(|fixture| {
         fixture.add("anna");
         mint_from(&fixture, "anna", source(1));
-        let nobody = LoginRecord { user: None, is_known_source: false, unlocks: 0 };
+        let sequence = fixture.sequence();
+        let nobody = LoginRecord { user: None, is_known_source: false, unlocks: 0, sequence };
         // Byte for byte: what a person would confuse with a user is nobody.
         for name in ["bert", "Anna", "anna ", "", "%"] {
             for from in [None, Some(source(1))] {
@@ -281,7 +283,8 @@ fn unlocks_of_a_name_never_become_fewer() {
         fixture.add("anna");
         unlock(&fixture, "anna");
         fixture.change("anna", UserChange::Remove);
-        let expected = LoginRecord { user: None, is_known_source: false, unlocks: 1 };
+        let sequence = fixture.sequence();
+        let expected = LoginRecord { user: None, is_known_source: false, unlocks: 1, sequence };
         assert_eq!(record(&fixture, "anna", Some(source(1))), expected);
         assert_eq!(unlock(&fixture, "anna"), UnlockOutcome::Unknown);
         fixture.add("anna");

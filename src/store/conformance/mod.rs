@@ -18,6 +18,7 @@ mod import;
 mod keys;
 mod logins;
 mod mint;
+mod recorded_logins;
 mod repair_clock;
 mod retention;
 mod revocation_limit;

@@ -94,7 +94,8 @@ pub(super) fn mint_for(user: User) -> Mint {
 }
 
 pub(super) fn mint_with(user: User, signer: Arc<Key>) -> Mint {
-    Mint { user, random: [7; 16], rules: RULES, signer, max_revocations: u64::MAX, source: None }
+    let asked_at = Mint::NO_PASSWORD;
+    Mint { user, random: [7; 16], rules: RULES, signer, max_revocations: u64::MAX, source: None, asked_at }
 }
 
 pub(super) fn minted(outcome: MintOutcome) -> Minted {

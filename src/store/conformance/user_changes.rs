@@ -92,7 +92,7 @@ fn change_sets_its_own_fields_and_no_others() {
                     identity.email = email.unwrap_or(identity.email.clone());
                     identity.organization = organization.unwrap_or(identity.organization.clone());
                 }
-                UserChange::Password(phc) => expected.phc = phc,
+                UserChange::Password(phc) => expected.phc = Some(phc),
                 _ => {}
             }
             fixture.set_time(time);

@@ -5,6 +5,7 @@ use super::samples::{START, new_user, organization, phc};
 use crate::auth::identity::Identity;
 use crate::auth::name::Name;
 use crate::auth::time::UnixTime;
+use crate::auth::user_source::SourceName;
 use crate::store::command::{AddUser, NameConflict, NewUser, Rehash, UserChange};
 use crate::store::records::{User, UserRecord};
 
@@ -21,13 +22,14 @@ fn added_user_is_read_back_as_given() {
         assert_eq!(fixture.execute(AddUser { user }), Ok(()));
         let user = User {
             identity,
+            source: SourceName::Store,
             disabled: false,
             credential_version: fixture.sequence(),
             created_at: UnixTime(START + 7),
             updated_at: UnixTime(START + 7),
         };
         let name = user.identity.user.to_string();
-        assert_eq!(fixture.record(&name), UserRecord { user, phc: phc(3) });
+        assert_eq!(fixture.record(&name), UserRecord { user, phc: Some(phc(3)), remembered: None });
     });
 }
 
@@ -130,7 +132,7 @@ fn rehash_changes_the_hash_and_nothing_else() {
         let mut expected = fixture.dump();
         rehash(&fixture, "anna", fixture.user("anna").credential_version);
         // No sequence, no audit row, and `updated_at` stays: the password is the same.
-        expected.users[0].phc = phc(9);
+        expected.users[0].phc = Some(phc(9));
         assert_eq!(fixture.dump(), expected);
         assert_eq!(fixture.verdict(&token), Ok(()));
     });
@@ -146,7 +148,7 @@ fn rehash_at_another_version_changes_nothing() {
         for (name, version) in [("anna", old), ("anna", new + 1), ("anna", 0), ("nobody", new)] {
             fixture.unchanged(|| rehash(&fixture, name, version));
         }
-        assert_eq!(fixture.record("anna").phc, phc(1));
+        assert_eq!(fixture.record("anna").phc, Some(phc(1)));
     });
 }
 

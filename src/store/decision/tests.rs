@@ -1,6 +1,7 @@
 use super::*;
 use crate::auth::name::Name;
 use crate::auth::password::Phc;
+use crate::auth::user_source::SourceName;
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
@@ -69,6 +70,7 @@ fn a_change_that_changes_nothing_is_recognised() {
             email: "a@b".into(),
             organization: organization("Main"),
         },
+        source: SourceName::Store,
         disabled,
         credential_version: 1,
         created_at: UnixTime(1),

@@ -341,7 +341,7 @@ const LOCK_ATTEMPTS: i32 = 1900;
 const STATEMENTS: usize = 96;
 
 /// The schema that this program reads and writes.
-const SCHEMA: u32 = 5;
+const SCHEMA: u32 = 6;
 
 /// One script a schema version, in order; a released one is never changed.
 const MIGRATIONS: [&str; SCHEMA as usize] = [
@@ -350,6 +350,7 @@ const MIGRATIONS: [&str; SCHEMA as usize] = [
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
+    include_str!("schema/6.sql"),
 ];
 
 #[cfg(test)]

@@ -2,12 +2,17 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::audit::Details;
 use super::transaction::{Apply, Transaction};
-use super::{audit, known_sources, users};
+use super::{audit, cutoffs, known_sources, sequence, users};
+use crate::auth::revocation::{Cutoff, Subject};
 use crate::auth::source::Source;
+use crate::auth::user_source::SourceName;
 use crate::store::command::{UnlockOutcome, UnlockUser};
+use crate::store::decision::{self, LoginStep};
 use crate::store::error::StoreError;
-use crate::store::records::LoginRecord;
+use crate::store::recorded_login::{MoveOutcome, MoveUser, RecordLogin, RecordedLogin, Remember};
+use crate::store::records::{LoginRecord, UserRecord};
 
 impl Apply for UnlockUser {
     fn apply(self, transaction: &Transaction<'_>) -> Result<UnlockOutcome, StoreError> {
@@ -28,6 +33,95 @@ impl Apply for UnlockUser {
     }
 }
 
+impl Apply for RecordLogin {
+    fn apply(self, transaction: &Transaction<'_>) -> Result<RecordedLogin, StoreError> {
+        let name = self.identity.user.clone();
+        let known = users::find(transaction, name.as_str())?;
+        let confusable = match known {
+            Some(_) => None,
+            None => users::confusable(transaction, &name)?,
+        };
+        let mut cutoffs = cutoffs_of(transaction, known.as_ref())?;
+        let organization = self.identity.organization.as_str();
+        cutoffs.extend(cutoffs::concerning(transaction, name.as_str(), organization)?);
+        let step = decision::record_login(&self, known.as_ref(), confusable.as_deref(), &cutoffs);
+        match step {
+            LoginStep::Nothing(outcome) => return Ok(outcome),
+            LoginStep::Refuse(owner) => {
+                let stamp = transaction.stamp()?;
+                audit::write(transaction, stamp, "login_conflict", name.as_str(), None)?;
+                return Ok(RecordedLogin::Conflict(owner));
+            }
+            LoginStep::Add | LoginStep::Change => {}
+        }
+        let stamp = transaction.stamp()?;
+        let change = known.as_ref().map(|known| decision::described(&self, &known.user));
+        let record = decision::recorded(self, known, stamp.sequence, stamp.now);
+        match change {
+            None => users::insert(&record, None, stamp, transaction)?,
+            Some(changes) => {
+                users::update(transaction, &record, None, stamp.sequence)?;
+                let subject = Subject::User(name.as_str().into());
+                let cutoff = decision::cutoff(cutoffs::get(transaction, &subject)?, stamp, false);
+                cutoffs::set(transaction, &subject, cutoff, Some("user_set"))?;
+                let details = Details { changes, ..Details::default() };
+                audit::write_details(transaction, stamp, "user_set", name.as_str(), &details)?;
+            }
+        }
+        Ok(RecordedLogin::Recorded(record.user, stamp.sequence))
+    }
+}
+
+impl Apply for Remember {
+    fn apply(self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
+        transaction
+            .prepare_cached(
+                "UPDATE users SET phc = ?3, remembered_at = ?4, remembered_number = ?5
+                 WHERE name = ?1 AND credential_version = ?2 AND source <> 'store'",
+            )?
+            .execute((
+                self.user.as_str(),
+                self.credential_version,
+                self.phc.as_str(),
+                transaction.now.0,
+                self.asked_at,
+            ))?;
+        Ok(())
+    }
+}
+
+impl Apply for MoveUser {
+    fn apply(self, transaction: &Transaction<'_>) -> Result<MoveOutcome, StoreError> {
+        let Some(record) = users::find(transaction, &self.name)? else {
+            return Ok(MoveOutcome::Unknown);
+        };
+        if record.user.source == SourceName::Store {
+            return Ok(MoveOutcome::Unchanged);
+        }
+        if !decision::is_remembered(&record, &cutoffs_of(transaction, Some(&record))?) {
+            return Ok(MoveOutcome::NotRemembered);
+        }
+        let stamp = transaction.stamp()?;
+        let mut record = UserRecord { remembered: None, ..record };
+        record.user.source = SourceName::Store;
+        record.user.updated_at = stamp.now;
+        users::update(transaction, &record, None, stamp.sequence)?;
+        audit::write(transaction, stamp, "user_move", &self.name, None)?;
+        Ok(MoveOutcome::Moved)
+    }
+}
+
+/// The cutoffs that concern a user.
+fn cutoffs_of(
+    connection: &Connection,
+    record: Option<&UserRecord>,
+) -> Result<Vec<(Subject, Cutoff)>, StoreError> {
+    let Some(identity) = record.map(|record| &record.user.identity) else {
+        return Ok(Vec::new());
+    };
+    cutoffs::concerning(connection, identity.user.as_str(), identity.organization.as_str())
+}
+
 /// What is known of that name and of a login from there. The statements are the same whether or not there is such a user, so that
 /// the time they take does not tell.
 pub(super) fn record(
@@ -41,6 +135,7 @@ pub(super) fn record(
         user: users::find(&snapshot, name)?,
         is_known_source: known_sources::is_known(&snapshot, name, source)?,
         unlocks: unlocks(&snapshot, name)?,
+        sequence: sequence::current(&snapshot)?,
     })
 }
 

@@ -21,11 +21,12 @@ impl Apply for Mint {
             user,
             signer_revoked: keys::is_revoked(transaction, &self.signer)?,
             revocations: revocations::count(transaction, name)?,
+            cutoffs: cutoffs::concerning(transaction, name, organization)?,
         };
         if let Some(refusal) = decision::refuse_mint(&self, &rows) {
             return Ok(refusal);
         }
-        let cutoffs = cutoffs::concerning(transaction, name, organization)?;
+        let cutoffs = rows.cutoffs;
         let stamp = transaction.stamp()?;
         let minted =
             decision::mint(&self, &cutoffs, transaction.issue_time, stamp).ok_or(StoreError::Signing)?;

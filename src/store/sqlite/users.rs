@@ -13,13 +13,14 @@ use crate::auth::name::Name;
 use crate::auth::password::{HashDigest, Phc};
 use crate::auth::revocation::Subject;
 use crate::auth::time::UnixTime;
+use crate::auth::user_source::SourceName;
 use crate::store::command::{
     AddUser, ChangeOutcome, ChangeUser, ImportEffect, ImportUsers, Imported, ImportedUser, NameConflict,
     NewUser, Rehash,
 };
-use crate::store::decision::{self, ImportStep};
+use crate::store::decision::{self, ImportStep, Stamp};
 use crate::store::error::StoreError;
-use crate::store::records::{ListedUser, User, UserFilter, UserRecord};
+use crate::store::records::{ListedUser, Remembered, User, UserFilter, UserRecord};
 
 impl Apply for AddUser {
     fn apply(self, transaction: &Transaction<'_>) -> Result<Self::Outcome, StoreError> {
@@ -170,11 +171,14 @@ pub(super) fn page(
     let mut statement = snapshot.prepare_cached(&format!(
         "{SELECT} WHERE name > ?1 AND (?3 IS NULL OR organization = ?3) AND (?4 IS NULL OR disabled = ?4)
            AND (?5 IS NULL OR instr(lower(name), ?5) > 0 OR instr(lower(email), ?5) > 0)
+           AND (?6 IS NULL OR source = ?6) AND (NOT ?7 OR remembered_at IS NOT NULL)
          ORDER BY name LIMIT ?2"
     ))?;
     let text = filter.text.as_ref().map(|text| text.to_ascii_lowercase());
-    let rows = statement.query_map((after, limit, &filter.organization, filter.disabled, text), read)?;
-    rows.map(|row| listed(&snapshot, row??.user, now)).collect()
+    let (source, remembered) = (filter.source.map(SourceName::as_str), filter.remembered);
+    let rows = statement
+        .query_map((after, limit, &filter.organization, filter.disabled, text, source, remembered), read)?;
+    rows.map(|row| listed(&snapshot, row??, now)).collect()
 }
 
 /// The user of that name, as lists show it.
@@ -184,49 +188,70 @@ pub(super) fn find_listed(
     now: UnixTime,
 ) -> Result<Option<ListedUser>, StoreError> {
     let snapshot = connection.unchecked_transaction()?;
-    find(&snapshot, name)?.map(|record| listed(&snapshot, record.user, now)).transpose()
+    find(&snapshot, name)?.map(|record| listed(&snapshot, record, now)).transpose()
 }
 
-fn listed(connection: &Connection, user: User, now: UnixTime) -> Result<ListedUser, StoreError> {
+fn listed(connection: &Connection, record: UserRecord, now: UnixTime) -> Result<ListedUser, StoreError> {
+    let UserRecord { user, remembered, .. } = record;
     let Identity { user: name, organization, .. } = &user.identity;
     let last_login = tokens::last_login(connection, name.as_str())?;
     let live_tokens = tokens::count_live(connection, name.as_str(), organization.as_str(), now)?;
-    Ok(ListedUser { last_login, live_tokens, user })
+    Ok(ListedUser {
+        last_login,
+        live_tokens,
+        user,
+        remembered_at: remembered.map(|remembered| remembered.at),
+    })
 }
 
 fn conflict(connection: &Connection, user: &NewUser) -> Result<Option<NameConflict>, StoreError> {
+    let confusable = confusable(connection, &user.identity.user)?;
+    Ok(decision::refuse_user(user, confusable.as_deref()))
+}
+
+/// The user of that name, or of one that a person would confuse with it.
+pub(super) fn confusable(connection: &Connection, name: &Name) -> Result<Option<String>, StoreError> {
     let confusable: Option<String> = connection
         .prepare_cached("SELECT name FROM users WHERE folded = ?1")?
-        .query_row([user.identity.user.folded()], |row| row.get(0))
+        .query_row([name.folded()], |row| row.get(0))
         .optional()?;
-    let confusable = confusable
-        .map_or_else(|| skeletons::confusable(connection, &user.identity.user), |name| Ok(Some(name)));
-    Ok(decision::refuse_user(user, confusable?.as_deref()))
+    confusable.map_or_else(|| skeletons::confusable(connection, name), |name| Ok(Some(name)))
 }
 
 /// Adds a user. Its hash came from an import where it has a digest.
 fn add(user: NewUser, imported: Option<HashDigest>, transaction: &Transaction<'_>) -> Result<(), StoreError> {
     let stamp = transaction.stamp()?;
-    let UserRecord { user, phc } = decision::add_user(user, stamp);
+    insert(&decision::add_user(user, stamp), imported, stamp, transaction)
+}
+
+/// Puts the row of a new user in, with its first cutoff.
+pub(super) fn insert(
+    record: &UserRecord,
+    imported: Option<HashDigest>,
+    stamp: Stamp,
+    transaction: &Transaction<'_>,
+) -> Result<(), StoreError> {
+    let UserRecord { user, phc, remembered: _ } = record;
     let name = user.identity.user.as_str();
     transaction
         .prepare_cached(
             "INSERT INTO users (name, folded, email, organization, phc, disabled, credential_version,
-                                created_at, updated_at, number, imported)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                created_at, updated_at, number, imported, source)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute((
             name,
             user.identity.user.folded(),
             &user.identity.email,
             user.identity.organization.as_str(),
-            phc.as_str(),
+            phc.as_ref().map_or("", Phc::as_str),
             user.disabled,
             user.credential_version,
             user.created_at.0,
             user.updated_at.0,
             stamp.sequence,
             imported.map(|HashDigest(digest)| digest),
+            user.source.as_str(),
         ))?;
     skeletons::remember(transaction, &user.identity.user)?;
     let subject = Subject::User(name.into());
@@ -242,28 +267,32 @@ pub(super) fn touch(connection: &Connection, name: &str, sequence: u64) -> Resul
 }
 
 /// A hash that was imported is forgotten with the one that it became.
-fn update(
+pub(super) fn update(
     connection: &Connection,
     record: &UserRecord,
     imported: Option<HashDigest>,
     sequence: u64,
 ) -> Result<(), StoreError> {
-    let UserRecord { user, phc } = record;
+    let UserRecord { user, phc, remembered } = record;
     connection
         .prepare_cached(
             "UPDATE users SET email = ?2, organization = ?3, phc = ?4, disabled = ?5, credential_version = ?6,
-               updated_at = ?7, number = ?8, imported = iif(phc = ?4, imported, ?9) WHERE name = ?1",
+               updated_at = ?7, number = ?8, imported = iif(phc = ?4, imported, ?9), source = ?10,
+               remembered_at = ?11, remembered_number = ?12 WHERE name = ?1",
         )?
         .execute((
             user.identity.user.as_str(),
             &user.identity.email,
             user.identity.organization.as_str(),
-            phc.as_str(),
+            phc.as_ref().map_or("", Phc::as_str),
             user.disabled,
             user.credential_version,
             user.updated_at.0,
             sequence,
             imported.map(|HashDigest(digest)| digest),
+            user.source.as_str(),
+            remembered.map(|remembered| remembered.at.0),
+            remembered.map(|remembered| remembered.sequence),
         ))?;
     Ok(())
 }
@@ -272,22 +301,30 @@ fn update(
 fn read(row: &Row<'_>) -> rusqlite::Result<Result<UserRecord, StoreError>> {
     let (name, organization, phc): (String, String, String) =
         (row.get("name")?, row.get("organization")?, row.get("phc")?);
-    let parsed = (Name::parse_user(&name), Name::parse(&organization), Phc::parse(&phc));
-    let (Ok(user), Ok(organization), Ok(phc)) = parsed else {
+    let source = SourceName::parse(&row.get::<_, String>("source")?);
+    let phc = (!phc.is_empty()).then(|| Phc::parse(&phc)).transpose();
+    let parsed = (Name::parse_user(&name), Name::parse(&organization), phc, source);
+    let (Ok(user), Ok(organization), Ok(phc), Some(source)) = parsed else {
         return Ok(Err(StoreError::Damaged(format!("the row of user {name:?} is malformed"))));
     };
     let user = User {
         identity: Identity { user, email: row.get("email")?, organization },
+        source,
         disabled: row.get("disabled")?,
         credential_version: row.get("credential_version")?,
         created_at: UnixTime(row.get("created_at")?),
         updated_at: UnixTime(row.get("updated_at")?),
     };
-    Ok(Ok(UserRecord { user, phc }))
+    let remembered = (row.get("remembered_number")?, row.get("remembered_at")?);
+    let remembered = match remembered {
+        (Some(sequence), Some(at)) => Some(Remembered { sequence, at: UnixTime(at) }),
+        _ => None,
+    };
+    Ok(Ok(UserRecord { user, phc, remembered }))
 }
 
 const SELECT: &str = "SELECT name, email, organization, phc, disabled, credential_version,
-                             created_at, updated_at, imported FROM users";
+                             created_at, updated_at, imported, source, remembered_at, remembered_number FROM users";
 
 /// Of an import: with its commit, a slice is over before a mint that waits for it notices.
 const SLICE: Slice = Slice { rows: usize::MAX, time: Duration::from_millis(15) };

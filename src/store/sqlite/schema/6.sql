@@ -1,0 +1,24 @@
+-- Who checks the password: 'store', or another source, of whose users `phc` is '' or the hash that is remembered.
+ALTER TABLE users ADD COLUMN source TEXT NOT NULL DEFAULT 'store';
+-- When a source last said that the remembered hash fits, and the number of the last transaction before it was asked. NULL: none is
+-- remembered.
+ALTER TABLE users ADD COLUMN remembered_at INTEGER;
+ALTER TABLE users ADD COLUMN remembered_number INTEGER;
+
+-- Cutoffs on e-mail addresses, folded: a new CHECK needs a new table.
+ALTER TABLE marks RENAME TO older_marks;
+CREATE TABLE marks (
+    kind TEXT NOT NULL CHECK (kind = 'everybody' OR kind = 'user' OR kind = 'organization' OR kind = 'email'),
+    name TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    second INTEGER NOT NULL,
+    closed INTEGER NOT NULL,
+    lived INTEGER NOT NULL DEFAULT 0,
+    reason TEXT,
+    PRIMARY KEY (kind, name)
+) STRICT, WITHOUT ROWID;
+INSERT INTO marks SELECT kind, name, number, second, closed, lived, reason FROM older_marks;
+DROP TABLE older_marks;
+CREATE INDEX marks_by_number ON marks (number);
+CREATE INDEX marks_by_lived ON marks (lived);
+CREATE INDEX marks_by_revocation ON marks (number) WHERE reason IS NOT NULL;
