@@ -180,7 +180,7 @@ async fn in_turn(clients: &mut [Client], request: &Request, outcome: Outcome) ->
 }
 
 fn file(folder: &Path, case: &str) -> PathBuf {
-    folder.join(case.replace([',', ' '], "-"))
+    folder.join(case.replace([',', ' ', '/'], "-"))
 }
 
 fn valgrind(folder: &Path, case: &str) -> Vec<String> {
