@@ -42,6 +42,8 @@ pub enum Denial {
     RevokedUser,
     /// Covered by a cutoff on its organization.
     RevokedOrganization,
+    /// Covered by a cutoff on its e-mail address.
+    RevokedEmail,
     /// Covered by the cutoff on everybody.
     RevokedEverybody,
     /// Signed with a key that was revoked.
@@ -52,7 +54,7 @@ pub enum Denial {
 
 impl Denial {
     /// Every reason, for metrics that are there before the first event.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::TokenMissing,
         Self::TokenRepeated,
         Self::TokenAlias,
@@ -72,6 +74,7 @@ impl Denial {
         Self::RevokedToken,
         Self::RevokedUser,
         Self::RevokedOrganization,
+        Self::RevokedEmail,
         Self::RevokedEverybody,
         Self::RevokedKey,
         Self::StateStale,
@@ -84,6 +87,7 @@ impl Denial {
             Self::RevokedToken
                 | Self::RevokedUser
                 | Self::RevokedOrganization
+                | Self::RevokedEmail
                 | Self::RevokedEverybody
                 | Self::RevokedKey
         )
@@ -111,6 +115,7 @@ impl Denial {
             Self::RevokedToken => "revoked_token",
             Self::RevokedUser => "revoked_user",
             Self::RevokedOrganization => "revoked_organization",
+            Self::RevokedEmail => "revoked_email",
             Self::RevokedEverybody => "revoked_everybody",
             Self::RevokedKey => "revoked_key",
             Self::StateStale => "state_stale",

@@ -95,6 +95,7 @@ impl Check {
             Denial::RevokedToken
             | Denial::RevokedUser
             | Denial::RevokedOrganization
+            | Denial::RevokedEmail
             | Denial::RevokedEverybody
             | Denial::RevokedKey => Self::Revocation,
             Denial::UserUnknown => Self::User,

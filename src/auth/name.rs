@@ -109,6 +109,12 @@ impl fmt::Display for Name {
     }
 }
 
+/// What two e-mail addresses share that mail systems take for the same: case is folded, compatibility forms are unified. The local part too,
+/// which RFC 5321 §2.4 leaves to its host and nearly every host folds.
+pub fn fold_email(text: &str) -> String {
+    fold(text)
+}
+
 /// The rule for an e-mail address in a token: it is shown and forwarded, never interpreted; 254 characters are the
 /// limit of RFC 5321.
 pub fn check_email(text: &str) -> Result<(), NameError> {

@@ -69,6 +69,8 @@ pub enum Subject {
     User(Box<str>),
     /// All tokens with that claim `database`.
     Organization(Box<str>),
+    /// All tokens with that e-mail address, [folded](super::name::fold_email), whoever the user is.
+    Email(Box<str>),
 }
 
 /// Cutoffs, revoked tokens and keys, and users, as last read from the store: all that the gate knows beyond the
@@ -78,6 +80,10 @@ pub struct RevocationSnapshot {
     everybody: Cutoff,
     users: Names<Cutoff>,
     organizations: Names<Cutoff>,
+    /// By folded address.
+    emails: Names<Cutoff>,
+    /// How many they are.
+    email_count: usize,
     tokens: TokenSet,
     keys: HashSet<Fingerprint>,
     known: Names<Account>,
@@ -108,6 +114,8 @@ pub struct Sizes {
     pub users: usize,
     /// Cutoffs on organizations.
     pub organizations: usize,
+    /// Cutoffs on e-mail addresses.
+    pub emails: usize,
     /// Keys revoked.
     pub keys: usize,
 }
@@ -118,6 +126,10 @@ impl RevocationSnapshot {
         match subject {
             Subject::Everybody => self.everybody.merge(cutoff),
             Subject::Organization(name) => _ = self.organizations.entry(name).map(|have| have.merge(cutoff)),
+            Subject::Email(email) => {
+                self.email_count += usize::from(self.emails.get(&email).is_none());
+                _ = self.emails.entry(email).map(|have| have.merge(cutoff));
+            }
             Subject::User(name) => {
                 if cutoff.blocked && self.known.remove(&name) == Some(Account::Enabled) {
                     self.enabled -= 1;
@@ -137,6 +149,7 @@ impl RevocationSnapshot {
             Subject::Everybody => Some(&self.everybody),
             Subject::User(name) => self.users.get(name),
             Subject::Organization(name) => self.organizations.get(name),
+            Subject::Email(email) => self.emails.get(email),
         };
         have.is_some_and(|have| {
             let mut merged = *have;
@@ -191,6 +204,8 @@ impl RevocationSnapshot {
             |cutoff| *revoked -= usize::from(cutoff.revocation),
         );
         self.organizations.retain(slice, |_, cutoff| !old(cutoff), |_| ());
+        let emails = &mut self.email_count;
+        self.emails.retain(slice, |_, cutoff| !old(cutoff), |_| *emails -= 1);
         if slice == 0 { self.tokens.expire(before) } else { TokenSet::default() }
     }
 
@@ -217,6 +232,7 @@ impl RevocationSnapshot {
             Some(&self.everybody),
             self.users.get(user.as_str()),
             self.organizations.get(organization.as_str()),
+            self.emails.get(token.email_key()),
         ];
         cutoffs.into_iter().flatten().map(|cutoff| cutoff.time).fold(UnixTime(0), UnixTime::max)
     }
@@ -237,6 +253,7 @@ impl RevocationSnapshot {
             tokens: self.tokens.len(),
             users: self.revoked,
             organizations: self.organizations.len(),
+            emails: self.email_count,
             keys: self.keys.len(),
         }
     }
@@ -259,6 +276,10 @@ impl RevocationSnapshot {
         }
         if covered(self.users.get(user.as_str())) {
             return Err(Denial::RevokedUser);
+        }
+        // Most have none, and pay for no look-up.
+        if self.email_count > 0 && covered(self.emails.get(token.email_key())) {
+            return Err(Denial::RevokedEmail);
         }
         if self.tokens.contains(token.id, token.expires_at) {
             return Err(Denial::RevokedToken);

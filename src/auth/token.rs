@@ -20,7 +20,7 @@ pub use self::id::TokenId;
 pub use self::mint::{Minted, mint, mint_after};
 pub use self::rules::{TokenRules, UnknownUsers};
 pub use self::verified::{Origin, Verified};
-pub use self::verify::{Refused, examine, verify};
+pub use self::verify::{Refused, examine, folded_email, verify};
 
 #[cfg(test)]
 mod tests;

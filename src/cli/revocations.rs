@@ -40,6 +40,7 @@ enum Kind {
     Token,
     User,
     Organization,
+    Email,
     Everybody,
     Key,
 }
@@ -71,6 +72,7 @@ impl Kind {
             Self::Token => RevocationKind::Token,
             Self::User => RevocationKind::User,
             Self::Organization => RevocationKind::Organization,
+            Self::Email => RevocationKind::Email,
             Self::Everybody => RevocationKind::Everybody,
             Self::Key => RevocationKind::Key,
         }

@@ -10,7 +10,7 @@ use super::gateways::{Of, Reach};
 use super::output::{Failure, note, say};
 use super::revocations::List;
 use super::token::read_token;
-use crate::auth::name::Name;
+use crate::auth::name::{Name, check_email, fold_email};
 use crate::auth::revocation::Subject;
 use crate::auth::token::{TokenId, TokenRules};
 use crate::service::keys::{NewKeyError, RevokeKeyError, RevokedKey};
@@ -50,6 +50,13 @@ enum Action {
     Organization {
         /// As in the claim `database`; if no user here has it, it is revoked all the same and the exit code is 65
         name: String,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Every token issued so far with an e-mail address, whoever the user is
+    Email {
+        /// The address; upper and lower case are the same
+        address: String,
         #[command(flatten)]
         how: How,
     },
@@ -112,6 +119,11 @@ impl Revoke {
             Action::Organization { name, how } => {
                 let name = parsed(&name)?;
                 all(&how, Subject::Organization(name.as_str().into()))
+            }
+            Action::Email { address, how } => {
+                check_email(&address)
+                    .map_err(|error| Failure::usage(format!("the e-mail address {error}")))?;
+                all(&how, Subject::Email(fold_email(&address).into()))
             }
             Action::Key { kid, replace, how } => key(kid, replace, &how),
             Action::All { yes, how } => {
@@ -182,6 +194,7 @@ fn all(how: &How, subject: Subject) -> Result<(), Failure> {
     let unknown = match &subject {
         Subject::User(name) => Some(format!("user {name:?} not found")),
         Subject::Organization(name) => Some(format!("no user has the organization {name:?}")),
+        Subject::Email(email) => Some(format!("no user has the e-mail address {email:?}")),
         Subject::Everybody => None,
     };
     let SubjectRevoked { sequence, is_known } =

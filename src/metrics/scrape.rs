@@ -277,6 +277,7 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
                 ("kind", "token", sizes.tokens as f64),
                 ("kind", "user", sizes.users as f64),
                 ("kind", "organization", sizes.organizations as f64),
+                ("kind", "email", sizes.emails as f64),
                 ("kind", "key", sizes.keys as f64),
             ],
         ),

@@ -86,6 +86,7 @@ impl Revocations {
         match subject {
             Subject::User(name) => Ok(self.store.user(name).await?.is_some()),
             Subject::Organization(name) => self.store.organization_exists(name).await,
+            Subject::Email(email) => self.store.email_exists(email).await,
             Subject::Everybody => Ok(true),
         }
     }

@@ -8,7 +8,6 @@ use thiserror::Error;
 use super::keys::revoked_keys;
 use crate::auth::cache::{Cache, CacheLimits};
 use crate::auth::gate::Gate;
-use crate::auth::identity::Identity;
 use crate::auth::keys::KeySet;
 use crate::auth::token::TokenRules;
 use crate::store::command::{Actor, Mint, MintOutcome};
@@ -93,8 +92,7 @@ pub async fn gate_for(
     let gate = Gate::new(keys, rules, cache, Duration::MAX, snapshot, Duration::ZERO);
     // One that is not identified is refused for that.
     if let Ok(verified) = gate.identify(token.as_bytes()) {
-        let Identity { user, organization, .. } = &verified.identity;
-        let about = store.about(user.as_str(), organization.as_str(), verified.id).await?;
+        let about = store.about(&verified.identity, verified.id).await?;
         gate.apply(|snapshot| about.apply(snapshot));
     }
     Ok(gate)

@@ -121,6 +121,7 @@ pub(super) fn audit_of(subject: &Subject) -> (&'static str, &str) {
     match subject {
         Subject::Everybody => ("revoke_all", "everybody"),
         Subject::Organization(name) => ("revoke_organization", name),
+        Subject::Email(email) => ("revoke_email", email),
         Subject::User(name) => ("revoke_user", name),
     }
 }

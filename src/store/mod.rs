@@ -45,6 +45,7 @@ use self::records::{
     Revocation, RevocationFilter, StoredTime, TokenFilter, UserFilter, UserRecord,
 };
 use self::sqlite::{Apply, Sqlite};
+use crate::auth::identity::Identity;
 use crate::auth::revocation::RevocationSnapshot;
 use crate::auth::source::Source;
 use crate::auth::token::TokenId;
@@ -182,6 +183,11 @@ impl Store {
         self.engine.organization_exists(name).await
     }
 
+    /// Has the store a user with that e-mail address, folded?
+    pub async fn email_exists(&self, folded: &str) -> Result<bool, StoreError> {
+        self.engine.email_exists(folded).await
+    }
+
     /// At most `limit` revocations in force that came before that sequence, the newest first. The cutoff that a new user begins
     /// with is not one.
     pub async fn revocations(
@@ -235,9 +241,9 @@ impl Store {
         self.engine.changes(after, limit).await
     }
 
-    /// What concerns one token, of that user and organization: all that the gate needs to decide on it.
-    pub async fn about(&self, user: &str, organization: &str, token: TokenId) -> Result<Changes, StoreError> {
-        self.engine.about(user, organization, token).await
+    /// What concerns one token of that identity: all that the gate needs to decide on it.
+    pub async fn about(&self, identity: &Identity, token: TokenId) -> Result<Changes, StoreError> {
+        self.engine.about(identity, token).await
     }
 
     /// Waits until it is known whether the store is whole, which is found out while it is loaded. No command is carried out

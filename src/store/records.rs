@@ -233,6 +233,8 @@ pub enum RevocationKind {
     User,
     /// Every token of an organization.
     Organization,
+    /// Every token with an e-mail address.
+    Email,
     /// Every token.
     Everybody,
     /// Every token that a key has signed.
@@ -246,6 +248,7 @@ impl RevocationKind {
             Self::Token => "token",
             Self::User => "user",
             Self::Organization => "organization",
+            Self::Email => "email",
             Self::Everybody => "everybody",
             Self::Key => "key",
         }
@@ -266,7 +269,7 @@ pub struct RevocationFilter {
 /// A revocation in force, as shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// `token`, `user`, `organization`, `everybody` or `key`.
+    /// `token`, `user`, `organization`, `email`, `everybody` or `key`.
     pub kind: &'static str,
     /// A TokenId, a name or a `kid`.
     pub subject: String,

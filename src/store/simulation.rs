@@ -204,7 +204,7 @@ impl World {
         let new = NewUser {
             identity: Identity {
                 user: Name::parse_user(name).unwrap(),
-                email: "a@b".into(),
+                email: format!("{name}@B").into(),
                 organization: Name::parse(organization).unwrap(),
             },
             phc: Phc::dummy(),
@@ -328,6 +328,12 @@ impl World {
             3..6 => {
                 let user = self.random.usize(0..USERS.len());
                 self.execute(RevokeSubject { subject: Subject::User(USERS[user].0.into()) });
+                self.end(|token| token.user == user);
+            }
+            6 => {
+                let user = self.random.usize(0..USERS.len());
+                let address = format!("{}@b", USERS[user].0);
+                self.execute(RevokeSubject { subject: Subject::Email(address.into()) });
                 self.end(|token| token.user == user);
             }
             _ if self.tokens.is_empty() => {}

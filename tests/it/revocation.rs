@@ -219,7 +219,7 @@ fn a_revocation_survives_every_kind_of_end() {
 fn marks_end_what_came_before_them_and_a_token_of_the_same_second_lives() {
     let deployment = deployment_with(|options| {
         let key = Key::foreign("shared");
-        options.key(key).user(User::new("other", "pw", EMAIL, "Other Org."))
+        options.key(key).user(User::new("other", "pw", "other@example.com", "Other Org."))
     });
     let (gateway, folder) = (&deployment.gateway, &deployment.gateway.folder);
     are_counted(folder, 1);
@@ -234,7 +234,7 @@ fn marks_end_what_came_before_them_and_a_token_of_the_same_second_lives() {
         })
     };
     let refused = |reason: &str| gateway.metric("ds_gateway_decisions_total", &[&format!("\"{reason}\"")]);
-    let kinds: [(&[&str], &str, &str, &str, bool); 3] = [
+    let kinds: [(&[&str], &str, &str, &str, bool); 4] = [
         (&["user", USER], "revoke_user", "revoked_user", "user", false),
         (
             &["organization", ORGANIZATION],
@@ -243,6 +243,7 @@ fn marks_end_what_came_before_them_and_a_token_of_the_same_second_lives() {
             "organization",
             false,
         ),
+        (&["email", EMAIL], "revoke_email", "revoked_email", "email", false),
         (&["all"], "revoke_all", "revoked_everybody", "everybody", true),
     ];
     for (arguments, action, reason, kind, everybody) in kinds {

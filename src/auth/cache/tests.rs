@@ -22,6 +22,7 @@ fn verified(number: u64) -> Arc<Verified> {
     };
     Arc::new(Verified {
         id: TokenId::of(&number.to_be_bytes()),
+        folded_email: None,
         fields: identity.fields().unwrap(),
         identity,
         origin: Origin::Ours { sequence: number },

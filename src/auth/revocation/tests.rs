@@ -14,6 +14,7 @@ fn token(user: &str, origin: Origin, iat: u64) -> Verified {
     };
     Verified {
         id: TokenId([0; 16]),
+        folded_email: None,
         fields: identity.fields().unwrap(),
         identity,
         origin,
@@ -41,6 +42,7 @@ fn cutoff_rejects_earlier_tokens_and_spares_later_ones() {
         (Subject::Everybody, Denial::RevokedEverybody),
         (Subject::User("anna".into()), Denial::RevokedUser),
         (Subject::Organization("org".into()), Denial::RevokedOrganization),
+        (Subject::Email("a@b".into()), Denial::RevokedEmail),
     ] {
         let mut snapshot = RevocationSnapshot::default();
         snapshot.set_account("anna".into(), Account::Enabled);
@@ -104,7 +106,7 @@ fn a_revoked_token_or_key_passes_no_more_and_its_neighbours_do() {
     assert_eq!(snapshot.check(&other, &RULES), Ok(()));
     snapshot.revoke_key(other.key);
     assert_eq!(snapshot.check(&other, &RULES), Err(Denial::RevokedKey));
-    assert_eq!(snapshot.sizes(), Sizes { tokens: 1, users: 0, organizations: 0, keys: 1 });
+    assert_eq!(snapshot.sizes(), Sizes { tokens: 1, users: 0, organizations: 0, emails: 0, keys: 1 });
 }
 
 #[test]
@@ -127,7 +129,7 @@ fn what_no_token_can_ask_about_is_forgotten_and_the_rest_is_not() {
     snapshot.expire_below(5, BEFORE);
     let gone: usize = (0..RevocationSnapshot::SLICES).map(|slice| snapshot.expire(slice).len()).sum();
     assert_eq!(gone, 1);
-    assert_eq!(snapshot.sizes(), Sizes { tokens: 1, users: 2, organizations: 0, keys: 0 });
+    assert_eq!(snapshot.sizes(), Sizes { tokens: 1, users: 2, organizations: 0, emails: 0, keys: 0 });
 }
 
 #[test]
@@ -215,4 +217,30 @@ proptest! {
             || cutoffs.iter().any(|cutoff| number < cutoff.sequence || UnixTime(iat) < cutoff.time);
         prop_assert_eq!(verdict.is_err(), refused);
     }
+}
+
+#[test]
+fn cutoff_on_an_address_is_about_its_folded_form_whoever_the_user_is() {
+    let mut snapshot = RevocationSnapshot::default();
+    snapshot.apply_cutoff(
+        Subject::Email("straße@b".to_uppercase().to_lowercase().into()),
+        cutoff(10, 1000, false),
+    );
+    let of = |snapshot: &RevocationSnapshot, email: &str| {
+        let mut token = token("anna", Origin::Ours { sequence: 9 }, 1000);
+        token.identity.email = email.into();
+        token.folded_email = crate::auth::token::folded_email(&token.identity);
+        snapshot.check(&token, &RULES)
+    };
+    for email in ["straße@b", "STRASSE@B", "Strasse@b"] {
+        assert_eq!(of(&snapshot, email), Err(Denial::RevokedEmail), "{email}");
+    }
+    for email in ["a@b", "strasse@b.c", "anna", ""] {
+        assert_eq!(of(&snapshot, email), Ok(()), "{email}");
+    }
+    assert_eq!(snapshot.sizes().emails, 1);
+    snapshot.expire_below(0, Lived(5000));
+    (0..RevocationSnapshot::SLICES).for_each(|slice| drop(snapshot.expire(slice)));
+    assert_eq!(snapshot.sizes().emails, 0);
+    assert_eq!(of(&snapshot, "straße@b"), Ok(()));
 }

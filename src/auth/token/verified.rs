@@ -28,6 +28,8 @@ pub struct Verified {
     pub id: TokenId,
     /// Who it speaks for.
     pub identity: Identity,
+    /// Its e-mail address as cutoffs have it, where that is another text; folded once.
+    pub folded_email: Option<Box<str>>,
     /// The same as the platform is told it: made once, and counted afterwards.
     pub fields: [HeaderValue; 3],
     /// Who minted it.
@@ -45,6 +47,11 @@ pub struct Verified {
 }
 
 impl Verified {
+    /// The e-mail address as cutoffs have it.
+    pub fn email_key(&self) -> &str {
+        self.folded_email.as_deref().unwrap_or(&self.identity.email)
+    }
+
     /// Do `exp`, `iat` and `nbf` admit the token at `now`? Leeway is 0 but for clocks that disagree by `max_skew`. `cutoff` is
     /// the latest time of a cutoff that concerns the token: one of ours that was minted after it has an `iat` no earlier,
     /// whatever this clock says.

@@ -8,7 +8,9 @@ use super::parts::{Parts, decode};
 use super::rules::TokenRules;
 use super::verified::{Origin, Verified};
 use crate::auth::denial::Denial;
+use crate::auth::identity::Identity;
 use crate::auth::keys::{Algorithm, Key, KeySet};
+use crate::auth::name::fold_email;
 
 /// Checks shape, key, signature and claims of a token as received.
 ///
@@ -87,6 +89,7 @@ pub fn examine(token: &[u8], keys: &KeySet, rules: &TokenRules) -> Result<Verifi
     Ok(Verified {
         id: TokenId::of(parts.signed),
         fields: identity.fields().ok_or(Denial::TokenClaims)?,
+        folded_email: folded_email(&identity),
         identity,
         origin,
         issued_at,
@@ -95,6 +98,12 @@ pub fn examine(token: &[u8], keys: &KeySet, rules: &TokenRules) -> Result<Verifi
         key: key.fingerprint(),
         generation: keys.generation(),
     })
+}
+
+/// The e-mail address as cutoffs have it, where that is another text.
+pub fn folded_email(identity: &Identity) -> Option<Box<str>> {
+    let folded = fold_email(&identity.email);
+    (folded != *identity.email).then(|| folded.into())
 }
 
 /// The key that the header names, or else the foreign key whose signature it is.

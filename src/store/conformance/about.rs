@@ -2,6 +2,8 @@
 
 use super::harness::{Fixture, on_every_engine};
 use super::samples::{ALL, START, organization_subject, revoke_id, token_id, user_subject};
+use crate::auth::identity::Identity;
+use crate::auth::name::Name;
 use crate::auth::revocation::{Account, Subject};
 use crate::auth::time::{Lived, UnixTime};
 use crate::auth::token_set::{Keep, RevokedToken};
@@ -9,7 +11,12 @@ use crate::store::command::{RevokeKey, UserChange};
 use crate::store::records::Changes;
 
 fn about(fixture: &Fixture, user: &str, organization: &str, token: u64) -> Changes {
-    fixture.wait(fixture.store.about(user, organization, token_id(token)))
+    let identity = Identity {
+        user: Name::parse_user(user).unwrap(),
+        email: format!("{user}@example.com").into(),
+        organization: Name::parse(organization).unwrap(),
+    };
+    fixture.wait(fixture.store.about(&identity, token_id(token)))
 }
 
 #[test]

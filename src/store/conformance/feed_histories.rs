@@ -5,8 +5,8 @@
 
 use super::harness::{Fixture, on_every_engine};
 use super::samples::{
-    ACCEPT, ALL, RULES, START, actor, foreign_token, imported_user, key, key_records, mint_for, new_user,
-    organization, organization_subject, phc, user_subject, verified,
+    ACCEPT, ALL, RULES, START, actor, email_subject, foreign_token, imported_user, key, key_records,
+    mint_for, new_user, organization, organization_subject, phc, user_subject, verified,
 };
 use crate::auth::revocation::{RevocationSnapshot, Subject};
 use crate::auth::token::Verified;
@@ -135,8 +135,9 @@ impl History {
     }
 
     fn subject(&mut self, user: &str) -> Subject {
-        match self.dice.u8(0..4) {
+        match self.dice.u8(0..5) {
             0 => Subject::Everybody,
+            4 => email_subject(&format!("{user}@example.com")),
             1 => organization_subject(self.choose(&ORGANIZATIONS)),
             _ => user_subject(user),
         }

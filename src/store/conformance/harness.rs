@@ -14,7 +14,6 @@ use super::samples::{
     organization_subject, phc, verified,
 };
 use crate::auth::denial::Denial;
-use crate::auth::identity::Identity;
 use crate::auth::revocation::{Cutoff, RevocationSnapshot, Subject};
 use crate::auth::token::Verified;
 use crate::clock::{Clock, Manual};
@@ -256,9 +255,8 @@ impl Fixture {
 
     /// What is known of one token alone.
     pub(super) fn about(&self, token: &Verified) -> RevocationSnapshot {
-        let Identity { user, organization, .. } = &token.identity;
         let mut snapshot = RevocationSnapshot::default();
-        self.wait(self.store.about(user.as_str(), organization.as_str(), token.id)).apply(&mut snapshot);
+        self.wait(self.store.about(&token.identity, token.id)).apply(&mut snapshot);
         snapshot
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::harness::{Fixture, on_every_engine};
 use super::samples::{
-    RULES, SIGNER, START, key, key_set, mint_for, mint_with, minted, new_user, organization,
+    RULES, SIGNER, START, email_subject, key, key_set, mint_for, mint_with, minted, new_user, organization,
     organization_subject, phc, sequence_of, user_subject, verified,
 };
 use crate::auth::cache::{Cache, CacheLimits};
@@ -186,6 +186,7 @@ fn order_of_mint_and_revocation_decides_within_one_second() {
         for (subject, denial) in [
             (user_subject("anna"), Denial::RevokedUser),
             (organization_subject("Main Org."), Denial::RevokedOrganization),
+            (email_subject("anna@example.com"), Denial::RevokedEmail),
             (Subject::Everybody, Denial::RevokedEverybody),
         ] {
             let before = fixture.mint("anna");

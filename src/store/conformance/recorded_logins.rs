@@ -1,7 +1,9 @@
 //! Users whose passwords other sources check: what is kept of them, and when what a source said no longer counts.
 
 use super::harness::{Fixture, on_every_engine};
-use super::samples::{mint_for, new_user, organization, organization_subject, phc, user_subject};
+use super::samples::{
+    email_subject, mint_for, new_user, organization, organization_subject, phc, user_subject,
+};
 use crate::auth::identity::Identity;
 use crate::auth::revocation::Subject;
 use crate::auth::time::UnixTime;
@@ -129,7 +131,10 @@ fn cutoff_that_came_while_the_source_was_asked_refuses_login_and_mint() {
     on_every_engine(|fixture| {
         let (user, _) = record(&fixture, "anna");
         fixture.add("otto");
-        for subject in [user_subject("anna"), organization_subject("Main Org."), Subject::Everybody] {
+        let address = email_subject("anna@example.com");
+        for subject in
+            [user_subject("anna"), address.clone(), organization_subject("Main Org."), Subject::Everybody]
+        {
             let (before, own) = (login(&fixture, "anna"), fixture.user("otto"));
             let new = login(&fixture, "never seen");
             fixture.execute(RevokeSubject { subject: subject.clone() });
@@ -143,7 +148,7 @@ fn cutoff_that_came_while_the_source_was_asked_refuses_login_and_mint() {
             assert!(matches!(outcome, MintOutcome::UserChanged), "{subject:?} {outcome:?}");
             let in_time = Mint { asked_at: fixture.sequence(), ..late };
             assert!(is_minted(&fixture.execute(in_time)), "{subject:?}");
-            if subject != user_subject("anna") {
+            if ![user_subject("anna"), address.clone()].contains(&subject) {
                 // Others of the organization too, the store's own among them; and who was never seen.
                 let own = Mint { asked_at: before.asked_at, ..mint_for(own) };
                 let outcome = fixture.execute(own);

@@ -40,7 +40,7 @@ fn left(fixture: &Fixture) -> Vec<String> {
     let Changes { cutoffs, tokens, .. } = fixture.changes(0, ALL);
     let names = cutoffs.into_iter().filter_map(|(subject, _)| match subject {
         Subject::Everybody => None,
-        Subject::Organization(name) | Subject::User(name) => Some(name.into_string()),
+        Subject::Organization(name) | Subject::User(name) | Subject::Email(name) => Some(name.into_string()),
     });
     names.chain(tokens.into_iter().map(|token| token.id.to_string())).collect()
 }

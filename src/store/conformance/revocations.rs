@@ -2,8 +2,8 @@
 
 use super::harness::{Fixture, on_every_engine};
 use super::samples::{
-    ACCEPT, DAY, RULES, START, foreign_token, new_user, organization_subject, revoke_id, sequence_of,
-    token_id, user_subject,
+    ACCEPT, DAY, RULES, START, email_subject, foreign_token, new_user, organization_subject, revoke_id,
+    sequence_of, token_id, user_subject,
 };
 use crate::auth::denial::Denial;
 use crate::auth::identity::Identity;
@@ -101,6 +101,8 @@ fn revoked_subject_loses_the_tokens_it_had_and_nobody_else_does() {
         for (subject, denial, revoked) in [
             (user_subject("anna"), Denial::RevokedUser, [true, false, false]),
             (organization_subject("Main Org."), Denial::RevokedOrganization, [true, true, false]),
+            (email_subject("anna@example.com"), Denial::RevokedEmail, [true, false, false]),
+            (email_subject("nobody@example.com"), Denial::RevokedEmail, [false, false, false]),
             (Subject::Everybody, Denial::RevokedEverybody, [true, true, true]),
             // Names that nobody bears: nothing is found, nothing is lost.
             (user_subject("nobody"), Denial::RevokedUser, [false, false, false]),
@@ -223,7 +225,7 @@ fn revocations_of_every_kind_are_loaded() {
         revoke_everything(&fixture);
         let snapshot = fixture.load();
         // Of the users, one was added and no more.
-        assert_eq!(snapshot.sizes(), Sizes { tokens: 4, users: 1, organizations: 1, keys: 2 });
+        assert_eq!(snapshot.sizes(), Sizes { tokens: 4, users: 1, organizations: 1, emails: 0, keys: 2 });
         assert_eq!(snapshot.sequence(), fixture.sequence());
         assert_eq!(snapshot.users(), 1);
     });

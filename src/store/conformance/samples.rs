@@ -115,6 +115,7 @@ pub(super) fn foreign_token(user: &str, issued_at: u64) -> Verified {
     let identity = new_user(user).identity;
     Verified {
         id: TokenId::of(format!("{user} {issued_at}").as_bytes()),
+        folded_email: None,
         fields: identity.fields().unwrap(),
         identity,
         origin: Origin::Foreign,
@@ -146,6 +147,10 @@ pub(super) fn revoke_id(which: u64, expires_at: u64, user: Option<&str>) -> Revo
 
 pub(super) fn user_subject(name: &str) -> Subject {
     Subject::User(name.into())
+}
+
+pub(super) fn email_subject(folded: &str) -> Subject {
+    Subject::Email(folded.into())
 }
 
 pub(super) fn organization_subject(name: &str) -> Subject {

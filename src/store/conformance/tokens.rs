@@ -2,8 +2,8 @@
 
 use super::harness::{Fixture, assert_pages, on_every_engine};
 use super::samples::{
-    ALL, DAY, RULES, START, actor, key, mint_for, mint_with, minted, organization, organization_subject, phc,
-    revoke_id, token_id, user_subject, verified,
+    ALL, DAY, RULES, START, actor, email_subject, key, mint_for, mint_with, minted, organization,
+    organization_subject, phc, revoke_id, token_id, user_subject, verified,
 };
 use crate::auth::denial::Denial;
 use crate::auth::revocation::Subject;
@@ -34,6 +34,7 @@ fn decided(fixture: &Fixture, token: &Verified, now: u64) -> TokenState {
         Err(Denial::RevokedEverybody) => TokenState::Revoked(RevocationKind::Everybody),
         Err(Denial::RevokedOrganization) => TokenState::Revoked(RevocationKind::Organization),
         Err(Denial::RevokedUser) => TokenState::Revoked(RevocationKind::User),
+        Err(Denial::RevokedEmail) => TokenState::Revoked(RevocationKind::Email),
         Err(Denial::RevokedToken) => TokenState::Revoked(RevocationKind::Token),
         Err(other) => panic!("{other:?}"),
     }
@@ -70,7 +71,7 @@ fn token_is_listed_with_all_that_its_mint_knew() {
 #[test]
 fn state_of_a_token_is_what_the_gate_decides() {
     type Act = fn(&Fixture, &Verified);
-    let acts: [(Act, TokenState); 10] = [
+    let acts: [(Act, TokenState); 11] = [
         (|_, _| (), TokenState::Live),
         (|it, token| _ = it.revoke_token(token), TokenState::Revoked(RevocationKind::Token)),
         (|it, _| _ = it.revoke(user_subject("anna")), TokenState::Revoked(RevocationKind::User)),
@@ -80,6 +81,10 @@ fn state_of_a_token_is_what_the_gate_decides() {
         (
             |it, _| _ = it.revoke(organization_subject("Main Org.")),
             TokenState::Revoked(RevocationKind::Organization),
+        ),
+        (
+            |it, _| _ = it.revoke(email_subject("anna@example.com")),
+            TokenState::Revoked(RevocationKind::Email),
         ),
         (|it, _| _ = it.revoke(Subject::Everybody), TokenState::Revoked(RevocationKind::Everybody)),
         (

@@ -37,6 +37,7 @@ pub(in crate::store) fn token_state(
             let of_kind = match subject {
                 Subject::Everybody => RevocationKind::Everybody,
                 Subject::Organization(_) => RevocationKind::Organization,
+                Subject::Email(_) => RevocationKind::Email,
                 Subject::User(_) => RevocationKind::User,
             };
             of_kind == kind && (cutoff.blocked || minted.sequence < cutoff.sequence)
@@ -52,6 +53,7 @@ pub(in crate::store) fn token_state(
         RevocationKind::Everybody,
         RevocationKind::Organization,
         RevocationKind::User,
+        RevocationKind::Email,
         RevocationKind::Token,
     ];
     kinds.into_iter().find(is_revoked_by).map_or(TokenState::Live, TokenState::Revoked)

@@ -2,6 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use crate::auth::identity::Identity;
+use crate::auth::name::fold_email;
 use crate::auth::revocation::{Cutoff, Subject};
 use crate::auth::time::{Lived, UnixTime};
 use crate::store::error::StoreError;
@@ -40,18 +42,25 @@ pub(super) fn bound(connection: &Connection, latest: UnixTime) -> Result<usize, 
     Ok(statement.execute([latest.0])?)
 }
 
-/// The cutoffs that concern a user of an organization.
+/// The cutoffs that concern a user of an organization with that e-mail address.
 pub(super) fn concerning(
     connection: &Connection,
     user: &str,
     organization: &str,
+    email: &str,
 ) -> Result<Vec<(Subject, Cutoff)>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT kind, name, number, second, lived, closed, reason IS NOT NULL FROM marks
-         WHERE (kind, name) IN (VALUES ('everybody', ''), ('user', ?1), ('organization', ?2))",
+         WHERE (kind, name) IN (VALUES ('everybody', ''), ('user', ?1), ('organization', ?2), ('email', ?3))",
     )?;
-    let rows = statement.query_map([user, organization], read)?;
+    let rows = statement.query_map([user, organization, &fold_email(email)], read)?;
     rows.map(|row| row?.ok_or_else(unknown_kind)).collect()
+}
+
+/// Those that concern an identity.
+pub(super) fn of(connection: &Connection, identity: &Identity) -> Result<Vec<(Subject, Cutoff)>, StoreError> {
+    let Identity { user, email, organization } = identity;
+    concerning(connection, user.as_str(), organization.as_str(), email)
 }
 
 /// A row of `kind, name, number, second, lived, closed` and whether there is a reason; `None` for a kind that this program does not know.
@@ -62,6 +71,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Option<(Subject, Cutoff)>>
         "everybody" => Subject::Everybody,
         "user" => Subject::User(name),
         "organization" => Subject::Organization(name),
+        "email" => Subject::Email(name),
         _ => return Ok(None),
     };
     let cutoff = Cutoff {
@@ -85,5 +95,6 @@ pub(super) fn key_of(subject: &Subject) -> (&'static str, &str) {
         Subject::Everybody => ("everybody", ""),
         Subject::User(name) => ("user", name),
         Subject::Organization(name) => ("organization", name),
+        Subject::Email(email) => ("email", email),
     }
 }

@@ -42,8 +42,7 @@ impl Apply for RecordLogin {
             None => users::confusable(transaction, &name)?,
         };
         let mut cutoffs = cutoffs_of(transaction, known.as_ref())?;
-        let organization = self.identity.organization.as_str();
-        cutoffs.extend(cutoffs::concerning(transaction, name.as_str(), organization)?);
+        cutoffs.extend(cutoffs::of(transaction, &self.identity)?);
         let step = decision::record_login(&self, known.as_ref(), confusable.as_deref(), &cutoffs);
         match step {
             LoginStep::Nothing(outcome) => return Ok(outcome),
@@ -116,10 +115,7 @@ fn cutoffs_of(
     connection: &Connection,
     record: Option<&UserRecord>,
 ) -> Result<Vec<(Subject, Cutoff)>, StoreError> {
-    let Some(identity) = record.map(|record| &record.user.identity) else {
-        return Ok(Vec::new());
-    };
-    cutoffs::concerning(connection, identity.user.as_str(), identity.organization.as_str())
+    record.map_or(Ok(Vec::new()), |record| cutoffs::of(connection, &record.user.identity))
 }
 
 /// What is known of that name and of a login from there. The statements are the same whether or not there is such a user, so that

@@ -12,7 +12,7 @@ use crate::store::error::StoreError;
 impl Apply for Mint {
     fn apply(self, transaction: &Transaction<'_>) -> Result<MintOutcome, StoreError> {
         let identity = &self.user.identity;
-        let (name, organization) = (identity.user.as_str(), identity.organization.as_str());
+        let name = identity.user.as_str();
         let user = transaction
             .prepare_cached("SELECT credential_version, disabled FROM users WHERE name = ?1")?
             .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -21,7 +21,7 @@ impl Apply for Mint {
             user,
             signer_revoked: keys::is_revoked(transaction, &self.signer)?,
             revocations: revocations::count(transaction, name)?,
-            cutoffs: cutoffs::concerning(transaction, name, organization)?,
+            cutoffs: cutoffs::of(transaction, identity)?,
         };
         if let Some(refusal) = decision::refuse_mint(&self, &rows) {
             return Ok(refusal);

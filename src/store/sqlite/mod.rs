@@ -58,6 +58,7 @@ use super::records::{
     Acknowledgement, AuditFilter, AuditRow, Changes, ListedUser, LoginRecord, MintedToken, RecordedKey,
     Revocation, RevocationFilter, StoredTime, TokenFilter, UserFilter, UserRecord,
 };
+use crate::auth::identity::Identity;
 use crate::auth::source::Source;
 use crate::auth::token::TokenId;
 use crate::clock::Clock;
@@ -187,6 +188,11 @@ impl Sqlite {
         self.read(move |connection| users::organization_exists(connection, &name)).await
     }
 
+    pub(super) async fn email_exists(&self, folded: &str) -> Result<bool, StoreError> {
+        let folded = folded.to_owned();
+        self.read(move |connection| users::email_exists(connection, &folded)).await
+    }
+
     pub(super) async fn revocations(
         &self,
         filter: RevocationFilter,
@@ -245,14 +251,9 @@ impl Sqlite {
         self.feed.run(move |feed| feed.changes(after, limit)).await
     }
 
-    pub(super) async fn about(
-        &self,
-        user: &str,
-        organization: &str,
-        token: TokenId,
-    ) -> Result<Changes, StoreError> {
-        let (user, organization) = (user.to_owned(), organization.to_owned());
-        self.read(move |connection| about::read(connection, &user, &organization, token)).await
+    pub(super) async fn about(&self, identity: &Identity, token: TokenId) -> Result<Changes, StoreError> {
+        let identity = identity.clone();
+        self.read(move |connection| about::read(connection, &identity, token)).await
     }
 
     pub(super) fn snapshot(&self) -> Receiver<Result<Changes, StoreError>> {

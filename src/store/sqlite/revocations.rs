@@ -117,7 +117,7 @@ impl Query<'_> {
         // A name is found by the primary key; without one, rows come by their sequence (`+` keeps the other index out).
         let conditions = match (&self.filter.subject, kind) {
             (Some(_), _) => {
-                "name = ?4 AND kind IN ('everybody', 'user', 'organization') AND (?5 IS NULL OR kind = ?5)
+                "name = ?4 AND kind IN ('everybody', 'user', 'organization', 'email') AND (?5 IS NULL OR kind = ?5)
                  AND +number"
             }
             (None, Some(_)) => "?4 IS NULL AND +kind = ?5 AND number",

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::{cutoffs, time};
+use crate::auth::identity::Identity;
 use crate::auth::revocation::{Cutoff, Subject};
 use crate::auth::time::UnixTime;
 use crate::auth::token::TokenId;
@@ -21,12 +22,17 @@ pub(super) fn page(
 ) -> Result<Vec<MintedToken>, StoreError> {
     // One moment for all of it.
     let snapshot = connection.unchecked_transaction()?;
-    let organization: Option<String> = snapshot
-        .prepare_cached("SELECT organization FROM users WHERE name = ?1")?
-        .query_row([user], |row| row.get(0))
+    let claims: Option<(String, String)> = snapshot
+        .prepare_cached("SELECT organization, email FROM users WHERE name = ?1")?
+        .query_row([user], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
+    // Tokens of a user that is gone are refused for that.
+    let (organization, email) = claims.unwrap_or_default();
     let before = before.min(i64::MAX.unsigned_abs());
-    let of = Tokens::of(&snapshot, user, organization.as_deref().unwrap_or_default(), now)?;
+    let of = Tokens {
+        cutoffs: cutoffs::concerning(&snapshot, user, &organization, &email)?,
+        ..Tokens::of(&snapshot, user, now)?
+    };
     let mut page = Vec::new();
     of.each(&snapshot, filter, before, Some(limit), |token| page.push(token))?;
     Ok(page)
@@ -35,12 +41,12 @@ pub(super) fn page(
 /// How many tokens of a user the gate would admit.
 pub(super) fn count_live(
     connection: &Connection,
-    user: &str,
-    organization: &str,
+    identity: &Identity,
     now: UnixTime,
 ) -> Result<u64, StoreError> {
     let mut live = 0;
-    let of = Tokens::of(connection, user, organization, now)?;
+    let user = identity.user.as_str();
+    let of = Tokens { cutoffs: cutoffs::of(connection, identity)?, ..Tokens::of(connection, user, now)? };
     of.each(connection, TokenFilter::default(), i64::MAX.unsigned_abs(), None, |token| {
         live += u64::from(token.state == TokenState::Live);
     })?;
@@ -76,14 +82,10 @@ struct Tokens<'u> {
 }
 
 impl<'u> Tokens<'u> {
-    fn of(
-        connection: &Connection,
-        user: &'u str,
-        organization: &str,
-        now: UnixTime,
-    ) -> Result<Self, StoreError> {
-        let cutoffs = cutoffs::concerning(connection, user, organization)?;
-        Ok(Self { user, cutoffs, expired_below: time::read(connection)?.expired_below, now })
+    /// Without the cutoffs.
+    fn of(connection: &Connection, user: &'u str, now: UnixTime) -> Result<Self, StoreError> {
+        let expired_below = time::read(connection)?.expired_below;
+        Ok(Self { user, cutoffs: Vec::new(), expired_below, now })
     }
 
     /// In their order by an index, and no further back than tokens last.

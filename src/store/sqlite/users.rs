@@ -9,7 +9,7 @@ use super::slice::{self, Slice};
 use super::transaction::{Apply, Transaction};
 use super::{audit, cutoffs, known_sources, skeletons, tokens};
 use crate::auth::identity::Identity;
-use crate::auth::name::Name;
+use crate::auth::name::{Name, fold_email};
 use crate::auth::password::{HashDigest, Phc};
 use crate::auth::revocation::Subject;
 use crate::auth::time::UnixTime;
@@ -158,6 +158,18 @@ pub(super) fn organization_exists(connection: &Connection, name: &str) -> Result
     Ok(statement.query_row([name], |row| row.get(0))?)
 }
 
+/// Is there a user with that e-mail address? SQL does not fold as we do, so every address is read.
+pub(super) fn email_exists(connection: &Connection, folded: &str) -> Result<bool, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT email FROM users")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if fold_email(row.get_ref(0)?.as_str().unwrap_or_default()) == folded {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// At most `limit` users after the one of that name, by name.
 pub(super) fn page(
     connection: &Connection,
@@ -193,9 +205,8 @@ pub(super) fn find_listed(
 
 fn listed(connection: &Connection, record: UserRecord, now: UnixTime) -> Result<ListedUser, StoreError> {
     let UserRecord { user, remembered, .. } = record;
-    let Identity { user: name, organization, .. } = &user.identity;
-    let last_login = tokens::last_login(connection, name.as_str())?;
-    let live_tokens = tokens::count_live(connection, name.as_str(), organization.as_str(), now)?;
+    let last_login = tokens::last_login(connection, user.identity.user.as_str())?;
+    let live_tokens = tokens::count_live(connection, &user.identity, now)?;
     Ok(ListedUser {
         last_login,
         live_tokens,

@@ -342,6 +342,7 @@ fn foreign_token(id: TokenId, user: &str, organization: &str, issued_at: u64) ->
     };
     Verified {
         id,
+        folded_email: None,
         fields: identity.fields().unwrap(),
         identity,
         origin: Origin::Foreign,
