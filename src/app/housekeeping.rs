@@ -16,6 +16,7 @@ use crate::service::login::failed_logins::FailedLogins;
 use crate::service::login::passwords::Logins;
 use crate::service::pending_revocations::Pending;
 use crate::service::token_endpoint::MintLimiter;
+use crate::service::user_changes::{FORGOTTEN, UserChanges};
 use crate::state_dir::login_counts::LoginCounts;
 use crate::state_dir::presence::Presence;
 use crate::store::command::{Actor, Deregister, NoteFailedLogins, Prune, Purge};
@@ -38,6 +39,8 @@ pub(super) struct Housekeeping {
     pub(super) prune: Prune,
     /// Until the gateway stops.
     pub(super) replica: Arc<Mutex<Option<Replica>>>,
+    /// Changes on the platform whose end nobody knows are ended.
+    pub(super) user_changes: UserChanges,
     /// `store.upkeep_interval`
     pub(super) interval: Duration,
 }
@@ -65,6 +68,7 @@ impl Housekeeping {
             };
             // What fails now is tried again next time; the writer has said why.
             let _ = self.write_failures().await;
+            let _ = self.user_changes.end_forgotten(FORGOTTEN).await;
             let housekeeping = self.clone();
             // A disk may hang.
             let _ = tokio::task::spawn_blocking(move || housekeeping.save_login_counts()).await;
@@ -74,7 +78,7 @@ impl Housekeeping {
 
     /// Revocations that wait for the store.
     pub(super) async fn retry(&self) {
-        self.pending.retry(&self.store).await;
+        self.pending.retry(&self.store, &self.gate).await;
     }
 
     pub(super) async fn write_failures(&self) -> Result<(), StoreError> {
@@ -148,6 +152,7 @@ impl Housekeeping {
 pub(super) struct PendingRetry {
     pub(super) pending: Arc<Pending>,
     pub(super) store: Store,
+    pub(super) gate: Arc<Gate>,
 }
 
 #[async_trait]
@@ -159,7 +164,7 @@ impl BackgroundService for PendingRetry {
                 // The end of the process tries once more.
                 _ = shutdown.changed() => return,
             };
-            self.pending.retry(&self.store).await;
+            self.pending.retry(&self.store, &self.gate).await;
         }
     }
 }

@@ -45,6 +45,7 @@ use crate::service::login::failed_logins::FailedLogins;
 use crate::service::login::passwords::Logins;
 use crate::service::pending_revocations::Pending;
 use crate::service::token_endpoint::{TokenEndpoint, mint_limiter};
+use crate::service::user_changes::UserChanges;
 use crate::state_dir::error::StartError;
 use crate::state_dir::login_counts::LoginCounts;
 use crate::state_dir::presence::{self, Presence};
@@ -134,6 +135,8 @@ pub fn run(
         inspect_auth: config.inspect_auth,
         max_revocations: limits.revocations_per_user,
     };
+    let (changed, gate) = (store.clone(), Arc::clone(&shared.gate));
+    let user_changes = UserChanges::new(changed, gate, shared.clock.clone(), Arc::clone(&pending));
     let gap = Arc::<ReadGap>::default();
     let reload = key_folder.map(|folder| -> Reload {
         Box::new(move || read_key_set(&folder).map_err(|error| error.to_string()))
@@ -148,6 +151,7 @@ pub fn run(
     let (gate, clock) = (Arc::clone(&shared.gate), shared.clock.clone());
     let replica = block_on(Replica::start(store.clone(), gate, clock, replica));
     let replica = replica.map_err(StartError::refused)?;
+    block_on(user_changes.end_those_of_before()).map_err(StartError::refused)?;
 
     let kept = Kept::new(&limits, settings.threads, settings.fast_lane);
     let mut server =
@@ -160,6 +164,7 @@ pub fn run(
         policy: config.routes,
         cors: config.cors,
         rewrite,
+        user_changes: config.platform.user_changes,
         platforms,
         limits,
         request_durations: config.request_durations,
@@ -169,6 +174,7 @@ pub fn run(
     };
     let common = gateway::Shared {
         tokens,
+        user_changes: user_changes.clone(),
         clock: shared.clock.clone(),
         gap,
         metrics: Arc::clone(&shared.metrics),
@@ -187,7 +193,8 @@ pub fn run(
         is_loopback,
     );
     server.add_service(local_service("admin", admin, admin_limits(limits), sockets.admin)?.until_exit());
-    let retry = PendingRetry { pending: Arc::clone(&pending), store: store.clone() };
+    let (waiting, gate) = (Arc::clone(&pending), Arc::clone(&shared.gate));
+    let retry = PendingRetry { pending: waiting, store: store.clone(), gate };
     server.add_service(background_service("pending revocations", retry));
     let housekeeping = Housekeeping {
         id,
@@ -200,6 +207,7 @@ pub fn run(
         store,
         prune: Prune { age: audit.keep.as_secs(), bytes: audit.max_bytes },
         replica: Arc::new(Mutex::new(Some(replica))),
+        user_changes,
         interval: store_settings.upkeep_interval,
     };
     server.add_service(background_service("housekeeping", housekeeping.clone()));

@@ -10,12 +10,14 @@ mod path;
 mod prefix;
 mod scan;
 mod target;
+mod user_changes;
 
 use std::borrow::Cow;
 
 pub use self::path::is_canonical;
 pub use self::prefix::PathPrefix;
 pub use self::target::{ENDPOINT, TargetError};
+pub use self::user_changes::{Affected, Ends, UserChange, affected};
 
 /// Proof that the configuration makes a request public; made here alone.
 #[derive(Debug)]

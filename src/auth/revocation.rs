@@ -4,7 +4,7 @@
 //! number of the transaction that set it and the second in which it was set, and both only grow: there is
 //! no un-revoke.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::denial::Denial;
@@ -86,6 +86,8 @@ pub struct RevocationSnapshot {
     email_count: usize,
     tokens: TokenSet,
     keys: HashSet<Fingerprint>,
+    /// Subjects all of whose tokens are refused for now, and how often each is held.
+    held: HashMap<Subject, usize>,
     known: Names<Account>,
     /// How many of them are enabled.
     enabled: usize,
@@ -141,6 +143,39 @@ impl RevocationSnapshot {
                 }
             }
         }
+    }
+
+    /// Refuses every token of the subject until [`release`](Self::release) is called as often: a cutoff is wanted, and the store has not
+    /// taken it yet. It mints nothing meanwhile either.
+    pub fn hold(&mut self, subject: Subject) {
+        *self.held.entry(subject).or_default() += 1;
+    }
+
+    /// A cutoff has taken the place of a [`hold`](Self::hold).
+    pub fn release(&mut self, subject: &Subject) {
+        if let Some(count) = self.held.get_mut(subject) {
+            *count -= 1;
+            if *count == 0 {
+                self.held.remove(subject);
+            }
+        }
+    }
+
+    /// Why a token is refused whose subject is held.
+    fn check_held(&self, token: &Verified) -> Result<(), Denial> {
+        let Identity { user, organization, .. } = &token.identity;
+        for subject in self.held.keys() {
+            match subject {
+                Subject::Everybody => return Err(Denial::RevokedEverybody),
+                Subject::Organization(name) if **name == *organization.as_str() => {
+                    return Err(Denial::RevokedOrganization);
+                }
+                Subject::User(name) if **name == *user.as_str() => return Err(Denial::RevokedUser),
+                Subject::Email(email) if **email == *token.email_key() => return Err(Denial::RevokedEmail),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Would [`apply_cutoff`](Self::apply_cutoff) change nothing?
@@ -280,6 +315,9 @@ impl RevocationSnapshot {
         // Most have none, and pay for no look-up.
         if self.email_count > 0 && covered(self.emails.get(token.email_key())) {
             return Err(Denial::RevokedEmail);
+        }
+        if !self.held.is_empty() {
+            self.check_held(token)?;
         }
         if self.tokens.contains(token.id, token.expires_at) {
             return Err(Denial::RevokedToken);

@@ -14,8 +14,9 @@ use super::settings::{
     Ejection, HostField, Platform, PlatformRoute, PlatformServer, ServerAddress, ServerPool,
 };
 use super::source::{Section, Source};
+use crate::auth::cors::is_token;
 use crate::auth::fields::{Field, ManagedFields};
-use crate::auth::policy::PathPrefix;
+use crate::auth::policy::{Ends, PathPrefix, UserChange};
 
 pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> (Option<Platform>, PlatformFiles) {
     let (pool, files) = read_pool(&mut section, base);
@@ -30,14 +31,56 @@ pub(super) fn read_platform(mut section: Section<'_>, base: &Path) -> (Option<Pl
         section.error("user_header", "the three identity headers need three names");
     }
     let drop_fields = read_dropped(&mut section);
+    let user_changes = read_user_changes(&mut section);
     let platform = Platform {
         pool,
         forward_token: section.or("forward_token", true, "write true or false"),
         forward_authorization: section.or("forward_authorization", false, "write true or false"),
         identity_fields,
         drop_fields,
+        user_changes,
     };
     (Some(platform), files)
+}
+
+/// An entry of `user_changes`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserChangeEntry {
+    #[serde(default)]
+    methods: Vec<String>,
+    path: String,
+    ends: String,
+}
+
+fn read_user_changes(section: &mut Section<'_>) -> Vec<UserChange> {
+    let hint = "write a list of { methods = [\"PUT\", \"DELETE\"], path = \"/ds-api/users/{email}\", ends = \"{email}\" }";
+    let entries: Vec<UserChangeEntry> = section.or("user_changes", Vec::new(), hint);
+    let mut changes = Vec::new();
+    for UserChangeEntry { methods, path, ends } in entries {
+        let ends = match ends.as_str() {
+            "{email}" => Ends::Email,
+            "{user}" => Ends::User,
+            "self" => Ends::Own,
+            "organization" => Ends::Organization,
+            "everybody" => Ends::Everybody,
+            other => {
+                let text = format!(
+                    "ends = {other:?}: write \"{{email}}\", \"{{user}}\", \"self\", \"organization\" or \"everybody\""
+                );
+                section.error("user_changes", text);
+                continue;
+            }
+        };
+        if let Some(method) = methods.iter().find(|method| !is_token(method)) {
+            section.error("user_changes", format!("{method:?} is not a method: write for example \"PUT\""));
+        }
+        match UserChange::new(methods, &path, ends) {
+            Ok(change) => changes.push(change),
+            Err(text) => section.error("user_changes", format!("path {path:?} {text}")),
+        }
+    }
+    changes
 }
 
 /// `[[platforms]]`, the longest prefix first, and their files in the same order.

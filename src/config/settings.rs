@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::networks::{ForwardedFields, Networks};
-use crate::auth::policy::PathPrefix;
+use crate::auth::policy::{PathPrefix, UserChange};
 use crate::auth::user_source::SourceName;
 
 /// `[server]`: where the gateway listens, and where its own files are.
@@ -58,6 +58,8 @@ pub struct Platform {
     pub identity_fields: [String; 3],
     /// Names of fields that a client's request loses, beside those that always are.
     pub drop_fields: Vec<String>,
+    /// Requests that change users, and whose tokens they end.
+    pub user_changes: Vec<UserChange>,
 }
 
 /// One of `[[platforms]]`: where requests below a path go instead.

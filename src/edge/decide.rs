@@ -1,12 +1,14 @@
 //! The whole decision about a request, top to bottom: syntax, route, token. It knows no engine, waits for nothing, and allocates
 //! nothing for a request that is admitted by the cache.
 
+use std::collections::BTreeSet;
+
 use super::request::{Body, Refused, Validated, validate};
 use super::request_head::RequestHead;
 use super::runtime::Runtime;
 use crate::auth::denial::Denial;
 use crate::auth::gate::{ClockReading, Pass, TokenField};
-use crate::auth::policy::{Route, split_target};
+use crate::auth::policy::{Affected, Route, affected, split_target};
 use crate::auth::reply::{Malformed, Reply};
 use crate::auth::secret::Secret;
 use crate::metrics::{DecisionLabel, RouteLabel};
@@ -17,6 +19,8 @@ use crate::service::token_endpoint::Call;
 pub enum Decision {
     /// It goes on to the platform.
     Forward(Pass, Facts),
+    /// It goes on, and changes users of the platform: tokens of theirs end with it.
+    Change(Pass, Facts, BTreeSet<Affected>),
     /// The token endpoint answers it.
     Endpoint(Call, Facts),
     /// It is answered at once.
@@ -51,6 +55,12 @@ impl Facts {
     fn labelled(route: RouteLabel, label: DecisionLabel, validated: &Validated<'_>) -> Self {
         Self { label: Some(label), ..Self::of(route, label.as_str(), validated) }
     }
+}
+
+/// What becomes of a request that may go on.
+fn goes_on<H: RequestHead>(head: &H, runtime: &Runtime, pass: Pass, facts: Facts) -> Decision {
+    let affected = affected(&runtime.user_changes, head.method(), split_target(head.target()).0);
+    if affected.is_empty() { Decision::Forward(pass, facts) } else { Decision::Change(pass, facts, affected) }
 }
 
 /// Decides on a request.
@@ -88,12 +98,12 @@ pub fn decide<H: RequestHead>(head: &H, runtime: &Runtime, clock: ClockReading) 
         }
         Ok(Route::Public(pass)) if validated.token != TokenField::Alias => {
             let facts = Facts::labelled(RouteLabel::Public, DecisionLabel::Public, &validated);
-            Decision::Forward(Pass::Public(pass), facts)
+            goes_on(head, runtime, Pass::Public(pass), facts)
         }
         Ok(Route::Public(_) | Route::Protected) => match runtime.gate.admit(validated.token, clock) {
             Ok(permit) => {
                 let facts = Facts::labelled(RouteLabel::Protected, DecisionLabel::Admitted, &validated);
-                Decision::Forward(Pass::Permit(permit), facts)
+                goes_on(head, runtime, Pass::Permit(permit), facts)
             }
             Err(denial) => {
                 let label = DecisionLabel::Denied(denial);

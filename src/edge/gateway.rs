@@ -1,5 +1,6 @@
 //! The gateway of one worker: asks for a decision, carries it out as far as nothing is sent, and says what became of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -19,11 +20,13 @@ use super::request_state::RequestState;
 use super::runtime::Runtime;
 use super::trace::Trace;
 use crate::auth::gate::{ClockReading, Pass};
+use crate::auth::policy::Affected;
 use crate::auth::reply::{Overload, Reply};
 use crate::clock::Clock;
 use crate::logging::{AccessLine, Sink};
 use crate::metrics::Metrics;
 use crate::service::token_endpoint::{Call, TokenEndpoint};
+use crate::service::user_changes::UserChanges;
 use crate::store::read_gap::ReadGap;
 
 /// The gateway, for whoever carries its requests. Each worker has one of its own; copies are the same one.
@@ -40,6 +43,8 @@ pub struct Gateway {
 pub struct Shared {
     /// The token endpoint.
     pub tokens: TokenEndpoint,
+    /// Changes of users on the platform.
+    pub user_changes: UserChanges,
     /// Reads the clock.
     pub clock: Clock,
     /// After a pause the first requests wait for what was revoked meanwhile.
@@ -90,6 +95,13 @@ impl Gateway {
                 self.forwards(pass, facts, head.target, state)?;
                 Ok(Next::Forward)
             }
+            Decision::Change(pass, facts, affected) => {
+                self.forwards(pass, facts, head.target, state)?;
+                Ok(match self.begin_change(&affected, state).await {
+                    Ok(()) => Next::Forward,
+                    Err(reply) => Next::Answer(reply),
+                })
+            }
             Decision::Endpoint(call, facts) => {
                 state.facts = facts;
                 let call = Call { client: state.client, ..call };
@@ -105,6 +117,28 @@ impl Gateway {
             Decision::Answer(reply, facts) => {
                 self.answers(facts, state);
                 Ok(Next::Answer(reply))
+            }
+        }
+    }
+
+    /// Notes a change of users durably, before the platform is asked for it.
+    async fn begin_change(
+        &self,
+        affected: &BTreeSet<Affected>,
+        state: &mut RequestState,
+    ) -> Result<(), Reply> {
+        let origin = state.client.map(|client| client.to_string()).unwrap_or_default();
+        match self.shared.user_changes.begin(affected, state.permit(), &origin).await {
+            Ok(change) => {
+                state.change = Some(change);
+                Ok(())
+            }
+            Err(error) => {
+                log::error!(
+                    "a change of users was not sent to the platform, since it cannot be noted: {error}"
+                );
+                state.facts.word = "store_unavailable";
+                Err(Reply::store_unavailable())
             }
         }
     }

@@ -46,6 +46,7 @@ use super::trace::Trace;
 use super::upstream::is_verified;
 use crate::auth::reply::{Malformed, Reply};
 use crate::logging::{AccessLine, redact_text};
+use crate::service::user_changes::Ended;
 
 #[async_trait]
 impl ProxyHttp for Gateway {
@@ -93,7 +94,8 @@ impl ProxyHttp for Gateway {
         match next {
             Ok(Next::Forward) => {
                 // A client that has gone away ends its request at the platform, unless it may close its half and still want its answer.
-                session.set_abort_on_close(!state.runtime.half_close);
+                // A change of users goes on: it has an end that must be known.
+                session.set_abort_on_close(!state.runtime.half_close && state.change.is_none());
                 self.watch(session, state);
                 Ok(false)
             }
@@ -227,6 +229,11 @@ impl ProxyHttp for Gateway {
             let (status, elapsed) = (response.status.as_u16(), state.platform_time);
             let upstream = state.runtime.platforms.get(state.platform);
             upstream.answered(&mut state.tries, status, elapsed);
+            if let Some(change) = state.change.take()
+                && change.answered(status).await == Ended::Pending
+            {
+                response::warn_not_durable(response)?;
+            }
         }
         response::clean(response)
     }
@@ -292,6 +299,9 @@ impl ProxyHttp for Gateway {
         error: &Error,
         state: &mut RequestState,
     ) -> FailToProxy {
+        if let Some(change) = state.change.take() {
+            change.failed().await;
+        }
         let fault = state.fault.filter(|_| *error.esource() == ErrorSource::Upstream);
         state.fault = Some(fault.unwrap_or(error.etype().as_str()));
         if let Some(fault) = platform_fault(error) {

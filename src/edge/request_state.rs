@@ -17,6 +17,7 @@ use crate::auth::gate::{Pass, Permit};
 use crate::auth::reply::Overload;
 use crate::auth::token::TokenId;
 use crate::metrics::{InFlight, RouteLabel};
+use crate::service::user_changes::Change;
 
 /// One request.
 pub struct RequestState {
@@ -53,6 +54,8 @@ pub struct RequestState {
     pub(super) reserved: Option<Reserved>,
     /// While there is one, its connection is kept for it.
     pub(super) active: Option<ActiveRequest>,
+    /// The change of users that it asks the platform for.
+    pub(super) change: Option<Change>,
     _in_flight: InFlight,
 }
 
@@ -81,6 +84,7 @@ impl RequestState {
             trace: None,
             reserved: None,
             active: None,
+            change: None,
             _in_flight: in_flight,
         }
     }

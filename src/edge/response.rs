@@ -85,6 +85,12 @@ pub(super) static HOP_BY_HOP: [HeaderName; 6] = [
     UPGRADE,
 ];
 
+/// Says that the tokens which a change of users ends may come back if the gateway dies now.
+pub(super) fn warn_not_durable(response: &mut ResponseHeader) -> Result<()> {
+    let text = "the tokens that this change ends are revoked here, and the store has not taken it yet";
+    response.insert_header("x-ds-gateway-warning", text)
+}
+
 /// Server-sent events (HTML §9.2).
 pub(super) const EVENT_STREAM: &[u8] = b"text/event-stream";
 

@@ -7,7 +7,7 @@ use super::forward::Rewrite;
 use super::platforms::Platforms;
 use crate::auth::cors::Cors;
 use crate::auth::gate::Gate;
-use crate::auth::policy::{PathPattern, Policy, split_target};
+use crate::auth::policy::{PathPattern, Policy, UserChange, split_target};
 use crate::config::{ForwardedFields, Limits, Networks};
 
 /// Everything that a reload may replace at once. What the gate holds goes on through a reload: revocations, the cache and the
@@ -22,6 +22,8 @@ pub struct Runtime {
     pub cors: Cors,
     /// What the platform sees of a request.
     pub rewrite: Rewrite,
+    /// Requests that change users of the platform, and whose tokens they end.
+    pub user_changes: Vec<UserChange>,
     /// The platforms and their servers.
     pub platforms: Platforms,
     /// Sizes and times.

@@ -12,6 +12,7 @@ pub mod retry;
 pub mod revocations;
 pub mod token_endpoint;
 pub mod tokens;
+pub mod user_changes;
 pub mod users;
 
 #[cfg(test)]

@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
+use crate::auth::gate::Gate;
 use crate::auth::time::UnixTime;
 use crate::auth::token::TokenId;
 use crate::store::command::{Actor, Expiry, RevokeToken};
+use crate::store::user_change::EndChange;
 use crate::store::{Store, StoreError};
 
 /// One token whose revocation could not be written.
@@ -39,6 +41,16 @@ impl Revocation {
 #[derive(Debug, Default)]
 pub struct Pending {
     waiting: Mutex<BTreeMap<TokenId, Revocation>>,
+    changes: Mutex<Vec<PendingChange>>,
+}
+
+/// A change on the platform that has ended tokens here and could not be written.
+#[derive(Clone, Debug)]
+pub struct PendingChange {
+    /// What is to be written.
+    pub command: EndChange,
+    /// Who asked for the change.
+    pub actor: Actor,
 }
 
 impl Pending {
@@ -47,18 +59,35 @@ impl Pending {
         self.waiting.lock().entry(revocation.id).or_insert(revocation);
     }
 
+    /// One more change. The store took the note of it a moment ago, so there are few.
+    pub fn push_change(&self, change: PendingChange) {
+        self.changes.lock().push(change);
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.waiting.lock().len()
+        self.waiting.lock().len() + self.changes.lock().len()
     }
 
     /// Does none?
     pub fn is_empty(&self) -> bool {
-        self.waiting.lock().is_empty()
+        self.len() == 0
+    }
+
+    /// One after the other. What they hold in the gate is released once its cutoff is there.
+    async fn retry_changes(&self, store: &Store, gate: &Gate) {
+        while !store.health().hangs() {
+            let Some(PendingChange { command, actor }) = self.changes.lock().first().cloned() else { return };
+            let Ok(cutoffs) = store.execute(command.clone(), actor).await else { return };
+            gate.apply_cutoffs(&cutoffs);
+            gate.apply(|snapshot| command.subjects.iter().for_each(|subject| snapshot.release(subject)));
+            self.changes.lock().retain(|change| change.command.id != command.id);
+        }
     }
 
     /// Tries again, many in one commit, until none waits or one fails. While a commit hangs, its queue is long enough.
-    pub async fn retry(&self, store: &Store) {
+    pub async fn retry(&self, store: &Store, gate: &Gate) {
+        self.retry_changes(store, gate).await;
         while !store.health().hangs() {
             let next: Vec<Revocation> = self.waiting.lock().values().take(AT_ONCE).cloned().collect();
             if next.is_empty() {

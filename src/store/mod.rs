@@ -24,6 +24,7 @@ pub mod replica;
 #[cfg(test)]
 mod simulation;
 mod sqlite;
+pub mod user_change;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ use self::records::{
 };
 use self::sqlite::{Apply, Sqlite};
 use crate::auth::identity::Identity;
-use crate::auth::revocation::RevocationSnapshot;
+use crate::auth::revocation::{RevocationSnapshot, Subject};
 use crate::auth::source::Source;
 use crate::auth::token::TokenId;
 use crate::clock::Clock;
@@ -244,6 +245,11 @@ impl Store {
     /// What concerns one token of that identity: all that the gate needs to decide on it.
     pub async fn about(&self, identity: &Identity, token: TokenId) -> Result<Changes, StoreError> {
         self.engine.about(identity, token).await
+    }
+
+    /// Whose tokens the changes on the platform end that were begun and nobody has ended.
+    pub async fn open_changes(&self) -> Result<Vec<Subject>, StoreError> {
+        self.engine.open_changes().await
     }
 
     /// Waits until it is known whether the store is whole, which is found out while it is loaded. No command is carried out

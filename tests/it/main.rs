@@ -117,4 +117,5 @@ mod unwritable;
 mod unwritten_log;
 mod upkeep;
 mod uploads;
+mod user_changes;
 mod users;

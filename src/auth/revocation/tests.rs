@@ -244,3 +244,30 @@ fn cutoff_on_an_address_is_about_its_folded_form_whoever_the_user_is() {
     assert_eq!(snapshot.sizes().emails, 0);
     assert_eq!(of(&snapshot, "straße@b"), Ok(()));
 }
+
+#[test]
+fn held_subject_has_no_token_that_passes_until_it_is_released_as_often() {
+    let address = Subject::Email("a@b".into());
+    for (subject, denial) in [
+        (Subject::Everybody, Denial::RevokedEverybody),
+        (Subject::User("anna".into()), Denial::RevokedUser),
+        (Subject::Organization("org".into()), Denial::RevokedOrganization),
+        (address, Denial::RevokedEmail),
+    ] {
+        let mut snapshot = RevocationSnapshot::default();
+        // Whenever it was minted: the cutoff that is to come has no place yet.
+        let token = token("anna", Origin::Ours { sequence: u64::MAX }, 4_000_000_000);
+        for _ in 0..2 {
+            snapshot.hold(subject.clone());
+            assert_eq!(snapshot.check(&token, &RULES), Err(denial), "{subject:?}");
+        }
+        snapshot.release(&subject);
+        assert_eq!(snapshot.check(&token, &RULES), Err(denial), "{subject:?}");
+        snapshot.release(&subject);
+        assert_eq!(snapshot.check(&token, &RULES), Ok(()), "{subject:?}");
+        // One too many is none.
+        snapshot.release(&subject);
+        snapshot.hold(Subject::User("bert".into()));
+        assert_eq!(snapshot.check(&token, &RULES), Ok(()), "{subject:?}");
+    }
+}

@@ -31,6 +31,7 @@ http = ["127.0.0.1:0"]
 state_dir = "state"
 [platform]
 servers = ["http://127.0.0.1:9000"]
+user_changes = [{ methods = ["PUT"], path = "/ds-api/users/{email}", ends = "{email}" }]
 [routes]
 public = ["/ds-api/public/*"]
 "#;
@@ -60,6 +61,7 @@ pub(in crate::edge) fn runtime(text: &str) -> Runtime {
         policy: config.routes,
         cors: config.cors,
         rewrite: Rewrite::new(&config.platform),
+        user_changes: config.platform.user_changes,
         platforms: Platforms::new(
             Upstream::new(
                 &config.platform.pool,
@@ -145,6 +147,11 @@ fn each_request_has_its_decision() {
     for (method, target, fields, expected) in [
         ("GET", "/ds-api/x", &[host, token][..], ("forward", "admitted")),
         ("POST", "/ds-api/x", &[host, token, ("Content-Length", "5")], ("forward", "admitted")),
+        ("PUT", "/ds-api/x", &[host, token], ("forward", "admitted")),
+        ("PUT", "/ds-api/users/a@b", &[host, token], ("change", "admitted")),
+        ("PUT", "/DS-API/%75sers/a@b/?x", &[host, token], ("change", "admitted")),
+        ("GET", "/ds-api/users/a@b", &[host, token], ("forward", "admitted")),
+        ("PUT", "/ds-api/users/a@b", &[host], ("answer", "token_missing")),
         ("GET", "/ds-api/public/x", &[host], ("forward", "public")),
         ("GET", "/ds-api/public/x", &[host, ("user_token", "x")], ("answer", "token_alias")),
         ("GET", "/ds-api/public/x", &[host, ("Transfer-Encoding", "chunked")], ("answer", "token_missing")),
@@ -158,6 +165,7 @@ fn each_request_has_its_decision() {
         let request = Request::new(method, target, fields);
         let (kind, facts) = match decide(&request.raw(), &RUNTIME, clock()) {
             Decision::Forward(_, facts) => ("forward", facts),
+            Decision::Change(_, facts, _) => ("change", facts),
             Decision::Endpoint(_, facts) => ("endpoint", facts),
             Decision::Answer(_, facts) => ("answer", facts),
         };

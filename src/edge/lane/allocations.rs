@@ -36,6 +36,7 @@ use crate::service::login::chain::Chain;
 use crate::service::login::failed_logins::FailedLogins;
 use crate::service::login::passwords::Logins;
 use crate::service::token_endpoint::{TokenEndpoint, mint_limiter};
+use crate::service::user_changes::UserChanges;
 use crate::store::Store;
 
 /// A client, what the platform answers it, and how the answer that the client gets ends.
@@ -300,7 +301,10 @@ fn gateway(platform: SocketAddr, settings: &str, folder: &Path) -> (Gateway, Str
     let (keys, rules) = (runtime.gate.keys(), runtime.gate.rules());
     let token = mint(&ANNA, 5, [1; 16], clock.now(), rules, keys.signer()).unwrap().token;
     let sink = Sink::install(config.log);
-    let shared = Shared { tokens, clock, gap: Arc::default(), metrics, sink, stopping: Arc::default() };
+    let gate = Arc::clone(&runtime.gate);
+    let user_changes = UserChanges::new(tokens.store.clone(), gate, clock.clone(), Arc::default());
+    let shared =
+        Shared { tokens, user_changes, clock, gap: Arc::default(), metrics, sink, stopping: Arc::default() };
     (Gateway::new(runtime, shared), token)
 }
 

@@ -82,7 +82,7 @@ pub(super) fn plan(gateway: &Gateway, client: &Client, clock: ClockReading, long
             gateway.answers(facts, &mut state);
             Plan::Answer(reply, taken(state))
         }
-        Decision::Answer(..) | Decision::Endpoint(..) => detour(Declined::Local),
+        Decision::Answer(..) | Decision::Endpoint(..) | Decision::Change(..) => detour(Declined::Local),
     }
 }
 

@@ -18,6 +18,7 @@ mod import;
 mod keys;
 mod logins;
 mod mint;
+mod platform_changes;
 mod recorded_logins;
 mod repair_clock;
 mod retention;

@@ -65,15 +65,7 @@ pub(super) fn of(connection: &Connection, identity: &Identity) -> Result<Vec<(Su
 
 /// A row of `kind, name, number, second, lived, closed` and whether there is a reason; `None` for a kind that this program does not know.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Option<(Subject, Cutoff)>> {
-    let kind: String = row.get(0)?;
-    let name: Box<str> = row.get(1)?;
-    let subject = match kind.as_str() {
-        "everybody" => Subject::Everybody,
-        "user" => Subject::User(name),
-        "organization" => Subject::Organization(name),
-        "email" => Subject::Email(name),
-        _ => return Ok(None),
-    };
+    let Some(subject) = subject(&row.get::<_, String>(0)?, row.get(1)?) else { return Ok(None) };
     let cutoff = Cutoff {
         sequence: row.get(2)?,
         time: UnixTime(row.get(3)?),
@@ -82,6 +74,17 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Option<(Subject, Cutoff)>>
         revocation: row.get(6)?,
     };
     Ok(Some((subject, cutoff)))
+}
+
+/// A subject by its names in the table; `None` for a kind that this program does not know.
+pub(super) fn subject(kind: &str, name: Box<str>) -> Option<Subject> {
+    Some(match kind {
+        "everybody" => Subject::Everybody,
+        "user" => Subject::User(name),
+        "organization" => Subject::Organization(name),
+        "email" => Subject::Email(name),
+        _ => return None,
+    })
 }
 
 /// A row that somebody else wrote.

@@ -31,6 +31,7 @@ mod slice;
 mod time;
 mod tokens;
 mod transaction;
+mod user_changes;
 mod users;
 mod wal;
 mod writer;
@@ -59,6 +60,7 @@ use super::records::{
     Revocation, RevocationFilter, StoredTime, TokenFilter, UserFilter, UserRecord,
 };
 use crate::auth::identity::Identity;
+use crate::auth::revocation::Subject;
 use crate::auth::source::Source;
 use crate::auth::token::TokenId;
 use crate::clock::Clock;
@@ -249,6 +251,10 @@ impl Sqlite {
     pub(super) async fn changes(&self, after: u64, limit: usize) -> Result<Changes, StoreError> {
         let limit = limit.min(MAX_ROWS);
         self.feed.run(move |feed| feed.changes(after, limit)).await
+    }
+
+    pub(super) async fn open_changes(&self) -> Result<Vec<Subject>, StoreError> {
+        self.read(user_changes::open).await
     }
 
     pub(super) async fn about(&self, identity: &Identity, token: TokenId) -> Result<Changes, StoreError> {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::transaction::{Apply, Transaction};
 use super::{audit, cutoffs, keys, tokens, users};
-use crate::auth::revocation::Subject;
+use crate::auth::revocation::{Cutoff, Subject};
 use crate::auth::time::{Lived, UnixTime};
 use crate::auth::token::TokenId;
 use crate::auth::token_set::{Keep, RevokedToken};
@@ -36,18 +36,28 @@ impl Apply for RevokeToken {
 
 impl Apply for RevokeSubject {
     fn apply(self, transaction: &Transaction<'_>) -> Result<u64, StoreError> {
-        let previous = cutoffs::get(transaction, &self.subject)?;
-        let stamp = transaction.stamp()?;
-        let cutoff = decision::revoke_subject(&self.subject, previous, stamp);
-        if let (Subject::User(name), true) = (&self.subject, cutoff.blocked) {
-            // A blocked cutoff that comes through the feed without its account is a removed user's, and expires.
-            users::touch(transaction, name, stamp.sequence)?;
-        }
-        let (action, name) = decision::audit_of(&self.subject);
-        cutoffs::set(transaction, &self.subject, cutoff, Some(action))?;
-        audit::write(transaction, stamp, action, name, None)?;
-        Ok(stamp.sequence)
+        let (action, _) = decision::audit_of(&self.subject);
+        Ok(revoke(transaction, &self.subject, action)?.sequence)
     }
+}
+
+/// Revokes every token of a subject that was minted before.
+pub(super) fn revoke(
+    transaction: &Transaction<'_>,
+    subject: &Subject,
+    action: &str,
+) -> Result<Cutoff, StoreError> {
+    let previous = cutoffs::get(transaction, subject)?;
+    let stamp = transaction.stamp()?;
+    let cutoff = decision::revoke_subject(subject, previous, stamp);
+    if let (Subject::User(name), true) = (subject, cutoff.blocked) {
+        // A blocked cutoff that comes through the feed without its account is a removed user's, and expires.
+        users::touch(transaction, name, stamp.sequence)?;
+    }
+    let (_, name) = decision::audit_of(subject);
+    cutoffs::set(transaction, subject, cutoff, Some(action))?;
+    audit::write(transaction, stamp, action, name, None)?;
+    Ok(cutoff)
 }
 
 fn revoke_one(

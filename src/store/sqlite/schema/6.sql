@@ -22,3 +22,15 @@ DROP TABLE older_marks;
 CREATE INDEX marks_by_number ON marks (number);
 CREATE INDEX marks_by_lived ON marks (lived);
 CREATE INDEX marks_by_revocation ON marks (number) WHERE reason IS NOT NULL;
+
+-- Changes of users that the platform was asked for and that nobody has ended yet: one row for each of those whose tokens they would end,
+-- named as in marks. A change has the id of its first row.
+CREATE TABLE user_changes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    change INTEGER,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    begun_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX user_changes_by_change ON user_changes (change);
+CREATE INDEX user_changes_by_time ON user_changes (begun_at);

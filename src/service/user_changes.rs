@@ -1,0 +1,188 @@
+//! Changes of users on the platform that end tokens here: noted before they are sent, and carried out here before the client has the
+//! platform's answer.
+//!
+//! In doubt tokens end: that costs a login, and the opposite would leave a token to somebody who lost the right to it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::pending_revocations::{Pending, PendingChange};
+use crate::auth::gate::{Gate, Permit};
+use crate::auth::policy::Affected;
+use crate::auth::revocation::Subject;
+use crate::clock::Clock;
+use crate::store::command::Actor;
+use crate::store::user_change::{BeginChange, ChangeEnd, ChangeId, EndChange, EndForgottenChanges};
+use crate::store::{Store, StoreError};
+
+/// Begins and ends them.
+#[derive(Clone)]
+pub struct UserChanges {
+    store: Store,
+    gate: Arc<Gate>,
+    clock: Clock,
+    pending: Arc<Pending>,
+}
+
+/// A change that the platform is asked for. Dropped before it has ended, it has ended in a way that nobody knows.
+pub struct Change {
+    changes: UserChanges,
+    id: ChangeId,
+    subjects: Vec<Subject>,
+    actor: Actor,
+    has_ended: bool,
+}
+
+/// What becomes of tokens when a change ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The platform refused the change: they stay.
+    Unchanged,
+    /// They are revoked, and that is durable.
+    Durable,
+    /// They are revoked here, and the store has not taken it yet.
+    Pending,
+}
+
+impl UserChanges {
+    /// Of that store and gate.
+    pub const fn new(store: Store, gate: Arc<Gate>, clock: Clock, pending: Arc<Pending>) -> Self {
+        Self { store, gate, clock, pending }
+    }
+
+    /// Notes a change durably. On an error it must not be sent.
+    pub async fn begin(
+        &self,
+        affected: &BTreeSet<Affected>,
+        permit: Option<&Permit>,
+        origin: &str,
+    ) -> Result<Change, StoreError> {
+        let subjects: Vec<Subject> = affected.iter().map(|affected| subject(affected, permit)).collect();
+        let name = permit.map_or("unknown", |permit| permit.identity().user.as_str());
+        let actor = Actor::client(name, origin);
+        let id = self.store.execute(BeginChange { subjects: subjects.clone() }, actor.clone()).await?;
+        Ok(Change { changes: self.clone(), id, subjects, actor, has_ended: false })
+    }
+
+    /// Carries out the changes of that age that nobody has ended.
+    pub async fn end_forgotten(&self, age: Duration) -> Result<(), StoreError> {
+        let before = self.clock.now().minus(age.as_secs());
+        let before = if age.is_zero() { before.plus(1) } else { before };
+        let cutoffs = self.store.execute(EndForgottenChanges { before }, Actor::gateway()).await?;
+        if !cutoffs.is_empty() {
+            log::warn!(
+                "changes of users on the platform had no known end; the tokens that they are about are revoked"
+            );
+        }
+        self.gate.apply_cutoffs(&cutoffs);
+        // Those that a start has held.
+        self.gate.apply(|snapshot| cutoffs.iter().for_each(|(subject, _)| snapshot.release(subject)));
+        Ok(())
+    }
+
+    /// Carries out all that a process before this one has begun. Where the store takes nothing they are in force here alone, and
+    /// stay noted.
+    pub async fn end_those_of_before(&self) -> Result<(), StoreError> {
+        let Err(error) = self.end_forgotten(Duration::ZERO).await else { return Ok(()) };
+        log::warn!(
+            "changes of users on the platform that had no known end cannot be ended in the store: {error}"
+        );
+        self.hold(&self.store.open_changes().await?);
+        Ok(())
+    }
+
+    fn release(&self, subjects: &[Subject]) {
+        self.gate.apply(|snapshot| subjects.iter().for_each(|subject| snapshot.release(subject)));
+    }
+
+    /// Refuses their tokens here until the store has the cutoffs.
+    fn hold(&self, subjects: &[Subject]) {
+        self.gate.apply(|snapshot| subjects.iter().for_each(|subject| snapshot.hold(subject.clone())));
+    }
+}
+
+impl Change {
+    /// The platform has answered with that status: an error of the client's changed nothing, anything else may have.
+    pub async fn answered(self, status: u16) -> Ended {
+        // 408, 409 and 425 say that it was not done this time, and 429 that it was not begun; but a proxy in between may say the first of them.
+        let is_refused = (400..500).contains(&status) && status != 408;
+        let end = if is_refused { ChangeEnd::Refused } else { ChangeEnd::Made };
+        self.end(end).await
+    }
+
+    /// The platform has not answered. It may have made the change, or be at it.
+    pub async fn failed(self) -> Ended {
+        self.end(ChangeEnd::Unknown).await
+    }
+
+    /// In a task of its own, so that whoever waits may go.
+    async fn end(mut self, end: ChangeEnd) -> Ended {
+        self.has_ended = true;
+        tokio::spawn(self.work(end)).await.unwrap_or(Ended::Pending)
+    }
+
+    fn work(&mut self, end: ChangeEnd) -> impl Future<Output = Ended> + use<> {
+        let (changes, id, subjects) = (self.changes.clone(), self.id, std::mem::take(&mut self.subjects));
+        end_change(changes, EndChange { id, subjects, end }, self.actor.clone())
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
+        // In force before anything else.
+        let (changes, subjects) = (self.changes.clone(), self.subjects.clone());
+        changes.hold(&subjects);
+        let work = self.work(ChangeEnd::Unknown);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                // A work that could not be written holds them by itself.
+                work.await;
+                changes.release(&subjects);
+            });
+        }
+    }
+}
+
+async fn end_change(changes: UserChanges, command: EndChange, actor: Actor) -> Ended {
+    let is_refused = command.end == ChangeEnd::Refused;
+    match changes.store.execute(command.clone(), actor.clone()).await {
+        Ok(cutoffs) => {
+            changes.gate.apply_cutoffs(&cutoffs);
+            if is_refused { Ended::Unchanged } else { Ended::Durable }
+        }
+        // It stays noted, and ends tokens later that need not have ended.
+        Err(error) if is_refused => {
+            log::warn!("that the platform refused a change of users is not noted: {error}");
+            Ended::Unchanged
+        }
+        Err(error) => {
+            log::error!(
+                "a change of users on the platform has ended tokens here and not yet in the store; retrying: {error}"
+            );
+            changes.hold(&command.subjects);
+            changes.pending.push_change(PendingChange { command, actor });
+            Ended::Pending
+        }
+    }
+}
+
+/// Whose tokens; all where nobody says whose request it is.
+fn subject(affected: &Affected, permit: Option<&Permit>) -> Subject {
+    let identity = permit.map(Permit::identity);
+    match (affected, identity) {
+        (Affected::Email(email), _) => Subject::Email(email.clone()),
+        (Affected::User(name), _) => Subject::User(name.clone()),
+        (Affected::Own, Some(identity)) => Subject::User(identity.user.as_str().into()),
+        (Affected::Organization, Some(identity)) => {
+            Subject::Organization(identity.organization.as_str().into())
+        }
+        (Affected::Everybody, _) | (Affected::Own | Affected::Organization, None) => Subject::Everybody,
+    }
+}
+
+/// A change that has no end for so long is forgotten: longer than any request takes.
+pub const FORGOTTEN: Duration = Duration::from_secs(15 * 60);
