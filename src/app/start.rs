@@ -91,7 +91,8 @@ impl Report {
         let lowered = self.result(descriptors::provide(&mut config.limits, config.server.threads));
         self.warnings.extend(lowered.flatten());
         fit_memory(&mut config.limits);
-        let Materials { keys, certificate, platform, platforms } = materials;
+        // The chain of sources takes what belongs to the directory.
+        let Materials { keys, certificate, platform, platforms, ldap: _ } = materials;
         let failures = self.failures.len();
         let state = self.state(purpose, config, keys, services);
         let has_folder = self.failures.len() == failures;

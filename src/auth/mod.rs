@@ -2,12 +2,13 @@
 //! uses no other layer.
 //!
 //! In the order of its arrows: [`time`], [`secret`], [`name`], [`source`], [`client_address`], [`user_source`], [`identity`], [`password`], [`keys`],
-//! [`fields`], [`cors`], [`denial`], [`token`], [`names`], `shared`, [`token_set`], [`revocation`], [`cache`], [`policy`], [`gate`], [`explain`], [`endpoint`], [`reply`].
+//! [`fields`], [`cors`], [`denial`], [`directory`], [`token`], [`names`], `shared`, [`token_set`], [`revocation`], [`cache`], [`policy`], [`gate`], [`explain`], [`endpoint`], [`reply`].
 
 pub mod cache;
 pub mod client_address;
 pub mod cors;
 pub mod denial;
+pub mod directory;
 pub mod endpoint;
 pub mod explain;
 pub mod fields;

@@ -9,6 +9,7 @@ use super::certificates::{CertifiedKey, read_certificates};
 use super::files::{Links, read_secret};
 use super::source::ConfigError;
 use crate::auth::keys::{Algorithm, Key, KeySet};
+use crate::auth::secret::Secret;
 use crate::auth::time::UnixTime;
 
 /// Which files the settings name. Paths are complete.
@@ -24,6 +25,19 @@ pub struct MaterialFiles {
     pub platform: PlatformFiles,
     /// Those of each of `[[platforms]]`.
     pub platforms: Vec<PlatformFiles>,
+    /// Those of `[users.ldap]`.
+    pub ldap: Option<LdapFiles>,
+}
+
+/// The files of a directory.
+#[derive(Clone, Debug, Default)]
+pub struct LdapFiles {
+    /// `ca_file`
+    pub ca: Option<PathBuf>,
+    /// `client_certificate` and `client_key`.
+    pub client: Option<PairPaths>,
+    /// `bind_password_file`
+    pub bind_password: Option<PathBuf>,
 }
 
 /// The files of a platform.
@@ -70,6 +84,19 @@ pub struct Materials {
     pub platform: PlatformMaterials,
     /// Of each of `[[platforms]]`.
     pub platforms: Vec<PlatformMaterials>,
+    /// Of `[users.ldap]`.
+    pub ldap: LdapMaterials,
+}
+
+/// What was in the files of a directory.
+#[derive(Clone, Debug, Default)]
+pub struct LdapMaterials {
+    /// Certificates to trust instead of the system's.
+    pub ca: Option<Vec<X509>>,
+    /// What the gateway shows the directory.
+    pub client: Option<CertifiedKey>,
+    /// The password of the gateway's own account there; never empty.
+    pub bind_password: Option<Secret>,
 }
 
 /// What was in the files of a platform.
@@ -101,7 +128,13 @@ impl Materials {
         let certificate = read_pair(files.server.as_ref(), server, &mut errors);
         let platform = read_platform(&files.platform, &mut errors);
         let platforms = files.platforms.iter().map(|files| read_platform(files, &mut errors)).collect();
-        if errors.is_empty() { Ok(Self { keys, certificate, platform, platforms }) } else { Err(errors) }
+        let ldap = files.ldap.as_ref().map(|ldap| read_ldap(ldap, files.state_dir.as_deref(), &mut errors));
+        let ldap = ldap.unwrap_or_default();
+        if errors.is_empty() {
+            Ok(Self { keys, certificate, platform, platforms, ldap })
+        } else {
+            Err(errors)
+        }
     }
 
     /// What is allowed and dangerous, or will not be accepted by others at this time, each with its reason.
@@ -111,8 +144,10 @@ impl Materials {
             let key = |key: &str| format!("{}.{key}", platform.section);
             (key("client_certificate"), key("client_key"), &platform.client)
         });
+        let of_ldap = |key: &str| format!("{LDAP}.{key}");
+        let ldap = (of_ldap("client_certificate"), of_ldap("client_key"), &self.ldap.client);
         let mut warnings = Vec::new();
-        for (certificate, key, pair) in std::iter::once(server).chain(platforms) {
+        for (certificate, key, pair) in std::iter::once(server).chain(platforms).chain([ldap]) {
             let Some(pair) = pair else { continue };
             warnings.extend(pair.warnings(now).into_iter().map(|text| format!("{certificate}{text}")));
             if let Some(file) = &pair.open_file {
@@ -137,6 +172,32 @@ fn read_platform(files: &PlatformFiles, errors: &mut Vec<ConfigError>) -> Platfo
     let client = read_pair(files.client.as_ref(), [&certificate, &private_key], errors);
     PlatformMaterials { section: files.section.clone(), ca, client }
 }
+
+fn read_ldap(files: &LdapFiles, state_dir: Option<&Path>, errors: &mut Vec<ConfigError>) -> LdapMaterials {
+    let key = |key: &str| format!("{LDAP}.{key}");
+    let ca = files.ca.as_ref().and_then(|path| {
+        read_certificates(path).map_err(|text| errors.push(error(&key("ca_file"), text))).ok()
+    });
+    let (certificate, private_key) = (key("client_certificate"), key("client_key"));
+    let client = read_pair(files.client.as_ref(), [&certificate, &private_key], errors);
+    let bind_password = files.bind_password.as_ref().and_then(|path| {
+        // A directory takes a name without a password for nobody, and says that all is well (RFC 4513 §5.1.2).
+        let secret = read_secret(path, Links::Followed, state_dir).and_then(|secret| {
+            if secret.expose_secret().is_empty() {
+                Err(format!("is not in {}, which is empty", path.display()))
+            } else {
+                Ok(secret)
+            }
+        });
+        secret
+            .map_err(|text| errors.push(error(&key("bind_password_file"), format!("the password {text}"))))
+            .ok()
+    });
+    LdapMaterials { ca, client, bind_password }
+}
+
+/// The section of the directory.
+const LDAP: &str = "users.ldap";
 
 /// Reads every key; one error for each that cannot be used.
 fn read_keys(

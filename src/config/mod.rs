@@ -8,6 +8,7 @@ mod addresses;
 mod certificates;
 mod cors;
 mod files;
+mod ldap;
 mod machine;
 mod materials;
 mod networks;
@@ -27,8 +28,10 @@ use std::time::Duration;
 pub use addresses::is_ipv6_only;
 pub use certificates::{CertifiedKey, PairFile};
 pub use files::{Links, read_secret};
+pub use ldap::{Ldap, LdapLookup, LdapMembership, LdapOrganization, LdapSecurity, LdapServer, LdapSide};
 pub use materials::{
-    KeyFile, MaterialFiles, Materials, PairPaths, PlatformFiles, PlatformMaterials, SigningKeys,
+    KeyFile, LdapFiles, LdapMaterials, MaterialFiles, Materials, PairPaths, PlatformFiles, PlatformMaterials,
+    SigningKeys,
 };
 pub use networks::{ForwardedFields, Network, Networks};
 pub use origin::Origin;
@@ -41,6 +44,7 @@ pub use source::{CONFIG_VARIABLE, ConfigError, PREFIX};
 use self::addresses::conflicts;
 use self::cors::read_cors;
 use self::files::text_mark;
+use self::ldap::read_ldap;
 use self::platform::{read_platform, read_platforms};
 use self::sections::{
     read_audit, read_cache, read_limits, read_log, read_login, read_routes, read_store, read_token,
@@ -92,6 +96,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[limits.login] trusted`: places that every account knows.
     pub trusted_logins: Networks,
+    /// `[users.ldap]`
+    pub ldap: Option<Ldap>,
     /// `[log]`
     pub log: Log,
 }
@@ -137,13 +143,16 @@ impl Config {
         let cache = read_cache(source.section("cache"));
         let (routes, request_durations) = read_routes(source.section("routes"));
         let cors = read_cors(source.section("cors"));
-        let users = read_users(&mut source);
         let state_dir = server.as_ref().map(|server| server.state_dir.as_path());
         let store = read_store(source.section("store"), state_dir.unwrap_or(base));
         let audit = read_audit(source.section("audit"));
         let threads = server.as_ref().map_or(1, |server| server.threads);
         let trusted_logins = read_login(source.section("limits.login"));
         let limits = read_limits(source.section("limits"), threads, &request_durations);
+        let section = source.section("users.ldap");
+        let is_ldap_given = section.is_given();
+        let (ldap, ldap_files) = read_ldap(section, base).unzip();
+        let users = read_users(&mut source, is_ldap_given, ldap.as_ref());
         let log = read_log(source.section("log"));
         let files = MaterialFiles {
             keys,
@@ -151,6 +160,7 @@ impl Config {
             server: pair,
             platform: platform_files,
             platforms: more_files,
+            ldap: ldap_files,
         };
         if let Some(server) = &server {
             let of = |key: &'static str, all: &[SocketAddr]| {
@@ -188,6 +198,7 @@ impl Config {
                     audit,
                     limits,
                     trusted_logins,
+                    ldap,
                     log,
                 };
                 Ok((config, materials))
@@ -253,6 +264,14 @@ impl Config {
         warn(
             self.cors.is_for_everybody(),
             "cors.origins: \"*\" lets any page that a browser opens call the gateway and read its answers, public routes without a token",
+        );
+        warn(
+            self.ldap.as_ref().is_some_and(|ldap| !ldap.verify),
+            "users.ldap.verify: false lets anyone on the network path read passwords, and let in whom they like",
+        );
+        warn(
+            self.ldap.as_ref().is_some_and(Ldap::is_plain),
+            "users.ldap.allow_plaintext: passwords cross the network to the directory unencrypted",
         );
         warn(self.admin.iter().any(open), "admin.listen: metrics are open to the network");
         warn(

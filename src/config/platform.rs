@@ -244,7 +244,7 @@ const TIMEOUT: &str = "timeout";
 const SERVER_ERROR: &str = "5xx";
 
 /// Without a name nothing would be verified, silently.
-fn is_server_name(name: &str) -> bool {
+pub(super) fn is_server_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     let is_dns =
         !name.is_empty() && name.len() <= 253 && name.bytes().all(is_plain) && !name.starts_with('.');

@@ -231,6 +231,12 @@ pub(super) struct Section<'s> {
 }
 
 impl Section<'_> {
+    /// Is any of its keys given? To be asked before the first of them is read.
+    pub(super) fn is_given(&self) -> bool {
+        let prefix = variable(&self.path(""));
+        !self.table.is_empty() || self.source.environment.keys().any(|name| name.starts_with(&prefix))
+    }
+
     /// The setting, or nothing if it is not given or faulty. `hint` says what would be right.
     pub(super) fn optional<T: DeserializeOwned>(&mut self, key: &str, hint: &str) -> Option<T> {
         let path = self.path(key);

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::ldap::Ldap;
 use super::settings::{PlatformLogin, PlatformSays, Users};
 use super::source::{Section, Source};
 use crate::auth::user_source::SourceName;
 
-pub(super) fn read_users(source: &mut Source) -> Users {
+/// The section of a directory was read before, if it is given.
+pub(super) fn read_users(source: &mut Source, is_ldap_given: bool, ldap: Option<&Ldap>) -> Users {
     // What lies inside a section is read before it.
     let (platform, given) = read_platform_login(source.section("users.platform"));
     let sources = read_sources(&mut source.section("users"));
@@ -17,6 +19,17 @@ pub(super) fn read_users(source: &mut Source) -> Users {
             let text = "has no effect: \"platform\" is not in users.sources";
             source.error(&format!("users.platform.{key}"), text);
         }
+    }
+    let has_ldap = sources.contains(&SourceName::Ldap);
+    if has_ldap && !is_ldap_given {
+        source.error("users.sources", "\"ldap\" needs the section [users.ldap]: where the directory is and how it is asked");
+    }
+    if !has_ldap && is_ldap_given {
+        source.error("users.ldap", "has no effect: \"ldap\" is not in users.sources");
+    }
+    if has_ldap && sources.last() != Some(&SourceName::Ldap) && ldap.is_some_and(|ldap| !ldap.knows_names()) {
+        let text = "\"ldap\" must be the last source with users.ldap.user_dn: without a search it does not tell an unknown name from a wrong password";
+        source.error("users.sources", text);
     }
     Users { sources, platform }
 }
