@@ -9,13 +9,14 @@
 //!               ─► answer_time   a failure is answered at one time for all
 //! ```
 //!
-//! The numbers and their reasons: `docs/decisions/0021-logins.md`.
+//! The numbers and their reasons: `docs/decisions/0021-logins.md`. Places outside the store that users come from: [`source`], [`ldap`].
 
 mod answer_time;
 mod authenticator;
 pub mod chain;
 pub mod failed_logins;
 mod job;
+pub mod ldap;
 mod outcome;
 pub mod platform;
 pub mod passwords;
