@@ -57,7 +57,7 @@ faults: deps ## the disk fails, hangs, fills up; files of the store vanish: each
 attack: deps ## every attack alongside legitimate clients, for SECONDS=60 each, and what those measured; test has a short form. ATTACK_SEED=N repeats one
 	ATTACK_SECONDS=$(or $(SECONDS),60) $(CARGO) test --locked --test it -- --nocapture attack::
 
-servers: deps ## nginx, Apache, PHP, Tomcat, lighttpd and frameworks of PyPI and npm behind the gateway, installed if missing (Debian then starts nginx and lighttpd as services). SERVERS_SEED=N repeats a run
+servers: deps ## nginx, Apache, PHP, Tomcat, lighttpd and frameworks of PyPI and npm behind the gateway, installed if missing. SERVERS_SEED=N repeats a run
 	@.ci/servers $(SERVERS)
 	REAL_SERVERS=$(SERVERS) $(CARGO) test --locked --test it -- --nocapture servers::
 

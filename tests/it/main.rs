@@ -1,6 +1,7 @@
 //! The gateway as a black box: every test starts the real binary on free ports in a folder of its own, puts a
 //! recording platform behind it and speaks to it byte by byte. Nothing here knows how the gateway is built, but for
-//! [`architecture`], which reads the sources and checks that layers use only those below.
+//! [`architecture`], which reads the sources and checks that layers use only those below, and [`ldap`], which asks a source of users
+//! by itself.
 //!
 //! The suite runs twice: with the fast lane, and without it ([`options::has_fast_lane`]).
 //!
@@ -70,6 +71,7 @@ mod inspection;
 mod lane_clients;
 mod lane;
 mod large;
+mod ldap;
 mod limits;
 mod listening;
 mod logins;
