@@ -37,7 +37,7 @@ test-engine: deps ## the integration tests with server.fast_lane = false, part o
 	FAST_LANE=false $(CARGO) test --locked --test it
 
 test-long: deps ## every test in its long form: all orders of the model, 300 kills, faults held for long, a million old rows, gigabytes, many more random cases
-	CRASH_ROUNDS=300 HOUSEKEEPING_ROWS=1000000 LARGE_MEGABYTES=1024 PROPTEST_CASES=4096 SIMULATION_RUNS=100 SIMULATION_STEPS=5000 LANE_CASES=3000 LANE_REQUESTS=6000 $(CARGO) test --locked
+	CRASH_ROUNDS=300 HOUSEKEEPING_ROWS=1000000 LARGE_MEGABYTES=1024 PROPTEST_CASES=4096 SIMULATION_RUNS=100 SIMULATION_STEPS=5000 LANE_CASES=3000 LANE_REQUESTS=6000 SOURCE_USERS=10000 $(CARGO) test --locked
 	$(MAKE) test-engine
 	$(MAKE) faults
 	$(MAKE) attack

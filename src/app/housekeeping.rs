@@ -14,6 +14,8 @@ use crate::auth::gate::Gate;
 use crate::auth::revocation::RevocationSnapshot;
 use crate::service::login::failed_logins::FailedLogins;
 use crate::service::login::passwords::Logins;
+use crate::service::login::revalidation::Revalidation;
+use crate::service::login::source::UserSource;
 use crate::service::pending_revocations::Pending;
 use crate::service::token_endpoint::MintLimiter;
 use crate::service::user_changes::{FORGOTTEN, UserChanges};
@@ -165,6 +167,31 @@ impl BackgroundService for PendingRetry {
                 _ = shutdown.changed() => return,
             };
             self.pending.retry(&self.store, &self.gate).await;
+        }
+    }
+}
+
+/// Asks for users of the directory again.
+pub(super) struct Revalidate {
+    store: Store,
+    source: Arc<dyn UserSource>,
+    interval: Duration,
+}
+
+impl Revalidate {
+    /// Once in `interval` for each.
+    pub(super) const fn new(store: Store, source: Arc<dyn UserSource>, interval: Duration) -> Self {
+        Self { store, source, interval }
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Revalidate {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut rounds = Revalidation::new(self.store.clone(), Arc::clone(&self.source), self.interval);
+        tokio::select! {
+            () = rounds.run() => {}
+            _ = shutdown.changed() => {}
         }
     }
 }

@@ -43,6 +43,7 @@ use crate::logging::Sink;
 use crate::metrics::{Addresses, Metrics, ServerMetrics};
 use crate::service::login::failed_logins::FailedLogins;
 use crate::service::login::passwords::Logins;
+use crate::service::login::source::UserSource;
 use crate::service::pending_revocations::Pending;
 use crate::service::token_endpoint::{TokenEndpoint, mint_limiter};
 use crate::service::user_changes::UserChanges;
@@ -60,10 +61,11 @@ pub use self::sockets::Listening;
 pub use self::start::{Report, check};
 pub use self::stop::OnExit;
 
-use self::housekeeping::{Housekeeping, PendingRetry};
+use self::housekeeping::{Housekeeping, PendingRetry, Revalidate};
 use self::listeners::{admin_limits, front};
 use self::start::{Prepared, Purpose};
 use self::stop::{End, SignalQueue};
+use self::users::Places;
 
 /// What a caller adds to a run.
 #[derive(Default)]
@@ -98,7 +100,8 @@ pub fn run(
     let Some(prepared) = prepared else {
         return Err(StartError::of(report.failures));
     };
-    let Prepared { store, key_folder, gate, platforms, servers, certificate, tls, sockets } = prepared;
+    let Prepared { store, key_folder, gate, platforms, servers, certificate, tls, sockets, directory } =
+        prepared;
     let info_labels = config.info_labels();
     let is_loopback = config.admin.iter().all(|address| address.ip().is_loopback());
     let Config { server: settings, store: store_settings, audit, limits, .. } = config;
@@ -123,7 +126,12 @@ pub fn run(
     );
     let logins = Arc::new(logins.map_err(StartError::refused)?);
     let (clock, metrics) = (shared.clock.clone(), Arc::clone(&shared.metrics));
-    let users = users::sources(&config.users, &store, &logins, &platforms, clock, metrics);
+    // One is left for whoever is asked for again.
+    let at_once = config.ldap.as_ref().map_or(1, |ldap| ldap.max_logins.saturating_sub(1).max(1));
+    let found: Option<Arc<dyn UserSource>> = directory.map(|directory| directory as _);
+    let directory = found.map(|source| (source, at_once));
+    let places = Places { platforms: platforms.clone(), directory };
+    let users = users::sources(&config.users, &store, &logins, &places, clock, metrics);
     let users = users.map_err(StartError::refused)?;
     let tokens = TokenEndpoint {
         gate: Arc::clone(&shared.gate),
@@ -196,6 +204,11 @@ pub fn run(
     let (waiting, gate) = (Arc::clone(&pending), Arc::clone(&shared.gate));
     let retry = PendingRetry { pending: waiting, store: store.clone(), gate };
     server.add_service(background_service("pending revocations", retry));
+    let interval = config.ldap.and_then(|ldap| ldap.revalidate);
+    if let (Some((source, _)), Some(interval)) = (places.directory, interval) {
+        let revalidation = Revalidate::new(store.clone(), source, interval);
+        server.add_service(background_service("revalidation", revalidation));
+    }
     let housekeeping = Housekeeping {
         id,
         presence,

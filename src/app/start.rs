@@ -20,6 +20,7 @@ use crate::config::{
 use crate::edge::platforms::Platforms;
 use crate::edge::upstream::Upstream;
 use crate::metrics::ServerMetrics;
+use crate::service::login::ldap::LdapUsers;
 use crate::state_dir::error::{StartError, store_error};
 use crate::state_dir::privileges::as_root;
 use crate::state_dir::{Creation, Services, State, presence};
@@ -52,6 +53,7 @@ pub(super) struct Prepared {
     pub(super) certificate: Option<CertifiedKey>,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) sockets: Sockets,
+    pub(super) directory: Option<Arc<LdapUsers>>,
 }
 
 /// What a start would meet.
@@ -91,8 +93,12 @@ impl Report {
         let lowered = self.result(descriptors::provide(&mut config.limits, config.server.threads));
         self.warnings.extend(lowered.flatten());
         fit_memory(&mut config.limits);
-        // The chain of sources takes what belongs to the directory.
-        let Materials { keys, certificate, platform, platforms, ldap: _ } = materials;
+        let Materials { keys, certificate, platform, platforms, ldap } = materials;
+        let directory =
+            config.ldap.clone().map(|settings| LdapUsers::new(settings, &ldap, services.clock.clone()));
+        let directory = self.result(directory.transpose().map_err(|error| {
+            StartError::Refused(format!("users.ldap: OpenSSL does not take the certificates: {error}"))
+        }));
         let failures = self.failures.len();
         let state = self.state(purpose, config, keys, services);
         let has_folder = self.failures.len() == failures;
@@ -119,6 +125,7 @@ impl Report {
             certificate,
             tls: tls?,
             sockets: sockets?,
+            directory: directory?.map(Arc::new),
         };
         self.failures.is_empty().then_some(prepared)
     }

@@ -13,14 +13,22 @@ use crate::service::login::chain::{Chain, Link, Other};
 use crate::service::login::passwords::Logins;
 use crate::service::login::platform::PlatformUsers;
 use crate::service::login::remember::Remembering;
+use crate::service::login::source::UserSource;
 use crate::store::Store;
+
+/// Where users are beside the store.
+pub(super) struct Places {
+    pub(super) platforms: Platforms,
+    /// The directory, and about how many logins it is asked at once.
+    pub(super) directory: Option<(Arc<dyn UserSource>, usize)>,
+}
 
 /// All of them, in their order.
 pub(super) fn sources(
     users: &Users,
     store: &Store,
     logins: &Arc<Logins>,
-    platforms: &Platforms,
+    places: &Places,
     clock: Clock,
     metrics: Arc<Metrics>,
 ) -> io::Result<Chain> {
@@ -29,8 +37,13 @@ pub(super) fn sources(
     for source in &users.sources {
         links.push(match source {
             SourceName::Store => Link::Store,
-            SourceName::Platform => Link::Other(platform(&users.platform, platforms)),
-            SourceName::Ldap => return Err(io::Error::other("users.sources: \"ldap\" is not built in")),
+            SourceName::Platform => Link::Other(platform(&users.platform, &places.platforms)),
+            SourceName::Ldap => match &places.directory {
+                Some((source, at_once)) => {
+                    Link::Other(Other::new(SourceName::Ldap, Arc::clone(source), *at_once))
+                }
+                None => return Err(io::Error::other("users.sources: \"ldap\" has no section [users.ldap]")),
+            },
         });
     }
     let period = users.platform.remember_for.filter(|_| users.sources.contains(&SourceName::Platform));

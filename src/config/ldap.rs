@@ -39,6 +39,14 @@ pub(super) fn read_ldap(mut section: Section<'_>, base: &Path) -> Option<(Ldap, 
     let domain_scope = preset.is_some_and(|preset| preset.defaults().domain_scope);
     let domain_scope = section.or("domain_scope", domain_scope, "write true or false");
     let times = read_times(section);
+    let revalidate = section.delay("revalidate", 0);
+    let is_unknowable = lookup.as_ref().is_some_and(|lookup| !matches!(lookup, LdapLookup::Search { .. }));
+    if !revalidate.is_zero() && is_unknowable {
+        section.error(
+            "revalidate",
+            "needs a search (bind_dn, base): with user_dn nobody can be asked for without a password",
+        );
+    }
     let max_logins = section.or("max_logins", 16, "write a number of logins");
     if !(1..=256).contains(&max_logins) {
         section.error("max_logins", "must be between 1 and 256");
@@ -63,6 +71,7 @@ pub(super) fn read_ldap(mut section: Section<'_>, base: &Path) -> Option<(Ldap, 
         login_timeout,
         idle_timeout,
         eject_for,
+        revalidate: (!revalidate.is_zero()).then_some(revalidate),
     };
     Some((ldap, LdapFiles { bind_password, ..files }))
 }

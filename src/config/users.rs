@@ -22,7 +22,10 @@ pub(super) fn read_users(source: &mut Source, is_ldap_given: bool, ldap: Option<
     }
     let has_ldap = sources.contains(&SourceName::Ldap);
     if has_ldap && !is_ldap_given {
-        source.error("users.sources", "\"ldap\" needs the section [users.ldap]: where the directory is and how it is asked");
+        source.error(
+            "users.sources",
+            "\"ldap\" needs the section [users.ldap]: where the directory is and how it is asked",
+        );
     }
     if !has_ldap && is_ldap_given {
         source.error("users.ldap", "has no effect: \"ldap\" is not in users.sources");

@@ -105,6 +105,7 @@ mod running;
 mod secrets;
 mod servers;
 mod slow;
+mod sources;
 mod starts;
 mod startup;
 mod stop;

@@ -17,10 +17,10 @@ const ENDPOINT: &str = "/ds-api/user-token";
 
 /// A platform with users of its own: name to password, e-mail address and organization.
 #[derive(Clone, Default)]
-struct Directory(Arc<Mutex<BTreeMap<String, [String; 3]>>>);
+pub struct Directory(Arc<Mutex<BTreeMap<String, [String; 3]>>>);
 
 impl Directory {
-    fn set(&self, name: &str, password: &str, organization: &str) {
+    pub fn set(&self, name: &str, password: &str, organization: &str) {
         let user = [password, &format!("{name}@platform.example"), organization].map(str::to_owned);
         self.0.lock().expect("a lock").insert(name.to_owned(), user);
     }
@@ -42,11 +42,11 @@ impl Directory {
         }
     }
 
-    fn platform(&self) -> Platform {
+    pub fn platform(&self) -> Platform {
         Platform::start(self.behaviour())
     }
 
-    fn behaviour(&self) -> Behaviour {
+    pub fn behaviour(&self) -> Behaviour {
         let users = self.clone();
         Behaviour::Custom(Arc::new(move |seen: &Seen, stream: &mut TcpStream| {
             let (status, body) = match (seen.method.as_str(), seen.target.as_str()) {
@@ -67,7 +67,7 @@ fn options(platform: &Platform) -> Options {
 }
 
 /// One login, again where too many waited.
-fn log_in(gateway: &Gateway, name: &str, password: &str) -> Answer {
+pub fn log_in(gateway: &Gateway, name: &str, password: &str) -> Answer {
     eventually("a login", || {
         let answer = gateway.log_in(name, password);
         (!answer.text().contains("too many logins")).then_some(answer)
@@ -75,7 +75,7 @@ fn log_in(gateway: &Gateway, name: &str, password: &str) -> Answer {
 }
 
 #[track_caller]
-fn token(answer: &Answer) -> String {
+pub fn token(answer: &Answer) -> String {
     assert_eq!(answer.status, 201, "{answer:?}");
     answer.json()["user-token"].as_str().expect("a token").to_owned()
 }
@@ -89,7 +89,7 @@ fn run(gateway: &Gateway, arguments: &[&str]) -> String {
 }
 
 /// A request that the platform answers.
-fn call(gateway: &Gateway, token: &str, target: &str) -> Answer {
+pub fn call(gateway: &Gateway, token: &str, target: &str) -> Answer {
     gateway.exchange(request("GET", target, &[("user-token", token)]))
 }
 

@@ -39,6 +39,8 @@ pub struct Ldap {
     pub idle_timeout: Duration,
     /// How long a server is left out that failed.
     pub eject_for: Duration,
+    /// How often users who have tokens are asked for again; `None`: never.
+    pub revalidate: Option<Duration>,
 }
 
 impl Ldap {

@@ -29,7 +29,7 @@ impl Folder {
     }
 
     fn read(&self, section: &str, environment: &[(&str, &str)]) -> Result<(Config, Materials), Vec<String>> {
-        let text = format!("{MINIMAL}[users.ldap]\n{section}\n");
+        let text = format!("{MINIMAL}[users]\nsources = [\"store\", \"ldap\"]\n[users.ldap]\n{section}\n");
         let variables = environment.iter().map(|&(name, value)| (name.into(), value.into()));
         let (config, _) = Config::parse(&text, self.0.path(), variables);
         config.map_err(|errors| errors.iter().map(ConfigError::to_string).collect())

@@ -24,6 +24,7 @@ mod pool;
 mod priority;
 mod queue;
 pub mod remember;
+pub mod revalidation;
 mod sketch;
 mod slots;
 pub mod source;

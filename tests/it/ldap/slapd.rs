@@ -95,6 +95,17 @@ impl Slapd {
         (self.child, self.plain, self.tls) = launch(self.dir.path(), Some((self.plain, self.tls)));
     }
 
+    /// Starts it again where it was, with these entries in place of all others.
+    pub fn start_again_with(&mut self, entries: &str) {
+        self.stop();
+        let data = self.dir.path().join("data");
+        fs::remove_dir_all(&data).expect("the data");
+        fs::create_dir(&data).expect("a folder");
+        write_configuration(self.dir.path(), &self.setup);
+        load(self.dir.path(), entries);
+        (self.child, self.plain, self.tls) = launch(self.dir.path(), Some((self.plain, self.tls)));
+    }
+
     /// How often somebody whose name begins so was bound, or was to be. It logs each twice.
     pub fn binds(&self, name: &str) -> usize {
         let begin = format!(" BIND dn=\"{name}");

@@ -53,7 +53,7 @@ impl Keys {
     /// What is in the files that the keys name, too.
     pub fn load(&self, folder: &Path) -> (Config, Materials) {
         let mut text = String::from(
-            "[server]\nhttp = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n[platform]\nservers = [\"http://127.0.0.1:9\"]\n[users.ldap]\n",
+            "[server]\nhttp = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n[platform]\nservers = [\"http://127.0.0.1:9\"]\n[users]\nsources = [\"store\", \"ldap\"]\n[users.ldap]\n",
         );
         for (key, value) in &self.0 {
             writeln!(text, "{key} = {value}").expect("a line");
