@@ -43,7 +43,7 @@ fn log_in(gateway: &Gateway, from: Ipv4Addr, user: &str, password: &str) -> Answ
 }
 
 /// Wrong passwords, each from another network, several at once; how many were checked.
-fn guess(gateway: &Gateway, user: &str, count: usize) -> usize {
+pub fn guess(gateway: &Gateway, user: &str, count: usize) -> usize {
     let numbers: Vec<usize> = (0..count).collect();
     thread::scope(|scope| {
         let threads: Vec<_> = numbers

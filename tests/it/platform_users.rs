@@ -1,9 +1,11 @@
 //! Users of the platform, who log in here with the password that they have there.
 
-use crate::client::{Answer, request};
+use crate::client::{Answer, basic, request, request_with};
 use crate::command::eventually;
 use crate::gateway::{Gateway, PASSWORD, USER};
-use crate::options::Options;
+use crate::jwt;
+use crate::logins::guess;
+use crate::options::{Key, Options};
 use crate::platform::{Behaviour, Platform, Seen};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -12,6 +14,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 const ENDPOINT: &str = "/ds-api/user-token";
 
@@ -243,4 +246,74 @@ fn password_is_in_no_log_line_no_metric_and_no_file() {
     for sink in sinks {
         assert!(!sink.contains("canary") && !sink.contains(&encoded), "{sink}");
     }
+}
+
+/// The platform has users of its own, checks tokens by itself, with the key that the gateway signs with, and changes passwords.
+#[test]
+fn published_flow_works_with_the_passwords_of_the_platform() {
+    let users = Directory::default();
+    users.set("anna", "old password", "Main Org.");
+    let (own, key) = (users.clone(), Key::ours("shared"));
+    let secret = key.secret.clone();
+    let platform =
+        Platform::start(Behaviour::Custom(Arc::new(move |seen: &Seen, stream: &mut TcpStream| {
+            let is_good = |token: &&str| {
+                let (text, _) = token.rsplit_once('.').unwrap_or_default();
+                jwt::signed(&secret, text) == **token
+            };
+            let is_known = seen.values("user-token").first().is_some_and(is_good);
+            let (status, body) = match (seen.method.as_str(), seen.target.as_str()) {
+                ("POST", ENDPOINT) => own.log_in(seen),
+                _ if !is_known => (401, "{}".to_owned()),
+                ("PUT", "/ds-api/users/anna@platform.example") => {
+                    own.set("anna", &String::from_utf8_lossy(&seen.body), "Main Org.");
+                    (200, "{}".to_owned())
+                }
+                _ => (200, "{}".to_owned()),
+            };
+            let length = body.len();
+            write!(
+                stream,
+                "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            )
+        })));
+    let changes = "[{ methods = [\"PUT\"], path = \"/ds-api/users/{email}\", ends = \"{email}\" }]";
+    let gateway = options(&platform).key(key).set("platform", "user_changes", changes).start();
+    let old = token(&log_in(&gateway, "anna", "old password"));
+    assert_eq!(call(&gateway, &old, "/ds-api/servers").status, 200);
+    let basic = basic("anna", "old password");
+    let inspection = request("GET", &format!("{ENDPOINT}?token={old}"), &[("Authorization", &basic)]);
+    let inspected = eventually("an inspection", || {
+        let answer = gateway.exchange(&inspection);
+        (answer.status != 503).then_some(answer)
+    });
+    assert_eq!(inspected.json()["user"], "anna");
+    let change =
+        request_with("PUT", "/ds-api/users/anna@platform.example", &[("user-token", &old)], b"new password");
+    assert_eq!(gateway.exchange(change).status, 200);
+    assert_eq!(call(&gateway, &old, "/ds-api/servers").status, 401);
+    log_in(&gateway, "anna", "old password").is_error(401);
+    let new = token(&log_in(&gateway, "anna", "new password"));
+    assert_eq!(call(&gateway, &new, "/ds-api/servers").status, 200);
+}
+
+#[test]
+fn wrong_passwords_at_the_platform_are_counted_as_any_other() {
+    let users = Directory::default();
+    users.set("anna", "anna's password", "Main Org.");
+    let platform = users.platform();
+    let gateway = options(&platform).start();
+    // From here it is known afterwards.
+    token(&log_in(&gateway, "anna", "anna's password"));
+    let asked = logins_at(&platform);
+    let began = Instant::now();
+    let checked = guess(&gateway, "anna", 90);
+    let most = 60 + began.elapsed().as_secs() as usize / 36;
+    assert!((60..=most).contains(&checked), "{checked}: no more are checked, from however many places");
+    // Those that are throttled never reach the platform, which may lock the account.
+    assert_eq!(logins_at(&platform) - asked, checked);
+    token(&log_in(&gateway, "anna", "anna's password"));
+    let outcome = |outcome: &str| gateway.metric("ds_gateway_logins_total", &[outcome]);
+    assert_eq!(outcome("outcome=\"refused\""), checked as f64);
+    assert_eq!(outcome("outcome=\"throttled_account\""), (90 - checked) as f64);
 }
