@@ -104,7 +104,10 @@ fn write_text(out: &mut impl io::Write, row: &AuditRow) -> io::Result<()> {
         write!(out, "  {} times", row.count)?;
     }
     for FieldChange { field, from, to } in &row.changes {
-        write!(out, "  {field} {from:?} to {to:?}")?;
+        match from.as_str() {
+            "" => write!(out, "  {field} {to:?}")?,
+            _ => write!(out, "  {field} {from:?} to {to:?}")?,
+        }
     }
     if actor != subject || row.claimed.is_some() {
         write!(out, "  by {actor}")?;

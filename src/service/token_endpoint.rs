@@ -17,6 +17,7 @@ use crate::auth::secret::Secret;
 use crate::auth::source::Source;
 use crate::auth::token::{Minted, TokenId};
 use crate::auth::token_set::{Keep, RevokedToken};
+use crate::auth::user_source::SourceName;
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::metrics::{TokenAction, TokenOutcome};
@@ -95,6 +96,9 @@ impl Served {
         }
     }
 }
+
+/// A user whose password is right, the store's sequence before anybody was asked for that, and who was, for how long.
+type LoggedIn = (User, u64, Option<(SourceName, u64)>);
 
 /// Why a request was not served.
 enum Failure {
@@ -218,13 +222,13 @@ impl TokenEndpoint {
     /// Mints for a user whose password fits. If the user changes in between, once more, then no.
     async fn mint(&self, credentials: Credentials, call: &Call) -> Result<(User, Minted), Failure> {
         for _ in 0..2 {
-            let (user, asked_at) = match self.log_in(credentials.clone(), call).await {
+            let (user, asked_at, checked_by) = match self.log_in(credentials.clone(), call).await {
                 Err(Failure::Revoked) => continue,
                 other => other?,
             };
             let name: Box<str> = user.identity.user.as_str().into();
             self.mints.check_key(&name).map_err(|_| Failure::RateLimited(name))?;
-            if let Some(minted) = self.store_mint(&user, asked_at, call.client).await? {
+            if let Some(minted) = self.store_mint(&user, asked_at, checked_by, call.client).await? {
                 return Ok((user, minted));
             }
         }
@@ -235,6 +239,7 @@ impl TokenEndpoint {
         &self,
         user: &User,
         asked_at: u64,
+        checked_by: Option<(SourceName, u64)>,
         client: Option<ClientAddress>,
     ) -> Result<Option<Minted>, Failure> {
         let mut random = [0; 16];
@@ -245,7 +250,8 @@ impl TokenEndpoint {
         let client = client.map(|client| client.to_string()).unwrap_or_default();
         let actor = Actor::client(user.identity.user.as_str(), client);
         let (rules, max_revocations) = (*self.gate.rules(), self.max_revocations);
-        let mint = Mint { user: user.clone(), random, rules, signer, max_revocations, source, asked_at };
+        let mint =
+            Mint { user: user.clone(), random, rules, signer, max_revocations, source, asked_at, checked_by };
         match self.store.execute(mint, actor).await? {
             MintOutcome::Minted(minted, cutoffs) => {
                 self.gate.apply_cutoffs(&cutoffs);
@@ -257,8 +263,8 @@ impl TokenEndpoint {
         }
     }
 
-    /// A user of the organization in the path whose password is right, and the store's sequence before anybody was asked for that.
-    async fn log_in(&self, credentials: Credentials, call: &Call) -> Result<(User, u64), Failure> {
+    /// A user of the organization in the path whose password is right.
+    async fn log_in(&self, credentials: Credentials, call: &Call) -> Result<LoggedIn, Failure> {
         let (client, arrived) = (call.client.map(|client| client.ip), Instant::now());
         let accepted = self.users.authenticate(LoginAttempt { credentials, client, arrived }).await?;
         if let Err(failure) = belongs(&accepted.verified.user.identity, call) {
@@ -266,8 +272,8 @@ impl TokenEndpoint {
             tokio::time::sleep_until(accepted.refuse_at.into()).await;
             return Err(failure);
         }
-        let asked_at = accepted.asked_at;
-        Ok((self.users.complete(accepted).await, asked_at))
+        let (asked_at, checked_by) = (accepted.asked_at, accepted.checked_by);
+        Ok((self.users.complete(accepted).await, asked_at, checked_by))
     }
 
     fn inspect(&self, token: &[u8], call: &Call) -> Result<Permit, Failure> {

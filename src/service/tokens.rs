@@ -69,6 +69,7 @@ pub async fn mint(
             max_revocations: minting.max_revocations,
             source: None,
             asked_at: Mint::NO_PASSWORD,
+            checked_by: None,
         };
         match store.execute(mint, actor.clone()).await? {
             MintOutcome::Minted(minted, _) => return Ok(minted.token),

@@ -15,6 +15,7 @@ use crate::auth::revocation::{Cutoff, Subject};
 use crate::auth::source::Source;
 use crate::auth::time::UnixTime;
 use crate::auth::token::{Minted, TokenId, TokenRules};
+use crate::auth::user_source::SourceName;
 
 /// A change of the store, or an attempt at one.
 pub trait Command: Send + 'static {
@@ -85,6 +86,8 @@ pub struct Mint {
     /// The store's sequence before anybody was asked whether the password is right: a cutoff that came later may have been set because
     /// it no longer is. [`NO_PASSWORD`](Self::NO_PASSWORD) where none was checked.
     pub asked_at: u64,
+    /// Who said so, where that is not the store, and how many milliseconds that took.
+    pub checked_by: Option<(SourceName, u64)>,
 }
 
 impl Mint {
@@ -404,6 +407,8 @@ pub struct FailedLogins {
     pub subject: String,
     /// The /24 or /64 that they came from, or `elsewhere`.
     pub origin: String,
+    /// Who refused them.
+    pub source: SourceName,
     /// How many there were.
     pub count: u32,
 }

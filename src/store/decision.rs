@@ -65,7 +65,8 @@ pub(super) fn mint(
     now: UnixTime,
     stamp: Stamp,
 ) -> Option<Minted> {
-    let Mint { user, random, rules, signer, max_revocations: _, source: _, asked_at: _ } = command;
+    let Mint { user, random, rules, signer, max_revocations: _, source: _, asked_at: _, checked_by: _ } =
+        command;
     let cutoff = cutoffs.iter().map(|(_, cutoff)| cutoff.time).fold(UnixTime(0), UnixTime::max);
     token::mint_after(cutoff, &user.identity, stamp.sequence, *random, now, rules, signer)
 }

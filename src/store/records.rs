@@ -297,6 +297,12 @@ pub struct FieldChange {
 }
 
 impl FieldChange {
+    /// Who checked a password, where that was not the store, and in how many milliseconds.
+    pub fn checked_by(source: SourceName, millis: Option<u64>) -> Self {
+        let to = millis.map_or_else(|| source.to_string(), |millis| format!("{source}, {millis} ms"));
+        Self { field: "checked_by".into(), from: String::new(), to }
+    }
+
     /// In what an identity is another than before.
     pub fn between(old: &Identity, new: &Identity) -> Vec<Self> {
         let fields = [

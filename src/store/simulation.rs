@@ -236,6 +236,7 @@ impl World {
             max_revocations,
             source: None,
             asked_at: Mint::NO_PASSWORD,
+            checked_by: None,
         };
         match self.runtime.block_on(store.execute(mint, actor())).unwrap() {
             MintOutcome::Minted(minted, cutoffs) => {

@@ -110,6 +110,8 @@ fn user_of_the_platform_logs_in_with_its_password_there() {
     log_in(&gateway, "anna", "wrong").is_error(401);
     log_in(&gateway, "nobody", "wrong").is_error(401);
     assert_eq!(logins_at(&platform), 3);
+    let trail = run(&gateway, &["audit", "list", "--user", "anna"]);
+    assert!(trail.contains("checked_by \"platform, "), "{trail}");
     // Kept without a password, so that everything else works on it.
     let shown: Value =
         serde_json::from_str(&run(&gateway, &["user", "show", "anna", "--json"])).expect("JSON");

@@ -83,6 +83,7 @@ impl Chain {
         let LoginRecord { user: known, sequence: asked_at, .. } = record;
         let is_own = known.as_ref().is_none_or(|record| record.user.source == SourceName::Store);
         let name = known.as_ref().map(|record| record.user.identity.user.to_string());
+        let mut refused_by = SourceName::Store;
         for link in &self.links {
             let other = match link {
                 // Where there is nobody else, a name that nobody bears costs a hash as any other.
@@ -99,7 +100,9 @@ impl Chain {
             let since = Instant::now();
             let answer = other.source.authenticate(&credentials).await;
             drop(slot);
-            self.metrics.source_answered(other.name, answer_label(&answer), since.elapsed());
+            let elapsed = since.elapsed();
+            refused_by = other.name;
+            self.metrics.source_answered(other.name, answer_label(&answer), elapsed);
             match answer {
                 Answer::Unknown => {}
                 Answer::Refused(reason) => {
@@ -108,7 +111,10 @@ impl Chain {
                 }
                 Answer::Accepted(identity) => {
                     let login = RecordLogin { identity, source: other.name, asked_at };
-                    return self.accept(login, known, credentials, admitted, client).await;
+                    let mut accepted = self.accept(login, known, credentials, admitted, client).await?;
+                    let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+                    accepted.checked_by = Some((other.name, millis));
+                    return Ok(accepted);
                 }
                 Answer::Unavailable(reason) => {
                     log::warn!(
@@ -125,7 +131,7 @@ impl Chain {
                 }
             }
         }
-        Err(admitted.refuse(name.as_deref()).await.into())
+        Err(admitted.refuse(name.as_deref(), refused_by).await.into())
     }
 
     /// A source has found the password right: is the user one that may have the name here?
@@ -137,7 +143,8 @@ impl Chain {
         admitted: Admitted<'_>,
         client: Option<IpAddr>,
     ) -> Result<Accepted, AuthenticationError> {
-        let remembers = (self.remembers(login.source)).then(|| credentials.password.clone());
+        let source = login.source;
+        let remembers = (self.remembers(source)).then(|| credentials.password.clone());
         let name = known.as_ref().map(|record| record.user.identity.user.to_string());
         let (user, asked_at) = match known {
             Some(record) if is_same(&record.user, &login) => (record.user, login.asked_at),
@@ -150,13 +157,19 @@ impl Chain {
                     RecordedLogin::Recorded(user, asked_at) => (user, asked_at),
                     RecordedLogin::Revoked => return Err(AuthenticationError::Revoked),
                     RecordedLogin::Disabled | RecordedLogin::Conflict(_) => {
-                        return Err(admitted.refuse(name.as_deref()).await.into());
+                        return Err(admitted.refuse(name.as_deref(), source).await.into());
                     }
                 }
             }
         };
         let refuse_at = admitted.accept();
-        Ok(Accepted { verified: Verified { user, rehashed: None }, asked_at, refuse_at, remembers })
+        Ok(Accepted {
+            verified: Verified { user, rehashed: None },
+            asked_at,
+            refuse_at,
+            remembers,
+            checked_by: None,
+        })
     }
 
     fn remembers(&self, source: SourceName) -> bool {

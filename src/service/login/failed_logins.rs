@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use parking_lot::Mutex;
 
+use crate::auth::user_source::SourceName;
 use crate::store::command::FailedLogins as Failures;
 
 /// Failures since they were last taken.
@@ -21,12 +22,13 @@ pub struct FailedLogins {
 struct Key {
     user: Option<Box<str>>,
     block: Option<IpAddr>,
+    source: SourceName,
 }
 
 impl FailedLogins {
-    /// Counts one; `user` only if it exists.
-    pub fn note(&self, user: Option<&str>, client: Option<IpAddr>) {
-        let key = Key { user: user.map(Into::into), block: client.map(block_of) };
+    /// Counts one that `source` has refused; `user` only if it exists.
+    pub fn note(&self, user: Option<&str>, client: Option<IpAddr>, source: SourceName) {
+        let key = Key { user: user.map(Into::into), block: client.map(block_of), source };
         add(&mut self.counts.lock(), key, 1);
     }
 
@@ -61,6 +63,7 @@ impl Taken {
                 Some(block @ IpAddr::V6(_)) => format!("{block}/64"),
                 None => "elsewhere".into(),
             },
+            source: key.source,
             count: *count,
         });
         failures.collect()
@@ -69,7 +72,7 @@ impl Taken {
 
 fn add(counts: &mut HashMap<Key, u32>, mut key: Key, more: u32) {
     if counts.len() >= MAX_KEYS && !counts.contains_key(&key) {
-        key = Key { user: None, block: None };
+        key = Key { user: None, block: None, source: SourceName::Store };
     }
     let count = counts.entry(key).or_default();
     *count = count.saturating_add(more);
@@ -88,6 +91,7 @@ const MAX_KEYS: usize = 1024;
 
 #[cfg(test)]
 mod tests {
+    use super::SourceName::{Ldap, Platform, Store};
     use super::*;
 
     fn address(text: &str) -> Option<IpAddr> {
@@ -97,18 +101,26 @@ mod tests {
     #[test]
     fn failures_are_summed_by_account_and_block() {
         let failures = FailedLogins::default();
-        failures.note(Some("anna"), address("192.0.2.1"));
-        failures.note(Some("anna"), address("192.0.2.255"));
-        failures.note(Some("anna"), address("::ffff:192.0.2.9"));
-        failures.note(None, address("2001:db8::1:2:3:4"));
+        failures.note(Some("anna"), address("192.0.2.1"), Store);
+        failures.note(Some("anna"), address("192.0.2.255"), Store);
+        failures.note(Some("anna"), address("::ffff:192.0.2.9"), Store);
+        failures.note(Some("anna"), address("192.0.2.9"), Ldap);
+        failures.note(Some("anna"), address("192.0.2.9"), Ldap);
+        failures.note(None, address("2001:db8::1:2:3:4"), Platform);
         let mut taken = failures.take().rows();
         taken.sort_by_key(|sum| sum.count);
-        let sum = |subject: &str, origin: &str, count| Failures {
+        let sum = |subject: &str, origin: &str, source, count| Failures {
             subject: subject.into(),
             origin: origin.into(),
+            source,
             count,
         };
-        assert_eq!(taken, [sum("unknown", "2001:db8::/64", 1), sum("anna", "192.0.2.0/24", 3)]);
+        let expected = [
+            sum("unknown", "2001:db8::/64", Platform, 1),
+            sum("anna", "192.0.2.0/24", Ldap, 2),
+            sum("anna", "192.0.2.0/24", Store, 3),
+        ];
+        assert_eq!(taken, expected);
         assert!(failures.take().is_empty());
     }
 
@@ -116,7 +128,7 @@ mod tests {
     fn the_table_is_bounded_and_loses_no_count() {
         let failures = FailedLogins::default();
         for number in 0..5000u32 {
-            failures.note(None, Some(Ipv4Addr::from_bits(number << 8).into()));
+            failures.note(None, Some(Ipv4Addr::from_bits(number << 8).into()), Store);
         }
         let taken = failures.take().rows();
         assert_eq!(taken.len(), MAX_KEYS + 1);
@@ -128,7 +140,7 @@ mod tests {
         let failures = FailedLogins::default();
         let storm = |block: u32| {
             for number in 0..1000 {
-                failures.note(Some("anna"), Some(Ipv4Addr::from_bits((block + number) << 8).into()));
+                failures.note(Some("anna"), Some(Ipv4Addr::from_bits((block + number) << 8).into()), Store);
             }
         };
         for round in 1..=5 {

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::throttle::Throttled;
 use crate::auth::password::Phc;
 use crate::auth::secret::Secret;
+use crate::auth::user_source::SourceName;
 use crate::store::records::User;
 
 /// Why a login did not succeed.
@@ -31,6 +32,8 @@ pub struct Accepted {
     pub refuse_at: Instant,
     /// A password that another source has found right and whose hash is to be kept.
     pub remembers: Option<Secret>,
+    /// Which source found it right, where that is not the store, and in how many milliseconds.
+    pub checked_by: Option<(SourceName, u64)>,
 }
 
 /// A user whose password was right.

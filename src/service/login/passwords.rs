@@ -18,6 +18,7 @@ use super::slots::{Slot, Slots};
 use super::throttle::{Attempt, Counts, Throttle};
 use crate::auth::endpoint::Credentials;
 use crate::auth::source::{Network, Source};
+use crate::auth::user_source::SourceName;
 use crate::config::{Limits, Networks};
 use crate::metrics::{Latency, LoginOutcome, Metrics};
 use crate::store::records::{LoginRecord, UserRecord};
@@ -164,7 +165,13 @@ impl Admitted<'_> {
         if let Err(LoginError::Refused) = answer.result {
             tokio::time::sleep_until(refuse_at.into()).await;
         }
-        answer.result.map(|verified| Accepted { verified, asked_at, refuse_at, remembers: None })
+        answer.result.map(|verified| Accepted {
+            verified,
+            asked_at,
+            refuse_at,
+            remembers: None,
+            checked_by: None,
+        })
     }
 
     /// Waits for its turn at a source, and counts the password as a wrong one.
@@ -190,10 +197,11 @@ impl Admitted<'_> {
         refuse_at(self.logins.pool.shared(), self.arrived + self.waited, 1)
     }
 
-    /// The password is wrong, or nobody bears the name; `known` is the user if the store has one. Returns when that may be answered.
-    pub(super) async fn refuse(self, known: Option<&str>) -> LoginError {
+    /// The password is wrong, as `source` says, or nobody bears the name; `known` is the user if the store has one. Returns when that may be
+    /// answered.
+    pub(super) async fn refuse(self, known: Option<&str>, source: SourceName) -> LoginError {
         let shared = self.logins.pool.shared();
-        shared.refused(known, self.client);
+        shared.refused(known, self.client, source);
         tokio::time::sleep_until(refuse_at(shared, self.arrived + self.waited, 1).into()).await;
         LoginError::Refused
     }

@@ -20,6 +20,7 @@ use super::queue::{Full, Pushed, Queue, Waiter};
 use super::sketch::Ticks;
 use super::throttle::{Counts, Reason, Throttle, Throttled};
 use crate::auth::password::HashMemory;
+use crate::auth::user_source::SourceName;
 use crate::clock::core_time;
 use crate::metrics::{LoginOutcome, Metrics};
 
@@ -280,8 +281,8 @@ impl Shared {
     }
 
     /// Counts a wrong password for that user, if there is one.
-    pub(super) fn refused(&self, user: Option<&str>, client: Option<IpAddr>) {
-        self.failures.note(user, client);
+    pub(super) fn refused(&self, user: Option<&str>, client: Option<IpAddr>, source: SourceName) {
+        self.failures.note(user, client, source);
         self.metrics.login(LoginOutcome::Refused);
     }
 
@@ -360,7 +361,7 @@ fn settle(shared: &Shared, job: &Job, result: Result<Verified, LoginError>, wait
         }
         Err(LoginError::Refused) => {
             let name = job.record.as_ref().map(|record| record.user.identity.user.as_str());
-            shared.refused(name, job.client);
+            shared.refused(name, job.client, SourceName::Store);
         }
         // A panic; what it said is in the log.
         Err(_) => shared.metrics.login(LoginOutcome::Late),

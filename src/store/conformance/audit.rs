@@ -8,6 +8,7 @@ use super::samples::{
 use crate::auth::name::Name;
 use crate::auth::revocation::Subject;
 use crate::auth::time::UnixTime;
+use crate::auth::user_source::SourceName;
 use crate::store::command::{
     Actor, AddUser, ChangeUser, Deregister, FailedLogins, Heartbeat, NoteFailedLogins, Prune, Purge,
     RecordKeys, Rehash, RepairClock, RequestAcknowledgements, RevokeKey, RevokeSubject, UnlockUser,
@@ -170,7 +171,7 @@ fn upkeep_takes_no_sequence_and_writes_no_row() {
 }
 
 fn failed(subject: &str, origin: &str, count: u32) -> FailedLogins {
-    FailedLogins { subject: subject.into(), origin: origin.into(), count }
+    FailedLogins { subject: subject.into(), origin: origin.into(), source: SourceName::Store, count }
 }
 
 #[test]

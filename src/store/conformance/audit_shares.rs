@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use super::harness::{Fixture, on_every_engine};
 use super::samples::{DAY, START, actor, imported_user, mint_for, revoke_id, user_subject};
+use crate::auth::user_source::SourceName;
 use crate::store::command::{Actor, FailedLogins, NoteFailedLogins, Prune, RevokeSubject};
 use crate::store::decision::{AUDIT_ROW_BYTES, SLICE};
 use crate::store::records::AuditRow;
@@ -31,7 +32,12 @@ fn mint(fixture: &Fixture, name: &str, count: u64) {
 
 /// So many failed logins as a user, from as many places.
 fn fail(fixture: &Fixture, name: &str, count: u64) {
-    let failure = |block| FailedLogins { subject: name.into(), origin: format!("{block}/24"), count: 1 };
+    let failure = |block| FailedLogins {
+        subject: name.into(),
+        origin: format!("{block}/24"),
+        source: SourceName::Store,
+        count: 1,
+    };
     fixture.execute(NoteFailedLogins { failures: (0..count).map(failure).collect() });
 }
 

@@ -11,6 +11,7 @@ use super::samples::{
 };
 use crate::auth::denial::Denial;
 use crate::auth::revocation::RevocationSnapshot;
+use crate::auth::user_source::SourceName;
 use crate::store::command::{
     AddUser, ChangeUser, FailedLogins, ImportUsers, MintOutcome, NameConflict, NoteFailedLogins, RecordKeys,
     RecordKeysOutcome, RevokeKey, RevokeKeyOutcome, RevokeSubject, UserChange,
@@ -252,7 +253,12 @@ fn reads_go_on_while_others_write() {
 #[test]
 fn full_queue_refuses_at_once_and_keeps_what_it_accepted() {
     on_every_engine(|fixture| {
-        let failure = FailedLogins { subject: "anna".into(), origin: "elsewhere".into(), count: 1 };
+        let failure = FailedLogins {
+            subject: "anna".into(),
+            origin: "elsewhere".into(),
+            source: SourceName::Store,
+            count: 1,
+        };
         // Far more than wait anywhere, and slower to write than to give.
         let command = NoteFailedLogins { failures: vec![failure; 5] };
         let stores = [fixture.store.clone()];

@@ -9,6 +9,7 @@ use crate::auth::name::Name;
 use crate::auth::revocation::{Account, Cutoff, Subject};
 use crate::auth::time::{Lived, UnixTime};
 use crate::auth::token_set::{Keep, RevokedToken};
+use crate::auth::user_source::SourceName;
 use crate::store::StoreError;
 use crate::store::command::{
     AddUser, ChangeUser, Deregister, FailedLogins, Heartbeat, NoteFailedLogins, Rehash, RevokeSubject,
@@ -107,7 +108,12 @@ fn what_no_gate_needs_is_not_in_the_feed() {
         fixture.execute(Rehash { user, credential_version: end, phc: phc(1) });
         fixture.execute(Heartbeat { gateway: "g".into(), applied: 1 });
         fixture.execute(Deregister { gateway: "g".into() });
-        let failure = FailedLogins { subject: "anna".into(), origin: "elsewhere".into(), count: 1 };
+        let failure = FailedLogins {
+            subject: "anna".into(),
+            origin: "elsewhere".into(),
+            source: SourceName::Store,
+            count: 1,
+        };
         fixture.execute(NoteFailedLogins { failures: vec![failure] });
         let changes = fixture.changes(end, ALL);
         assert!(changes.is_last());

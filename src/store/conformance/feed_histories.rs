@@ -10,6 +10,7 @@ use super::samples::{
 };
 use crate::auth::revocation::{RevocationSnapshot, Subject};
 use crate::auth::token::Verified;
+use crate::auth::user_source::SourceName;
 use crate::store::command::{
     AddUser, ChangeUser, Expiry, FailedLogins, Heartbeat, ImportUsers, MintOutcome, NoteFailedLogins,
     RecordKeys, Rehash, RequestAcknowledgements, RevokeKey, RevokeSubject, RevokeToken, UserChange,
@@ -165,7 +166,12 @@ impl History {
     fn unfed_command(&mut self, user: &str) {
         self.execute(Heartbeat { gateway: user.into(), applied: 0 });
         self.execute(RequestAcknowledgements);
-        let failures = vec![FailedLogins { subject: user.into(), origin: "elsewhere".into(), count: 1 }];
+        let failures = vec![FailedLogins {
+            subject: user.into(),
+            origin: "elsewhere".into(),
+            source: SourceName::Store,
+            count: 1,
+        }];
         self.execute(NoteFailedLogins { failures });
         if let Some(record) = self.fixture.wait(self.fixture.store.user(user)) {
             let (user, credential_version) = (record.user.identity.user, record.user.credential_version);

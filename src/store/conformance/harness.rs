@@ -16,6 +16,7 @@ use super::samples::{
 use crate::auth::denial::Denial;
 use crate::auth::revocation::{Cutoff, RevocationSnapshot, Subject};
 use crate::auth::token::Verified;
+use crate::auth::user_source::SourceName;
 use crate::clock::{Clock, Manual};
 use crate::metrics::Metrics;
 use crate::store::command::{
@@ -369,7 +370,12 @@ impl Fixture {
         let (alive, revoked) = (self.mint("dora"), self.mint("dora"));
         self.revoke_token(&revoked);
         self.revoke(organization_subject("Other"));
-        let failure = FailedLogins { subject: "x".into(), origin: "elsewhere".into(), count: 2 };
+        let failure = FailedLogins {
+            subject: "x".into(),
+            origin: "elsewhere".into(),
+            source: SourceName::Store,
+            count: 2,
+        };
         self.execute(NoteFailedLogins { failures: vec![failure] });
         self.execute(Heartbeat { gateway: "g".into(), applied: 3 });
         self.execute(RequestAcknowledgements);

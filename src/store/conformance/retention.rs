@@ -9,6 +9,7 @@ use super::samples::{
 use crate::auth::denial::Denial;
 use crate::auth::revocation::{RevocationSnapshot, Subject};
 use crate::auth::token::{Origin, Verified};
+use crate::auth::user_source::SourceName;
 use crate::store::command::{
     Expiry, FailedLogins, Heartbeat, Mint, NoteFailedLogins, Prune, Purge, RevokeKey, RevokeSubject,
     RevokeToken, UserChange,
@@ -298,7 +299,12 @@ fn sequences_go_on_after_everything_was_purged() {
 
 fn write_rows(fixture: &Fixture, time: u64, count: u64) {
     fixture.set_time(time);
-    let failure = FailedLogins { subject: "anna".into(), origin: "elsewhere".into(), count: 1 };
+    let failure = FailedLogins {
+        subject: "anna".into(),
+        origin: "elsewhere".into(),
+        source: SourceName::Store,
+        count: 1,
+    };
     let failures = vec![failure; usize::try_from(count).unwrap()];
     fixture.execute(NoteFailedLogins { failures });
 }

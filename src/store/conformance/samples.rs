@@ -94,8 +94,17 @@ pub(super) fn mint_for(user: User) -> Mint {
 }
 
 pub(super) fn mint_with(user: User, signer: Arc<Key>) -> Mint {
-    let asked_at = Mint::NO_PASSWORD;
-    Mint { user, random: [7; 16], rules: RULES, signer, max_revocations: u64::MAX, source: None, asked_at }
+    let (asked_at, checked_by) = (Mint::NO_PASSWORD, None);
+    Mint {
+        user,
+        random: [7; 16],
+        rules: RULES,
+        signer,
+        max_revocations: u64::MAX,
+        source: None,
+        asked_at,
+        checked_by,
+    }
 }
 
 pub(super) fn minted(outcome: MintOutcome) -> Minted {

@@ -9,6 +9,7 @@ use super::sequence;
 use super::transaction::{Apply, Transaction};
 use crate::auth::time::UnixTime;
 use crate::auth::token::TokenId;
+use crate::auth::user_source::SourceName;
 use crate::store::command::{Actor, FailedLogins, NoteFailedLogins, Role};
 use crate::store::decision::Stamp;
 use crate::store::error::StoreError;
@@ -19,9 +20,11 @@ impl Apply for NoteFailedLogins {
         // They change nothing that a gateway reads, so they take no sequence.
         let (now, lived) = (transaction.now, transaction.lived);
         let stamp = Stamp { sequence: sequence::current(transaction)?, now, lived };
-        for FailedLogins { subject, origin, count } in &self.failures {
+        for FailedLogins { subject, origin, source, count } in &self.failures {
+            let by = (*source != SourceName::Store).then(|| FieldChange::checked_by(*source, None));
+            let details = Details { changes: by.into_iter().collect(), ..Details::default() };
             let actor = Actor::client(subject.as_str(), origin.as_str());
-            insert(transaction, stamp, &actor, "login_failed", subject, &Details::default(), *count)?;
+            insert(transaction, stamp, &actor, "login_failed", subject, &details, *count)?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use super::{audit, cutoffs, keys, known_sources, revocations};
 use crate::store::command::{Mint, MintOutcome};
 use crate::store::decision::{self, MintRows};
 use crate::store::error::StoreError;
+use crate::store::records::FieldChange;
 
 impl Apply for Mint {
     fn apply(self, transaction: &Transaction<'_>) -> Result<MintOutcome, StoreError> {
@@ -37,7 +38,11 @@ impl Apply for Mint {
             token: Some(minted.id),
             expires_at: Some(minted.expires_at),
             kid: Some(self.signer.kid()),
-            ..Details::default()
+            changes: self
+                .checked_by
+                .iter()
+                .map(|(source, millis)| FieldChange::checked_by(*source, Some(*millis)))
+                .collect(),
         };
         audit::write_details(transaction, stamp, "mint", name, &details)?;
         Ok(MintOutcome::Minted(minted, cutoffs))

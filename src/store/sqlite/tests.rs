@@ -8,6 +8,7 @@ use crate::auth::password::Phc;
 use crate::auth::revocation::{RevocationSnapshot, Subject};
 use crate::auth::secret::Secret;
 use crate::auth::token::TokenRules;
+use crate::auth::user_source::SourceName;
 use crate::store::Store;
 use crate::store::command::{FailedLogins, ImportUsers, NewUser, NoteFailedLogins, RevokeSubject};
 use crate::store::replica::{Replica, Settings};
@@ -91,8 +92,12 @@ fn gateway_keeps_the_log_short_and_the_command_line_leaves_that_to_it() {
         let engine = Sqlite::create(&folder.path().join("s.db"), clock, Arc::default()).unwrap();
         for _ in 0..4 {
             // More than a gateway lets gather.
-            let of =
-                |number| FailedLogins { subject: "x".repeat(400), origin: format!("{number}"), count: 1 };
+            let of = |number| FailedLogins {
+                subject: "x".repeat(400),
+                origin: format!("{number}"),
+                source: SourceName::Store,
+                count: 1,
+            };
             let failures = (0..5 * LOG_PAGES).map(of).collect();
             runtime.block_on(engine.execute(NoteFailedLogins { failures }, Actor::gateway())).unwrap();
         }
