@@ -14,6 +14,7 @@ mod materials;
 mod networks;
 mod origin;
 mod platform;
+mod routes;
 mod sections;
 mod server;
 mod settings;
@@ -46,9 +47,8 @@ use self::cors::read_cors;
 use self::files::text_mark;
 use self::ldap::read_ldap;
 use self::platform::{read_platform, read_platforms};
-use self::sections::{
-    read_audit, read_cache, read_limits, read_log, read_login, read_routes, read_store, read_token,
-};
+use self::routes::read_routes;
+use self::sections::{read_audit, read_cache, read_limits, read_log, read_login, read_store, read_token};
 use self::server::{read_admin, read_server};
 use self::source::{Finished, Source};
 use self::users::read_users;

@@ -1,4 +1,4 @@
-//! Sections of the file, from keys to checked values. Those with a file of their own: `server`, `platform`, `cors`.
+//! Sections of the file, from keys to checked values. Those with a file of their own: `server`, `platform`, `routes`, `cors`.
 
 use std::num::NonZeroU32;
 use std::path::{Component, Path, PathBuf};
@@ -9,11 +9,11 @@ use serde::Deserialize;
 use super::machine;
 use super::materials::{KeyFile, PairPaths};
 use super::networks::{Network, Networks};
+use super::routes::RouteDurations;
 use super::settings::{Audit, Limits, Log, LogFormat, StoreSettings};
-use super::source::{Section, Span};
+use super::source::Section;
 use crate::auth::cache::CacheLimits;
 use crate::auth::endpoint::InspectAuth;
-use crate::auth::policy::{ENDPOINT, LenientPrefix, PathPattern, Policy, PublicRoute};
 use crate::auth::token::TokenRules;
 
 pub(super) fn read_token(
@@ -86,84 +86,6 @@ pub(super) fn read_cache(mut section: Section<'_>) -> CacheLimits {
         entries: section.or("entries", 100_000, "write a number of tokens, 0 for no cache"),
         bytes: section.or("bytes", 128 * 1024 * 1024, "write a number of bytes"),
     }
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum PublicEntry {
-    Path(String),
-    Methods(PublicMethods),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PublicMethods {
-    path: String,
-    methods: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DurationEntry {
-    path: String,
-    limit: Span,
-}
-
-/// `routes.request_duration`: how long requests of a route may take; a limit of zero is none.
-pub(super) type RouteDurations = Vec<(PathPattern, Option<Duration>)>;
-
-pub(super) fn read_routes(mut section: Section<'_>) -> (Policy, RouteDurations) {
-    let hint = "write a list of \"/path\", \"/folder/*\" or { path = \"…\", methods = [\"OPTIONS\"] }";
-    let entries: Vec<PublicEntry> = section.or("public", Vec::new(), hint);
-    let lenient: Vec<String> = section.or("lenient", Vec::new(), "write a list of \"/folder/*\"");
-    let hint = "write a list of { path = \"/folder/*\", limit = \"10m\" }";
-    let limits: Vec<DurationEntry> = section.or("request_duration", Vec::new(), hint);
-    let mut durations = RouteDurations::new();
-    for DurationEntry { path, limit: Span(limit) } in limits {
-        match PathPattern::new(&path) {
-            Some(pattern) => durations.push((pattern, (!limit.is_zero()).then_some(limit))),
-            None => section
-                .error("request_duration", format!("{path:?} is not a canonical path or \"/folder/*\"")),
-        }
-    }
-    let mut policy = Policy {
-        strict_paths: section.or("strict_paths", false, "write true or false"),
-        ..Policy::default()
-    };
-    for pattern in lenient {
-        match LenientPrefix::new(&pattern) {
-            Some(prefix) => policy.lenient.push(prefix),
-            None => section.error(
-                "lenient",
-                format!("{pattern:?} is not a canonical \"/folder/*\", or {ENDPOINT} lies below it"),
-            ),
-        }
-    }
-    for entry in entries {
-        let (path, methods) = match entry {
-            PublicEntry::Path(path) => (path, Vec::new()),
-            PublicEntry::Methods(entry) if entry.methods.is_empty() => {
-                section.error("public", format!("{:?} lists no method", entry.path));
-                continue;
-            }
-            PublicEntry::Methods(entry) => (entry.path, entry.methods),
-        };
-        if path == ENDPOINT || path.strip_prefix(ENDPOINT).is_some_and(|rest| rest.starts_with('/')) {
-            let text = format!("{path:?} is the gateway's own and never forwarded: remove it");
-            section.error("public", text);
-            continue;
-        }
-        match PublicRoute::new(&path, &methods) {
-            Some(route) => policy.public.push(route),
-            None => {
-                let text = format!(
-                    "{path:?} is not a canonical path, \"/folder/*\", or one of its methods is not in capitals"
-                );
-                section.error("public", text);
-            }
-        }
-    }
-    (policy, durations)
 }
 
 pub(super) fn read_store(mut section: Section<'_>, state_dir: &Path) -> StoreSettings {
