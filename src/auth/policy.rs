@@ -4,6 +4,7 @@
 //! raw bytes have a single meaning (a *canonical* path). What is ambiguous in a way that servers are known to
 //! differ about is refused, and what any server could take for the endpoint never goes on.
 
+mod enforced;
 mod escapes;
 mod fold;
 mod path;
@@ -14,6 +15,7 @@ mod user_changes;
 
 use std::borrow::Cow;
 
+pub use self::enforced::EnforcedPath;
 pub use self::path::is_canonical;
 pub use self::prefix::PathPrefix;
 pub use self::target::{ENDPOINT, TargetError};

@@ -307,7 +307,8 @@ fn canonical_by_the_book(path: &str) -> bool {
     })
 }
 
-fn reader() -> impl Strategy<Value = Reader> {
+/// A server that reads paths in one of the ways that are known.
+pub(super) fn reader() -> impl Strategy<Value = Reader> {
     (0..3_usize, any::<[bool; 16]>()).prop_map(|(decodings, flags)| {
         let [
             resolves_early,
