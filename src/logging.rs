@@ -72,6 +72,9 @@ pub struct AccessLine {
     pub route: &'static str,
     /// What was decided, or how the token endpoint answered.
     pub decision: &'static str,
+    /// Why it would have been refused, where it was observed and went on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would_refuse: Option<&'static str>,
     /// Who was let in.
     pub user: Option<String>,
     /// Names the token, and is no secret.

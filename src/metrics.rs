@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use self::cells::Cells;
 use self::layout::*;
+use crate::auth::gate::WouldRefuse;
 use crate::auth::reply::{Overload, PlatformFault};
 use crate::auth::user_source::SourceName;
 
@@ -83,7 +84,11 @@ impl Metrics {
         let offset = match decision {
             DecisionLabel::Admitted => 0,
             DecisionLabel::Public => 1,
-            DecisionLabel::Denied(denial) => 2 + denial as usize,
+            DecisionLabel::Observed(reason) => {
+                reason.into_iter().for_each(|reason| self.cells.add(WOULD_REFUSE + reason.index(), 1));
+                2
+            }
+            DecisionLabel::Denied(denial) => 3 + denial as usize,
         };
         self.cells.add(DECISIONS + offset, 1);
     }
@@ -148,6 +153,11 @@ impl Metrics {
     /// Something took so long.
     pub fn latency(&self, latency: Latency, elapsed: Duration) {
         self.observe(LATENCIES + latency as usize * HISTOGRAM, elapsed);
+    }
+
+    /// Requests that went on because they are observed, and would have been refused.
+    pub fn would_refuse(&self) -> u64 {
+        (0..WouldRefuse::COUNT).map(|reason| self.cells.sum(WOULD_REFUSE + reason)).sum()
     }
 
     /// Requests in flight.

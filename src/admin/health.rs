@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::auth::gate::Gate;
+use crate::auth::gate::{Gate, Observation};
+use crate::auth::time::UnixTime;
 use crate::clock::{Clock, describe};
 use crate::service::pending_revocations::Pending;
 use crate::store::{Store, StoreError};
@@ -18,6 +19,8 @@ pub struct Health {
     pub pending: Arc<Pending>,
     /// For its own health.
     pub store: Store,
+    /// What is not enforced yet.
+    pub observation: Option<Observation>,
     /// Set once the process is asked to stop.
     pub stopping: Arc<AtomicBool>,
 }
@@ -41,6 +44,12 @@ impl Health {
         reasons.into_iter().filter(|(on, _)| *on).map(|(_, reason)| reason).collect()
     }
 
+    /// Until when routes are observed, while they are.
+    pub fn observed_until(&self) -> Option<UnixTime> {
+        let observation = self.observation.as_ref()?;
+        observation.is_on(self.clock.read()).then(|| observation.until())
+    }
+
     /// What an operator should know and no balancer should act on. To turn traffic away for it would make an outage of it:
     /// another gateway has the same disk, and the same time service.
     pub fn warnings(&self) -> Vec<String> {
@@ -53,6 +62,11 @@ impl Health {
         });
         let fault = health.fault.filter(|fault| *fault != StoreError::LogChanged);
         let clock = self.clock.error().map(describe);
-        hangs.into_iter().chain(fault.map(|fault| fault.to_string())).chain(clock).collect()
+        let observed = self.observed_until().map(|until| {
+            format!(
+                "requests that would be refused are forwarded until {until} UTC (routes.mode is \"observe\")"
+            )
+        });
+        hangs.into_iter().chain(fault.map(|fault| fault.to_string())).chain(clock).chain(observed).collect()
     }
 }

@@ -15,6 +15,7 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
 use self::health::Health;
+use crate::auth::time::UnixTime;
 use crate::logging::Sink;
 use crate::metrics::{Addresses, Facts, Metrics, ServerMetrics};
 
@@ -59,6 +60,7 @@ impl ServeHttp for Admin {
                     uptime: clock.uptime(),
                     dropped_log_lines: self.sink.dropped(),
                     info_labels: &self.info_labels,
+                    observed_until: self.health.observed_until(),
                     pending_revocations: pending.len(),
                     clock_error: clock.error().unwrap_or_default(),
                     store_queue_length: health.queue_length,
@@ -73,8 +75,11 @@ impl ServeHttp for Admin {
             "/readyz" => {
                 let reasons = self.health.unready();
                 let warnings = self.health.warnings();
+                let observed_until = self.health.observed_until();
                 let body = serde_json::json!({
                     "ready": reasons.is_empty(),
+                    "mode": if observed_until.is_some() { "observe" } else { "enforce" },
+                    "observe_until": observed_until.map(UnixTime::to_rfc3339),
                     "reasons": reasons,
                     "warnings": warnings,
                 });

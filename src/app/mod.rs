@@ -9,6 +9,7 @@ pub mod core_dumps;
 pub mod descriptors;
 mod housekeeping;
 mod listeners;
+mod observing;
 mod panics;
 mod probe;
 mod sockets;
@@ -30,7 +31,7 @@ use pingora::services::background::background_service;
 
 use crate::admin::Admin;
 use crate::admin::health::Health;
-use crate::auth::gate::Gate;
+use crate::auth::gate::{Gate, Observation};
 use crate::clock::Clock;
 use crate::config::{CertifiedKey, Config, Materials, Stop};
 use crate::edge::forward::Rewrite;
@@ -63,6 +64,7 @@ pub use self::stop::OnExit;
 
 use self::housekeeping::{Housekeeping, PendingRetry, Revalidate};
 use self::listeners::{admin_limits, front};
+use self::observing::Observing;
 use self::start::{Prepared, Purpose};
 use self::stop::{End, SignalQueue};
 use self::users::Places;
@@ -100,8 +102,18 @@ pub fn run(
     let Some(prepared) = prepared else {
         return Err(StartError::of(report.failures));
     };
-    let Prepared { store, key_folder, gate, platforms, servers, certificate, tls, sockets, directory } =
-        prepared;
+    let Prepared {
+        store,
+        key_folder,
+        gate,
+        observation,
+        platforms,
+        servers,
+        certificate,
+        tls,
+        sockets,
+        directory,
+    } = prepared;
     let info_labels = config.info_labels();
     let is_loopback = config.admin.iter().all(|address| address.ip().is_loopback());
     let Config { server: settings, store: store_settings, audit, limits, .. } = config;
@@ -170,6 +182,7 @@ pub fn run(
     let runtime = Runtime {
         gate: Arc::clone(&shared.gate),
         policy: config.routes,
+        observation: observation.clone(),
         cors: config.cors,
         rewrite,
         user_changes: config.platform.user_changes,
@@ -194,8 +207,8 @@ pub fn run(
     let not_after = certificate.as_ref().and_then(CertifiedKey::not_after);
     let admin = shared.admin(
         info_labels,
-        Arc::clone(&pending),
-        store.clone(),
+        observation.clone(),
+        (Arc::clone(&pending), store.clone()),
         not_after,
         (servers, addresses),
         is_loopback,
@@ -208,6 +221,10 @@ pub fn run(
     if let (Some((source, _)), Some(interval)) = (places.directory, interval) {
         let revalidation = Revalidate::new(store.clone(), source, interval);
         server.add_service(background_service("revalidation", revalidation));
+    }
+    if let Some(observation) = observation {
+        let (clock, metrics) = (shared.clock.clone(), Arc::clone(&shared.metrics));
+        server.add_service(background_service("observing", Observing { observation, clock, metrics }));
     }
     let housekeeping = Housekeeping {
         id,
@@ -281,8 +298,8 @@ impl Shared {
     fn admin(
         &self,
         info_labels: Vec<(&'static str, &'static str)>,
-        pending: Arc<Pending>,
-        store: Store,
+        observation: Option<Observation>,
+        (pending, store): (Arc<Pending>, Store),
         certificate_not_after: Option<i64>,
         (servers, addresses): (Arc<ServerMetrics>, ReadAddresses),
         is_loopback: bool,
@@ -293,6 +310,7 @@ impl Shared {
                 clock: self.clock.clone(),
                 pending,
                 store,
+                observation,
                 stopping: Arc::clone(&self.stopping),
             },
             metrics: Arc::clone(&self.metrics),

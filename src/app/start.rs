@@ -10,12 +10,13 @@ use super::descriptors;
 use super::probe::probe;
 use super::sockets::Sockets;
 use crate::auth::cache::Cache;
-use crate::auth::gate::Gate;
+use crate::auth::gate::{Gate, Observation};
 use crate::auth::keys::KeySet;
 use crate::auth::token::TokenRules;
-use crate::clock::{Clock, wall};
+use crate::clock::{Clock, describe, wall};
 use crate::config::{
-    CertifiedKey, Config, Limits, Materials, PlatformMaterials, ServerPool, SigningKeys, StoreSettings,
+    CertifiedKey, Config, ConfigError, Limits, Materials, Period, PlatformMaterials, ServerPool, SigningKeys,
+    StoreSettings,
 };
 use crate::edge::platforms::Platforms;
 use crate::edge::upstream::Upstream;
@@ -48,6 +49,7 @@ pub(super) struct Prepared {
     pub(super) store: Store,
     pub(super) key_folder: Option<PathBuf>,
     pub(super) gate: Gate,
+    pub(super) observation: Option<Observation>,
     pub(super) platforms: Platforms,
     pub(super) servers: Arc<ServerMetrics>,
     pub(super) certificate: Option<CertifiedKey>,
@@ -65,6 +67,8 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// What has to be so for a start to work.
     pub conditions: Vec<String>,
+    /// Settings whose time is over. A start goes on without them; an operator who checks is to change them.
+    pub outdated: Vec<ConfigError>,
 }
 
 /// Tries every step of a start, and asks the platform for an answer. May change the account of this process, as a start does.
@@ -103,6 +107,7 @@ impl Report {
         let state = self.state(purpose, config, keys, services);
         let has_folder = self.failures.len() == failures;
         let loaded = state.and_then(|state| self.gate(config, state, services));
+        let observation = self.observation(purpose, config, &services.clock);
         let names = config.pools().flat_map(|pool| &pool.servers);
         let servers = Arc::new(ServerMetrics::new(names.map(|server| server.name.as_str())));
         let platforms = self.platforms(config, platform, platforms, &servers);
@@ -120,6 +125,7 @@ impl Report {
             store,
             key_folder,
             gate,
+            observation,
             platforms: platforms?,
             servers,
             certificate,
@@ -165,6 +171,37 @@ impl Report {
         let (clock, warnings) = (&services.clock, &mut self.warnings);
         let gate = load(&store, &config.store, keys, config.token, cache, clock, warnings);
         Some((store, key_folder, self.result(gate)?))
+    }
+
+    /// What is observed, and until when; after the store has said what time it is at least. In doubt every route is enforced.
+    fn observation(&mut self, purpose: Purpose, config: &Config, clock: &Clock) -> Option<Observation> {
+        let observe = config.observe.as_ref()?;
+        let reading = clock.read();
+        match observe.period(reading.now) {
+            Period::Current => {}
+            Period::TooLong(error) => {
+                self.failures.push(StartError::Configuration(vec![error]));
+                return None;
+            }
+            Period::Over(error) if purpose == Purpose::Check => {
+                self.outdated.push(error);
+                return None;
+            }
+            // A gateway that is started again after the end does what it did before it was stopped.
+            Period::Over(error) => {
+                self.warnings.push(error.to_string());
+                return None;
+            }
+        }
+        // How much time is left is known to nobody then.
+        if let Some(behind) = clock.error().filter(|error| *error < 0) {
+            let behind = describe(behind);
+            self.warnings.push(format!("routes.mode: every route is enforced, since {behind}; then restart"));
+            return None;
+        }
+        self.warnings.extend(config.observe_warnings());
+        let enforced = observe.enforced.clone();
+        Some(Observation::begin(observe.until, enforced, config.inspect_auth, reading))
     }
 
     /// The servers of each platform.

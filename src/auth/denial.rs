@@ -80,6 +80,11 @@ impl Denial {
         Self::StateStale,
     ];
 
+    /// Is the request refused for its form, as any that is malformed, and not for what its token says?
+    pub const fn is_for_form(self) -> bool {
+        matches!(self, Self::TokenAlias)
+    }
+
     /// Did the token hold once, and was it ended before its time?
     pub const fn is_revocation(self) -> bool {
         matches!(

@@ -73,6 +73,9 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Every reason.
+    pub const ALL: [Self; 3] = [Self::Method, Self::Credentials, Self::TokenParameter];
+
     /// The reason as log and metrics name it.
     pub const fn as_str(self) -> &'static str {
         match self {

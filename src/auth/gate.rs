@@ -2,8 +2,13 @@
 //!
 //! A [`Permit`] has private fields and is made here alone, so anyone who holds one knows that the check
 //! happened. Nothing here waits, reads a clock or touches anything but memory.
+//!
+//! While routes are observed, what would be denied there goes on with an [`ObservedPass`], which is made here alone as well.
 
+mod clock_reading;
+mod observation;
 mod permit;
+mod would_refuse;
 
 use core::convert::Infallible;
 use core::time::Duration;
@@ -18,16 +23,10 @@ use super::shared::{ArcSwap, AtomicU64, Mutex};
 use super::time::UnixTime;
 use super::token::{self, TokenRules, Verified};
 
-pub use self::permit::{Pass, Permit};
-
-/// The two clocks of one reading: what the world calls now, and how long this process has run.
-#[derive(Clone, Copy, Debug)]
-pub struct ClockReading {
-    /// Compared with `exp`, `iat` and `nbf`.
-    pub now: UnixTime,
-    /// Monotonic; compared with the last successful read of the store.
-    pub uptime: Duration,
-}
+pub use self::clock_reading::ClockReading;
+pub use self::observation::{Observation, enforces_endpoint};
+pub use self::permit::{ObservedPass, Pass, Permit};
+pub use self::would_refuse::WouldRefuse;
 
 /// The `user-token` fields of a request; none, one and several stay distinct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! uses no other layer.
 //!
 //! In the order of its arrows: [`time`], [`secret`], [`name`], [`source`], [`client_address`], [`user_source`], [`identity`], [`password`], [`keys`],
-//! [`fields`], [`cors`], [`denial`], [`directory`], [`token`], [`names`], `shared`, [`token_set`], [`revocation`], [`cache`], [`policy`], [`gate`], [`explain`], [`endpoint`], [`reply`].
+//! [`fields`], [`cors`], [`denial`], [`directory`], [`token`], [`names`], `shared`, [`token_set`], [`revocation`], [`cache`], [`policy`], [`endpoint`], [`gate`], [`explain`], [`reply`].
 
 pub mod cache;
 pub mod client_address;

@@ -19,6 +19,11 @@ impl UnixTime {
     pub const fn minus(self, seconds: u64) -> Self {
         Self(self.0.saturating_sub(seconds))
     }
+
+    /// As RFC 3339 writes it, in UTC.
+    pub fn to_rfc3339(self) -> String {
+        self.to_string().replacen(' ', "T", 1) + "Z"
+    }
 }
 
 /// Seconds that gateways have run on a store, counted from its creation, the machine's suspensions included.
@@ -60,6 +65,11 @@ mod tests {
         ] {
             assert_eq!(UnixTime(seconds).to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_moment_is_written_as_rfc_3339_has_it() {
+        assert_eq!(UnixTime(1_580_216_224).to_rfc3339(), "2020-01-28T12:57:04Z");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::output::{Failure, note, say};
 use crate::app;
 use crate::app::descriptors::needed;
 use crate::clock::{Clock, wall};
-use crate::config::Config;
+use crate::config::{Config, Period};
 use crate::state_dir::Services;
 use crate::state_dir::error::StartError;
 use crate::state_dir::privileges::act_as;
@@ -35,6 +35,16 @@ impl Check {
         if self.config_only {
             let warnings = config.warnings().into_iter().chain(materials.warnings(wall()));
             warnings.for_each(|warning| note(format_args!("warning: {warning}")));
+            match config.observe.as_ref().map(|observe| observe.period(wall())) {
+                Some(Period::Over(error) | Period::TooLong(error)) => {
+                    return Err(Failure::configuration(&path, &[error]));
+                }
+                Some(Period::Current) => {
+                    let warnings = config.observe_warnings().into_iter();
+                    warnings.for_each(|warning| note(format_args!("warning: {warning}")));
+                }
+                None => {}
+            }
             say(format_args!("{shown}: OK; whether the gateway can start here was not tried"))?;
             return say(limits);
         }
@@ -43,7 +53,11 @@ impl Check {
         let report = app::check(config, materials, &services);
         report.warnings.iter().for_each(|warning| note(format_args!("warning: {warning}")));
         if !report.failures.is_empty() {
+            report.outdated.iter().for_each(|error| note(format_args!("warning: {error}")));
             return Err(refused(&shown.to_string(), report.failures));
+        }
+        if !report.outdated.is_empty() {
+            return Err(Failure::configuration(&path, &report.outdated));
         }
         if report.conditions.is_empty() {
             say(format_args!("{shown}: OK"))?;
@@ -63,7 +77,7 @@ fn refused(shown: &str, failures: Vec<StartError>) -> Failure {
     let error = StartError::of(failures);
     let text = format!("{shown}: {count}:\n{error}");
     match error {
-        StartError::Busy(_) => Failure { text, ..error.into() },
+        StartError::Busy(_) | StartError::Configuration(_) => Failure { text, ..error.into() },
         _ => Failure::cannot_start(text),
     }
 }

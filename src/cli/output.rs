@@ -131,6 +131,7 @@ impl From<StartError> for Failure {
         match error {
             StartError::Store(_, error) => Self { text, ..error.into() },
             StartError::Busy(_) => Self { code: 75, text },
+            StartError::Configuration(_) => Self::usage(text.trim_end()),
             _ => Self::cannot_start(text),
         }
     }

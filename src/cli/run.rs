@@ -28,7 +28,7 @@ impl Run {
         let outcome = app::run((config, materials), opening, creation, &sink, Hooks::default());
         sink.drain();
         outcome.map_err(|error| match error {
-            StartError::Busy(_) => error.into(),
+            StartError::Busy(_) | StartError::Configuration(_) => error.into(),
             // Whatever else it was: it cannot start.
             _ => Failure::cannot_start(error),
         })

@@ -12,6 +12,7 @@ mod ldap;
 mod machine;
 mod materials;
 mod networks;
+mod observe;
 mod origin;
 mod platform;
 mod routes;
@@ -35,6 +36,7 @@ pub use materials::{
     SigningKeys,
 };
 pub use networks::{ForwardedFields, Network, Networks};
+pub use observe::{Observe, Period};
 pub use origin::Origin;
 pub use settings::{
     Audit, Ejection, HostField, Limits, Log, LogFormat, Platform, PlatformLogin, PlatformRoute, PlatformSays,
@@ -55,6 +57,7 @@ use self::users::read_users;
 use crate::auth::cache::CacheLimits;
 use crate::auth::cors::Cors;
 use crate::auth::endpoint::InspectAuth;
+use crate::auth::gate::enforces_endpoint;
 use crate::auth::policy::{PathPattern, Policy, PublicRoute};
 use crate::auth::token::{TokenRules, UnknownUsers};
 
@@ -82,6 +85,8 @@ pub struct Config {
     pub files: MaterialFiles,
     /// `[routes]`
     pub routes: Policy,
+    /// `[routes] mode`, with what belongs to it; `None`: every route is enforced.
+    pub observe: Option<Observe>,
     /// `[routes] request_duration`
     pub request_durations: Vec<(PathPattern, Option<Duration>)>,
     /// `[cors]`
@@ -141,7 +146,7 @@ impl Config {
         let (platforms, more_files) = read_platforms(&mut source, base).into_iter().unzip();
         let (token, inspect_auth, keys) = read_token(source.section("token"), base);
         let cache = read_cache(source.section("cache"));
-        let (routes, request_durations) = read_routes(source.section("routes"));
+        let (routes, request_durations, observe) = read_routes(source.section("routes"));
         let cors = read_cors(source.section("cors"));
         let state_dir = server.as_ref().map(|server| server.state_dir.as_path());
         let store = read_store(source.section("store"), state_dir.unwrap_or(base));
@@ -191,6 +196,7 @@ impl Config {
                     cache,
                     files,
                     routes,
+                    observe,
                     request_durations,
                     cors,
                     users,
@@ -229,6 +235,33 @@ impl Config {
                 },
             ),
         ]
+    }
+
+    /// What an operator should know while routes are observed; nothing where none are.
+    pub fn observe_warnings(&self) -> Vec<String> {
+        let Some(Observe { until, enforced, .. }) = &self.observe else {
+            return Vec::new();
+        };
+        let is_endpoint_enforced = enforces_endpoint(enforced);
+        let has_foreign = self.files.keys.iter().flatten().any(|key| key.foreign);
+        let mut warnings = vec![format!(
+            "routes.mode: \"observe\" until {until} UTC: what would be refused is logged and counted, and forwarded to the platform's own check{}",
+            if is_endpoint_enforced { "" } else { "; so is the token endpoint" }
+        )];
+        let mut warn = |on: bool, text: &str| warnings.extend(on.then(|| text.to_owned()));
+        warn(
+            !is_endpoint_enforced && !has_foreign,
+            "routes.mode: no key in token.keys has foreign = true, so each token that the platform issues counts as refused, and no client gets through on a route in routes.enforce: share the platform's key, or enforce \"/ds-api/user-token\" first",
+        );
+        warn(
+            !self.platform.forward_token,
+            "platform.forward_token: false takes a valid token out of a request: the platform's own check then has the identity headers alone",
+        );
+        warn(
+            !is_endpoint_enforced && self.inspect_auth == InspectAuth::Basic,
+            "token.inspect_auth: \"basic\" answers the vendor's playbooks with 401 once \"/ds-api/user-token\" is enforced, since they inspect a token without a password: set it to \"token\" if you use them",
+        );
+        warnings
     }
 
     /// Choices that are allowed and dangerous, each with its reason.

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::observe::{Observe, read_observe};
 use super::source::{Section, Span};
 use crate::auth::policy::{ENDPOINT, LenientPrefix, PathPattern, Policy, PublicRoute};
 
 /// `routes.request_duration`: how long requests of a route may take; a limit of zero is none.
 pub(super) type RouteDurations = Vec<(PathPattern, Option<Duration>)>;
 
-pub(super) fn read_routes(mut section: Section<'_>) -> (Policy, RouteDurations) {
+pub(super) fn read_routes(mut section: Section<'_>) -> (Policy, RouteDurations, Option<Observe>) {
     let hint = "write a list of \"/path\", \"/folder/*\" or { path = \"…\", methods = [\"OPTIONS\"] }";
     let entries: Vec<PublicEntry> = section.or("public", Vec::new(), hint);
     let lenient: Vec<String> = section.or("lenient", Vec::new(), "write a list of \"/folder/*\"");
@@ -61,7 +62,7 @@ pub(super) fn read_routes(mut section: Section<'_>) -> (Policy, RouteDurations) 
             }
         }
     }
-    (policy, durations)
+    (policy, durations, read_observe(&mut section))
 }
 
 #[derive(Deserialize)]

@@ -317,6 +317,11 @@ impl Section<'_> {
         self.source.errors.iter().any(|error| error.key == path)
     }
 
+    /// Where the setting was made.
+    pub(super) fn origin(&self, key: &str) -> Option<Origin> {
+        self.source.origins.of(&self.path(key))
+    }
+
     fn path(&self, key: &str) -> String {
         format!("{}.{key}", self.name)
     }

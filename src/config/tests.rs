@@ -238,6 +238,50 @@ fn a_server_has_a_host_of_its_own() {
 }
 
 #[test]
+fn what_is_observed_ends_at_a_time_that_is_given() {
+    use crate::auth::time::UnixTime;
+    let with = |rest: &str| parse(&format!("{MINIMAL}[routes]\n{rest}\n"), &[]);
+    for rest in
+        ["", "mode = \"enforce\"", "mode = \"enforce\"\nobserve_until = \"2026-12-20\"\nenforce = [\"/x\"]"]
+    {
+        let config = with(rest).unwrap();
+        assert!(config.observe.is_none() && config.observe_warnings().is_empty(), "{rest}");
+    }
+    let midnight = UnixTime(1_797_724_800);
+    for (time, expected) in [
+        ("\"2026-12-20\"", midnight),
+        ("2026-12-20", midnight),
+        ("2026-12-20T01:00:00+02:00", midnight.minus(3600)),
+        ("\"2026-12-20T18:00:00Z\"", midnight.plus(18 * 3600)),
+    ] {
+        let config =
+            with(&format!("mode = \"observe\"\nobserve_until = {time}\nenforce = [\"/a/*\", \"/b\"]"));
+        let observe = config.unwrap().observe.unwrap();
+        assert_eq!((observe.until, observe.enforced.len()), (expected, 2), "{time}");
+    }
+    let variables =
+        [("DS_GATEWAY__ROUTES__MODE", "observe"), ("DS_GATEWAY__ROUTES__OBSERVE_UNTIL", "2026-12-20")];
+    assert_eq!(parse(MINIMAL, &variables).unwrap().observe.unwrap().until, midnight);
+    let hint = "invalid value: write a date such as";
+    for (rest, expected) in [
+        ("mode = \"observe\"", "routes.observe_until: is required with mode = \"observe\"".to_owned()),
+        ("mode = \"shadow\"", "routes.mode: invalid value: write \"enforce\" or \"observe\"".into()),
+        ("mode = \"observe\"\nobserve_until = \"soon\"", format!("routes.observe_until: {hint}")),
+        ("mode = \"observe\"\nobserve_until = 20261220", format!("routes.observe_until: {hint}")),
+        ("mode = \"observe\"\nobserve_until = 2026-12-20T18:00:00", format!("routes.observe_until: {hint}")),
+        ("observe_until = \"2026-12-20\"", "routes.observe_until: has no effect without routes.mode".into()),
+        ("enforce = [\"/x\"]", "routes.enforce: has no effect without routes.mode".into()),
+        (
+            "mode = \"observe\"\nobserve_until = \"2026-12-20\"\nenforce = [\"/a/../b\"]",
+            "routes.enforce: \"/a/../b\" is not a canonical path".into(),
+        ),
+    ] {
+        let found = with(rest).map(|_| ()).unwrap_err();
+        assert!(found.len() == 1 && found[0].starts_with(&expected), "{rest}: {found:?}");
+    }
+}
+
+#[test]
 fn pages_of_other_origins_are_listed_as_browsers_send_them() {
     use crate::auth::cors::Sharing;
     let with = |rest: &str| parse(&format!("{MINIMAL}[cors]\n{rest}\n"), &[]);

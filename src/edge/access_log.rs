@@ -40,6 +40,7 @@ pub(super) fn access_line(
         user_agent: exchange.user_agent.map(shown),
         route: state.facts.route.as_str(),
         decision: state.facts.word,
+        would_refuse: state.would_refuse(),
         user: user.map(str::to_owned),
         token_id: permit.map(Permit::id).or(state.token).map(|id| id.to_string()),
         duration_ms: millis(elapsed),

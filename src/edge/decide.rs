@@ -7,7 +7,8 @@ use super::request::{Body, Refused, Validated, validate};
 use super::request_head::RequestHead;
 use super::runtime::Runtime;
 use crate::auth::denial::Denial;
-use crate::auth::gate::{ClockReading, Pass, TokenField};
+use crate::auth::endpoint::{self, InspectAuth};
+use crate::auth::gate::{ClockReading, ObservedPass, Pass, TokenField, WouldRefuse};
 use crate::auth::policy::{Affected, Route, affected, split_target};
 use crate::auth::reply::{Malformed, Reply};
 use crate::auth::secret::Secret;
@@ -89,12 +90,29 @@ pub fn decide<H: RequestHead>(head: &H, runtime: &Runtime, clock: ClockReading) 
             Decision::Answer(Reply::malformed(Malformed::Target(error)), facts)
         }
         Ok(Route::Reserved) => {
-            let facts = Facts::of(RouteLabel::Endpoint, "not_found", &validated);
-            Decision::Answer(Reply::not_found(), facts)
+            let observed = runtime.observation.as_ref();
+            match observed.and_then(|observed| observed.endpoint_pass(clock, || Some(WouldRefuse::NotFound)))
+            {
+                Some(pass) => observe(head, runtime, pass, RouteLabel::Endpoint, &validated),
+                None => {
+                    let facts = Facts::of(RouteLabel::Endpoint, "not_found", &validated);
+                    Decision::Answer(Reply::not_found(), facts)
+                }
+            }
         }
         Ok(Route::Endpoint { organization }) => {
-            let facts = Facts::of(RouteLabel::Endpoint, MALFORMED, &validated);
-            Decision::Endpoint(call(head, validated.token, organization.as_deref()), facts)
+            let observed = runtime.observation.as_ref().and_then(|observed| {
+                let refusal =
+                    || refusal(head, validated.token, organization.as_deref(), observed.inspect_auth());
+                observed.endpoint_pass(clock, refusal)
+            });
+            match observed {
+                Some(pass) => observe(head, runtime, pass, RouteLabel::Endpoint, &validated),
+                None => {
+                    let facts = Facts::of(RouteLabel::Endpoint, MALFORMED, &validated);
+                    Decision::Endpoint(call(head, validated.token, organization.as_deref()), facts)
+                }
+            }
         }
         Ok(Route::Public(pass)) if validated.token != TokenField::Alias => {
             let facts = Facts::labelled(RouteLabel::Public, DecisionLabel::Public, &validated);
@@ -106,12 +124,46 @@ pub fn decide<H: RequestHead>(head: &H, runtime: &Runtime, clock: ClockReading) 
                 goes_on(head, runtime, Pass::Permit(permit), facts)
             }
             Err(denial) => {
-                let label = DecisionLabel::Denied(denial);
-                let facts = Facts::labelled(RouteLabel::Protected, label, &validated);
-                Decision::Answer(Reply::denied(denial), facts)
+                let observed = runtime.observation.as_ref();
+                match observed.and_then(|observed| observed.pass(denial, head.target(), clock)) {
+                    Some(pass) => observe(head, runtime, pass, RouteLabel::Protected, &validated),
+                    None => {
+                        let label = DecisionLabel::Denied(denial);
+                        let facts = Facts::labelled(RouteLabel::Protected, label, &validated);
+                        Decision::Answer(Reply::denied(denial), facts)
+                    }
+                }
             }
         },
     }
+}
+
+/// A request that is observed goes on, and is counted as what would have become of it.
+fn observe<H: RequestHead>(
+    head: &H,
+    runtime: &Runtime,
+    pass: ObservedPass,
+    route: RouteLabel,
+    validated: &Validated<'_>,
+) -> Decision {
+    let facts = Facts::labelled(route, DecisionLabel::Observed(pass.would_refuse()), validated);
+    goes_on(head, runtime, Pass::Observed(pass), facts)
+}
+
+/// What the token endpoint would refuse of a request's form. Nobody is asked whether a password is right.
+fn refusal<H: RequestHead>(
+    head: &H,
+    token: TokenField<'_>,
+    organization: Option<&str>,
+    inspect_auth: InspectAuth,
+) -> Option<WouldRefuse> {
+    if head.method() == b"DELETE" && organization.is_none() {
+        return token.single().err().map(WouldRefuse::Denied);
+    }
+    let method = std::str::from_utf8(head.method()).unwrap_or_default();
+    let authorization: Vec<&[u8]> = head.values("authorization").collect();
+    let read = endpoint::read(method, split_target(head.target()).1, &authorization, inspect_auth);
+    read.err().map(WouldRefuse::Endpoint)
 }
 
 /// A request for the token endpoint, with a copy of what its method needs: it is answered after a wait.

@@ -43,7 +43,7 @@ impl ForwardContext<'_> {
     const fn permit(&self) -> Option<&Permit> {
         match self.pass {
             Pass::Permit(permit) => Some(permit),
-            Pass::Public(_) => None,
+            Pass::Public(_) | Pass::Observed(_) => None,
         }
     }
 }
@@ -118,14 +118,20 @@ impl Rewrite {
 
     /// Does a field of the client's go on?
     pub fn keeps(&self, name: &[u8], context: &ForwardContext<'_>) -> bool {
-        let has_permit = context.permit().is_some();
+        // The client's token, and its `Authorization`. What is observed goes on to the platform's own check with all that it came with.
+        let (is_public, keeps_token, keeps_authorization) = match context.pass {
+            Pass::Permit(_) => (false, self.forward_token, self.forward_authorization),
+            Pass::Public(_) => (true, false, false),
+            Pass::Observed(_) => (false, true, true),
+        };
         let is = |other: &HeaderName| name.eq_ignore_ascii_case(other.as_str().as_bytes());
         match self.managed.classify(name) {
             // A credential of another kind, which a public request goes on without.
-            Field::Free => has_permit || !is(&COOKIE),
-            Field::Token => has_permit && self.forward_token,
+            Field::Free => !is_public || !is(&COOKIE),
+            Field::Token => keeps_token,
+            // No identity, whoever sends one: only a permit sets that.
             Field::Managed => {
-                (has_permit && self.forward_authorization && is(&AUTHORIZATION))
+                (keeps_authorization && is(&AUTHORIZATION))
                     || context.told.is_some_and(|told| told.passes(name))
                     || (context.trace.keeps_state && is(&TRACESTATE))
             }
@@ -272,3 +278,6 @@ static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto"
 
 /// How many fields are added to most requests.
 const ADDED: usize = 7;
+
+#[cfg(test)]
+mod tests;

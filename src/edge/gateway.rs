@@ -130,7 +130,7 @@ impl Gateway {
         let origin = state.client.map(|client| client.to_string()).unwrap_or_default();
         match self.shared.user_changes.begin(affected, state.permit(), &origin).await {
             Ok(change) => {
-                state.change = Some(change);
+                state.change = change;
                 Ok(())
             }
             Err(error) => {

@@ -13,7 +13,7 @@ use super::runtime::Runtime;
 use super::trace::Trace;
 use super::upstream::{Tries, Upstream};
 use crate::auth::client_address::ClientAddress;
-use crate::auth::gate::{Pass, Permit};
+use crate::auth::gate::{Pass, Permit, WouldRefuse};
 use crate::auth::reply::Overload;
 use crate::auth::token::TokenId;
 use crate::metrics::{InFlight, RouteLabel};
@@ -93,6 +93,14 @@ impl RequestState {
     pub(super) const fn permit(&self) -> Option<&Permit> {
         match &self.pass {
             Some(Pass::Permit(permit)) => Some(permit),
+            _ => None,
+        }
+    }
+
+    /// Why it would be refused, where it is observed.
+    pub(super) fn would_refuse(&self) -> Option<&'static str> {
+        match &self.pass {
+            Some(Pass::Observed(pass)) => pass.would_refuse().map(WouldRefuse::as_str),
             _ => None,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::forward::Rewrite;
 use super::platforms::Platforms;
 use crate::auth::cors::Cors;
-use crate::auth::gate::Gate;
+use crate::auth::gate::{Gate, Observation};
 use crate::auth::policy::{PathPattern, Policy, UserChange, split_target};
 use crate::config::{ForwardedFields, Limits, Networks};
 
@@ -18,6 +18,8 @@ pub struct Runtime {
     pub gate: Arc<Gate>,
     /// Which routes are public.
     pub policy: Policy,
+    /// What is not enforced yet; `None`: everything is. Looked at only where a request would be refused, or is the token endpoint's.
+    pub observation: Option<Observation>,
     /// Which pages of other origins may read answers.
     pub cors: Cors,
     /// What the platform sees of a request.

@@ -1,6 +1,7 @@
 //! The labels of metrics, each a closed set of words.
 
 use crate::auth::denial::Denial;
+use crate::auth::gate::WouldRefuse;
 
 /// Which way a request went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub enum DecisionLabel {
     Admitted,
     /// Its path is public.
     Public,
+    /// It is observed: it went on, and this is why it would have been refused, if it is known.
+    Observed(Option<WouldRefuse>),
     /// It was refused.
     Denied(Denial),
 }
@@ -50,12 +53,14 @@ impl DecisionLabel {
         match self {
             Self::Admitted => "admitted",
             Self::Public => "public",
+            Self::Observed(_) => "observed",
             Self::Denied(denial) => denial.as_str(),
         }
     }
 
     pub(super) fn all() -> impl Iterator<Item = Self> {
-        [Self::Admitted, Self::Public].into_iter().chain(Denial::ALL.map(Self::Denied))
+        let others = [Self::Admitted, Self::Public, Self::Observed(None)];
+        others.into_iter().chain(Denial::ALL.map(Self::Denied))
     }
 }
 

@@ -6,6 +6,7 @@ use super::labels::{
 };
 use super::login_sources::SourceAnswer;
 use crate::auth::denial::Denial;
+use crate::auth::gate::WouldRefuse;
 use crate::auth::reply::{Overload, PlatformFault};
 use crate::auth::user_source::SourceName;
 
@@ -17,7 +18,9 @@ pub(super) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 pub(super) const REQUESTS: usize = 0;
 pub(super) const DECISIONS: usize = REQUESTS + RouteLabel::ALL.len() * CLASSES.len();
-pub(super) const TOKENS: usize = DECISIONS + 2 + Denial::ALL.len();
+/// Of requests that went on because they are observed.
+pub(super) const WOULD_REFUSE: usize = DECISIONS + 3 + Denial::ALL.len();
+pub(super) const TOKENS: usize = WOULD_REFUSE + WouldRefuse::COUNT;
 pub(super) const BYTES: usize = TOKENS + TokenAction::ALL.len() * TokenOutcome::ALL.len();
 pub(super) const COMMIT_ERRORS: usize = BYTES + 2;
 pub(super) const PLATFORM_FAULTS: usize = COMMIT_ERRORS + 1;

@@ -16,8 +16,9 @@ use super::labels::{
 use super::layout::*;
 use super::login_sources::SourceAnswer;
 use super::servers::{Addresses, ServerMetrics};
-use crate::auth::gate::Gate;
+use crate::auth::gate::{Gate, WouldRefuse};
 use crate::auth::reply::{Overload, PlatformFault};
+use crate::auth::time::UnixTime;
 use crate::auth::user_source::SourceName;
 
 /// What is read when a scrape asks, and not counted.
@@ -31,6 +32,8 @@ pub struct Facts<'f> {
     pub dropped_log_lines: u64,
     /// The settings of the configuration that matter to anyone who reads the numbers, by name.
     pub info_labels: &'f [(&'static str, &'static str)],
+    /// When the observation of routes ends; `None`: every route is enforced.
+    pub observed_until: Option<UnixTime>,
     /// Revocations that wait for the store.
     pub pending_revocations: usize,
     /// How far the wall clock is off, in seconds, where it seems wrong.
@@ -76,6 +79,10 @@ pub(super) fn counted(cells: &Cells<CELLS>) -> Vec<MetricFamily> {
     let decisions = (DECISIONS..)
         .zip(DecisionLabel::all())
         .map(|(cell, decision)| labelled_counter(sum(cell), &[("decision", decision.as_str())]));
+    // What is refused for its form is refused in every mode.
+    let would_refuse = WouldRefuse::all()
+        .filter(|reason| !matches!(reason, WouldRefuse::Denied(denial) if denial.is_for_form()))
+        .map(|reason| labelled_counter(sum(WOULD_REFUSE + reason.index()), &[("reason", reason.as_str())]));
     let tokens = TokenAction::ALL.into_iter().flat_map(|action| {
         TokenOutcome::ALL.into_iter().map(move |outcome| {
             let cell = TOKENS + action as usize * TokenOutcome::ALL.len() + outcome as usize;
@@ -113,6 +120,11 @@ pub(super) fn counted(cells: &Cells<CELLS>) -> Vec<MetricFamily> {
             requests.collect(),
         ),
         counters("ds_gateway_decisions_total", "Admission decisions, by reason.", decisions.collect()),
+        counters(
+            "ds_gateway_would_refuse_total",
+            "Requests forwarded because their route is observed that would have been refused, by reason.",
+            would_refuse.collect(),
+        ),
         counters(
             "ds_gateway_token_requests_total",
             "Requests to the token endpoint, by action and outcome.",
@@ -285,6 +297,12 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
             "ds_gateway_clock_error_seconds",
             "Error of the wall clock: ahead after a step (positive) or behind (negative); 0 within a minute.",
             facts.clock_error as f64,
+            &[],
+        ),
+        gauge(
+            "ds_gateway_observe_until_timestamp_seconds",
+            "When the observation of routes ends, in seconds since the epoch; 0 if every route is enforced.",
+            facts.observed_until.map_or(0, |until| until.0) as f64,
             &[],
         ),
         gauge(

@@ -51,18 +51,22 @@ impl UserChanges {
         Self { store, gate, clock, pending }
     }
 
-    /// Notes a change durably. On an error it must not be sent.
+    /// Notes a change durably; nothing if it ends nobody's tokens. On an error it must not be sent.
     pub async fn begin(
         &self,
         affected: &BTreeSet<Affected>,
         permit: Option<&Permit>,
         origin: &str,
-    ) -> Result<Change, StoreError> {
-        let subjects: Vec<Subject> = affected.iter().map(|affected| subject(affected, permit)).collect();
+    ) -> Result<Option<Change>, StoreError> {
+        let subjects: Vec<Subject> =
+            affected.iter().filter_map(|affected| subject(affected, permit)).collect();
+        if subjects.is_empty() {
+            return Ok(None);
+        }
         let name = permit.map_or("unknown", |permit| permit.identity().user.as_str());
         let actor = Actor::client(name, origin);
         let id = self.store.execute(BeginChange { subjects: subjects.clone() }, actor.clone()).await?;
-        Ok(Change { changes: self.clone(), id, subjects, actor, has_ended: false })
+        Ok(Some(Change { changes: self.clone(), id, subjects, actor, has_ended: false }))
     }
 
     /// Carries out the changes of that age that nobody has ended.
@@ -170,18 +174,16 @@ async fn end_change(changes: UserChanges, command: EndChange, actor: Actor) -> E
     }
 }
 
-/// Whose tokens; all where nobody says whose request it is.
-fn subject(affected: &Affected, permit: Option<&Permit>) -> Subject {
+/// Whose tokens. A sender without a token that was admitted is nobody who is known here: that of everybody would let strangers end them.
+fn subject(affected: &Affected, permit: Option<&Permit>) -> Option<Subject> {
     let identity = permit.map(Permit::identity);
-    match (affected, identity) {
-        (Affected::Email(email), _) => Subject::Email(email.clone()),
-        (Affected::User(name), _) => Subject::User(name.clone()),
-        (Affected::Own, Some(identity)) => Subject::User(identity.user.as_str().into()),
-        (Affected::Organization, Some(identity)) => {
-            Subject::Organization(identity.organization.as_str().into())
-        }
-        (Affected::Everybody, _) | (Affected::Own | Affected::Organization, None) => Subject::Everybody,
-    }
+    Some(match affected {
+        Affected::Email(email) => Subject::Email(email.clone()),
+        Affected::User(name) => Subject::User(name.clone()),
+        Affected::Own => Subject::User(identity?.user.as_str().into()),
+        Affected::Organization => Subject::Organization(identity?.organization.as_str().into()),
+        Affected::Everybody => Subject::Everybody,
+    })
 }
 
 /// A change that has no end for so long is forgotten: longer than any request takes.

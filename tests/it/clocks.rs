@@ -22,13 +22,13 @@ const DAY: i64 = 24 * HOUR;
 const RETENTION: i64 = 74 * HOUR;
 
 /// The clocks of one or more processes.
-struct Clocks {
+pub struct Clocks {
     shim: PathBuf,
     offsets: PathBuf,
 }
 
 impl Clocks {
-    fn new(folder: &Path, name: &str) -> Self {
+    pub fn new(folder: &Path, name: &str) -> Self {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/shims/clock.c");
         let clocks = Self { shim: folder.join("clock.so"), offsets: folder.join(name) };
         if !clocks.shim.exists() {
@@ -44,7 +44,7 @@ impl Clocks {
     }
 
     /// Shifts both clocks by so many seconds from the machine's.
-    fn set(&self, wall: i64, boot: i64) {
+    pub fn set(&self, wall: i64, boot: i64) {
         // Written in place: the processes have the file mapped.
         let mut file = fs::OpenOptions::new()
             .create(true)
@@ -55,7 +55,7 @@ impl Clocks {
         file.write_all(&[wall.to_ne_bytes(), boot.to_ne_bytes()].concat()).expect("offsets");
     }
 
-    fn command(&self, mut command: Command) -> Command {
+    pub fn command(&self, mut command: Command) -> Command {
         command.env("LD_PRELOAD", &self.shim).env("CLOCK_OFFSETS", &self.offsets);
         command
     }

@@ -83,6 +83,7 @@ mod memory_of_secrets;
 mod metrics;
 mod new_keys;
 mod observability;
+mod observe;
 mod pause;
 mod lock_waits;
 mod platform_host;

@@ -13,9 +13,11 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, mpsc};
 
 /// Every name of ours; histograms by the name of their family.
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 30] = [
     "ds_gateway_requests_total",
     "ds_gateway_decisions_total",
+    "ds_gateway_would_refuse_total",
+    "ds_gateway_observe_until_timestamp_seconds",
     "ds_gateway_token_requests_total",
     "ds_gateway_body_bytes_total",
     "ds_gateway_platform_faults_total",

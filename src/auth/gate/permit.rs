@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
+use super::would_refuse::WouldRefuse;
 use crate::auth::identity::Identity;
 use crate::auth::policy::PublicPass;
 use crate::auth::time::UnixTime;
@@ -41,6 +42,23 @@ impl Permit {
     }
 }
 
+/// Proof that a request is observed, for the platform's own check to decide on. It vouches for nobody.
+#[derive(Debug)]
+pub struct ObservedPass {
+    would_refuse: Option<WouldRefuse>,
+}
+
+impl ObservedPass {
+    pub(super) const fn new(would_refuse: Option<WouldRefuse>) -> Self {
+        Self { would_refuse }
+    }
+
+    /// Why the request would be refused; nothing is known of one for the token endpoint whose form is right.
+    pub const fn would_refuse(&self) -> Option<WouldRefuse> {
+        self.would_refuse
+    }
+}
+
 /// What a request needs before a byte of it may reach the platform.
 #[derive(Debug)]
 pub enum Pass {
@@ -48,4 +66,6 @@ pub enum Pass {
     Permit(Permit),
     /// The configuration makes its path public.
     Public(PublicPass),
+    /// It would be refused, or answered by the token endpoint, and is observed instead.
+    Observed(ObservedPass),
 }

@@ -8,10 +8,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::auth::cache::{Cache, CacheLimits};
-use crate::auth::gate::Gate;
+use crate::auth::gate::{Gate, Observation};
 use crate::auth::identity::Identity;
 use crate::auth::keys::{Algorithm, Key, KeySet};
 use crate::auth::name::Name;
+use crate::auth::policy::EnforcedPath;
 use crate::auth::revocation::RevocationSnapshot;
 use crate::auth::time::UnixTime;
 use crate::auth::token::{TokenRules, mint};
@@ -59,6 +60,7 @@ pub(in crate::edge) fn runtime(text: &str) -> Runtime {
     Runtime {
         gate: Arc::new(Gate::new(key_set, TokenRules::DEFAULT, cache, staleness, snapshot, Duration::ZERO)),
         policy: config.routes,
+        observation: None,
         cors: config.cors,
         rewrite: Rewrite::new(&config.platform),
         user_changes: config.platform.user_changes,
@@ -81,7 +83,16 @@ pub(in crate::edge) fn runtime(text: &str) -> Runtime {
     }
 }
 
-static TOKEN: LazyLock<String> = LazyLock::new(|| {
+/// With the same gate, while routes but these are observed for another 1,000 s.
+pub(in crate::edge) fn observing(enforced: &[&str]) -> Runtime {
+    let enforced = enforced.iter().map(|path| EnforcedPath::new(path).unwrap()).collect();
+    let observation = Observation::begin(NOW.plus(1000), enforced, InspectAuth::Basic, clock());
+    Runtime { gate: Arc::clone(&RUNTIME.gate), observation: Some(observation), ..runtime(CONFIG) }
+}
+
+static OBSERVING: LazyLock<Runtime> = LazyLock::new(|| observing(&["/ds-api/agents/*"]));
+
+pub(in crate::edge) static TOKEN: LazyLock<String> = LazyLock::new(|| {
     let anna = Identity {
         user: Name::parse_user("anna").unwrap(),
         email: "anna@example.com".into(),
@@ -127,8 +138,20 @@ impl Request {
     }
 }
 
-fn clock() -> ClockReading {
+pub(in crate::edge) fn clock() -> ClockReading {
     ClockReading { now: NOW, uptime: Duration::ZERO }
+}
+
+/// What became of a request, as far as a table shows it: the kind, the word of the log, why it would be refused.
+fn summary(decision: &Decision) -> (&'static str, &'static str, Option<&'static str>) {
+    match decision {
+        Decision::Forward(Pass::Observed(pass), facts) => {
+            ("forward", facts.word, pass.would_refuse().map(WouldRefuse::as_str))
+        }
+        Decision::Forward(_, facts) => ("forward", facts.word, None),
+        Decision::Endpoint(_, facts) => ("endpoint", facts.word, None),
+        Decision::Answer(_, facts) => ("answer", facts.word, None),
+    }
 }
 
 /// All that is known of a decision; secrets show as their presence.
@@ -221,6 +244,95 @@ fn a_browser_that_asks_before_it_sends_is_answered_on_every_route() {
 }
 
 #[test]
+fn what_would_be_refused_goes_on_while_its_route_is_observed() {
+    let (host, token) = (("Host", "gateway"), ("User-Token", TOKEN.as_str()));
+    let long = "x".repeat(9_000);
+    let long = ("user-token", long.as_str());
+    for (target, fields, would_refuse) in [
+        ("/ds-api/x", &[host][..], "token_missing"),
+        ("/ds-api/x", &[host, token, token], "token_repeated"),
+        ("/ds-api/x", &[host, ("user-token", "a, b")], "token_repeated"),
+        ("/ds-api/x", &[host, ("user-token", "")], "token_empty"),
+        ("/ds-api/x", &[host, ("user-token", "x")], "token_malformed"),
+        ("/ds-api/x", &[host, long], "token_oversized"),
+        ("/ds-api/public/x", &[host, ("Transfer-Encoding", "chunked")], "token_missing"),
+        ("/ds-api/agents/7", &[host], "token_missing"),
+        ("/ds-api/%61gents/7", &[host, token, token], "token_repeated"),
+    ] {
+        let request = Request::new("GET", target, fields);
+        let observed = match target.contains("gents") {
+            true => ("answer", would_refuse, None),
+            false => ("forward", "observed", Some(would_refuse)),
+        };
+        assert_eq!(summary(&decide(&request.raw(), &OBSERVING, clock())), observed, "{target} {fields:?}");
+        assert_eq!(
+            summary(&decide(&request.of_engine(), &OBSERVING, clock())),
+            observed,
+            "{target} {fields:?}"
+        );
+        assert_eq!(summary(&decide(&request.raw(), &RUNTIME, clock())), ("answer", would_refuse, None));
+        for over in [
+            ClockReading { now: NOW.plus(1000), ..clock() },
+            ClockReading { uptime: Duration::from_secs(1000), ..clock() },
+        ] {
+            let [observing, enforcing] =
+                [&*OBSERVING, &*RUNTIME].map(|runtime| decide(&request.raw(), runtime, over));
+            assert_eq!(format!("{observing:?}"), format!("{enforcing:?}"), "{target} {fields:?}");
+        }
+    }
+    // Known, and of no use: nobody can say what was revoked since.
+    let stale = ClockReading { uptime: Duration::from_secs(301), ..clock() };
+    let request = Request::new("GET", "/ds-api/x", &[host, token]);
+    assert_eq!(
+        summary(&decide(&request.raw(), &OBSERVING, stale)),
+        ("forward", "observed", Some("state_stale"))
+    );
+    assert_eq!(summary(&decide(&request.raw(), &OBSERVING, clock())), ("forward", "admitted", None));
+    // Refused for its form, as always.
+    let alias = Request::new("GET", "/ds-api/x", &[host, ("user_token", "x")]);
+    assert_eq!(summary(&decide(&alias.raw(), &OBSERVING, clock())), ("answer", "token_alias", None));
+}
+
+#[test]
+fn token_endpoint_goes_on_in_every_spelling_unless_it_is_enforced() {
+    let enforcing = observing(&["/ds-api/user-token"]);
+    let basic = ("Authorization", "Basic YTpi");
+    for (method, target, fields, would_refuse) in [
+        ("POST", "/ds-api/user-token", &[basic][..], None),
+        ("POST", "/ds-api/user-token/Main%20Org.", &[basic], None),
+        ("POST", "/ds-api/user-token", &[], Some("bad_credentials")),
+        ("POST", "/ds-api/user-token", &[basic, basic], Some("bad_credentials")),
+        ("GET", "/ds-api/user-token?token=x", &[basic], None),
+        ("GET", "/ds-api/user-token?token=x", &[], Some("bad_credentials")),
+        ("GET", "/ds-api/user-token", &[basic], Some("bad_request")),
+        ("PUT", "/ds-api/user-token", &[basic], Some("method_not_allowed")),
+        ("DELETE", "/ds-api/user-token/x", &[("user-token", "x")], Some("method_not_allowed")),
+        ("DELETE", "/ds-api/user-token", &[("user-token", "x")], None),
+        ("DELETE", "/ds-api/user-token", &[], Some("token_missing")),
+        ("POST", "/DS-API/User-Token", &[basic], Some("not_found")),
+        ("POST", "/ds-api//user-token", &[basic], Some("not_found")),
+        ("POST", "/ds-api/%75ser-token", &[basic], Some("not_found")),
+        ("POST", "/ds-api/user-token;x=1", &[basic], Some("not_found")),
+        ("POST", "/ds-api/user-token/", &[basic], Some("not_found")),
+        ("GET", "/ds-api/user-token/a/b", &[], Some("not_found")),
+    ] {
+        let fields: Vec<(&str, &str)> = fields.iter().copied().chain([("Host", "gateway")]).collect();
+        let request = Request::new(method, target, &fields);
+        let decided = decide(&request.raw(), &OBSERVING, clock());
+        assert_eq!(summary(&decided), ("forward", "observed", would_refuse), "{method} {target} {fields:?}");
+        assert!(matches!(decided, Decision::Forward(_, Facts { route: RouteLabel::Endpoint, .. })));
+        let over = ClockReading { now: NOW.plus(1000), ..clock() };
+        for (runtime, clock) in [(&enforcing, clock()), (&*OBSERVING, over)] {
+            let decided = format!("{:?}", decide(&request.raw(), runtime, clock));
+            assert_eq!(decided, describe(&request.raw()), "{method} {target}");
+        }
+    }
+    // As on every other route.
+    let alias = Request::new("DELETE", "/ds-api/user-token", &[("Host", "g"), ("user_token", "x")]);
+    assert!(matches!(decide(&alias.raw(), &OBSERVING, clock()), Decision::Endpoint(..)));
+}
+
+#[test]
 fn endpoint_gets_a_copy_of_what_it_needs() {
     let fields = [("Host", "g"), ("authorization", "Basic a"), ("AUTHORIZATION", "b"), ("user-token", "t")];
     let request = Request::new("GET", "/ds-api/user-token/Main%20Org.?token=x", &fields);
@@ -244,11 +356,19 @@ fn an_admitted_request_allocates_nothing() {
     let (engine, raw) = (request.of_engine(), request.raw());
     // The first one fills the cache.
     assert!(matches!(decide(&raw, &RUNTIME, clock()), Decision::Forward(..)));
+    LazyLock::force(&OBSERVING);
+    let observed = Request::new("GET", "/ds-api/x?y=z", &[("Host", "g"), ("Accept", "*/*")]);
+    let observed = observed.raw();
     let allocated = tikv_jemalloc_ctl::thread::allocatedp::read().unwrap();
     let before = allocated.get();
     for _ in 0..100 {
         assert!(matches!(decide(&raw, &RUNTIME, clock()), Decision::Forward(..)));
         assert!(matches!(decide(&engine, &RUNTIME, clock()), Decision::Forward(..)));
+    }
+    // Nor does one that is observed, or admitted meanwhile.
+    for _ in 0..100 {
+        assert!(matches!(decide(&raw, &OBSERVING, clock()), Decision::Forward(Pass::Permit(_), _)));
+        assert!(matches!(decide(&observed, &OBSERVING, clock()), Decision::Forward(Pass::Observed(_), _)));
     }
     assert_eq!(allocated.get() - before, 0);
 }
@@ -323,6 +443,25 @@ proptest! {
             prop_assert!(sharing.starts_with("Answer"), "{}", sharing);
         } else {
             prop_assert_eq!(sharing, plain);
+        }
+    }
+
+    /// Only the decision about a token is observed: what is malformed, asked by a browser, public or admitted is what it was.
+    #[test]
+    fn only_a_refused_token_is_decided_otherwise_while_observing((method, target, fields) in any_request(), extra in vec(prop_oneof![Just(ORIGIN), Just(ASKS_FOR)], 0..3), over: bool) {
+        let fields = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let fields: Vec<(&str, &str)> = fields.chain([("Host", "gateway")]).chain(extra).collect();
+        let request = Request::new(method, &target, &fields);
+        let reading = ClockReading { now: if over { NOW.plus(1000) } else { NOW }, ..clock() };
+        let (observed, plain) = (decide(&request.raw(), &OBSERVING, reading), decide(&request.raw(), &RUNTIME, reading));
+        if let Decision::Forward(Pass::Observed(_), facts) = &observed {
+            prop_assert!(!over);
+            let is_denied = matches!(&plain, Decision::Answer(_, facts) if matches!(facts.label, Some(DecisionLabel::Denied(denial)) if denial != Denial::TokenAlias));
+            let is_endpoint = matches!(&plain, Decision::Endpoint(..)) || summary(&plain).1 == "not_found";
+            prop_assert!(is_denied || is_endpoint, "{:?}", plain);
+            prop_assert_eq!(facts.route == RouteLabel::Endpoint, is_endpoint);
+        } else {
+            prop_assert_eq!(format!("{observed:?}"), format!("{plain:?}"));
         }
     }
 

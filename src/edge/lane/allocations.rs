@@ -202,6 +202,7 @@ fn scrape(gateway: &Gateway) -> String {
         uptime: Duration::ZERO,
         dropped_log_lines: 0,
         info_labels: &[],
+        observed_until: None,
         pending_revocations: 0,
         clock_error: 0,
         store_queue_length: 0,

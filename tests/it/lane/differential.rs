@@ -10,6 +10,7 @@ use crate::command::eventually;
 use crate::deployment::header;
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, USER};
 use crate::jwt::{self, Members, now};
+use crate::observe::in_seconds;
 use crate::options::{Key, Options};
 use crate::seeds::{number, seeds};
 use crate::wire::Fault;
@@ -75,6 +76,14 @@ const CHANGED: Change = |options| {
         .set("cors", "origins", "[\"https://dashboard.example\"]")
 };
 
+const OBSERVED: Change = |options| {
+    options
+        .public("[\"/public/*\"]")
+        .set("routes", "mode", "\"observe\"")
+        .set("routes", "observe_until", in_seconds(3600))
+        .set("routes", "enforce", "[\"/ds-api/user-token\", \"/a/b\"]")
+};
+
 /// Both sides, and a token that is good on each.
 fn sides(change: Change) -> ([Side; 2], String) {
     let key = Key::ours("k1");
@@ -138,9 +147,10 @@ impl Side {
     }
 }
 
-const COMPARED: [&str; 5] = [
+const COMPARED: [&str; 6] = [
     "ds_gateway_requests_total",
     "ds_gateway_decisions_total",
+    "ds_gateway_would_refuse_total",
     "ds_gateway_token_requests_total",
     "ds_gateway_platform_faults_total",
     "ds_gateway_requests_refused_total",
@@ -353,6 +363,11 @@ fn the_lane_and_the_engine_do_the_same_with_the_same_bytes() {
 #[test]
 fn the_lane_and_the_engine_do_the_same_behind_a_proxy_and_with_other_settings() {
     hold(CHANGED);
+}
+
+#[test]
+fn the_lane_and_the_engine_do_the_same_while_routes_are_observed() {
+    hold(OBSERVED);
 }
 
 #[test]
