@@ -3,8 +3,10 @@
 
 use crate::client::{Client, request};
 use crate::command::{eventually, finish, within};
+use crate::contract::ENDPOINT;
 use crate::gateway::{Gateway, PASSWORD, USER};
 use crate::observability::changed;
+use crate::observe::observing;
 use crate::options::Options;
 use crate::platform::Platform;
 use serde_json::Value;
@@ -286,6 +288,47 @@ fn a_real_prometheus_sees_what_was_sent_and_every_panel_and_rule_works() {
 
     drop(gateway.stop());
     prometheus.comes_to("up{job=\"ds-gateway\"}", 0.0);
+}
+
+/// The expressions of a page: a line each in its blocks of PromQL.
+fn shown(page: &str) -> Vec<String> {
+    let blocks = page.split("```promql\n").skip(1);
+    let lines = blocks.flat_map(|block| block.split("```").next().unwrap_or_default().lines());
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn every_expression_of_the_page_on_adoption_works() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/adopt.md");
+    let page = fs::read_to_string(page).expect("a page");
+    let expressions = shown(&page);
+    assert!(expressions.len() > 8, "{expressions:?}");
+    let platform = Platform::echo();
+    let gateway = observing(&platform, &[ENDPOINT]).set("log", "access", "false").start();
+    let prometheus = Prometheus::start(&gateway, &gateway.admin_address().to_string());
+    let metrics = gateway.admin("/metrics").text();
+    let words = page.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    for name in words.filter(|word| word.starts_with("ds_gateway_")) {
+        assert!(metrics.contains(&format!("# TYPE {name} ")), "{name}");
+    }
+    let of = |text: &str| {
+        let found = expressions.iter().find(|expression| expression.contains(text));
+        found.unwrap_or_else(|| panic!("no {text} in {expressions:?}"))
+    };
+    // Until a rate can be told from what was seen of it.
+    eventually("a rate of what would be refused", || {
+        assert_eq!(gateway.exchange(request("GET", "/ds-api/x", &[])).status, 200);
+        thread::sleep(Duration::from_millis(100));
+        let [(labels, _)] = prometheus.query(of("by (reason)")).try_into().ok()?;
+        (labels["reason"] == "token_missing").then_some(())
+    });
+    let share = prometheus.value(of("admitted|observed")).expect("a share");
+    assert!(share > 0.0 && share <= 1.0, "{share}");
+    let left = prometheus.value(of("- time()")).expect("seconds");
+    assert!(left > 0.0 && left <= 3600.0, "{left}");
+    for expression in &expressions {
+        prometheus.query(expression);
+    }
 }
 
 #[test]
