@@ -15,6 +15,7 @@ use crate::auth::gate::Gate;
 use crate::auth::keys::KeySet;
 use crate::auth::name::Name;
 use crate::auth::policy::Policy;
+use crate::auth::time::UnixTime;
 use crate::auth::token::TokenRules;
 use crate::clock::Clock;
 use crate::config::{CONFIG_VARIABLE, Config, Materials, PREFIX};
@@ -71,7 +72,14 @@ impl ConfigArgs {
 
     /// The same, for what revokes: what others hold is waited for, and a failure says that nothing was revoked.
     pub(super) fn open_to_revoke(&self) -> Result<Opened, Failure> {
-        RETRY.call(|| self.open(), |failure: &Failure| failure.code == 75).map_err(not_revoked)
+        let opened =
+            RETRY.call(|| self.open(), |failure: &Failure| failure.code == 75).map_err(not_revoked)?;
+        if let Some(until) = opened.observed_until {
+            note(format_args!(
+                "ds-gateway: routes are observed until {until} UTC (routes.mode): a revocation has no effect on them, since the platform's own check decides there"
+            ));
+        }
+        Ok(opened)
     }
 
     pub(super) fn open_with(&self, creation: Creation) -> Result<Opened, Failure> {
@@ -82,7 +90,9 @@ impl ConfigArgs {
         let state = State::open(folder, &config.store, materials.keys, Opening::Command, creation, services)?;
         let time = block_on(state.store.time())?;
         clock.advance(time.lived, time.floor);
+        let now = clock.now();
         Ok(Opened {
+            observed_until: config.observe.map(|observe| observe.until).filter(|until| *until > now),
             clock,
             heartbeat_interval: config.store.heartbeat_interval,
             max_staleness: config.store.max_staleness,
@@ -154,6 +164,8 @@ pub(super) struct Opened {
     /// `limits.revocations_per_user`
     pub(super) max_revocations: u64,
     pub(super) routes: Policy,
+    /// Until when gateways with this configuration observe routes, if they do.
+    pub(super) observed_until: Option<UnixTime>,
     pub(super) heartbeat_interval: Duration,
     /// As a gateway would read it.
     pub(super) clock: Clock,
