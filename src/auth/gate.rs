@@ -109,6 +109,23 @@ impl Gate {
         }
     }
 
+    /// The same for a request for `target` while routes may be observed: what is denied goes on where its route is.
+    pub fn admit_or_observe(
+        &self,
+        field: TokenField<'_>,
+        observation: Option<&Observation>,
+        target: &[u8],
+        reading: ClockReading,
+    ) -> Result<Pass, Denial> {
+        match self.admit(field, reading) {
+            Ok(permit) => Ok(Pass::Permit(permit)),
+            Err(denial) => {
+                let pass = observation.and_then(|observation| observation.pass(denial, target, reading));
+                pass.map(Pass::Observed).ok_or(denial)
+            }
+        }
+    }
+
     /// Does this token hold at this moment? Its times and all revocations are asked each time; only what
     /// never changes comes from the cache.
     pub fn inspect(&self, token: &[u8], reading: ClockReading) -> Result<Permit, Denial> {

@@ -25,16 +25,22 @@ pub use self::user_changes::{Affected, Ends, UserChange, affected};
 #[derive(Debug)]
 pub struct PublicPass(());
 
+/// Proof that a path is the gateway's own: the token endpoint, or reserved. Made here alone.
+#[derive(Debug)]
+pub struct OwnPath(());
+
 /// Where a request goes.
 #[derive(Debug)]
 pub enum Route<'r> {
     /// The token endpoint.
     Endpoint {
+        /// Shows that it is.
+        path: OwnPath,
         /// The segment of the older form, decoded once.
         organization: Option<Cow<'r, str>>,
     },
     /// In the gateway's reserved path, yet none of its paths: 404.
-    Reserved,
+    Reserved(OwnPath),
     /// Forwarded without a credential.
     Public(PublicPass),
     /// Forwarded with a valid token.
@@ -140,15 +146,15 @@ impl Policy {
         }
         if let Some(rest) = path.strip_prefix(ENDPOINT.as_bytes()) {
             if rest.is_empty() {
-                return Ok(Route::Endpoint { organization: None });
+                return Ok(Route::Endpoint { path: OwnPath(()), organization: None });
             }
             if let Some(organization) = rest.strip_prefix(b"/").and_then(path::decode_segment) {
-                return Ok(Route::Endpoint { organization: Some(organization) });
+                return Ok(Route::Endpoint { path: OwnPath(()), organization: Some(organization) });
             }
         }
         let is_lenient = self.lenient.iter().any(|LenientPrefix(prefix)| path.starts_with(prefix.as_bytes()));
         if scan::scan(path, is_lenient)? {
-            return Ok(Route::Reserved);
+            return Ok(Route::Reserved(OwnPath(())));
         }
         if self.strict_paths && !is_canonical(path) {
             return Err(TargetError::NotCanonical);

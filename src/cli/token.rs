@@ -146,7 +146,7 @@ fn explain(token: &str, method: &str, path: &str, opened: Opened) -> Result<(), 
     let route = match policy.classify(method.as_bytes(), path.as_bytes(), false) {
         Err(error) => format!("refused: 400, {}", error.as_str()),
         Ok(Route::Endpoint { .. }) => "the token endpoint: answered by the gateway itself".into(),
-        Ok(Route::Reserved) => "under the token endpoint: 404, never forwarded".into(),
+        Ok(Route::Reserved(_)) => "under the token endpoint: 404, never forwarded".into(),
         Ok(Route::Public(_)) => "public: forwarded without a token".into(),
         Ok(Route::Protected) => "protected: forwarded if the token passes".into(),
     };

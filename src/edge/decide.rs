@@ -8,7 +8,7 @@ use super::request_head::RequestHead;
 use super::runtime::Runtime;
 use crate::auth::denial::Denial;
 use crate::auth::endpoint::{self, InspectAuth};
-use crate::auth::gate::{ClockReading, ObservedPass, Pass, TokenField, WouldRefuse};
+use crate::auth::gate::{ClockReading, Pass, TokenField, WouldRefuse};
 use crate::auth::policy::{Affected, Route, affected, split_target};
 use crate::auth::reply::{Malformed, Reply};
 use crate::auth::secret::Secret;
@@ -58,12 +58,6 @@ impl Facts {
     }
 }
 
-/// What becomes of a request that may go on.
-fn goes_on<H: RequestHead>(head: &H, runtime: &Runtime, pass: Pass, facts: Facts) -> Decision {
-    let affected = affected(&runtime.user_changes, head.method(), split_target(head.target()).0);
-    if affected.is_empty() { Decision::Forward(pass, facts) } else { Decision::Change(pass, facts, affected) }
-}
-
 /// Decides on a request.
 pub fn decide<H: RequestHead>(head: &H, runtime: &Runtime, clock: ClockReading) -> Decision {
     let validated = match validate(head, runtime.rewrite.managed(), &runtime.limits) {
@@ -82,72 +76,69 @@ pub fn decide<H: RequestHead>(head: &H, runtime: &Runtime, clock: ClockReading) 
         let facts = Facts::of(RouteLabel::Preflight, preflight.as_str(), &validated);
         return Decision::Answer(Reply::preflight(preflight, &runtime.cors), facts);
     }
+    let of = (head, runtime, &validated);
     let has_body = validated.body != Body::Absent;
+    let observed = runtime.observation.as_ref();
     match runtime.policy.classify(head.method(), head.target(), has_body) {
         Err(error) => {
             let fault = Some(error.as_str());
             let facts = Facts { fault, ..Facts::of(RouteLabel::Refused, MALFORMED, &validated) };
             Decision::Answer(Reply::malformed(Malformed::Target(error)), facts)
         }
-        Ok(Route::Reserved) => {
-            let observed = runtime.observation.as_ref();
-            match observed.and_then(|observed| observed.endpoint_pass(clock, || Some(WouldRefuse::NotFound)))
-            {
-                Some(pass) => observe(head, runtime, pass, RouteLabel::Endpoint, &validated),
+        Ok(Route::Reserved(path)) => {
+            let would_refuse = || Some(WouldRefuse::NotFound);
+            match observed.and_then(|observed| observed.endpoint_pass(&path, clock, would_refuse)) {
+                Some(pass) => forward(Pass::Observed(pass), RouteLabel::Endpoint, of),
                 None => {
                     let facts = Facts::of(RouteLabel::Endpoint, "not_found", &validated);
                     Decision::Answer(Reply::not_found(), facts)
                 }
             }
         }
-        Ok(Route::Endpoint { organization }) => {
-            let observed = runtime.observation.as_ref().and_then(|observed| {
-                let refusal =
-                    || refusal(head, validated.token, organization.as_deref(), observed.inspect_auth());
-                observed.endpoint_pass(clock, refusal)
+        Ok(Route::Endpoint { path, organization }) => {
+            let organization = organization.as_deref();
+            let pass = observed.and_then(|observed| {
+                let refusal = || refusal(head, validated.token, organization, observed.inspect_auth());
+                observed.endpoint_pass(&path, clock, refusal)
             });
-            match observed {
-                Some(pass) => observe(head, runtime, pass, RouteLabel::Endpoint, &validated),
+            match pass {
+                Some(pass) => forward(Pass::Observed(pass), RouteLabel::Endpoint, of),
                 None => {
                     let facts = Facts::of(RouteLabel::Endpoint, MALFORMED, &validated);
-                    Decision::Endpoint(call(head, validated.token, organization.as_deref()), facts)
+                    Decision::Endpoint(call(head, validated.token, organization), facts)
                 }
             }
         }
         Ok(Route::Public(pass)) if validated.token != TokenField::Alias => {
-            let facts = Facts::labelled(RouteLabel::Public, DecisionLabel::Public, &validated);
-            goes_on(head, runtime, Pass::Public(pass), facts)
+            forward(Pass::Public(pass), RouteLabel::Public, of)
         }
-        Ok(Route::Public(_) | Route::Protected) => match runtime.gate.admit(validated.token, clock) {
-            Ok(permit) => {
-                let facts = Facts::labelled(RouteLabel::Protected, DecisionLabel::Admitted, &validated);
-                goes_on(head, runtime, Pass::Permit(permit), facts)
-            }
-            Err(denial) => {
-                let observed = runtime.observation.as_ref();
-                match observed.and_then(|observed| observed.pass(denial, head.target(), clock)) {
-                    Some(pass) => observe(head, runtime, pass, RouteLabel::Protected, &validated),
-                    None => {
-                        let label = DecisionLabel::Denied(denial);
-                        let facts = Facts::labelled(RouteLabel::Protected, label, &validated);
-                        Decision::Answer(Reply::denied(denial), facts)
-                    }
+        Ok(Route::Public(_) | Route::Protected) => {
+            match runtime.gate.admit_or_observe(validated.token, observed, head.target(), clock) {
+                Ok(pass) => forward(pass, RouteLabel::Protected, of),
+                Err(denial) => {
+                    let label = DecisionLabel::Denied(denial);
+                    let facts = Facts::labelled(RouteLabel::Protected, label, &validated);
+                    Decision::Answer(Reply::denied(denial), facts)
                 }
             }
-        },
+        }
     }
 }
 
-/// A request that is observed goes on, and is counted as what would have become of it.
-fn observe<H: RequestHead>(
-    head: &H,
-    runtime: &Runtime,
-    pass: ObservedPass,
+/// A request that goes on, counted as what let it through; one that is observed also as what would have become of it.
+fn forward<H: RequestHead>(
+    pass: Pass,
     route: RouteLabel,
-    validated: &Validated<'_>,
+    (head, runtime, validated): (&H, &Runtime, &Validated<'_>),
 ) -> Decision {
-    let facts = Facts::labelled(route, DecisionLabel::Observed(pass.would_refuse()), validated);
-    goes_on(head, runtime, Pass::Observed(pass), facts)
+    let label = match &pass {
+        Pass::Permit(_) => DecisionLabel::Admitted,
+        Pass::Public(_) => DecisionLabel::Public,
+        Pass::Observed(pass) => DecisionLabel::Observed(pass.would_refuse()),
+    };
+    let facts = Facts::labelled(route, label, validated);
+    let affected = affected(&runtime.user_changes, head.method(), split_target(head.target()).0);
+    if affected.is_empty() { Decision::Forward(pass, facts) } else { Decision::Change(pass, facts, affected) }
 }
 
 /// What the token endpoint would refuse of a request's form. Nobody is asked whether a password is right.

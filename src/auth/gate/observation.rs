@@ -10,7 +10,7 @@ use super::permit::ObservedPass;
 use super::would_refuse::WouldRefuse;
 use crate::auth::denial::Denial;
 use crate::auth::endpoint::InspectAuth;
-use crate::auth::policy::{ENDPOINT, EnforcedPath, split_target};
+use crate::auth::policy::{ENDPOINT, EnforcedPath, OwnPath, split_target};
 use crate::auth::time::UnixTime;
 
 /// What is observed, and until when.
@@ -58,7 +58,7 @@ impl Observation {
     }
 
     /// Lets a request for `target` go on that the gate denied. `None`: it is refused.
-    pub fn pass(&self, denial: Denial, target: &[u8], reading: ClockReading) -> Option<ObservedPass> {
+    pub(super) fn pass(&self, denial: Denial, target: &[u8], reading: ClockReading) -> Option<ObservedPass> {
         if denial.is_for_form() || !self.is_on(reading) {
             return None;
         }
@@ -71,6 +71,7 @@ impl Observation {
     /// what of its form the gateway would refuse; whether a password is right, only the platform finds out.
     pub fn endpoint_pass(
         &self,
+        _path: &OwnPath,
         reading: ClockReading,
         would_refuse: impl FnOnce() -> Option<WouldRefuse>,
     ) -> Option<ObservedPass> {

@@ -16,9 +16,9 @@ fn policy() -> Policy {
 /// The route as a word, for tables.
 fn route(method: &str, target: &str) -> String {
     match policy().classify(method.as_bytes(), target.as_bytes(), false) {
-        Ok(Route::Endpoint { organization: None }) => "endpoint".into(),
-        Ok(Route::Endpoint { organization: Some(name) }) => format!("endpoint of {name}"),
-        Ok(Route::Reserved) => "reserved".into(),
+        Ok(Route::Endpoint { organization: None, .. }) => "endpoint".into(),
+        Ok(Route::Endpoint { organization: Some(name), .. }) => format!("endpoint of {name}"),
+        Ok(Route::Reserved(_)) => "reserved".into(),
         Ok(Route::Public(_)) => "public".into(),
         Ok(Route::Protected) => "protected".into(),
         Err(error) => format!("{error:?}"),

@@ -46,7 +46,7 @@ pub fn run(input: &[u8]) {
             assert!(canonical(path) <= !(is_public(method, path) && !has_body), "a public path is protected");
             true
         }
-        Ok(Route::Endpoint { organization }) => {
+        Ok(Route::Endpoint { organization, .. }) => {
             let rest =
                 path.strip_prefix(ENDPOINT.as_bytes()).expect("the endpoint's path as it is published");
             let segment = rest.strip_prefix(b"/");
@@ -57,7 +57,7 @@ pub fn run(input: &[u8]) {
             assert!(segment.is_none_or(|segment| !segment.is_empty() && !segment.contains(&b'/')));
             false
         }
-        Ok(Route::Reserved) => false,
+        Ok(Route::Reserved(_)) => false,
         Err(error) => {
             assert!(!error.as_str().is_empty());
             false

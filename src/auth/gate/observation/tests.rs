@@ -1,4 +1,5 @@
 use super::*;
+use crate::auth::policy::{Policy, Route};
 use proptest::prelude::*;
 
 const START: ClockReading = ClockReading { now: UnixTime(1_700_000_000), uptime: Duration::from_secs(50) };
@@ -7,6 +8,14 @@ const LEFT: u64 = 1000;
 fn observation(enforced: &[&str]) -> Observation {
     let enforced = enforced.iter().map(|path| EnforcedPath::new(path).unwrap()).collect();
     Observation::begin(START.now.plus(LEFT), enforced, InspectAuth::Basic, START)
+}
+
+/// What only the policy can show.
+fn own_path() -> OwnPath {
+    match Policy::default().classify(b"POST", ENDPOINT.as_bytes(), false) {
+        Ok(Route::Endpoint { path, .. }) => path,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// So many seconds after the start, by the wall clock and by the boot clock.
@@ -55,7 +64,7 @@ fn the_token_endpoint_is_observed_unless_any_of_it_is_enforced() {
     ] {
         let observation = observation(enforced);
         let pass = |reading| {
-            let pass = observation.endpoint_pass(reading, || Some(WouldRefuse::NotFound));
+            let pass = observation.endpoint_pass(&own_path(), reading, || Some(WouldRefuse::NotFound));
             pass.map(|pass| pass.would_refuse())
         };
         assert_eq!(pass(START), expected.then_some(Some(WouldRefuse::NotFound)), "{enforced:?}");
@@ -103,6 +112,6 @@ proptest! {
         let is_over = wall >= LEFT || boot >= LEFT;
         let pass = observation.pass(denial, &target, reading);
         prop_assert_eq!(pass.is_some(), !is_over && denial != Denial::TokenAlias);
-        prop_assert_eq!(observation.endpoint_pass(reading, || None).is_some(), !is_over);
+        prop_assert_eq!(observation.endpoint_pass(&own_path(), reading, || None).is_some(), !is_over);
     }
 }
