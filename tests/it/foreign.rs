@@ -7,14 +7,14 @@ use crate::jwt::{Members, now, token};
 use crate::options::{Key, Options, User};
 use crate::platform::Platform;
 
-fn claims(user: &str) -> Members {
+pub fn claims(user: &str) -> Members {
     // As far ahead as `max_skew` allows, so that the wait for the cutoff of the new store is short.
     let iat = now() + 4;
     let times = Members::new().and("exp", iat + 3_600).and("iat", iat);
     times.text("database", ORGANIZATION).text("email", EMAIL).text("user", user)
 }
 
-fn mint(key: &Key, claims: &Members) -> String {
+pub fn mint(key: &Key, claims: &Members) -> String {
     token(&key.secret, Members::header("HS256", &key.kid).json(), claims.json())
 }
 

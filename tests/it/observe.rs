@@ -7,9 +7,10 @@ use crate::command::{Folder, eventually};
 use crate::configuration::options;
 use crate::contract::ENDPOINT;
 use crate::curl::{BOTH, curl};
+use crate::foreign;
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
 use crate::jwt;
-use crate::options::{Options, User};
+use crate::options::{Key, Options, User};
 use crate::platform::Platform;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -119,6 +120,36 @@ fn what_would_be_refused_is_forwarded_as_it_came_and_counted_and_logged() {
     assert!(line["decision"] == "admitted" && line.get("would_refuse").is_none(), "{line}");
     platform.never_saw("liar");
     assert_eq!(gateway.admin("/healthz").status, 200);
+}
+
+#[test]
+fn with_the_platforms_key_its_tokens_are_told_apart() {
+    let platform = Platform::echo();
+    let key = Key::foreign("shared");
+    let folder = observing(&platform, &[]).key(key.clone()).folder();
+    let old = foreign::mint(&key, &foreign::claims(USER).with("iat", jwt::now() - 60));
+    let gateway = folder.run(&["--init"]);
+    let ask = |number: usize, token: &str| {
+        let target = format!("/ds-api/{number}");
+        let answer = gateway.exchange(request("GET", &target, &[("user-token", token)]));
+        assert_eq!(answer.status, 200);
+        let seen = platform.requests().pop().expect("a request");
+        assert_eq!((seen.target.as_str(), seen.values("user-token")), (target.as_str(), vec![token]));
+        let reason = access(&gateway, &answer).get("would_refuse").and_then(Value::as_str).map(str::to_owned);
+        // An identity goes with a token that holds, and with no other.
+        assert_eq!(seen.values("x-ds-user").len(), usize::from(reason.is_none()), "{reason:?}");
+        reason
+    };
+    let fresh = || foreign::mint(&key, &foreign::claims(USER));
+    // Once the cutoff of the new store is past.
+    eventually("a user that was not imported", || {
+        (ask(0, &fresh()).as_deref() == Some("user_unknown")).then_some(())
+    });
+    gateway.folder.add(&User::new(USER, PASSWORD, EMAIL, ORGANIZATION));
+    eventually("a token to be admitted", || ask(1, &fresh()).is_none().then_some(()));
+    assert_eq!(ask(2, &old).as_deref(), Some("revoked_everybody"), "from before the store");
+    let other = Key::ours("unknown");
+    assert_eq!(ask(3, &foreign::mint(&other, &foreign::claims(USER))).as_deref(), Some("token_key"));
 }
 
 #[test]
