@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use zeroize::Zeroizing;
 
 use super::context::{ACCOUNT, ConfigArgs, Opened, run};
-use super::output::{Failure, read_input, say};
+use super::output::{Failure, note, read_input, say};
 use super::tokens::List;
 use crate::auth::explain::{self, Outcome};
 use crate::auth::gate::ClockReading;
@@ -142,6 +142,11 @@ fn inspect(token: &str, json: bool, opened: Opened) -> Result<(), Failure> {
 
 fn explain(token: &str, method: &str, path: &str, opened: Opened) -> Result<(), Failure> {
     let reading = now(&opened.clock);
+    if let Some(until) = opened.observed_until {
+        note(format_args!(
+            "ds-gateway: routes are observed until {until} UTC (routes.mode): on those that routes.enforce does not name, what would be refused is forwarded"
+        ));
+    }
     let (gate, policy) = opened.into_gate_for(token)?;
     let route = match policy.classify(method.as_bytes(), path.as_bytes(), false) {
         Err(error) => format!("refused: 400, {}", error.as_str()),

@@ -68,6 +68,9 @@ fn what_would_be_refused_is_forwarded_as_it_came_and_counted_and_logged() {
     let done = gateway.folder.cli(&["revoke", "token", "--token-file", "-"], &revoked);
     assert!(done.stderr.contains("a revocation has no effect on them"), "{done:?}");
     done.ok();
+    let explain = ["token", "explain", "--path", "/ds-api/x", "--token-file", "-"];
+    let done = gateway.folder.cli(&explain, &revoked);
+    assert!(done.code == Some(65) && done.stderr.contains("what would be refused is forwarded"), "{done:?}");
     for (number, (tokens, reason)) in [
         (&[][..], "token_missing"),
         (&["x"], "token_malformed"),
