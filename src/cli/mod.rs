@@ -236,7 +236,7 @@ mod tests {
         // Values of an option, too.
         let kinds =
             offered(&script, &["ds-gateway revoke list --kind ".split(' ').map(str::to_owned).collect()]);
-        assert_eq!(kinds, [" token user organization everybody key "]);
+        assert_eq!(kinds, [" token user organization email everybody key "]);
     }
 
     #[test]

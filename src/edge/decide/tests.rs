@@ -149,6 +149,7 @@ fn summary(decision: &Decision) -> (&'static str, &'static str, Option<&'static 
             ("forward", facts.word, pass.would_refuse().map(WouldRefuse::as_str))
         }
         Decision::Forward(_, facts) => ("forward", facts.word, None),
+        Decision::Change(_, facts, _) => ("change", facts.word, None),
         Decision::Endpoint(_, facts) => ("endpoint", facts.word, None),
         Decision::Answer(_, facts) => ("answer", facts.word, None),
     }
