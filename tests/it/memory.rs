@@ -80,7 +80,7 @@ fn a_list_takes_no_more_memory_at_its_end_than_at_its_beginning() {
     assert_eq!(empty.cli(&["user", "list", "--json"], "").ok(), "[]\n");
     assert_eq!(
         empty.cli(&["user", "list"], "").ok(),
-        "NAME  ORGANIZATION  EMAIL  STATE  LAST LOGIN  LIVE TOKENS\n"
+        "NAME  ORGANIZATION  EMAIL  SOURCE  STATE  LAST LOGIN  LIVE TOKENS\n"
     );
 }
 

@@ -112,7 +112,12 @@ fn no_request_that_starts_after_a_204_is_admitted() {
             let warm = [20, 0, 1][(serial % 3) as usize];
             let what = format!("cache {entries:?}, token {serial} after {warm}");
             stage.holds(&what, &token, warm, || {
-                assert_eq!(deleting.exchange(delete(&token)).status, 204);
+                // A disk may stand still for seconds here; what counts is what follows a 204.
+                eventually("a 204", || match deleting.exchange(delete(&token)).status {
+                    204 => Some(()),
+                    503 => None,
+                    other => panic!("{other}"),
+                });
             });
         }
         let hits = stage.gateway().metric("ds_gateway_cache_lookups_total", &["\"hit\""]);
