@@ -113,7 +113,13 @@ pub fn decide<H: RequestHead>(head: &H, runtime: &Runtime, clock: ClockReading) 
             forward(Pass::Public(pass), RouteLabel::Public, of)
         }
         Ok(Route::Public(_) | Route::Protected) => {
-            match runtime.gate.admit_or_observe(validated.token, observed, head.target(), clock) {
+            let (gate, token) = (&runtime.gate, validated.token);
+            // Denied once more where routes are observed: only the gate itself can say that it denies.
+            let admitted = match (gate.admit(token, clock), observed) {
+                (Err(_), Some(observed)) => gate.admit_or_observe(token, observed, head.target(), clock),
+                (admitted, _) => admitted.map(Pass::Permit),
+            };
+            match admitted {
                 Ok(pass) => forward(pass, RouteLabel::Protected, of),
                 Err(denial) => {
                     let label = DecisionLabel::Denied(denial);
