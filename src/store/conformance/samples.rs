@@ -12,7 +12,7 @@ use crate::auth::password::Phc;
 use crate::auth::revocation::Subject;
 use crate::auth::secret::Secret;
 use crate::auth::time::UnixTime;
-use crate::auth::token::{Minted, Origin, TokenId, TokenRules, UnknownUsers, Verified, verify};
+use crate::auth::token::{Minted, Origin, TokenId, TokenRules, UnknownUsers, Verified, folded_email, verify};
 use crate::store::command::{
     Actor, Expiry, ImportedUser, KeyRecord, Mint, MintOutcome, NewUser, RevokeToken,
 };
@@ -124,7 +124,7 @@ pub(super) fn foreign_token(user: &str, issued_at: u64) -> Verified {
     let identity = new_user(user).identity;
     Verified {
         id: TokenId::of(format!("{user} {issued_at}").as_bytes()),
-        folded_email: None,
+        folded_email: folded_email(&identity),
         fields: identity.fields().unwrap(),
         identity,
         origin: Origin::Foreign,
