@@ -2,13 +2,14 @@
 
 use super::harness::{Fixture, on_every_engine};
 use super::samples::{
-    email_subject, mint_for, new_user, organization, organization_subject, phc, user_subject,
+    DAY, RULES, START, email_subject, mint_for, new_user, organization, organization_subject, phc,
+    user_subject,
 };
 use crate::auth::identity::Identity;
 use crate::auth::revocation::Subject;
 use crate::auth::time::UnixTime;
 use crate::auth::user_source::SourceName;
-use crate::store::command::{Mint, MintOutcome, RevokeSubject, UserChange};
+use crate::store::command::{Mint, MintOutcome, NoteFailedLogins, Purge, RevokeSubject, UserChange};
 use crate::store::recorded_login::{MoveOutcome, MoveUser, RecordLogin, RecordedLogin, Remember};
 use crate::store::records::{FieldChange, Remembered, User, UserFilter};
 
@@ -200,6 +201,52 @@ fn nothing_is_remembered_of_the_stores_own_users_nor_of_a_password_before_a_chan
         fixture.execute(RecordLogin { identity, ..login(&fixture, "bert") });
         remember(&fixture, &user, 9, asked_at);
         assert_eq!(fixture.record("bert").phc, None);
+    });
+}
+
+/// Cutoffs are forgotten with the last token that they concern, and hashes are kept for longer.
+#[test]
+fn remembered_hash_that_a_cutoff_ended_does_not_come_back_when_the_cutoff_is_forgotten() {
+    on_every_engine(|fixture| {
+        let mut kept = 0;
+        for subject in
+            [user_subject("anna"), email_subject("anna@example.com"), organization_subject("Main Org.")]
+        {
+            let (user, asked_at) = record(&fixture, "anna");
+            let identity = Identity { organization: organization("Other"), ..new_user("bert").identity };
+            let other = RecordLogin { identity, ..login(&fixture, "bert") };
+            let RecordedLogin::Recorded(other, other_asked_at) = fixture.execute(other) else { panic!() };
+            remember(&fixture, &user, 1, asked_at);
+            remember(&fixture, &other, 1, other_asked_at);
+            fixture.execute(RevokeSubject { subject: subject.clone() });
+            for time in [3600, 20 * DAY] {
+                kept += time;
+                fixture.set_time(START + kept);
+                fixture.execute(NoteFailedLogins { failures: vec![] });
+            }
+            while fixture.execute(Purge { retention: RULES.retention() }) > 0 {}
+            let move_to_store = fixture.execute(MoveUser { name: "anna".into() });
+            assert_eq!(move_to_store, MoveOutcome::NotRemembered, "{subject:?}");
+            let left = fixture.changes(0, super::samples::ALL).cutoffs;
+            assert!(left.iter().all(|(left, _)| *left == Subject::Everybody), "{left:?}");
+            assert_eq!(fixture.record("anna").phc, None, "{subject:?}");
+            assert_eq!(fixture.record("bert").phc, Some(phc(1)), "{subject:?}");
+        }
+    });
+}
+
+#[test]
+fn password_that_was_found_right_before_a_cutoff_or_another_login_is_not_remembered() {
+    on_every_engine(|fixture| {
+        let (user, first) = record(&fixture, "anna");
+        fixture.execute(RevokeSubject { subject: email_subject("anna@example.com") });
+        remember(&fixture, &user, 1, first);
+        assert_eq!(fixture.record("anna").phc, None);
+        let second = fixture.sequence();
+        fixture.execute(RevokeSubject { subject: user_subject("bert") });
+        remember(&fixture, &user, 2, fixture.sequence());
+        remember(&fixture, &user, 1, second);
+        assert_eq!(fixture.record("anna").phc, Some(phc(2)));
     });
 }
 

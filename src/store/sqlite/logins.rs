@@ -1,11 +1,14 @@
 //! What a login needs to know before a password is hashed, and unlocks.
 
+use std::collections::HashMap;
+
 use rusqlite::{Connection, OptionalExtension};
 
 use super::audit::Details;
 use super::transaction::{Apply, Transaction};
 use super::{audit, cutoffs, known_sources, sequence, users};
-use crate::auth::revocation::{Cutoff, Subject};
+use crate::auth::name::fold_email;
+use crate::auth::revocation::{Cutoff, Subject, is_revoked_since};
 use crate::auth::source::Source;
 use crate::auth::user_source::SourceName;
 use crate::store::command::{UnlockOutcome, UnlockUser};
@@ -73,10 +76,17 @@ impl Apply for RecordLogin {
 
 impl Apply for Remember {
     fn apply(self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
+        // What was revoked meanwhile ended it before it was kept, and must not be forgotten before it is.
+        let known = users::find(transaction, self.user.as_str())?;
+        if is_revoked_since(&cutoffs_of(transaction, known.as_ref())?, self.asked_at) {
+            return Ok(());
+        }
+        // A login that began earlier and is kept later may have had an older password.
         transaction
             .prepare_cached(
                 "UPDATE users SET phc = ?3, remembered_at = ?4, remembered_number = ?5
-                 WHERE name = ?1 AND credential_version = ?2 AND source <> 'store'",
+                 WHERE name = ?1 AND credential_version = ?2 AND source <> 'store'
+                   AND (remembered_number IS NULL OR remembered_number <= ?5)",
             )?
             .execute((
                 self.user.as_str(),
@@ -108,6 +118,62 @@ impl Apply for MoveUser {
         audit::write(transaction, stamp, "user_move", &self.name, None)?;
         Ok(MoveOutcome::Moved)
     }
+}
+
+/// Forgets the hashes that a cutoff has ended which is about to be forgotten itself: the oldest `rows` of those that lived before `before`.
+/// A hash may be kept for longer than any token lives.
+pub(super) fn forget_ended(
+    transaction: &Transaction<'_>,
+    before: u64,
+    rows: usize,
+) -> Result<(), StoreError> {
+    let is_any_remembered: bool = transaction
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM users WHERE remembered_number IS NOT NULL)")?
+        .query_row([], |row| row.get(0))?;
+    if !is_any_remembered {
+        return Ok(());
+    }
+    let mut emails: HashMap<Box<str>, u64> = HashMap::new();
+    let mut old = transaction
+        .prepare_cached("SELECT kind, name, number FROM marks WHERE lived < ?1 ORDER BY lived LIMIT ?2")?;
+    let mut old = old.query((before, rows))?;
+    while let Some(row) = old.next()? {
+        let (kind, name, number): (String, Box<str>, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        match cutoffs::subject(&kind, name) {
+            Some(Subject::User(name)) => forget_of_user(transaction, &name, number)?,
+            Some(Subject::Organization(name)) => {
+                transaction
+                    .prepare_cached(
+                        "UPDATE users SET phc = '', remembered_at = NULL, remembered_number = NULL
+                         WHERE organization = ?1 AND remembered_number < ?2",
+                    )?
+                    .execute((name, number))?;
+            }
+            Some(Subject::Email(email)) => _ = emails.insert(email, number),
+            Some(Subject::Everybody) | None => {}
+        }
+    }
+    let Some(latest) = emails.values().max() else { return Ok(()) };
+    let mut remembered =
+        transaction.prepare_cached("SELECT name, email FROM users WHERE remembered_number < ?1")?;
+    let remembered = remembered.query_map([latest], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for (name, email) in remembered.collect::<Result<Vec<(String, String)>, _>>()? {
+        if let Some(number) = emails.get(fold_email(&email).as_str()) {
+            forget_of_user(transaction, &name, *number)?;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets the hash of a user that is older than that sequence.
+fn forget_of_user(transaction: &Transaction<'_>, name: &str, sequence: u64) -> Result<(), StoreError> {
+    transaction
+        .prepare_cached(
+            "UPDATE users SET phc = '', remembered_at = NULL, remembered_number = NULL
+             WHERE name = ?1 AND remembered_number < ?2",
+        )?
+        .execute((name, sequence))?;
+    Ok(())
 }
 
 /// The cutoffs that concern a user.

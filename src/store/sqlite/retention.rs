@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::slice::{self, Slice};
 use super::transaction::{Apply, Transaction};
-use super::{audit_shares, known_sources, time};
+use super::{audit_shares, known_sources, logins, time};
 use crate::auth::time::Lived;
 use crate::store::command::{Prune, Purge};
 use crate::store::decision::{self, SOURCE_RETENTION};
@@ -101,6 +101,7 @@ fn purge_cutoffs(transaction: &Transaction<'_>, before: u64, rows: usize) -> Res
                      AND EXISTS (SELECT 1 FROM users WHERE users.name = old.name AND disabled)))",
         )?
         .execute((before, rows, transaction.lived.0))?;
+    logins::forget_ended(transaction, before, rows.saturating_sub(stays))?;
     let mut old = transaction.prepare_cached(
         "DELETE FROM marks WHERE (kind, name) IN (
            SELECT kind, name FROM marks WHERE lived < ?1 ORDER BY lived LIMIT ?2)",

@@ -4,6 +4,7 @@ ALTER TABLE users ADD COLUMN source TEXT NOT NULL DEFAULT 'store';
 -- remembered.
 ALTER TABLE users ADD COLUMN remembered_at INTEGER;
 ALTER TABLE users ADD COLUMN remembered_number INTEGER;
+CREATE INDEX users_by_remembered ON users (remembered_number) WHERE remembered_number IS NOT NULL;
 
 -- Cutoffs on e-mail addresses, folded: a new CHECK needs a new table.
 ALTER TABLE marks RENAME TO older_marks;
