@@ -18,7 +18,7 @@ use crate::service::login::revalidation::Revalidation;
 use crate::service::login::source::UserSource;
 use crate::service::pending_revocations::Pending;
 use crate::service::token_endpoint::MintLimiter;
-use crate::service::user_changes::{FORGOTTEN, UserChanges};
+use crate::service::user_changes::UserChanges;
 use crate::state_dir::login_counts::LoginCounts;
 use crate::state_dir::presence::Presence;
 use crate::store::command::{Actor, Deregister, NoteFailedLogins, Prune, Purge};
@@ -70,7 +70,7 @@ impl Housekeeping {
             };
             // What fails now is tried again next time; the writer has said why.
             let _ = self.write_failures().await;
-            let _ = self.user_changes.end_forgotten(FORGOTTEN).await;
+            let _ = self.user_changes.end_forgotten().await;
             let housekeeping = self.clone();
             // A disk may hang.
             let _ = tokio::task::spawn_blocking(move || housekeeping.save_login_counts()).await;

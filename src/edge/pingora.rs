@@ -87,6 +87,9 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, state: &mut RequestState) -> Result<bool> {
         let mut next = self.decision(session, state).await;
         if matches!(next, Ok(Next::Forward)) && waits_for_ever(session, state).await? {
+            if let Some(change) = state.change.take() {
+                change.not_sent().await;
+            }
             let fault = Malformed::ExpectHttp2;
             (state.facts.word, state.facts.fault) = (MALFORMED, Some(fault.as_str()));
             next = Ok(Next::Answer(Reply::malformed(fault)));

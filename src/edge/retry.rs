@@ -35,6 +35,9 @@ impl Gateway {
         let (is_safe, elsewhere) = match fault {
             Some(TryFault::Tls) => (true, true),
             Some(TryFault::KeptConnectionClosed) => {
+                if let Some(change) = &mut state.change {
+                    change.sent_again();
+                }
                 let is_idempotent = session.req_header().method.is_idempotent();
                 (is_idempotent && !session.as_ref().retry_buffer_truncated(), false)
             }

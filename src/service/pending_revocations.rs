@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use crate::auth::gate::Gate;
+use crate::auth::revocation::Subject;
 use crate::auth::time::UnixTime;
 use crate::auth::token::TokenId;
 use crate::store::command::{Actor, Expiry, RevokeToken};
@@ -42,6 +43,8 @@ impl Revocation {
 pub struct Pending {
     waiting: Mutex<BTreeMap<TokenId, Revocation>>,
     changes: Mutex<Vec<PendingChange>>,
+    /// Subjects that a start holds in the gate, whose cutoffs the store has not taken.
+    held_by_start: Mutex<Vec<Subject>>,
 }
 
 /// A change on the platform that has ended tokens here and could not be written.
@@ -62,6 +65,16 @@ impl Pending {
     /// One more change. The store took the note of it a moment ago, so there are few.
     pub fn push_change(&self, change: PendingChange) {
         self.changes.lock().push(change);
+    }
+
+    /// These are held in the gate, until the changes that they are about can be ended.
+    pub fn held_by_start(&self) -> Vec<Subject> {
+        self.held_by_start.lock().clone()
+    }
+
+    /// Says what [`held_by_start`](Self::held_by_start) gives from now on.
+    pub fn set_held_by_start(&self, subjects: Vec<Subject>) {
+        *self.held_by_start.lock() = subjects;
     }
 
     /// How many wait.

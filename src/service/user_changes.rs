@@ -31,6 +31,8 @@ pub struct Change {
     id: ChangeId,
     subjects: Vec<Subject>,
     actor: Actor,
+    /// The platform was asked once before, and may have made it then.
+    may_be_made: bool,
     has_ended: bool,
 }
 
@@ -66,33 +68,42 @@ impl UserChanges {
         let name = permit.map_or("unknown", |permit| permit.identity().user.as_str());
         let actor = Actor::client(name, origin);
         let id = self.store.execute(BeginChange { subjects: subjects.clone() }, actor.clone()).await?;
-        Ok(Some(Change { changes: self.clone(), id, subjects, actor, has_ended: false }))
+        let change =
+            Change { changes: self.clone(), id, subjects, actor, may_be_made: false, has_ended: false };
+        Ok(Some(change))
     }
 
-    /// Carries out the changes of that age that nobody has ended.
-    pub async fn end_forgotten(&self, age: Duration) -> Result<(), StoreError> {
-        let before = self.clock.now().minus(age.as_secs());
-        let before = if age.is_zero() { before.plus(1) } else { before };
-        let cutoffs = self.store.execute(EndForgottenChanges { before }, Actor::gateway()).await?;
+    /// Carries out the changes that nobody has ended for [`FORGOTTEN`], and those that a start could not.
+    pub async fn end_forgotten(&self) -> Result<(), StoreError> {
+        let held = self.pending.held_by_start();
+        self.carry_out(!held.is_empty()).await?;
+        self.pending.set_held_by_start(Vec::new());
+        self.release(&held);
+        Ok(())
+    }
+
+    /// Carries out all that a process before this one has begun. The platform may still be at it, and so may another gateway, so all of it
+    /// stays noted until it is forgotten. Where the store takes nothing it is in force here alone until it does.
+    pub async fn end_those_of_before(&self) -> Result<(), StoreError> {
+        let Err(error) = self.carry_out(true).await else { return Ok(()) };
+        log::warn!(
+            "changes of users on the platform that had no known end cannot be ended in the store: {error}"
+        );
+        let subjects = self.store.open_changes().await?;
+        self.hold(&subjects);
+        self.pending.set_held_by_start(subjects);
+        Ok(())
+    }
+
+    async fn carry_out(&self, all: bool) -> Result<(), StoreError> {
+        let before = self.clock.now().minus(FORGOTTEN.as_secs());
+        let cutoffs = self.store.execute(EndForgottenChanges { before, all }, Actor::gateway()).await?;
         if !cutoffs.is_empty() {
             log::warn!(
                 "changes of users on the platform had no known end; the tokens that they are about are revoked"
             );
         }
         self.gate.apply_cutoffs(&cutoffs);
-        // Those that a start has held.
-        self.gate.apply(|snapshot| cutoffs.iter().for_each(|(subject, _)| snapshot.release(subject)));
-        Ok(())
-    }
-
-    /// Carries out all that a process before this one has begun. Where the store takes nothing they are in force here alone, and
-    /// stay noted.
-    pub async fn end_those_of_before(&self) -> Result<(), StoreError> {
-        let Err(error) = self.end_forgotten(Duration::ZERO).await else { return Ok(()) };
-        log::warn!(
-            "changes of users on the platform that had no known end cannot be ended in the store: {error}"
-        );
-        self.hold(&self.store.open_changes().await?);
         Ok(())
     }
 
@@ -107,12 +118,26 @@ impl UserChanges {
 }
 
 impl Change {
+    /// It is sent once more, and the platform may have made it already: that nothing is left to be changed is no refusal then.
+    pub const fn sent_again(&mut self) {
+        self.may_be_made = true;
+    }
+
     /// The platform has answered with that status: an error of the client's changed nothing, anything else may have.
     pub async fn answered(self, status: u16) -> Ended {
-        // 408, 409 and 425 say that it was not done this time, and 429 that it was not begun; but a proxy in between may say the first of them.
-        let is_refused = (400..500).contains(&status) && status != 408;
-        let end = if is_refused { ChangeEnd::Refused } else { ChangeEnd::Made };
+        let end = match status {
+            // It says that it is at it, or a proxy in between says that it does not know.
+            202 | 408 | 502 | 503 | 504 => ChangeEnd::Unknown,
+            // 409 and 425 say that it was not done this time, and 429 that it was not begun.
+            400..500 if !self.may_be_made => ChangeEnd::Refused,
+            _ => ChangeEnd::Made,
+        };
         self.end(end).await
+    }
+
+    /// It was not sent.
+    pub async fn not_sent(self) -> Ended {
+        self.end(ChangeEnd::Refused).await
     }
 
     /// The platform has not answered. It may have made the change, or be at it.

@@ -50,8 +50,10 @@ impl Command for EndChange {
 /// Ends changes that nobody has ended, as if they had been made.
 #[derive(Clone, Copy, Debug)]
 pub struct EndForgottenChanges {
-    /// Those that began before this.
+    /// Those that began before this are over.
     pub before: UnixTime,
+    /// Others end tokens now and stay noted: the platform, or another gateway, may still be at them.
+    pub all: bool,
 }
 
 impl Command for EndForgottenChanges {

@@ -6,7 +6,7 @@ use crate::curl::{BOTH, curl};
 use crate::gateway::{EMAIL, Gateway, PASSWORD, USER};
 use crate::options::{Options, User};
 use crate::platform::{Behaviour, Platform, Seen};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -105,6 +105,27 @@ fn only_a_clear_refusal_of_the_platform_spares_the_tokens() {
     }
 }
 
+/// The first time may have made the change, and then there is nothing left to be changed.
+#[test]
+fn refusal_of_a_change_that_was_sent_twice_ends_the_tokens() {
+    let platform = Platform::start(Behaviour::Custom(Arc::new(|seen: &Seen, stream: &mut TcpStream| {
+        if seen.method == "DELETE" {
+            return stream.write_all(b"HTTP/1.1 404 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+        // The next request of the connection is read, and has no answer.
+        stream.read(&mut [0; 4096]).map(drop)
+    })));
+    // The lane has connections of its own.
+    let options = options(&platform).set("server", "threads", "1").set("server", "fast_lane", "false");
+    let gateway = options.start();
+    let [token, other] = tokens(&gateway);
+    assert_eq!(gateway.status(&other), 200);
+    assert_eq!(change(&gateway, &token, "DELETE", &format!("/ds-api/users/{EMAIL}")).status, 404);
+    assert_eq!(gateway.metric("ds_gateway_platform_retries_total", &["outcome=\"sent\""]), 1.0);
+    assert_eq!(gateway.status(&token), 401);
+}
+
 #[test]
 fn client_that_leaves_does_not_keep_its_change_from_ending_tokens() {
     let may_answer = Arc::new(AtomicBool::new(false));
@@ -150,6 +171,11 @@ fn change_whose_gateway_died_ends_the_tokens_at_the_next_start() {
     let gateway = gateway.kill().run(&[]);
     assert_eq!([&token, &other].map(|token| gateway.status(token)), [401, 200]);
     assert_eq!(gateway.status(&gateway.mint()), 200);
+    // The platform may still be at it: tokens that come before it is done end later.
+    let store = rusqlite::Connection::open(gateway.folder.state().join("gateway.db")).expect("a store");
+    let noted: u64 =
+        store.query_row("SELECT count(*) FROM user_changes", [], |row| row.get(0)).expect("a count");
+    assert_eq!(noted, 1);
 }
 
 /// A gateway whose disk can be filled.

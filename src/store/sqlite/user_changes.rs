@@ -47,8 +47,8 @@ impl Apply for EndChange {
 impl Apply for EndForgottenChanges {
     fn apply(self, transaction: &Transaction<'_>) -> Result<Vec<(Subject, Cutoff)>, StoreError> {
         let subjects = transaction
-            .prepare_cached("SELECT DISTINCT kind, name FROM user_changes WHERE begun_at < ?1")?
-            .query_map([self.before.0], read)?
+            .prepare_cached("SELECT DISTINCT kind, name FROM user_changes WHERE begun_at < ?1 OR ?2")?
+            .query_map((self.before.0, self.all), read)?
             .map(|row| row?.ok_or_else(cutoffs::unknown_kind))
             .collect::<Result<Vec<_>, StoreError>>()?;
         if subjects.is_empty() {
@@ -63,7 +63,7 @@ impl Apply for EndForgottenChanges {
 
 /// Whose tokens the changes end that nobody has ended.
 pub(super) fn open(connection: &Connection) -> Result<Vec<Subject>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT kind, name FROM user_changes")?;
+    let mut statement = connection.prepare_cached("SELECT DISTINCT kind, name FROM user_changes")?;
     let rows = statement.query_map([], read)?;
     rows.map(|row| row?.ok_or_else(cutoffs::unknown_kind)).collect()
 }
