@@ -213,7 +213,25 @@ fn remembered_password_serves_while_the_platform_is_away_and_only_then() {
     // What was revoked since it was remembered ends it.
     platform.behave(Behaviour::Never);
     run(&gateway, &["revoke", "user", "anna"]);
-    log_in(&gateway, "anna", "anna's password").is_error(401);
+    log_in(&gateway, "anna", "anna's password").is_error(503);
+}
+
+/// Such an answer may be about this user alone.
+#[test]
+fn remembered_password_does_not_serve_where_the_platform_gives_another_answer() {
+    let users = Directory::default();
+    users.set("anna", "anna's password", "Main Org.");
+    let platform = users.platform();
+    let gateway = options(&platform).set("users.platform", "remember", "\"argon2id\"").start();
+    token(&log_in(&gateway, "anna", "anna's password"));
+    let remembered = || run(&gateway, &["user", "list", "--source", "platform", "--remembered"]);
+    eventually("a hash that is kept", || remembered().contains("anna").then_some(()));
+    for status in [302, 400, 404, 410, 422, 423, 429] {
+        platform.behave(Behaviour::Raw(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n").into()));
+        log_in(&gateway, "anna", "anna's password").is_error(503);
+    }
+    platform.behave(Behaviour::Raw(b"HTTP/1.1 502 X\r\nContent-Length: 0\r\n\r\n".to_vec()));
+    token(&log_in(&gateway, "anna", "anna's password"));
 }
 
 #[test]

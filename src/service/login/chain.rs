@@ -122,6 +122,7 @@ impl Chain {
                         other.name,
                         reason.as_str()
                     );
+                    let known = known.filter(|_| reason.is_outage());
                     return match self.remembered(other.name, known) {
                         Some((record, asked_at)) => {
                             Ok(admitted.check(credentials, Some(record), asked_at).await?)
@@ -140,7 +141,7 @@ impl Chain {
         login: RecordLogin,
         known: Option<UserRecord>,
         credentials: Credentials,
-        admitted: Admitted<'_>,
+        mut admitted: Admitted<'_>,
         client: Option<IpAddr>,
     ) -> Result<Accepted, AuthenticationError> {
         let source = login.source;
@@ -153,10 +154,17 @@ impl Chain {
                     login.identity.user.as_str(),
                     client.map(|client| client.to_string()).unwrap_or_default(),
                 );
-                match self.store.execute(login, actor).await? {
-                    RecordedLogin::Recorded(user, asked_at) => (user, asked_at),
-                    RecordedLogin::Revoked => return Err(AuthenticationError::Revoked),
-                    RecordedLogin::Disabled | RecordedLogin::Conflict(_) => {
+                match self.store.execute(login, actor).await {
+                    Ok(RecordedLogin::Recorded(user, asked_at)) => (user, asked_at),
+                    Ok(RecordedLogin::Revoked) => {
+                        admitted.uncount();
+                        return Err(AuthenticationError::Revoked);
+                    }
+                    Err(error) => {
+                        admitted.uncount();
+                        return Err(error.into());
+                    }
+                    Ok(RecordedLogin::Disabled | RecordedLogin::Conflict(_)) => {
                         return Err(admitted.refuse(name.as_deref(), source).await.into());
                     }
                 }

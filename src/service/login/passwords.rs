@@ -146,7 +146,7 @@ impl Admitted<'_> {
         asked_at: u64,
     ) -> Result<Accepted, LoginError> {
         // The thread that hashes counts it.
-        self.give_back();
+        self.uncount();
         let shared = self.logins.pool.shared();
         let passwords = credentials.passwords();
         let (answer, receiver) = oneshot::channel();
@@ -180,6 +180,7 @@ impl Admitted<'_> {
         let slot = slots.acquire(self.waiter, MAX_WAIT).await;
         self.waited += since.elapsed();
         let Ok(slot) = slot else {
+            self.uncount();
             self.logins.metrics.login(LoginOutcome::QueueFull);
             return Err(LoginError::Busy);
         };
@@ -192,7 +193,9 @@ impl Admitted<'_> {
 
     /// The password is right; who refuses the login for another reason answers at that time.
     pub(super) fn accept(mut self) -> Instant {
-        self.give_back();
+        if std::mem::take(&mut self.is_counted) {
+            self.logins.pool.shared().throttle.give_back(&self.counts, 1);
+        }
         self.logins.metrics.login(LoginOutcome::Ok);
         refuse_at(self.logins.pool.shared(), self.arrived + self.waited, 1)
     }
@@ -208,15 +211,15 @@ impl Admitted<'_> {
 
     /// The source could not be asked: nobody knows whether the password is right.
     pub(super) fn give_up(mut self) -> LoginError {
-        self.give_back();
+        self.uncount();
         self.logins.metrics.login(LoginOutcome::Unanswered);
         LoginError::Unavailable
     }
 
-    /// The password does not count as a wrong one.
-    fn give_back(&mut self) {
+    /// The password does not count as a wrong one, and says nothing of those before it.
+    pub(super) fn uncount(&mut self) {
         if std::mem::take(&mut self.is_counted) {
-            self.logins.pool.shared().throttle.give_back(&self.counts, 1);
+            self.logins.pool.shared().throttle.uncount(&self.counts, 1);
         }
     }
 }

@@ -68,6 +68,7 @@ impl PlatformUsers {
             status if status == self.settings.success => {}
             // An account that is locked is nobody's business but its owner's.
             401 | 403 => return Ok(Answer::Refused(Refused::Password)),
+            500.. => return Err(Unavailable::Failing),
             _ => return Err(Unavailable::Invalid),
         }
         let token = token_in(&answer.body, &self.settings.member).ok_or(Unavailable::Invalid)?;
@@ -88,8 +89,10 @@ impl PlatformUsers {
         target.extend(utf8_percent_encode(token, QUERY_VALUE));
         let target = Secret::new(target.into_bytes());
         let answer = self.api.send(ApiRequest { method: "GET", target, authorization }).await?;
-        if answer.status != 200 {
-            return Err(Unavailable::Invalid);
+        match answer.status {
+            200 => {}
+            500.. => return Err(Unavailable::Failing),
+            _ => return Err(Unavailable::Invalid),
         }
         described_by_inspection(&answer.body).ok_or(Unavailable::Invalid)
     }

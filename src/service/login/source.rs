@@ -62,17 +62,25 @@ pub enum Unavailable {
     Unreachable,
     /// Nothing in time.
     TimedOut,
+    /// It says that it fails (5xx).
+    Failing,
     /// An answer that is none, or an error of the source's own.
     Invalid,
 }
 
 impl Unavailable {
+    /// Is the source away for everybody? An answer that makes no sense may be one about this user, and so a refusal.
+    pub const fn is_outage(self) -> bool {
+        matches!(self, Self::Unreachable | Self::TimedOut | Self::Failing)
+    }
+
     /// The reason as the log names it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Busy => "more logins at once than it may be asked about",
             Self::Unreachable => "it cannot be reached, or its certificate cannot be verified",
             Self::TimedOut => "no answer in time",
+            Self::Failing => "it answers with an error of its own",
             Self::Invalid => "its answer makes no sense",
         }
     }

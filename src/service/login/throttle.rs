@@ -159,6 +159,16 @@ impl Throttle {
         Ok(())
     }
 
+    /// Nobody knows whether they were right: they do not count, and nothing else changes.
+    pub(super) fn uncount(&self, counts: &Counts, passwords: u32) {
+        for (_, limit, place) in &counts.limited {
+            self.sketch.take_back(*place, *limit, passwords);
+        }
+        for places in counts.recent.iter().flatten() {
+            self.sketch.take_back(places.wrong, WRONG, passwords);
+        }
+    }
+
     /// One of them was right: they do not count, and neither do those that came before from a place that the account knows.
     pub(super) fn give_back(&self, counts: &Counts, passwords: u32) {
         for (reason, limit, place) in &counts.limited {

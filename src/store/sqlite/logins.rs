@@ -193,8 +193,15 @@ pub(super) fn record(
 ) -> Result<LoginRecord, StoreError> {
     // One moment for all of it.
     let snapshot = connection.unchecked_transaction()?;
+    let mut user = users::find(&snapshot, name)?;
+    if let Some(record) = user.as_mut().filter(|record| record.remembered.is_some())
+        && !decision::is_remembered(record, &cutoffs_of(&snapshot, Some(record))?)
+    {
+        // For a login that mints nothing too.
+        record.remembered = None;
+    }
     Ok(LoginRecord {
-        user: users::find(&snapshot, name)?,
+        user,
         is_known_source: known_sources::is_known(&snapshot, name, source)?,
         unlocks: unlocks(&snapshot, name)?,
         sequence: sequence::current(&snapshot)?,

@@ -92,8 +92,10 @@ fn each_answer_of_the_platform_has_one_meaning() {
         (body(302, ""), invalid.clone()),
         (body(404, ""), invalid.clone()),
         (body(429, ""), invalid.clone()),
-        (body(500, ""), invalid.clone()),
-        (body(503, ""), invalid),
+        (body(410, ""), invalid.clone()),
+        (body(423, ""), invalid),
+        (body(500, ""), Answer::Unavailable(Unavailable::Failing)),
+        (body(503, ""), Answer::Unavailable(Unavailable::Failing)),
         (Err(Unavailable::TimedOut), Answer::Unavailable(Unavailable::TimedOut)),
         (Err(Unavailable::Unreachable), Answer::Unavailable(Unavailable::Unreachable)),
     ] {
@@ -111,9 +113,13 @@ fn platform_is_asked_what_its_token_says_where_the_token_does_not() {
     assert_eq!(answer, Answer::Accepted(anna()));
     assert_eq!(asked[1][..2], ["GET", "/ds-api/user-token?token=o%2Fp%2Ba%3Dque"]);
     assert_eq!(asked[0][2], asked[1][2]);
-    for other in [(401, said), (200, "{}"), (500, "")] {
-        let (answer, _) = ask(PlatformSays::Inspection, &[opaque(), Ok((other.0, other.1.to_owned()))]);
-        assert_eq!(answer, Answer::Unavailable(Unavailable::Invalid), "{other:?}");
+    for (status, body, reason) in [
+        (401, said, Unavailable::Invalid),
+        (200, "{}", Unavailable::Invalid),
+        (500, "", Unavailable::Failing),
+    ] {
+        let (answer, _) = ask(PlatformSays::Inspection, &[opaque(), Ok((status, body.to_owned()))]);
+        assert_eq!(answer, Answer::Unavailable(reason), "{status} {body}");
     }
 }
 
