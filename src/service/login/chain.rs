@@ -250,3 +250,6 @@ const fn answer_label(answer: &Answer) -> SourceAnswer {
         Answer::Unavailable(_) => SourceAnswer::Unavailable,
     }
 }
+
+#[cfg(test)]
+mod tests;
