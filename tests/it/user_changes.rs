@@ -156,6 +156,26 @@ fn client_that_leaves_does_not_keep_its_change_from_ending_tokens() {
 }
 
 #[test]
+fn change_that_is_cut_ends_the_tokens() {
+    let platform = Platform::start(Behaviour::Custom(Arc::new(|seen: &Seen, stream: &mut TcpStream| {
+        if seen.method == "PUT" {
+            return stream.read(&mut [0; 1]).map(drop);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    })));
+    let gateway = options(&platform).set("limits", "request_duration", "\"1s\"").https().start();
+    let url = format!("https://{}/ds-api/users/{EMAIL}", gateway.https());
+    for protocol in BOTH {
+        let token = gateway.mint();
+        let field = format!("user-token: {token}");
+        let fetched = curl(protocol, &url, &["-X", "PUT", "-H", &field, "-d", "{}"], "");
+        assert_eq!(fetched.status, 0, "{fetched:?}");
+        eventually("the token to end", || (gateway.status(&token) == 401).then_some(()));
+        assert_eq!(gateway.status(&gateway.mint()), 200);
+    }
+}
+
+#[test]
 fn change_whose_gateway_died_ends_the_tokens_at_the_next_start() {
     let platform = Platform::start(answering(200));
     let gateway = options(&platform).start();
