@@ -235,6 +235,7 @@ impl Fixture {
                 max_revocations: u64::MAX,
                 source: None,
                 asked_at,
+                checked_by: None,
             };
             if let MintOutcome::Minted(..) = self.store.execute(mint, Actor::gateway()).await.unwrap() {
                 return Ok((user, asked_at));
