@@ -20,6 +20,9 @@ use std::time::Duration;
 const GIGABYTE: usize = 1 << 30;
 const MAY_GROW: u64 = 20 << 20;
 
+/// What Argon2id takes for one password.
+const A_HASH: u64 = 20 << 20;
+
 /// How much passes: many times what the gateway may grow by, or so many megabytes as `LARGE_MEGABYTES` says.
 fn size() -> usize {
     number("LARGE_MEGABYTES").map_or(GIGABYTE / 4, |megabytes| (megabytes as usize) << 20)
@@ -247,7 +250,8 @@ fn a_client_that_does_not_read_does_not_fill_the_memory() {
         // Time for whatever would fill up to do so: another client reads as much as it likes.
         down(&gateway, &token, size() / 4, false);
     });
-    assert!(grown < MAY_GROW, "{grown} bytes more for twenty clients that do not read");
+    // On busy cores the login from above may still be hashed, by the fallback worker.
+    assert!(grown < MAY_GROW + A_HASH, "{grown} bytes more for twenty clients that do not read");
     drop(fast);
     assert_eq!(gateway.admin("/readyz").status, 200);
     gateway.mint();
