@@ -12,7 +12,7 @@ use crate::platform_users::{Directory, call, log_in, token};
 use serde_json::json;
 use std::fmt::Write as _;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn options(platform: &Platform, slapd: &Slapd) -> Options {
     let password = slapd.folder().join("service-password");
@@ -84,13 +84,11 @@ fn source_that_cannot_be_asked_keeps_out_whom_it_might_own_and_nobody_else() {
         } else {
             slapd.stop();
         }
-        let began = Instant::now();
         // Not by the platform either, which has a user of that name, and another password.
         for (name, password) in [("anna", PASSWORD), ("anna", "at the platform"), ("otto", "at the platform")]
         {
             log_in(&gateway, name, password).is_away();
         }
-        assert!(began.elapsed() < Duration::from_secs(15), "{how}: each has a bound of two seconds");
         token(&log_in(&gateway, USER, OWN_PASSWORD));
         // Tokens go on.
         assert_eq!(held.each_ref().map(|token| call(&gateway, token, "/x").status), [200, 200], "{how}");
