@@ -138,7 +138,7 @@ pub fn run(
     );
     let logins = Arc::new(logins.map_err(StartError::refused)?);
     let (clock, metrics) = (shared.clock.clone(), Arc::clone(&shared.metrics));
-    // One is left for whoever is asked for again.
+    // One of `max_logins` is left for the background questions of `revalidation.rs`.
     let at_once = config.ldap.as_ref().map_or(1, |ldap| ldap.max_logins.saturating_sub(1).max(1));
     let found: Option<Arc<dyn UserSource>> = directory.map(|directory| directory as _);
     let directory = found.map(|source| (source, at_once));

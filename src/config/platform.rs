@@ -314,6 +314,13 @@ fn parse_unix(path: &str, own: Option<&str>, base: &Path) -> Result<PlatformServ
     if own.is_some() {
         return Err("has a server_name, which applies to https servers only");
     }
+    let path = read_socket_path(path, base)?;
+    let name = format!("unix:{}", path.display());
+    Ok(PlatformServer { name, address: ServerAddress::Unix(path), tls_name: None, host: "localhost".into() })
+}
+
+/// The path of a server's Unix socket, from what follows `unix:`; relative to the configuration file's directory.
+pub(super) fn read_socket_path(path: &str, base: &Path) -> Result<PathBuf, &'static str> {
     let path = path.strip_prefix("//").unwrap_or(path);
     if path.is_empty() || path.contains('\0') {
         return Err("names no socket: write unix:/path/to/socket");
@@ -323,8 +330,7 @@ fn parse_unix(path: &str, own: Option<&str>, base: &Path) -> Result<PlatformServ
     if path.as_os_str().len() > 107 {
         return Err("is longer than a Unix socket's path may be (107 bytes)");
     }
-    let name = format!("unix:{}", path.display());
-    Ok(PlatformServer { name, address: ServerAddress::Unix(path), tls_name: None, host: "localhost".into() })
+    Ok(path)
 }
 
 fn read_field_name(section: &mut Section<'_>, key: &str, default: &str) -> String {

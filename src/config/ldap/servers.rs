@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::settings::{LdapSecurity, LdapServer};
-use crate::config::platform::is_server_name;
+use crate::config::platform::{is_server_name, read_socket_path};
 use crate::config::settings::ServerAddress;
 
 /// Reads one; `starttls` is for those without TLS from the first byte.
@@ -56,15 +56,7 @@ pub(super) fn parse_server(
 }
 
 fn parse_unix(url: &str, path: &str, base: &Path) -> Result<LdapServer, &'static str> {
-    let path = path.strip_prefix("//").unwrap_or(path);
-    if path.is_empty() || path.contains('\0') {
-        return Err("names no socket: write unix:/path/to/socket");
-    }
-    let path = base.join(path);
-    // `sun_path` has 108 bytes, the last of which is a zero.
-    if path.as_os_str().len() > 107 {
-        return Err("is longer than a Unix socket's path may be (107 bytes)");
-    }
+    let path = read_socket_path(path, base)?;
     Ok(LdapServer {
         name: url.to_owned(),
         address: ServerAddress::Unix(path),

@@ -1,7 +1,7 @@
 //! Users of a directory who have tokens are asked for again in the background: one that is gone loses them.
 //!
-//! A directory does not say when an account is closed. Whoever is asked for is spread over the interval; a directory that cannot be asked
-//! ends nobody's tokens.
+//! A directory does not say when an account is closed. The questions are spread over the interval; a directory that cannot be asked ends
+//! nobody's tokens.
 
 use std::sync::Arc;
 use std::time::Duration;
