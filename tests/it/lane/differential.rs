@@ -24,9 +24,10 @@ use std::time::Duration;
 /// All that may differ: this, the case of names, where chunks begin and end, whether the connection goes on behind an answer of the
 /// gateway's own, and whether a body is there that ends before its end.
 mod permitted {
-    /// Of the refusal of a request that cannot be parsed, which has no `Date`, or of one behind another: all but this. What is known to be
-    /// wrong with it depends on how much of it was read, and the engine may have read its beginning with the other.
-    pub const NOT_PARSED: u16 = 400;
+    /// Of the refusal of a request that cannot be parsed, which has no `Date`, or of one behind another: which of these it is, and all the
+    /// rest. What is known to be wrong with it depends on how much of it was read, and the engine may have read its beginning with the
+    /// other, where it mends some of what it refuses elsewhere.
+    pub const NOT_PARSED: [u16; 4] = [400, 414, 417, 431];
     /// Of a request at the platform: whether it is there.
     pub const AT_THE_PLATFORM: [&str; 1] = ["connection"];
     /// Of a request at the platform: its value, which is another one for each request.
@@ -128,7 +129,16 @@ impl Side {
         }
         let (answers, end, is_cut_short) = answers(client, &sent.methods, silence);
         let arrived = self.recorder.take(&from.to_string());
-        (Outcome { requests: arrived.iter().map(request).collect(), answers, end, is_cut_short }, arrived)
+        let platform = self.recorder.platform.address.to_string();
+        (
+            Outcome {
+                requests: arrived.iter().map(|arrived| request(arrived, &platform)).collect(),
+                answers,
+                end,
+                is_cut_short,
+            },
+            arrived,
+        )
     }
 
     /// What it has counted, but for what tells the sides apart.
@@ -157,10 +167,12 @@ const COMPARED: [&str; 6] = [
 ];
 
 /// A request at the platform, as far as it must be the same.
-fn request(arrived: &Arrived) -> String {
-    let value = |name: &str, value: &str| match permitted::IDS.contains(&name) {
-        true => "…".to_owned(),
-        false => value.to_owned(),
+fn request(arrived: &Arrived, platform: &str) -> String {
+    let value = |name: &str, value: &str| match name {
+        _ if permitted::IDS.contains(&name) => "…".to_owned(),
+        // Of a request of HTTP/1.0 without one.
+        "host" if value == platform => "the platform".to_owned(),
+        _ => value.to_owned(),
     };
     let fields = fields(&arrived.head.fields, &permitted::AT_THE_PLATFORM, value);
     format!("{} {fields:?} {}", arrived.head.start, shown(&arrived.body))
@@ -222,7 +234,7 @@ fn answers(mut client: Client, methods: &[String], silence: Duration) -> (Vec<St
                 }
             };
             let is_parsed = !answer.values("date").is_empty();
-            if answer.status == permitted::NOT_PARSED && (has_another || !is_parsed) {
+            if permitted::NOT_PARSED.contains(&answer.status) && (has_another || !is_parsed) {
                 all.push("refused".to_owned());
                 return (all, String::new(), is_cut_short);
             }

@@ -359,8 +359,8 @@ pub fn sent(random: &mut Rng, token: &str) -> Sent {
     }
     let mut last = any(random, token);
     if !methods.is_empty() {
-        // The engine escapes a blank in a target that it has read with the request before it, and refuses one that it has not.
-        last.target = last.target.replace(' ', "%20");
+        // The engine escapes what no target may have if it has read it with the request before it, and refuses it if it has not.
+        last.target = last.target.replace(|letter| matches!(letter, '\0'..=' ' | '\u{7f}'), "%20");
     }
     last.write(&mut bytes);
     methods.push(last.method);
