@@ -9,20 +9,25 @@
 //!
 //! It may use `auth` and the layers that all use.
 
+mod activity;
 pub mod after_restore;
 mod blocking;
 pub mod command;
 #[cfg(test)]
 mod conformance;
 mod decision;
+mod ending;
 pub mod error;
 pub mod health;
+mod queue;
 pub mod read_gap;
+mod reader;
 pub mod recorded_login;
 pub mod records;
 pub mod replica;
 #[cfg(test)]
 mod simulation;
+mod sql;
 mod sqlite;
 pub mod user_change;
 
@@ -45,7 +50,10 @@ use self::records::{
     Acknowledgement, AuditFilter, AuditRow, Changes, ListedUser, LoginRecord, MintedToken, RecordedKey,
     Revocation, RevocationFilter, StoredTime, TokenFilter, UserFilter, UserRecord,
 };
-use self::sqlite::{Apply, Sqlite};
+use self::sql::connection::Connection;
+use self::sql::transaction::Apply;
+use self::sql::{about, audit, heartbeat, keys, logins, revocations, time, tokens, user_changes, users};
+use self::sqlite::Sqlite;
 use crate::auth::identity::Identity;
 use crate::auth::revocation::{RevocationSnapshot, Subject};
 use crate::auth::source::Source;
@@ -62,6 +70,7 @@ impl<C: Command + Apply> Executable for C {}
 #[derive(Clone)]
 pub struct Store {
     engine: Arc<Sqlite>,
+    clock: Clock,
     timeout: Duration,
 }
 
@@ -74,7 +83,7 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Creates a store at `path` with a cutoff on everybody: nothing minted before it is trusted.
     pub fn create(path: &Path, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
-        Ok(Self::of(Sqlite::create(path, clock, metrics)?))
+        Ok(Self::of(Sqlite::create(path, clock.clone(), metrics)?, clock))
     }
 
     /// Opens the store at `path` and begins to check that it is one.
@@ -84,11 +93,11 @@ impl Store {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
-        Ok(Self::of(Sqlite::open(path, opening, clock, metrics)?))
+        Ok(Self::of(Sqlite::open(path, opening, clock.clone(), metrics)?, clock))
     }
 
-    fn of(engine: Sqlite) -> Self {
-        Self { engine: Arc::new(engine), timeout: COMMAND_TIMEOUT }
+    fn of(engine: Sqlite, clock: Clock) -> Self {
+        Self { engine: Arc::new(engine), clock, timeout: COMMAND_TIMEOUT }
     }
 
     /// The same store, for a caller that waits this long for each of its commands.
@@ -125,13 +134,23 @@ impl Store {
 
     /// The user of that name, byte for byte.
     pub async fn user(&self, name: &str) -> Result<Option<UserRecord>, StoreError> {
-        self.in_time(self.engine.user(name)).await
+        let name = name.to_owned();
+        self.in_time(self.read(move |connection| users::find(connection, &name))).await
     }
 
     /// What a login of that name from there needs to know. Which name it is, and whether a user bears it, makes no difference to the
     /// statements that are run.
     pub async fn login_record(&self, name: &str, source: Option<Source>) -> Result<LoginRecord, StoreError> {
-        self.in_time(self.engine.login_record(name, source)).await
+        let name = name.to_owned();
+        self.in_time(self.read(move |connection| logins::record(connection, &name, source))).await
+    }
+
+    /// Reads as of one moment.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.engine.read(read).await
     }
 
     async fn in_time<T>(&self, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -145,12 +164,14 @@ impl Store {
         after: &str,
         limit: usize,
     ) -> Result<Vec<ListedUser>, StoreError> {
-        self.engine.users(filter, after, limit).await
+        let (after, limit, now) = (after.to_owned(), limit.min(MAX_ROWS), self.clock.now());
+        self.read(move |connection| users::page(connection, &filter, &after, limit, now)).await
     }
 
     /// The user of that name, byte for byte, as lists show it.
     pub async fn listed_user(&self, name: &str) -> Result<Option<ListedUser>, StoreError> {
-        self.engine.listed_user(name).await
+        let (name, now) = (name.to_owned(), self.clock.now());
+        self.read(move |connection| users::find_listed(connection, &name, now)).await
     }
 
     /// At most `limit` tokens that were minted here for the user of that name before that sequence, the newest first, as far as
@@ -162,12 +183,13 @@ impl Store {
         before: u64,
         limit: usize,
     ) -> Result<Vec<MintedToken>, StoreError> {
-        self.engine.tokens(user, filter, before, limit).await
+        let (user, limit, now) = (user.to_owned(), limit.min(MAX_ROWS), self.clock.now());
+        self.read(move |connection| tokens::page(connection, &user, filter, before, limit, now)).await
     }
 
     /// The user of a token that was minted here, as far as the audit trail goes back. The user may be gone.
     pub async fn token_user(&self, id: TokenId) -> Result<Option<String>, StoreError> {
-        self.engine.token_user(id).await
+        self.read(move |connection| Ok(tokens::owner(connection, id)?.map(|owner| owner.user.into()))).await
     }
 
     /// What [`ImportUsers`](command::ImportUsers) would do with each of the users, by themselves.
@@ -176,17 +198,19 @@ impl Store {
         users: Vec<ImportedUser>,
         update: bool,
     ) -> Result<Vec<ImportEffect>, StoreError> {
-        self.engine.import_effects(users, update).await
+        self.read(move |connection| users::import_effects(connection, &users, update)).await
     }
 
     /// Has the store a user of that organization?
     pub async fn organization_exists(&self, name: &str) -> Result<bool, StoreError> {
-        self.engine.organization_exists(name).await
+        let name = name.to_owned();
+        self.read(move |connection| users::organization_exists(connection, &name)).await
     }
 
     /// Has the store a user with that e-mail address, folded?
     pub async fn email_exists(&self, folded: &str) -> Result<bool, StoreError> {
-        self.engine.email_exists(folded).await
+        let folded = folded.to_owned();
+        self.read(move |connection| users::email_exists(connection, &folded)).await
     }
 
     /// At most `limit` revocations in force that came before that sequence, the newest first. The cutoff that a new user begins
@@ -197,7 +221,8 @@ impl Store {
         before: u64,
         limit: usize,
     ) -> Result<Vec<Revocation>, StoreError> {
-        self.engine.revocations(filter, before, limit).await
+        let limit = limit.min(MAX_ROWS);
+        self.read(move |connection| revocations::page(connection, &filter, before, limit)).await
     }
 
     /// At most `limit` rows of the audit trail behind the one of that id, oldest first.
@@ -207,7 +232,8 @@ impl Store {
         after: i64,
         limit: usize,
     ) -> Result<Vec<AuditRow>, StoreError> {
-        self.engine.audit(filter, after, limit).await
+        let limit = limit.min(MAX_ROWS);
+        self.read(move |connection| audit::page(connection, &filter, after, limit)).await
     }
 
     /// Copies the store, as of one moment, to a file that must not be there yet and that only its owner may read. Others go on
@@ -223,33 +249,35 @@ impl Store {
 
     /// Every key that was ever recorded.
     pub async fn keys(&self) -> Result<Vec<RecordedKey>, StoreError> {
-        self.engine.keys().await
+        self.read(keys::all).await
     }
 
     /// What the store keeps of time.
     pub async fn time(&self) -> Result<StoredTime, StoreError> {
-        self.engine.time().await
+        self.read(time::read).await
     }
 
     /// How far each gateway has come that was heard of within that time.
     pub async fn acknowledgements(&self, within: Duration) -> Result<Vec<Acknowledgement>, StoreError> {
-        self.engine.acknowledgements(within).await
+        let since = self.clock.now().minus(within.as_secs());
+        self.read(move |connection| heartbeat::acknowledgements(connection, since)).await
     }
 
     /// What changed after the transaction `after`, at most about `limit` rows of each kind: a piece that reaches up to
     /// [`Changes::through`].
     pub async fn changes(&self, after: u64, limit: usize) -> Result<Changes, StoreError> {
-        self.engine.changes(after, limit).await
+        self.engine.changes(after, limit.min(MAX_ROWS)).await
     }
 
     /// What concerns one token of that identity: all that the gate needs to decide on it.
     pub async fn about(&self, identity: &Identity, token: TokenId) -> Result<Changes, StoreError> {
-        self.engine.about(identity, token).await
+        let identity = identity.clone();
+        self.read(move |connection| about::read(connection, &identity, token)).await
     }
 
     /// Whose tokens the changes on the platform end that were begun and nobody has ended.
     pub async fn open_changes(&self) -> Result<Vec<Subject>, StoreError> {
-        self.engine.open_changes().await
+        self.read(user_changes::open).await
     }
 
     /// Waits until it is known whether the store is whole, which is found out while it is loaded. No command is carried out
@@ -273,3 +301,6 @@ impl Store {
         if is_complete { Ok(snapshot) } else { Err(StoreError::Stopped) }
     }
 }
+
+/// More rows than a store holds. Databases count in 63 bits, and the feed asks for one row more.
+const MAX_ROWS: usize = i32::MAX as usize;

@@ -6,8 +6,8 @@ use std::thread::{self, JoinHandle};
 
 use rusqlite::{Connection, InterruptHandle};
 
-use super::ending;
 use super::file::{DatabaseFile, quick_check};
+use crate::store::ending;
 use crate::store::error::StoreError;
 
 /// A check that runs, or is over. Dropping it ends it.

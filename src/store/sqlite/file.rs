@@ -3,6 +3,7 @@
 //! WAL with `synchronous=FULL`: a transaction that was acknowledged is on the disk. Only [`Opening::Run`]
 //! migrates; a file of something else, or of a newer schema, is never written to.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,17 +16,15 @@ use nix::unistd::{AccessFlags, faccessat};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::transaction::{Time, Transaction};
+use super::connection::of;
 use super::wal::{Wal, beside, identity};
-use super::{
-    after_restore, audit, cutoffs, keys, revoked_keys_file, sequence, sequence_file, skeletons, time,
-};
-use crate::auth::revocation::Subject;
+use super::{revoked_keys_file, sequence_file};
 use crate::auth::time::{Lived, UnixTime};
 use crate::store::command::{Actor, KeyRecord};
-use crate::store::decision::{Stamp, cutoff};
 use crate::store::error::StoreError;
 use crate::store::records::StoredTime;
+use crate::store::sql::transaction::{Time, Transaction};
+use crate::store::sql::{after_restore, audit, keys, new_store, sequence, skeletons, time};
 
 /// Who opens the store, and so what may be done to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,17 +92,11 @@ impl DatabaseFile {
         if schema_of(&transaction)? == 0 {
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             migrate(&transaction, 0, now)?;
-            if known > 0 {
-                // Of the one that was here before.
-                sequence::skip(&transaction, known)?;
-            }
-            let stamp = Stamp { sequence: sequence::next(&transaction)?, now, lived: Lived(0) };
-            let everybody = cutoff(None, stamp, false);
-            cutoffs::set(&transaction, &Subject::Everybody, everybody, Some("store_created"))?;
-            let actor = Actor::operator("ds-gateway", "start");
-            let time = Time { now, lived: stamp.lived, issue_time: now, wall: now };
-            // The key files may be those of the store that was here before.
-            keys::revoke_known(&Transaction::new(&transaction, &actor, &time), &revoked)?;
+            let (actor, taken) = (Actor::operator("ds-gateway", "start"), Cell::new(0));
+            let time = Time { now, lived: Lived(0), issue_time: now, wall: now };
+            // What lies beside it is of the one that was here before.
+            new_store::fill(&Transaction::new(of(&transaction), &taken, &actor, &time), known, &revoked)?;
+            sequence::set(&of(&transaction), taken.get())?;
             transaction.commit()?;
         }
         // The name of a new file is durable only once its folder is.
@@ -150,15 +143,15 @@ impl DatabaseFile {
         }
         // In this order: the files are never ahead of the store, which may be written to meanwhile.
         let (known, noted) = (sequence_file::read(path)?, revoked_keys_file::read(path)?);
-        let found = sequence::current(&connection)?;
-        let mut revoked = keys::revoked(&connection)?;
+        let found = sequence::current(&of(&connection))?;
+        let mut revoked = keys::revoked(&of(&connection))?;
         let is_known = |key: &KeyRecord| revoked.iter().any(|known| known.fingerprint == key.fingerprint);
         let forgotten = noted.iter().find(|key| !is_known(key));
         match (opening, forgotten) {
             (Opening::Restored, _) => {
                 database.sync(&mut connection)?;
                 restored(&mut connection, known, &noted, now)?;
-                revoked = keys::revoked(&connection)?;
+                revoked = keys::revoked(&of(&connection))?;
             }
             _ if found < known => return Err(StoreError::Rewound { found, known }),
             (_, Some(key)) => return Err(StoreError::KeyForgotten(key.kid.clone())),
@@ -274,9 +267,12 @@ fn restored(
 ) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let actor = Actor::operator("ds-gateway", "run --restored");
-    let StoredTime { lived, floor, .. } = time::read(&transaction)?;
+    let StoredTime { lived, floor, .. } = time::read(&of(&transaction))?;
     let time = Time { now: now.max(floor), lived, issue_time: now, wall: now };
-    let resumed = after_restore::resume(&Transaction::new(&transaction, &actor, &time), known, revoked)?;
+    let taken = Cell::new(sequence::current(&of(&transaction))?);
+    let running = Transaction::new(of(&transaction), &taken, &actor, &time);
+    let resumed = after_restore::resume(&running, known, revoked)?;
+    sequence::set(&of(&transaction), taken.get())?;
     transaction.commit()?;
     for kid in resumed.revoked_keys {
         log::warn!("the key {kid:?} stays revoked: the store's -revoked-keys file names it");
@@ -298,11 +294,11 @@ fn migrate(connection: &Connection, found: u32, now: UnixTime) -> Result<(), Sto
     }
     if found < 2 {
         // Not past the last thing that happened: a floor that is too low holds nothing up.
-        let latest = audit::latest(connection)?;
-        time::set_floor(connection, if latest.0 > 0 { now.min(latest) } else { now })?;
+        let latest = audit::latest(&of(connection))?;
+        time::set_floor(&of(connection), if latest.0 > 0 { now.min(latest) } else { now })?;
     }
     if found < 5 {
-        skeletons::remember_all(connection)?;
+        skeletons::remember_all(&of(connection))?;
     }
     Ok(())
 }

@@ -4,11 +4,13 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::connection::of;
 use super::file::check_application;
-use super::{keys, revoked_keys_file, sequence, sequence_file};
+use super::{revoked_keys_file, sequence_file};
 use crate::store::after_restore::Legacy;
 use crate::store::command::KeyRecord;
 use crate::store::error::StoreError;
+use crate::store::sql::{keys, sequence};
 
 /// Reads what can be read, of the store and of what was noted beside it.
 pub(super) fn read(path: &Path) -> Legacy {
@@ -44,5 +46,6 @@ fn read_store(path: &Path) -> Result<(u64, Vec<KeyRecord>), StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.pragma_update(None, "query_only", true)?;
+    let connection = of(&connection);
     Ok((sequence::current(&connection)?, keys::revoked(&connection)?))
 }

@@ -48,7 +48,7 @@ const ALLOWED: [(&str, &str); 26] = [
     ("SELECT clients, operators FROM audit_counted", "one row"),
     ("UPDATE audit_counted SET", "one row"),
     ("SELECT coalesce(max(lived), 0) FROM hours", "one end of the table, by its own key"),
-    ("DELETE FROM known_sources WHERE user = ?1 AND source IN", "sorts the few of one user"),
+    ("DELETE FROM known_sources WHERE \"user\" = ?1 AND source IN", "sorts the few of one user"),
     ("UPDATE marks SET second = ?1 WHERE second > ?1", "with the gateways stopped"),
     ("SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)", "one row is enough"),
 ];
@@ -62,19 +62,20 @@ const PARTS: [(&str, &str, &[&str]); 4] = [
         "{conditions}",
         &[
             "name = ?4 AND kind IN ('everybody', 'user', 'organization', 'email') AND (?5 IS NULL OR kind = ?5) AND +number",
-            "?4 IS NULL AND +kind = ?5 AND number",
-            "?4 IS NULL AND ?5 IS NULL AND number",
+            "CAST(?4 AS TEXT) IS NULL AND kind || '' = ?5 AND number",
+            "CAST(?4 AS TEXT) IS NULL AND CAST(?5 AS TEXT) IS NULL AND number",
         ],
     ),
     (
         "revoked_tokens",
         "{conditions}",
-        &["user = ?4 AND number", "token_id = ?4 AND +number", "?4 IS NULL AND number"],
+        &["\"user\" = ?4 AND number", "token_id = ?4 AND +number", "CAST(?4 AS TEXT) IS NULL AND number"],
     ),
 ];
 
 /// What is given to a connection and is not a literal there.
-const NAMED: [(&str, &str); 4] = [
+const NAMED: [(&str, &str); 5] = [
+    ("statement", "a literal, put together above it"),
     ("query", "of the feed: literals where `Cut::rows` is called"),
     ("is_blank", "a literal beside it"),
     ("script", "a schema"),
@@ -167,19 +168,20 @@ fn without_rows(step: &str) -> String {
     pieces.fold(first, |text, piece| text + "?" + piece.trim_start_matches(is_name))
 }
 
-/// Every statement in the sources of this folder, without its tests.
+/// Every statement in the sources, of this folder and of what the engines share, without their tests.
 fn statements() -> BTreeSet<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/sqlite");
+    let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+    let folders = ["sqlite", "sql"].map(|folder| std::fs::read_dir(store.join(folder)).unwrap());
     let mut statements = BTreeSet::new();
     let mut texts = String::new();
     let mut files = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
+    for entry in folders.into_iter().flatten() {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "rs") || path.ends_with("plans.rs") {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap();
-        texts += &words(&text);
+        texts += &words(&text.replace("\\\"", "\""));
         let source = syn::parse_file(&text).unwrap();
         let mut finder = Finder { file: path.display().to_string(), ..Finder::default() };
         finder.visit_file(&source);
@@ -243,6 +245,7 @@ impl Finder {
             Some(Expr::Path(path)) => path.path.get_ident().map(ToString::to_string).unwrap_or_default(),
             Some(Expr::Reference(reference)) => match &*reference.expr {
                 Expr::Macro(called) if called.mac.path.is_ident("format") => "&format!".into(),
+                Expr::Path(path) => path.path.get_ident().map(ToString::to_string).unwrap_or_default(),
                 _ => "&…".into(),
             },
             _ => "something else".into(),
@@ -278,6 +281,9 @@ impl<'s> Visit<'s> for Finder {
             // Of a statement, they take the parameters alone.
             "execute" => call.args.len() == 2 && is_connection(&call.receiver),
             "query_row" => call.args.len() == 3,
+            "one" | "find" | "all" | "each" | "change" | "write" => {
+                call.args.len() >= 2 && is_connection(&call.receiver)
+            }
             _ => false,
         };
         if takes_sql {

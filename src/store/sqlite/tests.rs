@@ -10,9 +10,12 @@ use crate::auth::secret::Secret;
 use crate::auth::token::TokenRules;
 use crate::auth::user_source::SourceName;
 use crate::store::Store;
-use crate::store::command::{FailedLogins, ImportUsers, NewUser, NoteFailedLogins, RevokeSubject};
+use crate::store::command::{
+    FailedLogins, ImportUsers, ImportedUser, NewUser, NoteFailedLogins, RevokeSubject,
+};
 use crate::store::replica::{Replica, Settings};
 use std::sync::mpsc;
+use std::time::Duration;
 
 /// A worker applies what it has written and asks the gate while the replica waits for the disk: no lock is held meanwhile.
 #[test]
@@ -20,7 +23,7 @@ fn revocation_is_written_and_applied_while_the_replica_reads() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::start();
     let engine = Sqlite::create(&folder.path().join("s.db"), clock.clone(), Arc::default()).unwrap();
-    let store = Store { engine: Arc::new(engine), timeout: Duration::from_secs(600) };
+    let store = Store { engine: Arc::new(engine), clock: clock.clone(), timeout: Duration::from_secs(600) };
     let secret = Secret::new((0..48).collect());
     let keys = KeySet::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
     let cache = Cache::new(CacheLimits { entries: 10, bytes: 1 << 20 }, 1, || 0, 0);

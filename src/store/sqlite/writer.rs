@@ -6,148 +6,36 @@
 //! rolled back alone; a commit that fails, fails for all that were in it. After a failure nothing is acknowledged
 //! until everything that can be read has been written and synced once more (see [`Wal::sync`]).
 
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::Receiver;
+use std::time::Instant;
 
 use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::oneshot;
 
-use super::activity::Activity;
 use super::check::Verdict;
-use super::ending;
+use super::connection::of;
 use super::file::DatabaseFile;
+use super::revoked_keys_file;
 use super::sequence_file::SequenceFile;
-use super::time;
-use super::transaction::{Apply, Time, Transaction};
 use super::wal::{self, Change, Wal};
-use super::{keys, revoked_keys_file, sequence};
 use crate::clock::Clock;
 use crate::metrics::{Latency, Metrics};
-use crate::store::command::Actor;
+use crate::store::activity::Activity;
 use crate::store::error::StoreError;
-use crate::store::health::Health;
+use crate::store::queue::{Job, Upkeep, Writer, next};
+use crate::store::sql::{keys, sequence, time};
 
-/// Hands commands to the writer's thread. Dropping it ends the thread once the queue is empty.
-pub(super) struct Writer {
-    queue: Option<SyncSender<Box<dyn Job>>>,
-    thread: Option<JoinHandle<()>>,
-    activity: Arc<Activity>,
-}
-
-impl Writer {
-    /// Starts the thread; it connects when the first command comes, and the file was found to be whole.
-    pub(super) fn start(
-        file: DatabaseFile,
-        verdict: Verdict,
-        clock: Clock,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, StoreError> {
-        let (queue, jobs) = sync_channel(QUEUE);
-        let activity = Arc::<Activity>::default();
-        let mut work = Work {
-            sequence_file: SequenceFile::beside(file.path()),
-            file,
-            verdict,
-            session: None,
-            clock,
-            metrics,
-            activity: Arc::clone(&activity),
-        };
-        let thread = thread::Builder::new().name("store-writer".into()).spawn(move || work.run(&jobs))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), activity })
-    }
-
-    /// How it is doing.
-    pub(super) fn health(&self) -> Health {
-        self.activity.health()
-    }
-
-    /// Carries a command out; the future resolves when it is durable, or has failed. Never waits for room.
-    pub(super) async fn execute<C: Apply>(&self, command: C, actor: Actor) -> Result<C::Outcome, StoreError> {
-        let (reply, receiver) = oneshot::channel();
-        let job = Box::new(Queued { command: Some(command), actor, result: None, reply });
-        let queue = self.queue.as_ref().ok_or(StoreError::Stopped)?;
-        self.activity.queued();
-        queue.try_send(job).map_err(|error| {
-            self.activity.taken(1);
-            match error {
-                TrySendError::Full(_) => StoreError::QueueFull,
-                TrySendError::Disconnected(_) => StoreError::Stopped,
-            }
-        })?;
-        receiver.await.unwrap_or(Err(StoreError::Stopped))
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.queue = None;
-        // What was accepted is committed, and the connection closed, before the caller goes on. A commit that hangs is
-        // waited for by nobody: its caller was told so.
-        if let Some(thread) = self.thread.take() {
-            ending::join(thread, || self.activity.health().hangs());
-        }
-    }
-}
-
-/// A command in the queue, whatever its type.
-trait Job: Send {
-    /// Whether it waits until nothing else does.
-    fn is_upkeep(&self) -> bool;
-    /// Whether much is written by it and by commands like it.
-    fn is_bulk(&self) -> bool;
-    /// Whether keys may be revoked by it.
-    fn revokes_keys(&self) -> bool;
-    /// Carries it out in a savepoint; says whether that is to be kept.
-    fn run(&mut self, connection: &Connection, time: &Time) -> bool;
-    /// Tells the caller what became of it, once the commit is over.
-    fn settle(self: Box<Self>, commit: &Result<(), StoreError>);
-}
-
-struct Queued<C: Apply> {
-    command: Option<C>,
-    actor: Actor,
-    result: Option<Result<C::Outcome, StoreError>>,
-    reply: oneshot::Sender<Result<C::Outcome, StoreError>>,
-}
-
-impl<C: Apply> Job for Queued<C> {
-    fn is_upkeep(&self) -> bool {
-        C::IS_UPKEEP
-    }
-
-    fn is_bulk(&self) -> bool {
-        C::IS_BULK
-    }
-
-    fn revokes_keys(&self) -> bool {
-        C::REVOKES_KEYS
-    }
-
-    fn run(&mut self, connection: &Connection, time: &Time) -> bool {
-        if let Some(command) = self.command.take() {
-            let transaction = Transaction::new(connection, &self.actor, time);
-            // A panic costs one command, not the thread that all of them need; the hook has logged it.
-            let applied = catch_unwind(AssertUnwindSafe(|| command.apply(&transaction)));
-            self.result = Some(applied.unwrap_or_else(|_| Err(StoreError::Failed("a task panicked".into()))));
-        }
-        matches!(self.result, Some(Ok(_)))
-    }
-
-    fn settle(self: Box<Self>, commit: &Result<(), StoreError>) {
-        let result = match (self.result, commit) {
-            (Some(Err(error)), _) => Err(error),
-            (_, Err(error)) => Err(error.clone()),
-            (Some(outcome), Ok(())) => outcome,
-            (None, Ok(())) => Err(StoreError::Stopped),
-        };
-        // A caller that went away does not want to know.
-        let _ = self.reply.send(result);
-    }
+/// Starts the thread; it connects when the first command comes, and the file was found to be whole.
+pub(super) fn start(
+    file: DatabaseFile,
+    verdict: Verdict,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+) -> Result<Writer, StoreError> {
+    let sequence_file = SequenceFile::beside(file.path());
+    let mut work = Work { sequence_file, file, verdict, session: None, clock, metrics };
+    Writer::start(move |jobs, activity| work.run(jobs, activity))
 }
 
 /// What the thread works with.
@@ -158,7 +46,6 @@ struct Work {
     sequence_file: SequenceFile,
     clock: Clock,
     metrics: Arc<Metrics>,
-    activity: Arc<Activity>,
 }
 
 /// A connection whose every byte was synced, and what it has seen since.
@@ -173,11 +60,11 @@ struct Session {
 }
 
 impl Work {
-    fn run(&mut self, jobs: &Receiver<Box<dyn Job>>) {
+    fn run(&mut self, jobs: &Receiver<Box<dyn Job>>, activity: &Activity) {
         let mut upkeep = Upkeep::default();
         while let Some(mut batch) = next(jobs, &mut upkeep) {
-            self.activity.taken(batch.len());
-            self.activity.commit_begins();
+            activity.taken(batch.len());
+            activity.commit_begins();
             let began = Instant::now();
             let committed = self.commit(&mut batch);
             self.metrics.latency(Latency::Commit, began.elapsed());
@@ -197,8 +84,8 @@ impl Work {
             if let Ok(sequence) = committed {
                 self.sequence_file.record(sequence);
             }
-            self.activity.commit_ends();
-            self.activity.is_faulty(verdict.err().or_else(|| self.file.check_access().err()));
+            activity.commit_ends();
+            activity.is_faulty(verdict.err().or_else(|| self.file.check_access().err()));
         }
     }
 
@@ -214,16 +101,21 @@ impl Work {
         let is_bulk = batch.iter().all(|job| job.is_bulk());
         session.sync_in_commit(!is_bulk)?;
         let mut transaction = session.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let time = time::advance(&transaction, &self.clock)?;
+        let taken = Cell::new(sequence::current(&of(&transaction))?);
+        let time = time::advance(&of(&transaction), &self.clock, taken.get())?;
+        let before = taken.get();
         let revokes_keys = batch.iter().any(|job| job.revokes_keys());
         for job in batch {
-            let mut savepoint = transaction.savepoint()?;
-            if !job.run(&savepoint, &time) {
+            let (mut savepoint, kept) = (transaction.savepoint()?, taken.get());
+            if !job.run(of(&savepoint), &taken, &time) {
                 savepoint.rollback()?;
+                taken.set(kept);
             }
             savepoint.commit()?;
         }
-        let sequence = sequence::current(&transaction)?;
+        if taken.get() != before {
+            sequence::set(&of(&transaction), taken.get())?;
+        }
         transaction.commit()?;
         if is_bulk {
             session.wal.sync_data()?;
@@ -233,33 +125,13 @@ impl Work {
         session.check_log()?;
         session.committed()?;
         if revokes_keys {
-            match keys::revoked(&session.connection) {
+            match keys::revoked(&of(&session.connection)) {
                 Ok(revoked) => revoked_keys_file::add(self.file.path(), &revoked),
                 // They are revoked all the same, and the next start adds them.
                 Err(error) => log::warn!("revoked keys cannot be read: {error}"),
             }
         }
-        Ok(sequence)
-    }
-}
-
-/// Upkeep that was taken from the queue, and since when it waits.
-type Upkeep = VecDeque<(Instant, Box<dyn Job>)>;
-
-/// What is committed together next: what waits, or one of upkeep where nothing else does; `None` at the end.
-fn next(jobs: &Receiver<Box<dyn Job>>, upkeep: &mut Upkeep) -> Option<Vec<Box<dyn Job>>> {
-    loop {
-        let first = if upkeep.is_empty() { Some(jobs.recv().ok()?) } else { None };
-        let (waiting, more): (Vec<_>, Vec<_>) =
-            first.into_iter().chain(jobs.try_iter()).take(BATCH).partition(|job| job.is_upkeep());
-        upkeep.extend(waiting.into_iter().map(|job| (Instant::now(), job)));
-        let is_due =
-            |(since, _): &mut (Instant, _)| more.is_empty() || since.elapsed() >= LONGEST_UPKEEP_WAIT;
-        let due = upkeep.pop_front_if(is_due);
-        let batch: Vec<_> = more.into_iter().chain(due.map(|(_, job)| job)).collect();
-        if !batch.is_empty() {
-            return Some(batch);
-        }
+        Ok(taken.get())
     }
 }
 
@@ -331,17 +203,8 @@ const fn keeps_session(error: &StoreError) -> bool {
     matches!(error, StoreError::Locked | StoreError::LogChanged | StoreError::Replaced)
 }
 
-/// More waiting commands than this, and the next one is told that the store is busy.
-const QUEUE: usize = 1024;
-
-/// The most commands in one commit.
-const BATCH: usize = 256;
-
 /// How often it is tried to empty the log after a slice of an import: others write to it meanwhile.
 const CHECKPOINTS: usize = 3;
-
-/// Upkeep that has waited so long joins the next commit, or a writer that is never idle would fill the disk.
-const LONGEST_UPKEEP_WAIT: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests;

@@ -1,16 +1,16 @@
 use rusqlite::types::{FromSql, Value};
 
 use super::super::feed::Feed;
-use super::super::{audit_shares, known_sources, revocations, tokens};
 use super::*;
 use crate::auth::denial::Denial;
 use crate::auth::identity::Identity;
 use crate::auth::keys::Fingerprint;
 use crate::auth::name::Name;
-use crate::auth::revocation::{Cutoff, RevocationSnapshot};
+use crate::auth::revocation::{Cutoff, RevocationSnapshot, Subject};
 use crate::auth::source::Source;
 use crate::auth::token::{Origin, TokenId, TokenRules, Verified};
 use crate::store::decision::CountedRows;
+use crate::store::sql::{audit_shares, cutoffs, known_sources, revocations, tokens};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -25,8 +25,8 @@ fn creating_a_store_that_exists_changes_nothing() {
         let first =
             Cutoff { sequence: 1, time: UnixTime(1000), lived: Lived(0), blocked: false, revocation: true };
         let connection = database.connect().unwrap();
-        assert_eq!(cutoffs::get(&connection, &Subject::Everybody), Ok(Some(first)));
-        assert_eq!(sequence::current(&connection), Ok(1));
+        assert_eq!(cutoffs::get(&of(&connection), &Subject::Everybody), Ok(Some(first)));
+        assert_eq!(sequence::current(&of(&connection)), Ok(1));
     }
 }
 
@@ -92,7 +92,7 @@ fn revoked_tokens_of_an_older_store_are_counted_by_user() {
     );
     let database = DatabaseFile::open(&path, Opening::Run, UnixTime(100)).unwrap().file;
     let migrated = database.connect().unwrap();
-    let count = |user| revocations::count(&migrated, user);
+    let count = |user| revocations::count(&of(&migrated), user);
     assert_eq!(["anna", "bert", "cleo"].map(count), [Ok(2), Ok(1), Ok(0)]);
     assert_eq!(rows::<u64>(&migrated, "SELECT number FROM revoked_tokens ORDER BY number"), [2, 3, 4, 5]);
     let mut snapshot = RevocationSnapshot::default();
@@ -154,7 +154,7 @@ fn older_store_gets_tables_for_what_logins_ask_and_keeps_all_that_it_has() {
         assert_eq!(rows::<u64>(&migrated, &format!("SELECT count(*) FROM {table}")), [0], "{table}");
     }
     let source = Source::of(std::net::Ipv4Addr::LOCALHOST.into());
-    assert_eq!(known_sources::is_known(&migrated, "anna", Some(source)), Ok(false));
+    assert_eq!(known_sources::is_known(&of(&migrated), "anna", Some(source)), Ok(false));
 }
 
 #[test]
@@ -176,15 +176,15 @@ fn names_and_mints_of_an_older_store_are_looked_up_like_new_ones() {
     .unwrap();
     drop(old);
     let migrated = DatabaseFile::open(&path, Opening::Run, UnixTime(100)).unwrap().file.connect().unwrap();
-    let looks_like = |name: &str| skeletons::confusable(&migrated, &Name::parse_user(name).unwrap());
+    let looks_like = |name: &str| skeletons::confusable(&of(&migrated), &Name::parse_user(name).unwrap());
     assert_eq!(looks_like("\u{430}nna"), Ok(Some("anna".into())));
     assert_eq!(looks_like("Zo\u{451}"), Ok(Some("Zoë".into())));
     assert_eq!(looks_like("bert"), Ok(None));
     let filter = crate::store::records::TokenFilter::default();
-    let tokens = tokens::page(&migrated, "anna", filter, u64::MAX, 9, UnixTime(100)).unwrap();
+    let tokens = tokens::page(&of(&migrated), "anna", filter, u64::MAX, 9, UnixTime(100)).unwrap();
     let found: Vec<_> = tokens.iter().map(|token| (token.id.to_string(), token.expires_at)).collect();
     assert_eq!(found, [(id.to_owned(), None)]);
-    assert_eq!(tokens::last_login(&migrated, "anna"), Ok(Some(UnixTime(20))));
+    assert_eq!(tokens::last_login(&of(&migrated), "anna"), Ok(Some(UnixTime(20))));
 }
 
 #[test]
@@ -230,9 +230,9 @@ fn trail_of_an_older_store_is_kept_and_counted_by_who_did_what() {
     assert_eq!(rows::<String>(&migrated, kept), before);
     assert_eq!(rows::<u64>(&migrated, "SELECT operator FROM audit ORDER BY id"), [1, 1, 0, 0, 1, 0]);
     // As pruning does, in steps.
-    let counted: Vec<usize> = (0..3).map(|_| audit_shares::count(&migrated, 4).unwrap()).collect();
+    let counted: Vec<usize> = (0..3).map(|_| audit_shares::count(&of(&migrated), 4).unwrap()).collect();
     assert_eq!(counted, [4, 2, 0]);
-    let counted = audit_shares::counted(&migrated);
+    let counted = audit_shares::counted(&of(&migrated));
     assert_eq!(counted, Ok(CountedRows { clients: 3, operators: 3 }));
     let shares = "SELECT operator || ' ' || actor || ' ' || action || ' ' || size FROM audit_shares";
     let expected = [
@@ -246,7 +246,7 @@ fn trail_of_an_older_store_is_kept_and_counted_by_who_did_what() {
     assert_eq!(rows::<String>(&migrated, shares), expected);
     // Anyone who deletes rows, the counts follow.
     migrated.execute("DELETE FROM audit WHERE actor = 'anna'", []).unwrap();
-    let counted = audit_shares::counted(&migrated);
+    let counted = audit_shares::counted(&of(&migrated));
     assert_eq!(counted, Ok(CountedRows { clients: 1, operators: 3 }));
 }
 
@@ -311,7 +311,7 @@ fn what_an_older_store_has_begins_to_age_when_it_is_migrated() {
     assert_eq!(rows::<u64>(&migrated, "SELECT lived FROM hours"), [0]);
     assert_eq!(rows::<u64>(&migrated, "SELECT number FROM hours"), [11]);
     assert_eq!(rows::<Option<String>>(&migrated, "SELECT claimed FROM audit"), vec![None; 5]);
-    let StoredTime { lived, expired_below, .. } = time::read(&migrated).unwrap();
+    let StoredTime { lived, expired_below, .. } = time::read(&of(&migrated)).unwrap();
     assert_eq!((lived, expired_below), (Lived(0), 0));
 }
 
@@ -325,7 +325,7 @@ fn the_floor_of_an_older_store_is_not_after_the_last_thing_that_happened() {
             Connection::open(&path).unwrap().execute("DELETE FROM audit", []).unwrap();
         }
         let database = DatabaseFile::open(&path, Opening::Run, UnixTime(now)).unwrap().file;
-        let floor_of = |database: &DatabaseFile| time::read(&database.connect().unwrap()).unwrap().floor;
+        let floor_of = |database: &DatabaseFile| time::read(&of(&database.connect().unwrap())).unwrap().floor;
         assert_eq!(floor_of(&database), UnixTime(floor), "{now} {has_trail}");
         // Only the migration sets it.
         let again = DatabaseFile::open(&path, Opening::Run, UnixTime(now + 1000)).unwrap().file;
@@ -417,13 +417,14 @@ fn only_who_is_told_to_checkpoints() {
         let connection = database.connect().unwrap();
         for _ in 0..50 {
             let transaction = connection.unchecked_transaction().unwrap();
-            sequence::next(&transaction).unwrap();
+            let next = sequence::current(&of(&transaction)).unwrap() + 1;
+            sequence::set(&of(&transaction), next).unwrap();
             transaction.commit().unwrap();
         }
         assert_eq!(length() > 30 * 4096, grows, "{checkpoints:?}: {} bytes", length());
         drop(connection);
         assert_eq!(length() > 0, stays, "{checkpoints:?}");
-        assert_eq!(sequence::current(&database.connect_to_read().unwrap()), Ok(51));
+        assert_eq!(sequence::current(&of(&database.connect_to_read().unwrap())), Ok(51));
     }
 }
 
@@ -432,8 +433,8 @@ fn connection_that_reads_cannot_write() {
     let folder = folder();
     let database = DatabaseFile::create(&folder.path().join("s.db"), UnixTime(0)).unwrap();
     let connection = database.connect_to_read().unwrap();
-    assert!(sequence::next(&connection).is_err());
-    assert_eq!(sequence::current(&connection), Ok(1));
+    assert!(sequence::set(&of(&connection), 2).is_err());
+    assert_eq!(sequence::current(&of(&connection)), Ok(1));
 }
 
 #[test]

@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use super::*;
 use crate::auth::time::UnixTime;
-use crate::store::command::Command;
+use crate::store::command::{Actor, Command};
+use crate::store::sql::transaction::{Apply, Transaction};
 
 /// Takes a sequence, then fails if it is told to.
 struct Take(Option<StoreError>);
@@ -11,7 +14,7 @@ impl Command for Take {
 
 impl Apply for Take {
     fn apply(self, transaction: &Transaction<'_>) -> Result<u64, StoreError> {
-        let sequence = sequence::next(transaction)?;
+        let sequence = transaction.stamp().sequence;
         self.0.map_or(Ok(sequence), Err)
     }
 }
@@ -41,13 +44,13 @@ impl Apply for TidyUp {
     const IS_UPKEEP: bool = true;
 
     fn apply(self, transaction: &Transaction<'_>) -> Result<u64, StoreError> {
-        sequence::next(transaction)
+        Ok(transaction.stamp().sequence)
     }
 }
 
 fn writer(folder: &tempfile::TempDir) -> Writer {
     let file = DatabaseFile::create(&folder.path().join("s.db"), UnixTime(0)).unwrap();
-    Writer::start(file, Verdict::passed(), Clock::start(), Arc::new(Metrics::new())).unwrap()
+    start(file, Verdict::passed(), Clock::start(), Arc::new(Metrics::new())).unwrap()
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -92,13 +95,12 @@ fn upkeep_is_done_though_the_writer_is_never_idle() {
 fn a_failed_command_is_rolled_back_and_its_neighbours_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let file = DatabaseFile::create(&folder.path().join("s.db"), UnixTime(0)).unwrap();
-    let writer =
-        Writer::start(file.clone(), Verdict::passed(), Clock::start(), Arc::new(Metrics::new())).unwrap();
+    let writer = start(file.clone(), Verdict::passed(), Clock::start(), Arc::new(Metrics::new())).unwrap();
     let execute = |failure| writer.execute(Take(failure), Actor::gateway());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let outcomes = runtime
         .block_on(async { tokio::join!(execute(None), execute(Some(StoreError::Signing)), execute(None)) });
     assert_eq!(outcomes, (Ok(2), Err(StoreError::Signing), Ok(3)));
     drop(writer);
-    assert_eq!(sequence::current(&file.connect().unwrap()), Ok(3));
+    assert_eq!(sequence::current(&of(&file.connect().unwrap())), Ok(3));
 }

@@ -1,9 +1,9 @@
 //! A store that was restored.
 
 use super::transaction::{Apply, Transaction};
-use super::{audit, cutoffs, keys, sequence};
+use super::{audit, cutoffs, keys};
 use crate::auth::revocation::Subject;
-use crate::store::after_restore::{AfterRestore, Resumed};
+use crate::store::after_restore::{AfterRestore, Resumed, resume_after};
 use crate::store::command::KeyRecord;
 use crate::store::decision;
 use crate::store::error::StoreError;
@@ -17,15 +17,15 @@ impl Apply for AfterRestore {
 }
 
 /// Goes on behind everything that was given out, with a cutoff on everybody and every key revoked that was.
-pub(super) fn resume(
+pub(in crate::store) fn resume(
     transaction: &Transaction<'_>,
     known: u64,
     revoked_keys: &[KeyRecord],
 ) -> Result<Resumed, StoreError> {
-    sequence::skip(transaction, known)?;
+    transaction.skip_to(resume_after(transaction.sequence(), known));
     // Those that ran when it was copied.
-    transaction.execute("DELETE FROM gateways", [])?;
-    let stamp = transaction.stamp()?;
+    transaction.write("DELETE FROM gateways", ())?;
+    let stamp = transaction.stamp();
     let previous = cutoffs::get(transaction, &Subject::Everybody)?;
     let cutoff = decision::revoke_subject(&Subject::Everybody, previous, stamp);
     cutoffs::set(transaction, &Subject::Everybody, cutoff, Some("restore"))?;

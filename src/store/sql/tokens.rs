@@ -1,7 +1,7 @@
 //! The tokens that were minted here, as the audit trail has them, and what has become of each.
 
-use rusqlite::{Connection, OptionalExtension, Row};
-
+use super::connection::Connection;
+use super::value::Row;
 use super::{cutoffs, time};
 use crate::auth::identity::Identity;
 use crate::auth::revocation::{Cutoff, Subject};
@@ -12,35 +12,33 @@ use crate::store::error::StoreError;
 use crate::store::records::{MintedToken, TokenFilter, TokenState};
 
 /// At most `limit` tokens of a user that were minted before that sequence, the newest first.
-pub(super) fn page(
-    connection: &Connection,
+pub(in crate::store) fn page(
+    connection: &Connection<'_>,
     user: &str,
     filter: TokenFilter,
     before: u64,
     limit: usize,
     now: UnixTime,
 ) -> Result<Vec<MintedToken>, StoreError> {
-    // One moment for all of it.
-    let snapshot = connection.unchecked_transaction()?;
-    let claims: Option<(String, String)> = snapshot
-        .prepare_cached("SELECT organization, email FROM users WHERE name = ?1")?
-        .query_row([user], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
+    let claims: Option<(String, String)> =
+        connection.find("SELECT organization, email FROM users WHERE name = ?1", [user], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
     // Tokens of a user that is gone are refused for that.
     let (organization, email) = claims.unwrap_or_default();
     let before = before.min(i64::MAX.unsigned_abs());
     let of = Tokens {
-        cutoffs: cutoffs::concerning(&snapshot, user, &organization, &email)?,
-        ..Tokens::of(&snapshot, user, now)?
+        cutoffs: cutoffs::concerning(connection, user, &organization, &email)?,
+        ..Tokens::of(connection, user, now)?
     };
     let mut page = Vec::new();
-    of.each(&snapshot, filter, before, Some(limit), |token| page.push(token))?;
+    of.each(connection, filter, before, Some(limit), |token| page.push(token))?;
     Ok(page)
 }
 
 /// How many tokens of a user the gate would admit.
-pub(super) fn count_live(
-    connection: &Connection,
+pub(in crate::store) fn count_live(
+    connection: &Connection<'_>,
     identity: &Identity,
     now: UnixTime,
 ) -> Result<u64, StoreError> {
@@ -54,23 +52,31 @@ pub(super) fn count_live(
 }
 
 /// When a user got the last token by its password.
-pub(super) fn last_login(connection: &Connection, user: &str) -> Result<Option<UnixTime>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT at FROM audit WHERE action = 'mint' AND subject = ?1 AND NOT operator
+pub(in crate::store) fn last_login(
+    connection: &Connection<'_>,
+    user: &str,
+) -> Result<Option<UnixTime>, StoreError> {
+    Ok(connection
+        .find(
+            "SELECT at FROM audit WHERE action = 'mint' AND subject = ?1 AND NOT operator
          ORDER BY number DESC LIMIT 1",
-    )?;
-    Ok(statement.query_row([user], |row| row.get(0)).optional()?.map(UnixTime))
+            [user],
+            |row| row.get(0),
+        )?
+        .map(UnixTime))
 }
 
 /// Whose a token is that was minted here, and when it ends, as far as the trail tells.
-pub(super) fn owner(connection: &Connection, id: TokenId) -> Result<Option<Owner>, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT subject, expires FROM audit WHERE action = 'mint' AND token_id = ?1")?;
+pub(in crate::store) fn owner(connection: &Connection<'_>, id: TokenId) -> Result<Option<Owner>, StoreError> {
     let owner = |row: &Row<'_>| {
-        let expires_at = row.get::<_, Option<u64>>(1)?.map(UnixTime);
+        let expires_at = row.get::<Option<u64>>(1)?.map(UnixTime);
         Ok(Owner { user: row.get(0)?, expires_at })
     };
-    Ok(statement.query_row([id.to_string()], owner).optional()?)
+    connection.find(
+        "SELECT subject, expires FROM audit WHERE action = 'mint' AND token_id = ?1",
+        [id.to_string()],
+        owner,
+    )
 }
 
 /// What decides on the tokens of one user.
@@ -83,7 +89,7 @@ struct Tokens<'u> {
 
 impl<'u> Tokens<'u> {
     /// Without the cutoffs.
-    fn of(connection: &Connection, user: &'u str, now: UnixTime) -> Result<Self, StoreError> {
+    fn of(connection: &Connection<'_>, user: &'u str, now: UnixTime) -> Result<Self, StoreError> {
         let expired_below = time::read(connection)?.expired_below;
         Ok(Self { user, cutoffs: Vec::new(), expired_below, now })
     }
@@ -91,32 +97,32 @@ impl<'u> Tokens<'u> {
     /// In their order by an index, and no further back than tokens last.
     fn each(
         &self,
-        connection: &Connection,
+        connection: &Connection<'_>,
         filter: TokenFilter,
         before: u64,
         limit: Option<usize>,
         mut show: impl FnMut(MintedToken),
     ) -> Result<(), StoreError> {
         let (from, after) = if filter.expired { (0, UnixTime(0)) } else { (self.expired_below, self.now) };
-        let mut statement = connection.prepare_cached(
+        connection.each(
             "SELECT number, at, actor, origin, token_id, expires,
                EXISTS (SELECT 1 FROM revoked_tokens WHERE revoked_tokens.token_id = unhex(audit.token_id)),
                EXISTS (SELECT 1 FROM keys WHERE keys.kid = audit.kid AND revoked_at IS NOT NULL)
              FROM audit WHERE action = 'mint' AND subject = ?1 AND number >= ?2 AND number < ?3
-               AND (expires IS NULL OR expires > ?4) ORDER BY number DESC LIMIT coalesce(?5, -1)",
-        )?;
-        let mut rows = statement.query((self.user, from, before, after.0, limit))?;
-        while let Some(row) = rows.next()? {
-            show(self.read(row)?);
-        }
-        Ok(())
+               AND (expires IS NULL OR expires > ?4) ORDER BY number DESC LIMIT ?5",
+            (self.user, from, before, after.0, limit.map_or(i64::MAX.unsigned_abs(), |limit| limit as u64)),
+            |row| {
+                show(self.read(row)?);
+                Ok(())
+            },
+        )
     }
 
     fn read(&self, row: &Row<'_>) -> Result<MintedToken, StoreError> {
         let id: String = row.get(4)?;
         let minted = MintedRow {
             sequence: row.get(0)?,
-            expires_at: row.get::<_, Option<u64>>(5)?.map(UnixTime),
+            expires_at: row.get::<Option<u64>>(5)?.map(UnixTime),
             is_revoked: row.get(6)?,
             is_key_revoked: row.get(7)?,
         };

@@ -1,8 +1,8 @@
 //! Users: adding, importing and changing them, and their rows.
 
+use super::connection::Connection;
+use super::value::Row;
 use std::time::Duration;
-
-use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::audit::Details;
 use super::slice::{self, Slice};
@@ -78,22 +78,18 @@ fn import(
 }
 
 /// What an import would do with each of the users, by themselves.
-pub(super) fn import_effects(
-    connection: &Connection,
+pub(in crate::store) fn import_effects(
+    connection: &Connection<'_>,
     users: &[ImportedUser],
     update: bool,
 ) -> Result<Vec<ImportEffect>, StoreError> {
-    // One read for all: to begin one takes longer than to look for a user.
-    let snapshot = connection.unchecked_transaction()?;
-    users.iter().map(|user| Ok(step(&snapshot, user, update)?.effect())).collect()
+    users.iter().map(|user| Ok(step(connection, user, update)?.effect())).collect()
 }
 
-fn step(connection: &Connection, user: &ImportedUser, update: bool) -> Result<ImportStep, StoreError> {
-    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE folded = ?1"))?;
-    let read = |row: &Row<'_>| Ok((read(row)?, row.get::<_, Option<[u8; 16]>>("imported")?));
-    let known = statement.query_row([user.user.identity.user.folded()], read).optional()?;
+fn step(connection: &Connection<'_>, user: &ImportedUser, update: bool) -> Result<ImportStep, StoreError> {
+    let read = |row: &Row<'_>| Ok((read(row)?, row.get::<Option<[u8; 16]>>(8)?.map(HashDigest)));
     let known =
-        known.map(|(record, last)| Ok::<_, StoreError>((record?, last.map(HashDigest)))).transpose()?;
+        connection.find(&format!("{SELECT} WHERE folded = ?1"), [user.user.identity.user.folded()], read)?;
     Ok(decision::import_user(user, known.as_ref().map(|(record, last)| (record, *last)), update))
 }
 
@@ -117,12 +113,12 @@ fn change_user(
     }
     let (name, action) = (command.name.clone(), decision::audit_of_change(&command.change));
     let changes = decision::changed_fields(&command.change, &record.user);
-    let stamp = transaction.stamp()?;
+    let stamp = transaction.stamp();
     let changed = decision::change_user(command, record, stamp);
     match &changed.record {
         Some(record) => update(transaction, record, imported, stamp.sequence)?,
         None => {
-            transaction.prepare_cached("DELETE FROM users WHERE name = ?1")?.execute([&name])?;
+            transaction.write("DELETE FROM users WHERE name = ?1", [&name])?;
             // A user who gets the name later is somebody else.
             known_sources::forget(transaction, &name)?;
             skeletons::forget(transaction, &name)?;
@@ -138,72 +134,69 @@ fn change_user(
 
 impl Apply for Rehash {
     fn apply(self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
-        transaction
-            .prepare_cached("UPDATE users SET phc = ?3 WHERE name = ?1 AND credential_version = ?2")?
-            .execute((self.user.as_str(), self.credential_version, self.phc.as_str()))?;
+        transaction.write(
+            "UPDATE users SET phc = ?3 WHERE name = ?1 AND credential_version = ?2",
+            (self.user.as_str(), self.credential_version, self.phc.as_str()),
+        )?;
         Ok(())
     }
 }
 
 /// The user of that name.
-pub(super) fn find(connection: &Connection, name: &str) -> Result<Option<UserRecord>, StoreError> {
-    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE name = ?1"))?;
-    statement.query_row([name], read).optional()?.transpose()
+pub(in crate::store) fn find(
+    connection: &Connection<'_>,
+    name: &str,
+) -> Result<Option<UserRecord>, StoreError> {
+    connection.find(&format!("{SELECT} WHERE name = ?1"), [name], read)
 }
 
 /// Is there a user of that organization?
-pub(super) fn organization_exists(connection: &Connection, name: &str) -> Result<bool, StoreError> {
-    let mut statement =
-        connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM users WHERE organization = ?1)")?;
-    Ok(statement.query_row([name], |row| row.get(0))?)
+pub(in crate::store) fn organization_exists(
+    connection: &Connection<'_>,
+    name: &str,
+) -> Result<bool, StoreError> {
+    connection.one("SELECT EXISTS (SELECT 1 FROM users WHERE organization = ?1)", [name], |row| row.get(0))
 }
 
 /// Is there a user with that e-mail address? SQL does not fold as we do, so every address is read.
-pub(super) fn email_exists(connection: &Connection, folded: &str) -> Result<bool, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT email FROM users")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        if fold_email(row.get_ref(0)?.as_str().unwrap_or_default()) == folded {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+pub(in crate::store) fn email_exists(connection: &Connection<'_>, folded: &str) -> Result<bool, StoreError> {
+    let mut exists = false;
+    connection.each("SELECT email FROM users", (), |row| {
+        exists |= fold_email(row.text(0)) == folded;
+        Ok(())
+    })?;
+    Ok(exists)
 }
 
 /// At most `limit` users after the one of that name, by name.
-pub(super) fn page(
-    connection: &Connection,
+pub(in crate::store) fn page(
+    connection: &Connection<'_>,
     filter: &UserFilter,
     after: &str,
     limit: usize,
     now: UnixTime,
 ) -> Result<Vec<ListedUser>, StoreError> {
-    // One moment for all of it.
-    let snapshot = connection.unchecked_transaction()?;
-    let mut statement = snapshot.prepare_cached(&format!(
+    let text = filter.text.as_ref().filter(|text| !text.is_empty()).map(|text| text.to_ascii_lowercase());
+    let (source, remembered) = (filter.source.map(SourceName::as_str), filter.remembered);
+    let rows = connection.all(&format!(
         "{SELECT} WHERE name > ?1 AND (?3 IS NULL OR organization = ?3) AND (?4 IS NULL OR disabled = ?4)
-           AND (?5 IS NULL OR instr(lower(name), ?5) > 0 OR instr(lower(email), ?5) > 0)
+           AND (?5 IS NULL OR replace(lower(name), ?5, '') <> lower(name) OR replace(lower(email), ?5, '') <> lower(email))
            AND (?6 IS NULL OR source = ?6) AND (NOT ?7 OR remembered_at IS NOT NULL)
          ORDER BY name LIMIT ?2"
-    ))?;
-    let text = filter.text.as_ref().map(|text| text.to_ascii_lowercase());
-    let (source, remembered) = (filter.source.map(SourceName::as_str), filter.remembered);
-    let rows = statement
-        .query_map((after, limit, &filter.organization, filter.disabled, text, source, remembered), read)?;
-    rows.map(|row| listed(&snapshot, row??, now)).collect()
+    ), (after, limit, &filter.organization, filter.disabled, text, source, remembered), read)?;
+    rows.into_iter().map(|record| listed(connection, record, now)).collect()
 }
 
 /// The user of that name, as lists show it.
-pub(super) fn find_listed(
-    connection: &Connection,
+pub(in crate::store) fn find_listed(
+    connection: &Connection<'_>,
     name: &str,
     now: UnixTime,
 ) -> Result<Option<ListedUser>, StoreError> {
-    let snapshot = connection.unchecked_transaction()?;
-    find(&snapshot, name)?.map(|record| listed(&snapshot, record, now)).transpose()
+    find(connection, name)?.map(|record| listed(connection, record, now)).transpose()
 }
 
-fn listed(connection: &Connection, record: UserRecord, now: UnixTime) -> Result<ListedUser, StoreError> {
+fn listed(connection: &Connection<'_>, record: UserRecord, now: UnixTime) -> Result<ListedUser, StoreError> {
     let UserRecord { user, remembered, .. } = record;
     let last_login = tokens::last_login(connection, user.identity.user.as_str())?;
     let live_tokens = tokens::count_live(connection, &user.identity, now)?;
@@ -215,28 +208,29 @@ fn listed(connection: &Connection, record: UserRecord, now: UnixTime) -> Result<
     })
 }
 
-fn conflict(connection: &Connection, user: &NewUser) -> Result<Option<NameConflict>, StoreError> {
+fn conflict(connection: &Connection<'_>, user: &NewUser) -> Result<Option<NameConflict>, StoreError> {
     let confusable = confusable(connection, &user.identity.user)?;
     Ok(decision::refuse_user(user, confusable.as_deref()))
 }
 
 /// The user of that name, or of one that a person would confuse with it.
-pub(super) fn confusable(connection: &Connection, name: &Name) -> Result<Option<String>, StoreError> {
-    let confusable: Option<String> = connection
-        .prepare_cached("SELECT name FROM users WHERE folded = ?1")?
-        .query_row([name.folded()], |row| row.get(0))
-        .optional()?;
+pub(in crate::store) fn confusable(
+    connection: &Connection<'_>,
+    name: &Name,
+) -> Result<Option<String>, StoreError> {
+    let confusable: Option<String> =
+        connection.find("SELECT name FROM users WHERE folded = ?1", [name.folded()], |row| row.get(0))?;
     confusable.map_or_else(|| skeletons::confusable(connection, name), |name| Ok(Some(name)))
 }
 
 /// Adds a user. Its hash came from an import where it has a digest.
 fn add(user: NewUser, imported: Option<HashDigest>, transaction: &Transaction<'_>) -> Result<(), StoreError> {
-    let stamp = transaction.stamp()?;
+    let stamp = transaction.stamp();
     insert(&decision::add_user(user, stamp), imported, stamp, transaction)
 }
 
 /// Puts the row of a new user in, with its first cutoff.
-pub(super) fn insert(
+pub(in crate::store) fn insert(
     record: &UserRecord,
     imported: Option<HashDigest>,
     stamp: Stamp,
@@ -244,13 +238,11 @@ pub(super) fn insert(
 ) -> Result<(), StoreError> {
     let UserRecord { user, phc, remembered: _ } = record;
     let name = user.identity.user.as_str();
-    transaction
-        .prepare_cached(
-            "INSERT INTO users (name, folded, email, organization, phc, disabled, credential_version,
+    transaction.write(
+        "INSERT INTO users (name, folded, email, organization, phc, disabled, credential_version,
                                 created_at, updated_at, number, imported, source)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-        )?
-        .execute((
+        (
             name,
             user.identity.user.folded(),
             &user.identity.email,
@@ -263,7 +255,8 @@ pub(super) fn insert(
             stamp.sequence,
             imported.map(|HashDigest(digest)| digest),
             user.source.as_str(),
-        ))?;
+        ),
+    )?;
     skeletons::remember(transaction, &user.identity.user)?;
     let subject = Subject::User(name.into());
     let cutoff = decision::first_cutoff(cutoffs::get(transaction, &subject)?, stamp);
@@ -272,26 +265,26 @@ pub(super) fn insert(
 }
 
 /// Lets the feed bring the user's account again, if there is such a user.
-pub(super) fn touch(connection: &Connection, name: &str, sequence: u64) -> Result<(), StoreError> {
-    connection.prepare_cached("UPDATE users SET number = ?2 WHERE name = ?1")?.execute((name, sequence))?;
+pub(in crate::store) fn touch(
+    connection: &Connection<'_>,
+    name: &str,
+    sequence: u64,
+) -> Result<(), StoreError> {
+    connection.write("UPDATE users SET number = ?2 WHERE name = ?1", (name, sequence))?;
     Ok(())
 }
 
 /// A hash that was imported is forgotten with the one that it became.
-pub(super) fn update(
-    connection: &Connection,
+pub(in crate::store) fn update(
+    connection: &Connection<'_>,
     record: &UserRecord,
     imported: Option<HashDigest>,
     sequence: u64,
 ) -> Result<(), StoreError> {
     let UserRecord { user, phc, remembered } = record;
-    connection
-        .prepare_cached(
-            "UPDATE users SET email = ?2, organization = ?3, phc = ?4, disabled = ?5, credential_version = ?6,
-               updated_at = ?7, number = ?8, imported = iif(phc = ?4, imported, ?9), source = ?10,
-               remembered_at = ?11, remembered_number = ?12 WHERE name = ?1",
-        )?
-        .execute((
+    connection.write("UPDATE users SET email = ?2, organization = ?3, phc = ?4, disabled = ?5, credential_version = ?6,
+               updated_at = ?7, number = ?8, imported = CASE WHEN phc = ?4 THEN imported ELSE ?9 END, source = ?10,
+               remembered_at = ?11, remembered_number = ?12 WHERE name = ?1", (
             user.identity.user.as_str(),
             &user.identity.email,
             user.identity.organization.as_str(),
@@ -308,30 +301,29 @@ pub(super) fn update(
     Ok(())
 }
 
-/// A row of [`SELECT`]; an error inside for one that somebody else wrote.
-fn read(row: &Row<'_>) -> rusqlite::Result<Result<UserRecord, StoreError>> {
-    let (name, organization, phc): (String, String, String) =
-        (row.get("name")?, row.get("organization")?, row.get("phc")?);
-    let source = SourceName::parse(&row.get::<_, String>("source")?);
+/// A row of [`SELECT`].
+fn read(row: &Row<'_>) -> Result<UserRecord, StoreError> {
+    let (name, organization, phc): (String, String, String) = (row.get(0)?, row.get(2)?, row.get(3)?);
+    let source = SourceName::parse(&row.get::<String>(9)?);
     let phc = (!phc.is_empty()).then(|| Phc::parse(&phc)).transpose();
     let parsed = (Name::parse_user(&name), Name::parse(&organization), phc, source);
     let (Ok(user), Ok(organization), Ok(phc), Some(source)) = parsed else {
-        return Ok(Err(StoreError::Damaged(format!("the row of user {name:?} is malformed"))));
+        return Err(StoreError::Damaged(format!("the row of user {name:?} is malformed")));
     };
     let user = User {
-        identity: Identity { user, email: row.get("email")?, organization },
+        identity: Identity { user, email: row.get(1)?, organization },
         source,
-        disabled: row.get("disabled")?,
-        credential_version: row.get("credential_version")?,
-        created_at: UnixTime(row.get("created_at")?),
-        updated_at: UnixTime(row.get("updated_at")?),
+        disabled: row.get(4)?,
+        credential_version: row.get(5)?,
+        created_at: UnixTime(row.get(6)?),
+        updated_at: UnixTime(row.get(7)?),
     };
-    let remembered = (row.get("remembered_number")?, row.get("remembered_at")?);
+    let remembered = (row.get(11)?, row.get(10)?);
     let remembered = match remembered {
         (Some(sequence), Some(at)) => Some(Remembered { sequence, at: UnixTime(at) }),
         _ => None,
     };
-    Ok(Ok(UserRecord { user, phc, remembered }))
+    Ok(UserRecord { user, phc, remembered })
 }
 
 const SELECT: &str = "SELECT name, email, organization, phc, disabled, credential_version,

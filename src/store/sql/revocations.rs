@@ -1,9 +1,8 @@
 //! Revocations of tokens and subjects. There is none that takes one back.
 
+use super::connection::Connection;
+use super::value::{Row, ToValue};
 use std::cmp::Reverse;
-
-use rusqlite::types::{Null, ToSql};
-use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::transaction::{Apply, Transaction};
 use super::{audit, cutoffs, keys, tokens, users};
@@ -24,9 +23,7 @@ impl Apply for RevokeToken {
         match decision::revoke_token(expiry, earlier, transaction.now) {
             TokenRevocation::Already(sequence) => {
                 // Written again, so that its acknowledgement follows a sync like every other.
-                transaction
-                    .prepare_cached("UPDATE revoked_tokens SET number = number WHERE token_id = ?1")?
-                    .execute([id.0])?;
+                transaction.write("UPDATE revoked_tokens SET number = number WHERE token_id = ?1", [id.0])?;
                 Ok(sequence)
             }
             TokenRevocation::Single(keep) => revoke_one(transaction, id, keep, user.as_deref()),
@@ -42,13 +39,13 @@ impl Apply for RevokeSubject {
 }
 
 /// Revokes every token of a subject that was minted before.
-pub(super) fn revoke(
+pub(in crate::store) fn revoke(
     transaction: &Transaction<'_>,
     subject: &Subject,
     action: &str,
 ) -> Result<Cutoff, StoreError> {
     let previous = cutoffs::get(transaction, subject)?;
-    let stamp = transaction.stamp()?;
+    let stamp = transaction.stamp();
     let cutoff = decision::revoke_subject(subject, previous, stamp);
     if let (Subject::User(name), true) = (subject, cutoff.blocked) {
         // A blocked cutoff that comes through the feed without its account is a removed user's, and expires.
@@ -66,35 +63,34 @@ fn revoke_one(
     keep: Keep,
     user: Option<&str>,
 ) -> Result<u64, StoreError> {
-    let stamp = transaction.stamp()?;
+    let stamp = transaction.stamp();
     let (keep, dated) = match keep {
         Keep::Expires(time) => (time, true),
         Keep::Until(time) => (time, false),
     };
-    transaction
-        .prepare_cached(
-            "INSERT INTO revoked_tokens (token_id, keep, dated, lived, user, number)
+    transaction.write(
+        "INSERT INTO revoked_tokens (token_id, keep, dated, lived, \"user\", number)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute((id.0, keep.0, dated, stamp.lived.0, user, stamp.sequence))?;
+        (id.0, keep.0, dated, stamp.lived.0, user, stamp.sequence),
+    )?;
     audit::write(transaction, stamp, "revoke_token", user.unwrap_or_default(), Some(id))?;
     Ok(stamp.sequence)
 }
 
-fn sequence_of(connection: &Connection, id: TokenId) -> Result<Option<u64>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT number FROM revoked_tokens WHERE token_id = ?1")?;
-    Ok(statement.query_row([id.0], |row| row.get(0)).optional()?)
+fn sequence_of(connection: &Connection<'_>, id: TokenId) -> Result<Option<u64>, StoreError> {
+    connection.find("SELECT number FROM revoked_tokens WHERE token_id = ?1", [id.0], |row| row.get(0))
 }
 
 /// How many of a user's tokens were revoked one by one and are kept.
-pub(super) fn count(connection: &Connection, user: &str) -> Result<u64, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT tokens FROM revocation_counts WHERE user = ?1")?;
-    Ok(statement.query_row([user], |row| row.get(0)).optional()?.unwrap_or(0))
+pub(in crate::store) fn count(connection: &Connection<'_>, user: &str) -> Result<u64, StoreError> {
+    Ok(connection
+        .find("SELECT tokens FROM revocation_counts WHERE \"user\" = ?1", [user], |row| row.get(0))?
+        .unwrap_or(0))
 }
 
 /// At most `limit` revocations in force that came before that sequence, the newest first.
-pub(super) fn page(
-    connection: &Connection,
+pub(in crate::store) fn page(
+    connection: &Connection<'_>,
     filter: &RevocationFilter,
     before: u64,
     limit: usize,
@@ -118,7 +114,7 @@ struct Query<'q> {
 }
 
 impl Query<'_> {
-    fn cutoffs(&self, connection: &Connection) -> Result<Vec<Revocation>, StoreError> {
+    fn cutoffs(&self, connection: &Connection<'_>) -> Result<Vec<Revocation>, StoreError> {
         let kind = match self.filter.kind {
             Some(RevocationKind::Token | RevocationKind::Key) => return Ok(Vec::new()),
             Some(kind) => Some(kind.as_str()),
@@ -130,18 +126,16 @@ impl Query<'_> {
                 "name = ?4 AND kind IN ('everybody', 'user', 'organization', 'email') AND (?5 IS NULL OR kind = ?5)
                  AND +number"
             }
-            (None, Some(_)) => "?4 IS NULL AND +kind = ?5 AND number",
-            (None, None) => "?4 IS NULL AND ?5 IS NULL AND number",
+            (None, Some(_)) => "CAST(?4 AS TEXT) IS NULL AND kind || '' = ?5 AND number",
+            (None, None) => "CAST(?4 AS TEXT) IS NULL AND CAST(?5 AS TEXT) IS NULL AND number",
         };
-        let mut statement = connection.prepare_cached(&format!(
+        let statement = format!(
             "SELECT kind, name, number, second, lived, closed, reason IS NOT NULL, reason FROM marks
              WHERE reason IS NOT NULL AND number < ?2 AND {conditions} > ?1 ORDER BY number DESC LIMIT ?3"
-        ))?;
+        );
         let parameters = (self.after, self.before, self.limit, &self.filter.subject, kind);
-        let rows = statement.query_map(parameters, |row| Ok((cutoffs::read(row)?, row.get("reason")?)))?;
-        rows.map(|row| {
-            let (cutoff, reason) = row?;
-            let (subject, cutoff) = cutoff.ok_or_else(cutoffs::unknown_kind)?;
+        connection.all(&statement, parameters, |row| {
+            let (subject, cutoff) = cutoffs::read(row)?;
             let (kind, name) = cutoffs::key_of(&subject);
             Ok(Revocation {
                 kind,
@@ -150,20 +144,19 @@ impl Query<'_> {
                 time: cutoff.time,
                 blocked: cutoff.blocked,
                 user: None,
-                reason,
+                reason: row.get(7)?,
             })
         })
-        .collect()
     }
 
-    fn tokens(&self, connection: &Connection) -> Result<Vec<Revocation>, StoreError> {
+    fn tokens(&self, connection: &Connection<'_>) -> Result<Vec<Revocation>, StoreError> {
         if self.filter.kind.is_some_and(|kind| kind != RevocationKind::Token) {
             return Ok(Vec::new());
         }
         let Some(subject) = &self.filter.subject else {
-            return self.tokens_of(connection, "?4 IS NULL AND number", &Null);
+            return self.tokens_of(connection, "CAST(?4 AS TEXT) IS NULL AND number", &None::<&str>);
         };
-        let mut tokens = self.tokens_of(connection, "user = ?4 AND number", subject)?;
+        let mut tokens = self.tokens_of(connection, "\"user\" = ?4 AND number", subject)?;
         if let Some(id) = TokenId::parse(subject) {
             let mut named = self.tokens_of(connection, "token_id = ?4 AND +number", &id.0)?;
             // A user may be called like a token.
@@ -176,30 +169,32 @@ impl Query<'_> {
     /// In their order by an index, so that one user's very many are not sorted for each page.
     fn tokens_of(
         &self,
-        connection: &Connection,
+        connection: &Connection<'_>,
         conditions: &str,
-        subject: &dyn ToSql,
+        subject: &dyn ToValue,
     ) -> Result<Vec<Revocation>, StoreError> {
-        let mut statement = connection.prepare_cached(&format!(
-            "SELECT token_id, keep, dated, lived, user, number FROM revoked_tokens
+        connection.all(
+            &format!(
+                "SELECT token_id, keep, dated, lived, \"user\", number FROM revoked_tokens
              WHERE number < ?2 AND {conditions} > ?1 ORDER BY number DESC LIMIT ?3"
-        ))?;
-        let rows = statement.query_map((self.after, self.before, self.limit, subject), |row| {
-            let RevokedToken { id, keep: Keep::Expires(time) | Keep::Until(time), .. } = read_token(row)?;
-            Ok(Revocation {
-                kind: RevocationKind::Token.as_str(),
-                subject: id.to_string(),
-                sequence: row.get("number")?,
-                time,
-                blocked: false,
-                user: row.get("user")?,
-                reason: None,
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+            ),
+            (self.after, self.before, self.limit, subject),
+            |row| {
+                let RevokedToken { id, keep: Keep::Expires(time) | Keep::Until(time), .. } = read_token(row)?;
+                Ok(Revocation {
+                    kind: RevocationKind::Token.as_str(),
+                    subject: id.to_string(),
+                    sequence: row.get(5)?,
+                    time,
+                    blocked: false,
+                    user: row.get(4)?,
+                    reason: None,
+                })
+            },
+        )
     }
 
-    fn keys(&self, connection: &Connection) -> Result<Vec<Revocation>, StoreError> {
+    fn keys(&self, connection: &Connection<'_>) -> Result<Vec<Revocation>, StoreError> {
         if self.filter.kind.is_some_and(|kind| kind != RevocationKind::Key) {
             return Ok(Vec::new());
         }
@@ -212,7 +207,7 @@ impl Query<'_> {
 }
 
 /// A row that begins with `token_id, keep, dated, lived`.
-pub(super) fn read_token(row: &Row<'_>) -> rusqlite::Result<RevokedToken> {
+pub(in crate::store) fn read_token(row: &Row<'_>) -> Result<RevokedToken, StoreError> {
     let time = UnixTime(row.get(1)?);
     let keep = if row.get(2)? { Keep::Expires(time) } else { Keep::Until(time) };
     Ok(RevokedToken { id: TokenId(row.get(0)?), keep, lived: Lived(row.get(3)?) })

@@ -1,9 +1,8 @@
 //! What the store keeps of time, moved on by every commit of a gateway.
 
-use rusqlite::{Connection, OptionalExtension};
-
+use super::connection::Connection;
 use super::transaction::{Apply, Time, Transaction};
-use super::{audit, cutoffs, sequence};
+use super::{audit, cutoffs};
 use crate::auth::revocation::Subject;
 use crate::auth::time::{Lived, UnixTime};
 use crate::clock::Clock;
@@ -17,7 +16,7 @@ impl Apply for RepairClock {
         let (floor, wall) = (read(transaction)?.floor, transaction.wall);
         set_floor(transaction, wall)?;
         let cutoffs = cutoffs::bound(transaction, wall)?;
-        let stamp = decision::Stamp { now: wall, ..transaction.stamp()? };
+        let stamp = decision::Stamp { now: wall, ..transaction.stamp() };
         let everybody = cutoffs::get(transaction, &Subject::Everybody)?;
         let cutoff = decision::cutoff(everybody, stamp, false);
         cutoffs::set(transaction, &Subject::Everybody, cutoff, Some("repair_clock"))?;
@@ -27,45 +26,43 @@ impl Apply for RepairClock {
 }
 
 /// What is kept.
-pub(super) fn read(connection: &Connection) -> Result<StoredTime, StoreError> {
-    let mut statement =
-        connection.prepare_cached("SELECT lived, floor, expired_below, forgettable FROM clock")?;
-    Ok(statement.query_row([], |row| {
+pub(in crate::store) fn read(connection: &Connection<'_>) -> Result<StoredTime, StoreError> {
+    connection.one("SELECT lived, floor, expired_below, forgettable FROM clock", (), |row| {
         Ok(StoredTime {
             lived: Lived(row.get(0)?),
             floor: UnixTime(row.get(1)?),
             expired_below: row.get(2)?,
             forgettable: Lived(row.get(3)?),
         })
-    })?)
+    })
 }
 
-/// Moves it on to now, in the running transaction, and says what time that has.
-pub(super) fn advance(connection: &Connection, clock: &Clock) -> Result<Time, StoreError> {
+/// Moves it on to now, in the running transaction behind that sequence, and says what time it has.
+pub(in crate::store) fn advance(
+    connection: &Connection<'_>,
+    clock: &Clock,
+    sequence: u64,
+) -> Result<Time, StoreError> {
     let stored = read(connection)?;
     let (lived, floor) = clock.advance(stored.lived, stored.floor);
     if (lived, floor) != (stored.lived, stored.floor) {
-        connection.prepare_cached("UPDATE clock SET lived = ?1, floor = ?2")?.execute((lived.0, floor.0))?;
-        note_hour(connection, lived)?;
+        connection.write("UPDATE clock SET lived = ?1, floor = ?2", (lived.0, floor.0))?;
+        note_hour(connection, lived, sequence)?;
     }
     Ok(Time { now: clock.now(), lived, issue_time: clock.issue_time(), wall: clock.wall() })
 }
 
 /// Sets the floor, where nobody has: of a new store, or of one that had none.
-pub(super) fn set_floor(connection: &Connection, floor: UnixTime) -> Result<(), StoreError> {
-    connection.execute("UPDATE clock SET floor = ?1", [floor.0])?;
+pub(in crate::store) fn set_floor(connection: &Connection<'_>, floor: UnixTime) -> Result<(), StoreError> {
+    connection.write("UPDATE clock SET floor = ?1", [floor.0])?;
     Ok(())
 }
 
 /// Once an hour of lived time, which transaction was the last.
-fn note_hour(connection: &Connection, lived: Lived) -> Result<(), StoreError> {
-    let last: u64 = connection
-        .prepare_cached("SELECT coalesce(max(lived), 0) FROM hours")?
-        .query_row([], |row| row.get(0))?;
+fn note_hour(connection: &Connection<'_>, lived: Lived, sequence: u64) -> Result<(), StoreError> {
+    let last: u64 = connection.one("SELECT coalesce(max(lived), 0) FROM hours", (), |row| row.get(0))?;
     if lived.0 >= last + HOUR {
-        connection
-            .prepare_cached("INSERT INTO hours (lived, number) VALUES (?1, ?2)")?
-            .execute((lived.0, sequence::current(connection)?))?;
+        connection.write("INSERT INTO hours (lived, number) VALUES (?1, ?2)", (lived.0, sequence))?;
     }
     Ok(())
 }
@@ -73,22 +70,17 @@ fn note_hour(connection: &Connection, lived: Lived) -> Result<(), StoreError> {
 /// Notes which tokens have expired for certain: those up to the sequence of the newest hour that is `retention` or more ago. What
 /// was revoked before that hour was about them only, and may be forgotten; the result says before which lived time that is. Of
 /// several gateways the one that remembers longest decides.
-pub(super) fn expire(transaction: &Transaction<'_>, retention: u64) -> Result<Lived, StoreError> {
-    let retention: u64 = transaction
-        .prepare_cached("UPDATE clock SET retention = max(retention, ?1) RETURNING retention")?
-        .query_row([retention], |row| row.get(0))?;
-    let newest = transaction
-        .prepare_cached("SELECT lived, number FROM hours WHERE lived <= ?1 ORDER BY lived DESC LIMIT 1")?
-        .query_row([transaction.lived.0.checked_sub(retention)], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
+pub(in crate::store) fn expire(transaction: &Transaction<'_>, retention: u64) -> Result<Lived, StoreError> {
+    let retention: u64 = transaction.one("UPDATE clock SET retention = CASE WHEN retention < ?1 THEN ?1 ELSE retention END RETURNING retention", [retention], |row| row.get(0))?;
+    let newest = transaction.find(
+        "SELECT lived, number FROM hours WHERE lived <= ?1 ORDER BY lived DESC LIMIT 1",
+        [transaction.lived.0.checked_sub(retention)],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
     if let Some((lived, number)) = newest {
         let (lived, number): (u64, u64) = (lived, number);
-        transaction
-            .prepare_cached(
-                "UPDATE clock SET expired_below = ?1, forgettable = ?2 WHERE expired_below < ?1 OR forgettable < ?2",
-            )?
-            .execute((number + 1, lived))?;
-        transaction.prepare_cached("DELETE FROM hours WHERE lived < ?1")?.execute([lived])?;
+        transaction.write("UPDATE clock SET expired_below = ?1, forgettable = ?2 WHERE expired_below < ?1 OR forgettable < ?2", (number + 1, lived))?;
+        transaction.write("DELETE FROM hours WHERE lived < ?1", [lived])?;
     }
     Ok(read(transaction)?.forgettable)
 }

@@ -6,16 +6,16 @@ use crate::store::error::StoreError;
 
 /// How much is done at once.
 #[derive(Clone, Copy)]
-pub(super) struct Slice {
+pub(in crate::store) struct Slice {
     /// At most so many rows.
-    pub(super) rows: usize,
+    pub(in crate::store) rows: usize,
     /// No step is begun after this.
-    pub(super) time: Duration,
+    pub(in crate::store) time: Duration,
 }
 
 /// Works on a slice in steps of so many rows: until a step finds none, the slice is full or its time is over. Says how many
 /// rows that were.
-pub(super) fn in_steps(
+pub(in crate::store) fn in_steps(
     slice: Slice,
     mut step: impl FnMut(usize) -> Result<usize, StoreError>,
 ) -> Result<usize, StoreError> {

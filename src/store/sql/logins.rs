@@ -1,8 +1,7 @@
 //! What a login needs to know before a password is hashed, and unlocks.
 
+use super::connection::Connection;
 use std::collections::HashMap;
-
-use rusqlite::{Connection, OptionalExtension};
 
 use super::audit::Details;
 use super::transaction::{Apply, Transaction};
@@ -23,14 +22,13 @@ impl Apply for UnlockUser {
         if users::find(transaction, &self.name)?.is_none() {
             return Ok(UnlockOutcome::Unknown);
         }
-        let stamp = transaction.stamp()?;
+        let stamp = transaction.stamp();
         // Nothing for the feed: each login reads the count, and what was counted under another one counts no more.
-        transaction
-            .prepare_cached(
-                "INSERT INTO unlocks (user, count) VALUES (?1, 1)
-                 ON CONFLICT (user) DO UPDATE SET count = count + 1",
-            )?
-            .execute([&self.name])?;
+        transaction.write(
+            "INSERT INTO unlocks (\"user\", count) VALUES (?1, 1)
+                 ON CONFLICT (\"user\") DO UPDATE SET count = unlocks.count + 1",
+            [&self.name],
+        )?;
         audit::write(transaction, stamp, "user_unlock", &self.name, None)?;
         Ok(UnlockOutcome::Unlocked)
     }
@@ -50,13 +48,13 @@ impl Apply for RecordLogin {
         match step {
             LoginStep::Nothing(outcome) => return Ok(outcome),
             LoginStep::Refuse(owner) => {
-                let stamp = transaction.stamp()?;
+                let stamp = transaction.stamp();
                 audit::write(transaction, stamp, "login_conflict", name.as_str(), None)?;
                 return Ok(RecordedLogin::Conflict(owner));
             }
             LoginStep::Add | LoginStep::Change => {}
         }
-        let stamp = transaction.stamp()?;
+        let stamp = transaction.stamp();
         let change = known.as_ref().map(|known| decision::described(&self, &known.user));
         let record = decision::recorded(self, known, stamp.sequence, stamp.now);
         match change {
@@ -82,19 +80,18 @@ impl Apply for Remember {
             return Ok(());
         }
         // A login that began earlier and is kept later may have had an older password.
-        transaction
-            .prepare_cached(
-                "UPDATE users SET phc = ?3, remembered_at = ?4, remembered_number = ?5
+        transaction.write(
+            "UPDATE users SET phc = ?3, remembered_at = ?4, remembered_number = ?5
                  WHERE name = ?1 AND credential_version = ?2 AND source <> 'store'
                    AND (remembered_number IS NULL OR remembered_number <= ?5)",
-            )?
-            .execute((
+            (
                 self.user.as_str(),
                 self.credential_version,
                 self.phc.as_str(),
                 transaction.now.0,
                 self.asked_at,
-            ))?;
+            ),
+        )?;
         Ok(())
     }
 }
@@ -110,7 +107,7 @@ impl Apply for MoveUser {
         if !decision::is_remembered(&record, &cutoffs_of(transaction, Some(&record))?) {
             return Ok(MoveOutcome::NotRemembered);
         }
-        let stamp = transaction.stamp()?;
+        let stamp = transaction.stamp();
         let mut record = UserRecord { remembered: None, ..record };
         record.user.source = SourceName::Store;
         record.user.updated_at = stamp.now;
@@ -122,42 +119,45 @@ impl Apply for MoveUser {
 
 /// Forgets the hashes that a cutoff has ended which is about to be forgotten itself: the oldest `rows` of those that lived before `before`.
 /// A hash may be kept for longer than any token lives.
-pub(super) fn forget_ended(
+pub(in crate::store) fn forget_ended(
     transaction: &Transaction<'_>,
     before: u64,
     rows: usize,
 ) -> Result<(), StoreError> {
-    let is_any_remembered: bool = transaction
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM users WHERE remembered_number IS NOT NULL)")?
-        .query_row([], |row| row.get(0))?;
+    let is_any_remembered: bool = transaction.one(
+        "SELECT EXISTS (SELECT 1 FROM users WHERE remembered_number IS NOT NULL)",
+        (),
+        |row| row.get(0),
+    )?;
     if !is_any_remembered {
         return Ok(());
     }
     let mut emails: HashMap<Box<str>, u64> = HashMap::new();
-    let mut old = transaction
-        .prepare_cached("SELECT kind, name, number FROM marks WHERE lived < ?1 ORDER BY lived LIMIT ?2")?;
-    let mut old = old.query((before, rows))?;
-    while let Some(row) = old.next()? {
-        let (kind, name, number): (String, Box<str>, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        match cutoffs::subject(&kind, name) {
-            Some(Subject::User(name)) => forget_of_user(transaction, &name, number)?,
-            Some(Subject::Organization(name)) => {
-                transaction
-                    .prepare_cached(
-                        "UPDATE users SET phc = '', remembered_at = NULL, remembered_number = NULL
+    let old: Vec<(Subject, u64)> = transaction.all(
+        "SELECT kind, name, number FROM marks WHERE lived < ?1 ORDER BY lived LIMIT ?2",
+        (before, rows),
+        |row| Ok((cutoffs::read_subject(row)?, row.get(2)?)),
+    )?;
+    for (subject, number) in old {
+        match subject {
+            Subject::User(name) => forget_of_user(transaction, &name, number)?,
+            Subject::Organization(name) => {
+                transaction.write(
+                    "UPDATE users SET phc = '', remembered_at = NULL, remembered_number = NULL
                          WHERE organization = ?1 AND remembered_number < ?2",
-                    )?
-                    .execute((name, number))?;
+                    (name, number),
+                )?;
             }
-            Some(Subject::Email(email)) => _ = emails.insert(email, number),
-            Some(Subject::Everybody) | None => {}
+            Subject::Email(email) => _ = emails.insert(email, number),
+            Subject::Everybody => {}
         }
     }
     let Some(latest) = emails.values().max() else { return Ok(()) };
-    let mut remembered =
-        transaction.prepare_cached("SELECT name, email FROM users WHERE remembered_number < ?1")?;
-    let remembered = remembered.query_map([latest], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    for (name, email) in remembered.collect::<Result<Vec<(String, String)>, _>>()? {
+    let remembered: Vec<(String, String)> =
+        transaction.all("SELECT name, email FROM users WHERE remembered_number < ?1", [latest], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+    for (name, email) in remembered {
         if let Some(number) = emails.get(fold_email(&email).as_str()) {
             forget_of_user(transaction, &name, *number)?;
         }
@@ -167,18 +167,17 @@ pub(super) fn forget_ended(
 
 /// Forgets the hash of a user that is older than that sequence.
 fn forget_of_user(transaction: &Transaction<'_>, name: &str, sequence: u64) -> Result<(), StoreError> {
-    transaction
-        .prepare_cached(
-            "UPDATE users SET phc = '', remembered_at = NULL, remembered_number = NULL
+    transaction.write(
+        "UPDATE users SET phc = '', remembered_at = NULL, remembered_number = NULL
              WHERE name = ?1 AND remembered_number < ?2",
-        )?
-        .execute((name, sequence))?;
+        (name, sequence),
+    )?;
     Ok(())
 }
 
 /// The cutoffs that concern a user.
 fn cutoffs_of(
-    connection: &Connection,
+    connection: &Connection<'_>,
     record: Option<&UserRecord>,
 ) -> Result<Vec<(Subject, Cutoff)>, StoreError> {
     record.map_or(Ok(Vec::new()), |record| cutoffs::of(connection, &record.user.identity))
@@ -186,30 +185,29 @@ fn cutoffs_of(
 
 /// What is known of that name and of a login from there. The statements are the same whether or not there is such a user, so that
 /// the time they take does not tell.
-pub(super) fn record(
-    connection: &Connection,
+pub(in crate::store) fn record(
+    connection: &Connection<'_>,
     name: &str,
     source: Option<Source>,
 ) -> Result<LoginRecord, StoreError> {
-    // One moment for all of it.
-    let snapshot = connection.unchecked_transaction()?;
-    let mut user = users::find(&snapshot, name)?;
+    let mut user = users::find(connection, name)?;
     if let Some(record) = user.as_mut().filter(|record| record.remembered.is_some())
-        && !decision::is_remembered(record, &cutoffs_of(&snapshot, Some(record))?)
+        && !decision::is_remembered(record, &cutoffs_of(connection, Some(record))?)
     {
         // For a login that mints nothing too.
         record.remembered = None;
     }
     Ok(LoginRecord {
         user,
-        is_known_source: known_sources::is_known(&snapshot, name, source)?,
-        unlocks: unlocks(&snapshot, name)?,
-        sequence: sequence::current(&snapshot)?,
+        is_known_source: known_sources::is_known(connection, name, source)?,
+        unlocks: unlocks(connection, name)?,
+        sequence: sequence::current(connection)?,
     })
 }
 
 /// How often the user of that name was unlocked.
-fn unlocks(connection: &Connection, name: &str) -> Result<u64, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT count FROM unlocks WHERE user = ?1")?;
-    Ok(statement.query_row([name], |row| row.get(0)).optional()?.unwrap_or(0))
+fn unlocks(connection: &Connection<'_>, name: &str) -> Result<u64, StoreError> {
+    Ok(connection
+        .find("SELECT count FROM unlocks WHERE \"user\" = ?1", [name], |row| row.get(0))?
+        .unwrap_or(0))
 }

@@ -51,18 +51,18 @@ impl Apply for Prune {
 
 /// From the front, up to the first that stays.
 fn prune_old(transaction: &Transaction<'_>, before: u64, rows: usize) -> Result<usize, StoreError> {
-    let mut front = transaction.prepare_cached("SELECT id, lived FROM audit ORDER BY id LIMIT ?1")?;
-    let front = front.query_map([rows], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let front: Vec<(i64, u64)> =
+        transaction.all("SELECT id, lived FROM audit ORDER BY id LIMIT ?1", [rows], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
     let mut last = None;
-    for row in front {
-        let (id, lived): (i64, u64) = row?;
+    for (id, lived) in front {
         if lived > before {
             break;
         }
         last = Some(id);
     }
-    let mut old = transaction.prepare_cached("DELETE FROM audit WHERE id <= ?1")?;
-    last.map_or(Ok(0), |last| Ok(old.execute([last])?))
+    last.map_or(Ok(0), |last| transaction.change("DELETE FROM audit WHERE id <= ?1", [last]))
 }
 
 /// The oldest rows of the largest shares, so that all of them fit again.
@@ -82,39 +82,39 @@ fn prune_excess(transaction: &Transaction<'_>, command: Prune, rows: usize) -> R
 }
 
 fn purge_tokens(transaction: &Transaction<'_>, before: u64, rows: usize) -> Result<usize, StoreError> {
-    let mut old = transaction.prepare_cached(
+    transaction.change(
         "DELETE FROM revoked_tokens WHERE token_id IN (
            SELECT token_id FROM revoked_tokens WHERE lived < ?1 ORDER BY lived LIMIT ?2)",
-    )?;
-    Ok(old.execute((before, rows))?)
+        (before, rows),
+    )
 }
 
 fn purge_cutoffs(transaction: &Transaction<'_>, before: u64, rows: usize) -> Result<usize, StoreError> {
     // What has to stay is as if it were of today, so that it is looked at once in a long time and not at each purge.
-    let stays = transaction
-        .prepare_cached(
-            "UPDATE marks SET lived = ?3 WHERE (kind, name) IN (
+    let stays = transaction.change(
+        "UPDATE marks SET lived = ?3 WHERE (kind, name) IN (
                SELECT kind, name FROM (
                  SELECT kind, name, closed FROM marks WHERE lived < ?1 ORDER BY lived LIMIT ?2) AS old
                WHERE kind = 'everybody'
                  OR (kind = 'user' AND closed
                      AND EXISTS (SELECT 1 FROM users WHERE users.name = old.name AND disabled)))",
-        )?
-        .execute((before, rows, transaction.lived.0))?;
-    logins::forget_ended(transaction, before, rows.saturating_sub(stays))?;
-    let mut old = transaction.prepare_cached(
-        "DELETE FROM marks WHERE (kind, name) IN (
-           SELECT kind, name FROM marks WHERE lived < ?1 ORDER BY lived LIMIT ?2)",
+        (before, rows, transaction.lived.0),
     )?;
-    Ok(stays + old.execute((before, rows.saturating_sub(stays)))?)
+    logins::forget_ended(transaction, before, rows.saturating_sub(stays))?;
+    Ok(stays
+        + transaction.change(
+            "DELETE FROM marks WHERE (kind, name) IN (
+           SELECT kind, name FROM marks WHERE lived < ?1 ORDER BY lived LIMIT ?2)",
+            (before, rows.saturating_sub(stays)),
+        )?)
 }
 
 /// Gateways that never said that they stopped: no token that they could admit has not expired.
 fn purge_gateways(transaction: &Transaction<'_>, before: u64, rows: usize) -> Result<usize, StoreError> {
-    let mut old = transaction.prepare_cached(
+    transaction.change(
         "DELETE FROM gateways WHERE id IN (SELECT id FROM gateways WHERE lived < ?1 ORDER BY lived LIMIT ?2)",
-    )?;
-    Ok(old.execute((before, rows))?)
+        (before, rows),
+    )
 }
 
 /// With its commit it takes about twice as long.

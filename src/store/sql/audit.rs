@@ -2,11 +2,9 @@
 //!
 //! A row is written in the transaction that it tells of.
 
-use rusqlite::types::ToSql;
-use rusqlite::{Connection, OptionalExtension};
-
-use super::sequence;
+use super::connection::Connection;
 use super::transaction::{Apply, Transaction};
+use super::value::Row;
 use crate::auth::time::UnixTime;
 use crate::auth::token::TokenId;
 use crate::auth::user_source::SourceName;
@@ -19,7 +17,7 @@ impl Apply for NoteFailedLogins {
     fn apply(self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
         // They change nothing that a gateway reads, so they take no sequence.
         let (now, lived) = (transaction.now, transaction.lived);
-        let stamp = Stamp { sequence: sequence::current(transaction)?, now, lived };
+        let stamp = Stamp { sequence: transaction.sequence(), now, lived };
         for FailedLogins { subject, origin, source, count } in &self.failures {
             let by = (*source != SourceName::Store).then(|| FieldChange::checked_by(*source, None));
             let details = Details { changes: by.into_iter().collect(), ..Details::default() };
@@ -32,19 +30,19 @@ impl Apply for NoteFailedLogins {
 
 /// What a row says beside who did what to whom.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Details<'d> {
+pub(in crate::store) struct Details<'d> {
     /// The token that it is about.
-    pub(super) token: Option<TokenId>,
+    pub(in crate::store) token: Option<TokenId>,
     /// Of a mint: when the token ends.
-    pub(super) expires_at: Option<UnixTime>,
+    pub(in crate::store) expires_at: Option<UnixTime>,
     /// Of a mint: the key that signed.
-    pub(super) kid: Option<&'d str>,
+    pub(in crate::store) kid: Option<&'d str>,
     /// What was changed.
-    pub(super) changes: Vec<FieldChange>,
+    pub(in crate::store) changes: Vec<FieldChange>,
 }
 
 /// Adds what the transaction's actor did to the trail.
-pub(super) fn write(
+pub(in crate::store) fn write(
     transaction: &Transaction<'_>,
     stamp: Stamp,
     action: &str,
@@ -55,7 +53,7 @@ pub(super) fn write(
 }
 
 /// The same, with more than a token's name.
-pub(super) fn write_details(
+pub(in crate::store) fn write_details(
     transaction: &Transaction<'_>,
     stamp: Stamp,
     action: &str,
@@ -66,7 +64,7 @@ pub(super) fn write_details(
 }
 
 fn insert(
-    connection: &Connection,
+    connection: &Connection<'_>,
     stamp: Stamp,
     actor: &Actor,
     action: &str,
@@ -74,11 +72,6 @@ fn insert(
     details: &Details<'_>,
     count: u32,
 ) -> Result<(), StoreError> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO audit (number, at, lived, actor, action, subject, token_id, origin, count, claimed, operator,
-                            expires, kid, changes)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-    )?;
     let Details { token, expires_at, kid, changes } = details;
     let token = token.map(|id| id.to_string());
     let expires = expires_at.map(|UnixTime(second)| second);
@@ -87,7 +80,9 @@ fn insert(
     let Actor { name, origin, claimed, role } = actor;
     let Stamp { sequence, now, lived } = stamp;
     let operator = *role == Role::Operator;
-    statement.execute((
+    connection.write("INSERT INTO audit (number, at, lived, actor, action, subject, token_id, origin, count, claimed, operator,
+                            expires, kid, changes)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)", (
         sequence, now.0, lived.0, name, action, subject, token, origin, count, claimed, operator, expires,
         kid, changes,
     ))?;
@@ -95,21 +90,19 @@ fn insert(
 }
 
 /// At most `limit` rows behind the one of that id, oldest first.
-pub(super) fn page(
-    connection: &Connection,
+pub(in crate::store) fn page(
+    connection: &Connection<'_>,
     filter: &AuditFilter,
     after: i64,
     limit: usize,
 ) -> Result<Vec<AuditRow>, StoreError> {
     let of_user = if filter.user.is_some() { "AND (subject = ?4 OR actor = ?4 OR claimed = ?4)" } else { "" };
     let of_action = if filter.failed_logins { "AND action = 'login_failed'" } else { "" };
-    let mut statement = connection.prepare_cached(&format!(
+    let statement = format!(
         "SELECT id, number, at, actor, action, subject, token_id, origin, count, claimed, changes
          FROM audit WHERE id > ?1 AND at >= ?2 {of_action} {of_user} ORDER BY id LIMIT ?3"
-    ))?;
-    let mut parameters: Vec<&dyn ToSql> = vec![&after, &filter.since.0, &limit];
-    parameters.extend(filter.user.as_ref().map(|user| -> &dyn ToSql { user }));
-    let rows = statement.query_map(parameters.as_slice(), |row| {
+    );
+    let read = |row: &Row<'_>| {
         Ok(AuditRow {
             id: row.get(0)?,
             sequence: row.get(1)?,
@@ -123,23 +116,30 @@ pub(super) fn page(
             claimed: row.get(9)?,
             // What somebody else wrote there is not shown.
             changes: row
-                .get::<_, Option<String>>(10)?
+                .get::<Option<String>>(10)?
                 .and_then(|text| serde_json::from_str(&text).ok())
                 .unwrap_or_default(),
         })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    };
+    match &filter.user {
+        Some(user) => connection.all(&statement, (after, filter.since.0, limit, user), read),
+        None => connection.all(&statement, (after, filter.since.0, limit), read),
+    }
 }
 
 /// The sequence of the last row that is older than that time; 0 where there is none.
-pub(super) fn sequence_before(connection: &Connection, time: UnixTime) -> Result<u64, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT number FROM audit WHERE at < ?1 ORDER BY at DESC, id DESC LIMIT 1")?;
-    Ok(statement.query_row([time.0], |row| row.get(0)).optional()?.unwrap_or(0))
+pub(in crate::store) fn sequence_before(
+    connection: &Connection<'_>,
+    time: UnixTime,
+) -> Result<u64, StoreError> {
+    Ok(connection
+        .find("SELECT number FROM audit WHERE at < ?1 ORDER BY at DESC, id DESC LIMIT 1", [time.0], |row| {
+            row.get(0)
+        })?
+        .unwrap_or(0))
 }
 
 /// The latest time in the trail: for a store that is migrated.
-pub(super) fn latest(connection: &Connection) -> Result<UnixTime, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT coalesce(max(at), 0) FROM audit")?;
-    Ok(UnixTime(statement.query_row([], |row| row.get(0))?))
+pub(in crate::store) fn latest(connection: &Connection<'_>) -> Result<UnixTime, StoreError> {
+    Ok(UnixTime(connection.one("SELECT coalesce(max(at), 0) FROM audit", (), |row| row.get(0))?))
 }

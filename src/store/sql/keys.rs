@@ -1,9 +1,9 @@
 //! Which secret each `kid` stands for, and which keys are revoked.
 
-use rusqlite::{Connection, OptionalExtension, Row};
-
 use super::audit;
+use super::connection::Connection;
 use super::transaction::{Apply, Transaction};
+use super::value::Row;
 use crate::auth::keys::{Fingerprint, Key};
 use crate::auth::time::UnixTime;
 use crate::store::command::{KeyRecord, RecordKeys, RecordKeysOutcome, RevokeKey, RevokeKeyOutcome};
@@ -28,18 +28,17 @@ impl Apply for RevokeKey {
         if let Some(outcome) = decision::revoke_key(recorded.as_ref().map(|(key, sequence)| (key, *sequence)))
         {
             // Written again where it was revoked before, so that its acknowledgement follows a sync like every other.
-            transaction
-                .prepare_cached("UPDATE keys SET number = number WHERE kid = ?1")?
-                .execute([&self.kid])?;
+            transaction.write("UPDATE keys SET number = number WHERE kid = ?1", [&self.kid])?;
             return Ok(outcome);
         }
         if let Some(kid) = record(transaction, &self.successors)? {
             return Ok(RevokeKeyOutcome::Conflict(kid));
         }
-        let stamp = transaction.stamp()?;
-        transaction
-            .prepare_cached("UPDATE keys SET revoked_at = ?2, number = ?3 WHERE kid = ?1")?
-            .execute((&self.kid, stamp.now.0, stamp.sequence))?;
+        let stamp = transaction.stamp();
+        transaction.write(
+            "UPDATE keys SET revoked_at = ?2, number = ?3 WHERE kid = ?1",
+            (&self.kid, stamp.now.0, stamp.sequence),
+        )?;
         audit::write(transaction, stamp, "revoke_key", &self.kid, None)?;
         Ok(RevokeKeyOutcome::Revoked(stamp.sequence))
     }
@@ -59,12 +58,11 @@ fn record(transaction: &Transaction<'_>, keys: &[KeyRecord]) -> Result<Option<St
         }
     }
     for key in new {
-        let stamp = transaction.stamp()?;
-        transaction
-            .prepare_cached(
-                "INSERT INTO keys (kid, fingerprint, recorded_at, number) VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute((&key.kid, key.fingerprint.0, stamp.now.0, stamp.sequence))?;
+        let stamp = transaction.stamp();
+        transaction.write(
+            "INSERT INTO keys (kid, fingerprint, recorded_at, number) VALUES (?1, ?2, ?3, ?4)",
+            (&key.kid, key.fingerprint.0, stamp.now.0, stamp.sequence),
+        )?;
         audit::write(transaction, stamp, "key_add", &key.kid, None)?;
     }
     Ok(None)
@@ -72,7 +70,7 @@ fn record(transaction: &Transaction<'_>, keys: &[KeyRecord]) -> Result<Option<St
 
 /// Revokes keys of which it is known that they were revoked once, by their fingerprints and whether or not they are recorded;
 /// says which were not revoked here, by their names.
-pub(super) fn revoke_known(
+pub(in crate::store) fn revoke_known(
     transaction: &Transaction<'_>,
     known: &[KeyRecord],
 ) -> Result<Vec<String>, StoreError> {
@@ -83,19 +81,17 @@ pub(super) fn revoke_known(
             KeyRevocation::Revoke => None,
             KeyRevocation::Add(name) => Some(name),
         };
-        let stamp = transaction.stamp()?;
+        let stamp = transaction.stamp();
         if let Some(name) = name {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO keys (kid, fingerprint, recorded_at, number) VALUES (?1, ?2, ?3, ?4)",
-                )?
-                .execute((name, key.fingerprint.0, stamp.now.0, stamp.sequence))?;
+            transaction.write(
+                "INSERT INTO keys (kid, fingerprint, recorded_at, number) VALUES (?1, ?2, ?3, ?4)",
+                (name, key.fingerprint.0, stamp.now.0, stamp.sequence),
+            )?;
         }
-        transaction
-            .prepare_cached(
-                "UPDATE keys SET revoked_at = ?2, number = ?3 WHERE fingerprint = ?1 AND revoked_at IS NULL",
-            )?
-            .execute((key.fingerprint.0, stamp.now.0, stamp.sequence))?;
+        transaction.write(
+            "UPDATE keys SET revoked_at = ?2, number = ?3 WHERE fingerprint = ?1 AND revoked_at IS NULL",
+            (key.fingerprint.0, stamp.now.0, stamp.sequence),
+        )?;
         audit::write(transaction, stamp, "revoke_key", &key.kid, None)?;
         revoked.push(key.kid.clone());
     }
@@ -103,52 +99,55 @@ pub(super) fn revoke_known(
 }
 
 /// Every key that is revoked.
-pub(super) fn revoked(connection: &Connection) -> Result<Vec<KeyRecord>, StoreError> {
+pub(in crate::store) fn revoked(connection: &Connection<'_>) -> Result<Vec<KeyRecord>, StoreError> {
     let rows = all(connection)?.into_iter().filter(|key| key.revoked);
     Ok(rows.map(|key| KeyRecord { kid: key.kid, fingerprint: key.fingerprint }).collect())
 }
 
 /// Every key that was ever recorded.
-pub(super) fn all(connection: &Connection) -> Result<Vec<RecordedKey>, StoreError> {
-    let mut statement = connection.prepare_cached(&format!("{SELECT} ORDER BY kid"))?;
-    let rows = statement.query_map([], read)?;
-    Ok(rows.map(|row| row.map(|(key, _)| key)).collect::<Result<_, _>>()?)
+pub(in crate::store) fn all(connection: &Connection<'_>) -> Result<Vec<RecordedKey>, StoreError> {
+    let rows = connection.all(&format!("{SELECT} ORDER BY kid"), (), read)?;
+    Ok(rows.into_iter().map(|(key, _)| key).collect())
 }
 
 /// Keys that were recorded or revoked after that sequence, each with its own; there are never many.
-pub(super) fn after(connection: &Connection, sequence: u64) -> Result<Vec<(RecordedKey, u64)>, StoreError> {
-    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE number > ?1"))?;
-    let rows = statement.query_map([sequence], read)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+pub(in crate::store) fn after(
+    connection: &Connection<'_>,
+    sequence: u64,
+) -> Result<Vec<(RecordedKey, u64)>, StoreError> {
+    connection.all(&format!("{SELECT} WHERE number > ?1"), [sequence], read)
 }
 
 /// Is that key revoked, under its name or another? Gates know revoked keys by their fingerprints.
-pub(super) fn is_revoked(connection: &Connection, key: &Key) -> Result<bool, StoreError> {
-    let mut statement = connection.prepare_cached(
+pub(in crate::store) fn is_revoked(connection: &Connection<'_>, key: &Key) -> Result<bool, StoreError> {
+    connection.one(
         "SELECT EXISTS (SELECT 1 FROM keys WHERE (kid = ?1 OR fingerprint = ?2) AND revoked_at IS NOT NULL)",
-    )?;
-    Ok(statement.query_row((key.kid(), key.fingerprint().0), |row| row.get(0))?)
+        (key.kid(), key.fingerprint().0),
+        |row| row.get(0),
+    )
 }
 
 /// Revocations of keys after that sequence, as shown.
-pub(super) fn revoked_after(connection: &Connection, sequence: u64) -> Result<Vec<Revocation>, StoreError> {
-    let mut statement = connection.prepare_cached(
+pub(in crate::store) fn revoked_after(
+    connection: &Connection<'_>,
+    sequence: u64,
+) -> Result<Vec<Revocation>, StoreError> {
+    connection.all(
         "SELECT kid, number, revoked_at FROM keys WHERE number > ?1 AND revoked_at IS NOT NULL",
-    )?;
-    let rows = statement.query_map([sequence], |row| {
-        let (subject, sequence, time) = (row.get(0)?, row.get(1)?, UnixTime(row.get(2)?));
-        let kind = RevocationKind::Key.as_str();
-        Ok(Revocation { kind, subject, sequence, time, blocked: true, user: None, reason: None })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+        [sequence],
+        |row| {
+            let (subject, sequence, time) = (row.get(0)?, row.get(1)?, UnixTime(row.get(2)?));
+            let kind = RevocationKind::Key.as_str();
+            Ok(Revocation { kind, subject, sequence, time, blocked: true, user: None, reason: None })
+        },
+    )
 }
 
-fn find(connection: &Connection, kid: &str) -> Result<Option<(RecordedKey, u64)>, StoreError> {
-    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE kid = ?1"))?;
-    Ok(statement.query_row([kid], read).optional()?)
+fn find(connection: &Connection<'_>, kid: &str) -> Result<Option<(RecordedKey, u64)>, StoreError> {
+    connection.find(&format!("{SELECT} WHERE kid = ?1"), [kid], read)
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<(RecordedKey, u64)> {
+fn read(row: &Row<'_>) -> Result<(RecordedKey, u64), StoreError> {
     let revoked: Option<u64> = row.get(2)?;
     let key =
         RecordedKey { kid: row.get(0)?, fingerprint: Fingerprint(row.get(1)?), revoked: revoked.is_some() };

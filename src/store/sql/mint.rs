@@ -1,7 +1,5 @@
 //! Mints.
 
-use rusqlite::OptionalExtension;
-
 use super::audit::Details;
 use super::transaction::{Apply, Transaction};
 use super::{audit, cutoffs, keys, known_sources, revocations};
@@ -14,10 +12,11 @@ impl Apply for Mint {
     fn apply(self, transaction: &Transaction<'_>) -> Result<MintOutcome, StoreError> {
         let identity = &self.user.identity;
         let name = identity.user.as_str();
-        let user = transaction
-            .prepare_cached("SELECT credential_version, disabled FROM users WHERE name = ?1")?
-            .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
+        let user = transaction.find(
+            "SELECT credential_version, disabled FROM users WHERE name = ?1",
+            [name],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
         let rows = MintRows {
             user,
             signer_revoked: keys::is_revoked(transaction, &self.signer)?,
@@ -28,7 +27,7 @@ impl Apply for Mint {
             return Ok(refusal);
         }
         let cutoffs = rows.cutoffs;
-        let stamp = transaction.stamp()?;
+        let stamp = transaction.stamp();
         let minted =
             decision::mint(&self, &cutoffs, transaction.issue_time, stamp).ok_or(StoreError::Signing)?;
         if let Some(source) = self.source {

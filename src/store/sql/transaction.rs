@@ -1,0 +1,86 @@
+//! What a command works with while its transaction runs.
+
+use std::cell::Cell;
+use std::ops::Deref;
+
+use super::connection::Connection;
+use crate::auth::time::{Lived, UnixTime};
+use crate::store::command::{Actor, Command};
+use crate::store::decision::Stamp;
+use crate::store::error::StoreError;
+
+/// A command that the engines can carry out.
+pub trait Apply: Command {
+    /// Whether it waits until nothing else does.
+    const IS_UPKEEP: bool = false;
+    /// Whether so much is written by commands like it that SQLite's writer empties the log after each, and waits for the disk without the
+    /// lock.
+    const IS_BULK: bool = false;
+    /// Whether keys may be revoked by it, which is noted beside a file as well.
+    const REVOKES_KEYS: bool = false;
+
+    /// Carries it out in a transaction of its own. An error leaves nothing behind.
+    fn apply(self, transaction: &Transaction<'_>) -> Result<Self::Outcome, StoreError>;
+}
+
+/// The time of a transaction.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Time {
+    /// To stamp changes with.
+    pub(in crate::store) now: UnixTime,
+    /// How long the store has lived.
+    pub(in crate::store) lived: Lived,
+    /// To issue tokens at.
+    pub(in crate::store) issue_time: UnixTime,
+    /// What the wall clock says, right or wrong.
+    pub(in crate::store) wall: UnixTime,
+}
+
+/// A running transaction, with its time and its actor.
+pub struct Transaction<'t> {
+    connection: Connection<'t>,
+    /// The last sequence that was taken. Whoever began the transaction writes it before the commit.
+    sequence: &'t Cell<u64>,
+    pub(super) actor: &'t Actor,
+    pub(super) now: UnixTime,
+    pub(super) lived: Lived,
+    pub(super) issue_time: UnixTime,
+    pub(super) wall: UnixTime,
+}
+
+impl<'t> Transaction<'t> {
+    /// What `connection` has begun.
+    pub(in crate::store) const fn new(
+        connection: Connection<'t>,
+        sequence: &'t Cell<u64>,
+        actor: &'t Actor,
+        time: &Time,
+    ) -> Self {
+        let Time { now, lived, issue_time, wall } = *time;
+        Self { connection, sequence, actor, now, lived, issue_time, wall }
+    }
+
+    /// Takes the next sequence.
+    pub(in crate::store) fn stamp(&self) -> Stamp {
+        self.sequence.update(|sequence| sequence + 1);
+        Stamp { sequence: self.sequence.get(), now: self.now, lived: self.lived }
+    }
+
+    /// The sequence that was taken last, in this transaction or an earlier one.
+    pub(super) const fn sequence(&self) -> u64 {
+        self.sequence.get()
+    }
+
+    /// Goes on behind everything that any store in this place may have given out.
+    pub(super) fn skip_to(&self, sequence: u64) {
+        self.sequence.set(sequence);
+    }
+}
+
+impl<'t> Deref for Transaction<'t> {
+    type Target = Connection<'t>;
+
+    fn deref(&self) -> &Connection<'t> {
+        &self.connection
+    }
+}
