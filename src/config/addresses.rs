@@ -101,6 +101,14 @@ fn is_wildcard(address: &SocketAddr) -> bool {
     address.ip().is_unspecified()
 }
 
+/// Is it a DNS name or an IP address, as a certificate has one? Without a name nothing would be verified, silently.
+pub(super) fn is_server_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_dns =
+        !name.is_empty() && name.len() <= 253 && name.bytes().all(is_plain) && !name.starts_with('.');
+    name.parse::<IpAddr>().is_ok() || is_dns
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

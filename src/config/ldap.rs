@@ -14,8 +14,8 @@ use self::servers::parse_server;
 pub use self::settings::{
     Ldap, LdapLookup, LdapMembership, LdapOrganization, LdapSecurity, LdapServer, LdapSide,
 };
+use super::addresses::is_server_name;
 use super::materials::LdapFiles;
-use super::platform::is_server_name;
 use super::sections::read_pair;
 use super::source::Section;
 use crate::auth::directory::{DnTemplate, Filter, is_attribute, is_dn};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::uri::Authority;
 use serde::Deserialize;
 
+use super::addresses::is_server_name;
 use super::materials::PlatformFiles;
 use super::sections::read_pair;
 use super::settings::{
@@ -242,14 +243,6 @@ fn read_ejection(section: &mut Section<'_>) -> Ejection {
 
 const TIMEOUT: &str = "timeout";
 const SERVER_ERROR: &str = "5xx";
-
-/// Without a name nothing would be verified, silently.
-pub(super) fn is_server_name(name: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    let is_dns =
-        !name.is_empty() && name.len() <= 253 && name.bytes().all(is_plain) && !name.starts_with('.');
-    name.parse::<IpAddr>().is_ok() || is_dns
-}
 
 const NOT_A_SERVER_NAME: &str = "must be the DNS name or the IP address in the platform's certificate";
 

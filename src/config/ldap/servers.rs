@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::settings::{LdapSecurity, LdapServer};
-use crate::config::platform::{is_server_name, read_socket_path};
+use crate::config::addresses::is_server_name;
+use crate::config::platform::read_socket_path;
 use crate::config::settings::ServerAddress;
 
 /// Reads one; `starttls` is for those without TLS from the first byte.
