@@ -19,6 +19,7 @@ mod decision;
 mod ending;
 pub mod error;
 pub mod health;
+mod postgres;
 mod queue;
 pub mod read_gap;
 mod reader;

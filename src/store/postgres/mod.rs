@@ -1,0 +1,4 @@
+//! The store in PostgreSQL.
+
+#[cfg(test)]
+pub(crate) mod test_server;
