@@ -15,6 +15,7 @@ mod networks;
 mod observe;
 mod origin;
 mod platform;
+mod postgres;
 mod routes;
 mod sections;
 mod server;
@@ -38,6 +39,10 @@ pub use materials::{
 pub use networks::{ForwardedFields, Network, Networks};
 pub use observe::{Observe, Period};
 pub use origin::Origin;
+pub use postgres::{
+    Durability, PasswordSource, PostgresFiles, PostgresHost, PostgresMaterials, PostgresSettings,
+    PostgresTls, TargetSession,
+};
 pub use settings::{
     Audit, Ejection, HostField, Limits, Log, LogFormat, Platform, PlatformLogin, PlatformRoute, PlatformSays,
     PlatformServer, Server, ServerAddress, ServerPool, Stop, StoreSettings, Users,
