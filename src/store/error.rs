@@ -86,6 +86,21 @@ pub enum StoreError {
     /// A token could not be signed.
     #[error("the token could not be signed")]
     Signing,
+    /// No server of the database can be reached, or none of those that can is ready.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    /// The server does not let the gateway in, or does not let it do its work.
+    #[error("the database refuses the gateway: {0}")]
+    Refused(String),
+    /// The server has no TLS, or its certificate is not accepted.
+    #[error("no TLS connection to the database: {0}")]
+    NoTls(String),
+    /// The server accepts no writes.
+    #[error("the database is read-only: {0}")]
+    ReadOnly(String),
+    /// Two transactions were in each other's way, and this one was given up.
+    #[error("another change was made at the same moment ({0}): try again")]
+    Conflict(String),
     /// Anything else that the database says.
     #[error("the store failed: {0}")]
     Failed(String),
@@ -94,10 +109,18 @@ pub enum StoreError {
 impl StoreError {
     /// May the same command succeed a little later, with nobody having done anything?
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Locked | Self::QueueFull | Self::TimedOut)
+        matches!(
+            self,
+            Self::Locked
+                | Self::QueueFull
+                | Self::TimedOut
+                | Self::Unavailable(_)
+                | Self::ReadOnly(_)
+                | Self::Conflict(_)
+        )
     }
 
-    /// Can only an operator mend it, by restoring the store or changing the program?
+    /// Can only an operator mend it, by restoring the store, or changing the program or what the database allows?
     pub const fn needs_operator(&self) -> bool {
         matches!(
             self,
@@ -107,6 +130,8 @@ impl StoreError {
                 | Self::Older { .. }
                 | Self::Rewound { .. }
                 | Self::KeyForgotten(_)
+                | Self::Refused(_)
+                | Self::NoTls(_)
         )
     }
 }

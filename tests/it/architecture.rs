@@ -77,6 +77,9 @@ const OUTSIDE: [&str; 15] = [
 /// which would take an hour by way of the store.
 const DRIVER: (&str, &[&str]) = ("rusqlite", &["src/store/sqlite/", "benches/proxy/gateway.rs"]);
 
+/// Where the driver of PostgreSQL may be named.
+const POSTGRES: (&str, &[&str]) = ("tokio_postgres", &["src/store/postgres/"]);
+
 /// Where the engine may be named: its phases and listeners in `edge`, what starts and stops it in `app`, the demo's
 /// stand-in platform, and the proxy that the bench compares with.
 const ENGINE: (&str, &[&str]) = (
@@ -182,8 +185,10 @@ fn no_files_import_each_other_in_a_circle() {
 }
 
 #[test]
-fn the_driver_is_named_in_the_sqlite_store_alone() {
-    assert_none("mentions of the database driver outside its place", &named_elsewhere(&IMPORTS, DRIVER));
+fn a_driver_is_named_in_its_store_alone() {
+    for driver in [DRIVER, POSTGRES] {
+        assert_none("mentions of a database driver outside its place", &named_elsewhere(&IMPORTS, driver));
+    }
 }
 
 #[test]
