@@ -24,7 +24,7 @@ use crate::metrics::ServerMetrics;
 use crate::service::login::ldap::LdapUsers;
 use crate::state_dir::error::{StartError, store_error};
 use crate::state_dir::privileges::as_root;
-use crate::state_dir::{Creation, Services, State, presence};
+use crate::state_dir::{Creation, Services, State, presence, store_path};
 use crate::store::{Opening, Store, StoreError, block_on};
 use crate::thread_slot;
 use crate::tls::acceptor::TlsAcceptor;
@@ -94,6 +94,7 @@ impl Report {
     ) -> Option<Prepared> {
         self.warnings.extend(config.warnings());
         self.warnings.extend(materials.warnings(wall()));
+        self.warnings.extend(config.store.place.warnings(wall()));
         let lowered = self.result(descriptors::provide(&mut config.limits, config.server.threads));
         self.warnings.extend(lowered.flatten());
         fit_memory(&mut config.limits);
@@ -281,6 +282,7 @@ fn load(
     clock: &Clock,
     warnings: &mut Vec<String>,
 ) -> Result<Gate, StartError> {
+    let path = store_path(settings)?;
     let read = block_on(async {
         let time = store.time().await?;
         clock.advance(time.lived, time.floor);
@@ -288,7 +290,7 @@ fn load(
         let uptime = clock.uptime();
         Ok::<_, StoreError>((uptime, store.load().await?))
     });
-    let (uptime, snapshot) = read.map_err(|error| store_error(&settings.path, error))?;
+    let (uptime, snapshot) = read.map_err(|error| store_error(path, error))?;
     let ahead = clock.ahead_of_floor();
     if ahead > LONG_STOP {
         warnings.push(format!(

@@ -33,7 +33,11 @@ impl Check {
         let (config, materials) = self.config.load()?;
         let limits = memory(&config);
         if self.config_only {
-            let warnings = config.warnings().into_iter().chain(materials.warnings(wall()));
+            let warnings = config
+                .warnings()
+                .into_iter()
+                .chain(materials.warnings(wall()))
+                .chain(config.store.place.warnings(wall()));
             warnings.for_each(|warning| note(format_args!("warning: {warning}")));
             match config.observe.as_ref().map(|observe| observe.period(wall())) {
                 Some(Period::Over(error) | Period::TooLong(error)) => {

@@ -106,7 +106,7 @@ impl Import {
 
     /// The store, and a folder for what does not fit into memory. `None` for a store that only a real import would create.
     fn open(&self) -> Result<(Option<Store>, PathBuf), Failure> {
-        if self.dry_run && !self.config.load()?.0.store.path.exists() {
+        if self.dry_run && self.config.load()?.0.store.place.file().is_some_and(|path| !path.exists()) {
             return Ok((None, std::env::temp_dir()));
         }
         let opened = self.config.open_with(self.init.creation())?;

@@ -24,6 +24,7 @@ mod source;
 mod spelling;
 mod users;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -45,7 +46,7 @@ pub use postgres::{
 };
 pub use settings::{
     Audit, Ejection, HostField, Limits, Log, LogFormat, Platform, PlatformLogin, PlatformRoute, PlatformSays,
-    PlatformServer, Server, ServerAddress, ServerPool, Stop, StoreSettings, Users,
+    PlatformServer, Server, ServerAddress, ServerPool, Stop, StorePlace, StoreSettings, Users,
 };
 pub use source::{CONFIG_VARIABLE, ConfigError, PREFIX};
 
@@ -54,6 +55,7 @@ use self::cors::read_cors;
 use self::files::text_mark;
 use self::ldap::read_ldap;
 use self::platform::{read_platform, read_platforms};
+use self::postgres::Surroundings;
 use self::routes::read_routes;
 use self::sections::{read_audit, read_cache, read_limits, read_log, read_login, read_store, read_token};
 use self::server::{read_admin, read_server};
@@ -141,7 +143,8 @@ impl Config {
         base: &Path,
         environment: impl Iterator<Item = (String, String)>,
     ) -> (Result<Loaded, Vec<ConfigError>>, Vec<String>) {
-        let mut source = match Source::new(text, environment) {
+        let environment: BTreeMap<String, String> = environment.collect();
+        let mut source = match Source::new(text, environment.clone().into_iter()) {
             Ok(source) => source,
             Err(error) => return (Err(vec![error]), Vec::new()),
         };
@@ -154,7 +157,8 @@ impl Config {
         let (routes, request_durations, observe) = read_routes(source.section("routes"));
         let cors = read_cors(source.section("cors"));
         let state_dir = server.as_ref().map(|server| server.state_dir.as_path());
-        let store = read_store(source.section("store"), state_dir.unwrap_or(base));
+        let surroundings = Surroundings { base, state_dir, environment: &environment };
+        let store = read_store(source.section("store"), surroundings);
         let audit = read_audit(source.section("audit"));
         let threads = server.as_ref().map_or(1, |server| server.threads);
         let trusted_logins = read_login(source.section("limits.login"));
@@ -316,6 +320,9 @@ impl Config {
             self.token.unknown_users == UnknownUsers::Accept,
             "token.unknown_users: \"accept\" admits foreign tokens of users that were never added",
         );
+        if let StorePlace::Postgres(settings) = &self.store.place {
+            warnings.extend(settings.warnings());
+        }
         let most = Limits::connections_within(self.limits.memory);
         if self.limits.connections > most {
             warnings.push(format!(

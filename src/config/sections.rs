@@ -9,8 +9,9 @@ use serde::Deserialize;
 use super::machine;
 use super::materials::{KeyFile, PairPaths};
 use super::networks::{Network, Networks};
+use super::postgres::{Durability, Surroundings, read_postgres, without_scheme};
 use super::routes::RouteDurations;
-use super::settings::{Audit, Limits, Log, LogFormat, StoreSettings};
+use super::settings::{Audit, Limits, Log, LogFormat, StorePlace, StoreSettings};
 use super::source::Section;
 use crate::auth::cache::CacheLimits;
 use crate::auth::endpoint::InspectAuth;
@@ -88,21 +89,28 @@ pub(super) fn read_cache(mut section: Section<'_>) -> CacheLimits {
     }
 }
 
-pub(super) fn read_store(mut section: Section<'_>, state_dir: &Path) -> StoreSettings {
-    let url: String = section.or("url", "sqlite:gateway.db".into(), "write \"sqlite:\" and a file name");
-    let path = match url.strip_prefix("sqlite:") {
-        Some(name) if !name.is_empty() => {
-            let path = state_dir.join(name);
-            if let Some(fault) = store_name_fault(name, &path, state_dir) {
-                section.error("url", fault);
-            }
-            path
+pub(super) fn read_store(mut section: Section<'_>, surroundings: Surroundings<'_>) -> StoreSettings {
+    let hint = "write \"sqlite:\" and a file name, or a URL of PostgreSQL";
+    let url: String = section.or("url", "sqlite:gateway.db".into(), hint);
+    let password_file: Option<PathBuf> = section.optional("password_file", "write a path to a file");
+    let durability: Option<Durability> =
+        section.optional("durability", "write \"local\" or \"remote_apply\"");
+    let place = match without_scheme(&url) {
+        Some(url) => {
+            let durability = durability.unwrap_or_default();
+            read_postgres(&mut section, url, password_file, durability, surroundings)
+                .map(|settings| StorePlace::Postgres(Box::new(settings)))
         }
-        _ => {
-            section.error("url", "must be \"sqlite:\" and the name of a file, in state_dir");
-            state_dir.to_owned()
+        None => {
+            let given = [("password_file", password_file.is_some()), ("durability", durability.is_some())];
+            for (key, _) in given.into_iter().filter(|(_, is_given)| *is_given) {
+                section.error(key, "is for a store in PostgreSQL only: remove it");
+            }
+            Some(StorePlace::Sqlite(read_file(&mut section, &url, surroundings)))
         }
     };
+    // With an error noted: the settings are never used.
+    let place = place.unwrap_or_else(|| StorePlace::Sqlite(surroundings.base.to_owned()));
     let max_staleness = section.duration("max_staleness", 300);
     let poll_interval = section.interval("poll_interval", Duration::from_millis(100));
     let heartbeat_interval = section.interval("heartbeat_interval", Duration::from_secs(5));
@@ -113,7 +121,28 @@ pub(super) fn read_store(mut section: Section<'_>, state_dir: &Path) -> StoreSet
     if max_staleness < heartbeat_interval * 2 {
         section.error("max_staleness", "must be at least twice heartbeat_interval");
     }
-    StoreSettings { path, max_staleness, poll_interval, heartbeat_interval, upkeep_interval }
+    StoreSettings { place, max_staleness, poll_interval, heartbeat_interval, upkeep_interval }
+}
+
+/// The file of a store in SQLite.
+fn read_file(section: &mut Section<'_>, url: &str, surroundings: Surroundings<'_>) -> PathBuf {
+    let state_dir = surroundings.state_dir.unwrap_or(surroundings.base);
+    match url.strip_prefix("sqlite:") {
+        Some(name) if !name.is_empty() => {
+            let path = state_dir.join(name);
+            if let Some(fault) = store_name_fault(name, &path, state_dir) {
+                section.error("url", fault);
+            }
+            path
+        }
+        _ => {
+            section.error(
+                "url",
+                "must be \"sqlite:\" and the name of a file in state_dir, or postgres://USER@HOST/DATABASE",
+            );
+            state_dir.to_owned()
+        }
+    }
 }
 
 /// Why the store cannot have this name, if so.

@@ -2,13 +2,15 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::networks::{ForwardedFields, Networks};
+use super::postgres::PostgresSettings;
 use crate::auth::policy::{PathPrefix, UserChange};
+use crate::auth::time::UnixTime;
 use crate::auth::user_source::SourceName;
 
 /// `[server]`: where the gateway listens, and where its own files are.
@@ -194,8 +196,8 @@ pub enum PlatformSays {
 /// `[store]`
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
-    /// The SQLite file.
-    pub path: PathBuf,
+    /// Where it is.
+    pub place: StorePlace,
     /// Longer without a successful read, and nothing is admitted.
     pub max_staleness: Duration,
     /// How often the gateway looks for changes that others made.
@@ -204,6 +206,33 @@ pub struct StoreSettings {
     pub heartbeat_interval: Duration,
     /// How often expired rows are deleted and failed logins are written to the audit trail.
     pub upkeep_interval: Duration,
+}
+
+/// `store.url`: where the store is.
+#[derive(Clone, Debug)]
+pub enum StorePlace {
+    /// An SQLite file.
+    Sqlite(PathBuf),
+    /// A PostgreSQL database.
+    Postgres(Box<PostgresSettings>),
+}
+
+impl StorePlace {
+    /// The SQLite file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite(path) => Some(path),
+            Self::Postgres(_) => None,
+        }
+    }
+
+    /// What others may not accept of its certificate at this time, each with its reason.
+    pub fn warnings(&self, now: UnixTime) -> Vec<String> {
+        match self {
+            Self::Sqlite(_) => Vec::new(),
+            Self::Postgres(settings) => settings.certificate_warnings(now),
+        }
+    }
 }
 
 /// `[audit]`: how much of the trail is kept.

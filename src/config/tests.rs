@@ -22,7 +22,7 @@ fn errors(text: &str) -> Vec<String> {
 fn a_minimal_configuration_has_every_default() {
     let config = parse(MINIMAL, &[]).unwrap();
     assert_eq!(config.server.state_dir, Path::new("/etc/ds-gateway/state"));
-    assert_eq!(config.store.path, Path::new("/etc/ds-gateway/state/gateway.db"));
+    assert_eq!(config.store.place.file(), Some(Path::new("/etc/ds-gateway/state/gateway.db")));
     assert_eq!(config.admin, ["127.0.0.1:9464".parse().unwrap()]);
     assert_eq!(servers(&config), ["127.0.0.1:9000"]);
     let pool = &config.platform.pool;

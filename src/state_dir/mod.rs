@@ -71,6 +71,7 @@ impl State {
         creation: Creation,
         services: Services,
     ) -> Result<Self, StartError> {
+        let path = store_path(settings)?;
         prepare_folder(folder)?;
         become_owner(folder)?;
         narrow(folder, services.lock_wait.tell)?;
@@ -79,7 +80,6 @@ impl State {
         let key_folder = folder.join("keys");
         let key_files = list_keys(&key_folder)?;
         let has_keys = matches!(keys, SigningKeys::Configured(_)) || !key_files.is_empty();
-        let path = &settings.path;
         let now = services.clock.now();
         let store = open_store(path, has_keys, opening, creation, services)?;
         let recorded = block_on(store.keys()).map_err(|error| store_error(path, error))?;
@@ -116,15 +116,16 @@ impl State {
         keys: SigningKeys,
         services: Services,
     ) -> Result<Found, StartError> {
+        let path = store_path(settings)?;
         let is_configured = matches!(keys, SigningKeys::Configured(_));
         let mut notes = Vec::new();
         check_folder(folder)?;
         if !folder.exists() {
-            let stands_elsewhere = settings.path.parent().is_some_and(|beside| beside != folder);
+            let stands_elsewhere = path.parent().is_some_and(|beside| beside != folder);
             if stands_elsewhere {
-                check_store_folder(&settings.path)?;
+                check_store_folder(path)?;
             }
-            let condition = is_configured.then(|| init_needed(&settings.path));
+            let condition = is_configured.then(|| init_needed(path));
             return Ok(Found { state: None, is_new: true, notes, condition });
         }
         become_owner(folder)?;
@@ -135,7 +136,6 @@ impl State {
         check_lock(folder)?;
         let key_folder = folder.join("keys");
         let key_files = list_keys(&key_folder)?;
-        let path = &settings.path;
         let Services { clock, metrics, .. } = services;
         let store = match Store::open(path, Opening::Look, clock, metrics) {
             Ok(store) => store,
@@ -176,6 +176,16 @@ impl State {
         compare_keys(&recorded, &keys).map_err(|kid| other_key(&kid))?;
         Ok(Found { state: Some(Self { store, keys, key_folder }), is_new: false, notes, condition: None })
     }
+}
+
+/// The file of the store.
+pub fn store_path(settings: &StoreSettings) -> Result<&Path, StartError> {
+    settings.place.file().ok_or_else(|| {
+        StartError::Refused(
+            "store.url: this version cannot open a store in PostgreSQL yet: use \"sqlite:\" and a file name"
+                .into(),
+        )
+    })
 }
 
 /// Can a store be made there?
@@ -256,6 +266,7 @@ fn other_key(kid: &str) -> StartError {
 mod tests {
     use super::*;
     use crate::clock::Manual;
+    use crate::config::StorePlace;
     use std::fs;
     use std::os::unix::fs::MetadataExt;
     use std::sync::atomic::Ordering;
@@ -283,7 +294,7 @@ mod tests {
 
         fn open(&self, creation: Creation) -> Result<State, String> {
             let settings = StoreSettings {
-                path: self.state().join("gateway.db"),
+                place: StorePlace::Sqlite(self.state().join("gateway.db")),
                 max_staleness: Duration::from_secs(300),
                 poll_interval: Duration::from_millis(100),
                 heartbeat_interval: Duration::from_secs(5),
