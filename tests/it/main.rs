@@ -28,6 +28,8 @@ mod overload;
 mod paths;
 mod pipelining;
 mod platform;
+#[path = "../../src/store/postgres/test_server/mod.rs"]
+mod postgres_server;
 mod seeds;
 mod wire;
 
@@ -92,6 +94,7 @@ mod platform_servers;
 mod platform_side;
 mod platform_tls;
 mod platform_users;
+mod postgres;
 mod prometheus;
 mod proxies;
 mod race;

@@ -238,3 +238,6 @@ impl PostgresSettings {
         Account { user: &self.user, database: &self.database }
     }
 }
+
+#[cfg(test)]
+mod tests;
