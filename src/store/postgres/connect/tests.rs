@@ -384,4 +384,7 @@ fn a_server_says_why_it_cannot_be_used() {
     server.kill();
     let error = ask(&as_ann, "SELECT 1").unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    // It recovers from a crash.
+    server.start_again();
+    assert_eq!(ask(&server.url("postgres"), "SELECT count(*) FROM users").unwrap(), ["0"]);
 }

@@ -231,6 +231,8 @@ impl TestServer {
             ("shared_buffers", "16MB".into()),
             ("max_wal_size", "256MB".into()),
             ("wal_level", "replica".into()),
+            // In its folder, and gone with that: other kinds stay when it is killed.
+            ("dynamic_shared_memory_type", "mmap".into()),
             ("hba_file", self.folder.join("hba").display().to_string()),
             ("log_min_messages", "warning".into()),
         ];
@@ -261,7 +263,11 @@ impl TestServer {
 
 impl Drop for TestServer {
     fn drop(&mut self) {
-        self.kill();
+        if let Some(postmaster) = &self.postmaster {
+            postmaster.resume();
+        }
+        self.stop(Stop::Immediate);
+        process::remove_shared_memory(&self.folder.join("data"));
         drop(std::fs::remove_dir_all(&self.folder));
     }
 }

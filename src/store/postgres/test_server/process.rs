@@ -89,6 +89,15 @@ impl Postmaster {
     }
 }
 
+/// Removes what a server leaves behind that was killed: the segment by which it notices that another one works on its data.
+pub(super) fn remove_shared_memory(data: &Path) {
+    let state = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+    // Key and number of the segment.
+    if let Some(number) = state.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) {
+        drop(Command::new("ipcrm").args(["-m", number]).stderr(Stdio::null()).status());
+    }
+}
+
 fn first_line(shell: &mut Child) -> String {
     use std::io::{BufRead as _, BufReader};
     let mut line = String::new();
