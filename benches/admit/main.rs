@@ -26,6 +26,7 @@ use ds_gateway::auth::time::Lived;
 use ds_gateway::auth::token::TokenId;
 use ds_gateway::auth::token_set::{Keep, RevokedToken};
 use ds_gateway::clock::Clock;
+use ds_gateway::config::StorePlace;
 use ds_gateway::metrics::Metrics;
 use ds_gateway::store::command::{Actor, Expiry, ImportUsers, ImportedUser, NewUser, RevokeToken};
 use ds_gateway::store::{Opening, Store};
@@ -127,14 +128,21 @@ fn loading() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s.db");
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
-        let store = Store::create(&path, Clock::start(), Arc::new(Metrics::new())).unwrap();
+        let store =
+            Store::create(&StorePlace::Sqlite(path.clone()), Clock::start(), Arc::new(Metrics::new()))
+                .unwrap();
         fill(&runtime, &store);
         drop(store);
         let best = (0..5)
             .map(|_| {
                 let began = Instant::now();
-                let store =
-                    Store::open(&path, Opening::Run, Clock::start(), Arc::new(Metrics::new())).unwrap();
+                let store = Store::open(
+                    &StorePlace::Sqlite(path.clone()),
+                    Opening::Run,
+                    Clock::start(),
+                    Arc::new(Metrics::new()),
+                )
+                .unwrap();
                 let snapshot = runtime.block_on(store.load()).unwrap();
                 let took = began.elapsed();
                 assert!([snapshot.sizes().tokens, snapshot.users()].contains(&(LOADED as usize)));

@@ -24,7 +24,7 @@ use crate::metrics::ServerMetrics;
 use crate::service::login::ldap::LdapUsers;
 use crate::state_dir::error::{StartError, store_error};
 use crate::state_dir::privileges::as_root;
-use crate::state_dir::{Creation, Services, State, presence, store_path};
+use crate::state_dir::{Creation, Services, State, presence};
 use crate::store::{Opening, Store, StoreError, block_on};
 use crate::thread_slot;
 use crate::tls::acceptor::TlsAcceptor;
@@ -282,7 +282,8 @@ fn load(
     clock: &Clock,
     warnings: &mut Vec<String>,
 ) -> Result<Gate, StartError> {
-    let path = store_path(settings)?;
+    let shown = settings.place.shown();
+    let path = shown.as_path();
     let read = block_on(async {
         let time = store.time().await?;
         clock.advance(time.lived, time.floor);

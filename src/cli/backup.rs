@@ -9,9 +9,9 @@ use super::context::{ACCOUNT, ConfigArgs, LOCK_WAIT};
 use super::output::{Failure, note, say};
 use crate::clock::{Clock, wall};
 use crate::config::SigningKeys;
+use crate::state_dir::Services;
 use crate::state_dir::backup::Target;
 use crate::state_dir::restore::{RestoreError, Source};
-use crate::state_dir::{Services, store_path};
 use crate::store::StoreError;
 
 /// `ds-gateway backup`
@@ -50,7 +50,12 @@ impl Restore {
         let (config, materials) = self.config.load()?;
         let services = Services { clock: Clock::observer(), metrics: Arc::default(), lock_wait: LOCK_WAIT };
         let source = Source::open(&self.folder)?;
-        let (state_dir, store) = (&config.server.state_dir, store_path(&config.store)?);
+        let Some(store) = config.store.place.file() else {
+            return Err(Failure::usage(
+                "store.url names a database of PostgreSQL, which is restored by its own means (pg_restore, or its archive); start one gateway with `ds-gateway run --restored` afterwards",
+            ));
+        };
+        let state_dir = &config.server.state_dir;
         let makes_keys = matches!(materials.keys, SigningKeys::Generated);
         let restored = source.restore(state_dir, store, makes_keys, &services, ACCOUNT.actor())?;
         // First: what is said after it may find no reader.

@@ -226,6 +226,14 @@ impl StorePlace {
         }
     }
 
+    /// As messages name it.
+    pub fn shown(&self) -> PathBuf {
+        match self {
+            Self::Sqlite(path) => path.clone(),
+            Self::Postgres(settings) => settings.shown().into(),
+        }
+    }
+
     /// What others may not accept of its certificate at this time, each with its reason.
     pub fn warnings(&self, now: UnixTime) -> Vec<String> {
         match self {

@@ -24,7 +24,7 @@ use self::lock::{check_lock, lock};
 use self::privileges::{become_owner, check_access, check_folder, find_widened, narrow, prepare_folder};
 use crate::auth::keys::KeySet;
 use crate::clock::Clock;
-use crate::config::{SigningKeys, StoreSettings};
+use crate::config::{SigningKeys, StorePlace, StoreSettings};
 use crate::metrics::Metrics;
 use crate::store::command::{Actor, KeyRecord, RecordKeys, RecordKeysOutcome};
 use crate::store::records::{RecordedKey, compare_keys};
@@ -71,7 +71,8 @@ impl State {
         creation: Creation,
         services: Services,
     ) -> Result<Self, StartError> {
-        let path = store_path(settings)?;
+        let (place, shown) = (&settings.place, settings.place.shown());
+        let path = shown.as_path();
         prepare_folder(folder)?;
         become_owner(folder)?;
         narrow(folder, services.lock_wait.tell)?;
@@ -81,7 +82,7 @@ impl State {
         let key_files = list_keys(&key_folder)?;
         let has_keys = matches!(keys, SigningKeys::Configured(_)) || !key_files.is_empty();
         let now = services.clock.now();
-        let store = open_store(path, has_keys, opening, creation, services)?;
+        let store = open_store(place, has_keys, opening, creation, services)?;
         let recorded = block_on(store.keys()).map_err(|error| store_error(path, error))?;
         let (keys, key_folder) = match keys {
             SigningKeys::Configured(key_set) => (key_set, None),
@@ -116,14 +117,14 @@ impl State {
         keys: SigningKeys,
         services: Services,
     ) -> Result<Found, StartError> {
-        let path = store_path(settings)?;
+        let (place, shown) = (&settings.place, settings.place.shown());
+        let path = shown.as_path();
         let is_configured = matches!(keys, SigningKeys::Configured(_));
         let mut notes = Vec::new();
         check_folder(folder)?;
         if !folder.exists() {
-            let stands_elsewhere = path.parent().is_some_and(|beside| beside != folder);
-            if stands_elsewhere {
-                check_store_folder(path)?;
+            if place.file().and_then(Path::parent).is_some_and(|beside| beside != folder) {
+                check_store_folder(place)?;
             }
             let condition = is_configured.then(|| init_needed(path));
             return Ok(Found { state: None, is_new: true, notes, condition });
@@ -137,13 +138,13 @@ impl State {
         let key_folder = folder.join("keys");
         let key_files = list_keys(&key_folder)?;
         let Services { clock, metrics, .. } = services;
-        let store = match Store::open(path, Opening::Look, clock, metrics) {
+        let store = match Store::open(place, Opening::Look, clock, metrics) {
             Ok(store) => store,
             Err(StoreError::Missing) if !key_files.is_empty() => {
                 return Err(StartError::Refused(missing_store(path)));
             }
             Err(StoreError::Missing) => {
-                check_store_folder(path)?;
+                check_store_folder(place)?;
                 if !is_configured {
                     check_key_folder(&key_folder)?;
                 }
@@ -178,18 +179,9 @@ impl State {
     }
 }
 
-/// The file of the store.
-pub fn store_path(settings: &StoreSettings) -> Result<&Path, StartError> {
-    settings.place.file().ok_or_else(|| {
-        StartError::Refused(
-            "store.url: this version cannot open a store in PostgreSQL yet: use \"sqlite:\" and a file name"
-                .into(),
-        )
-    })
-}
-
 /// Can a store be made there?
-fn check_store_folder(path: &Path) -> Result<(), StartError> {
+fn check_store_folder(place: &StorePlace) -> Result<(), StartError> {
+    let Some(path) = place.file() else { return Ok(()) };
     let folder = path.parent().unwrap_or(Path::new("."));
     match folder.is_dir() {
         true => check_access(folder).map_err(file_error(folder)),
@@ -214,21 +206,23 @@ fn missing_store(path: &Path) -> String {
 }
 
 fn open_store(
-    path: &Path,
+    place: &StorePlace,
     has_keys: bool,
     opening: Opening,
     creation: Creation,
     services: Services,
 ) -> Result<Store, StartError> {
     let Services { clock, metrics, .. } = services;
-    match Store::open(path, opening, clock.clone(), Arc::clone(&metrics)) {
+    let shown = place.shown();
+    let path = shown.as_path();
+    match Store::open(place, opening, clock.clone(), Arc::clone(&metrics)) {
         Ok(store) => Ok(store),
         Err(StoreError::Missing) if has_keys && creation == Creation::IfNew => {
             Err(StartError::Refused(missing_store(path)))
         }
         Err(StoreError::Missing) => {
-            check_store_folder(path)?;
-            Store::create(path, clock, metrics).map_err(|error| store_error(path, error))
+            check_store_folder(place)?;
+            Store::create(place, clock, metrics).map_err(|error| store_error(path, error))
         }
         Err(error) => Err(store_error(path, error)),
     }

@@ -19,6 +19,7 @@ use super::key_files::{generate_key, read_key_set};
 use super::lock::lock;
 use super::privileges::{become_owner, narrow, prepare_folder};
 use super::{Services, presence};
+use crate::config::StorePlace;
 use crate::store::after_restore::{AfterRestore, Legacy};
 use crate::store::command::Actor;
 use crate::store::records::RecordedKey;
@@ -200,7 +201,7 @@ impl Source {
         drop(file);
         let checked = Store::verify(&staged).and_then(|()| {
             let Services { clock, metrics, .. } = services.clone();
-            let store = Store::open(&staged, Opening::Run, clock, metrics)?;
+            let store = Store::open(&StorePlace::Sqlite(staged.clone()), Opening::Run, clock, metrics)?;
             let after = AfterRestore { known: legacy.sequence, revoked_keys: legacy.revoked_keys.clone() };
             let sequence = block_on(store.changes(0, 1))?.sequence;
             let resumed = block_on(store.execute(after, actor))?;

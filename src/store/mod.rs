@@ -17,6 +17,7 @@ pub mod command;
 mod conformance;
 mod decision;
 mod ending;
+mod engine;
 pub mod error;
 pub mod health;
 mod postgres;
@@ -46,6 +47,7 @@ pub use self::sqlite::Opening;
 
 use self::after_restore::Legacy;
 use self::command::{Actor, Command, ImportEffect, ImportedUser, KeyRecord};
+use self::engine::Engine;
 use self::health::COMMAND_TIMEOUT;
 use self::records::{
     Acknowledgement, AuditFilter, AuditRow, Changes, ListedUser, LoginRecord, MintedToken, RecordedKey,
@@ -60,6 +62,7 @@ use crate::auth::revocation::{RevocationSnapshot, Subject};
 use crate::auth::source::Source;
 use crate::auth::token::TokenId;
 use crate::clock::Clock;
+use crate::config::StorePlace;
 use crate::metrics::Metrics;
 
 /// A command of this store's: the set is closed, since only the store's engines can carry one out.
@@ -70,7 +73,7 @@ impl<C: Command + Apply> Executable for C {}
 /// The store, as all its users share it. The last one to be dropped waits until what was accepted is durable.
 #[derive(Clone)]
 pub struct Store {
-    engine: Arc<Sqlite>,
+    engine: Arc<Engine>,
     clock: Clock,
     timeout: Duration,
 }
@@ -82,22 +85,22 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Creates a store at `path` with a cutoff on everybody: nothing minted before it is trusted.
-    pub fn create(path: &Path, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
-        Ok(Self::of(Sqlite::create(path, clock.clone(), metrics)?, clock))
+    /// Creates a store with a cutoff on everybody: nothing minted before it is trusted.
+    pub fn create(place: &StorePlace, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+        Ok(Self::of(Engine::create(place, clock.clone(), metrics)?, clock))
     }
 
-    /// Opens the store at `path` and begins to check that it is one.
+    /// Opens the store and begins to check that it is one.
     pub fn open(
-        path: &Path,
+        place: &StorePlace,
         opening: Opening,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
-        Ok(Self::of(Sqlite::open(path, opening, clock.clone(), metrics)?, clock))
+        Ok(Self::of(Engine::open(place, opening, clock.clone(), metrics)?, clock))
     }
 
-    fn of(engine: Sqlite, clock: Clock) -> Self {
+    fn of(engine: Engine, clock: Clock) -> Self {
         Self { engine: Arc::new(engine), clock, timeout: COMMAND_TIMEOUT }
     }
 
@@ -268,6 +271,11 @@ impl Store {
     /// [`Changes::through`].
     pub async fn changes(&self, after: u64, limit: usize) -> Result<Changes, StoreError> {
         self.engine.changes(after, limit.min(MAX_ROWS)).await
+    }
+
+    /// Waits until it is known that [`changes`](Self::changes) has something new; for ever where nobody tells.
+    pub async fn changed(&self) {
+        self.engine.changed().await;
     }
 
     /// What concerns one token of that identity: all that the gate needs to decide on it.

@@ -30,6 +30,7 @@ use crate::auth::secret::Secret;
 use crate::auth::time::UnixTime;
 use crate::auth::token::{TokenId, TokenRules};
 use crate::clock::{Clock, Manual};
+use crate::config::StorePlace;
 use crate::metrics::Metrics;
 
 const USERS: [(&str, &str); 4] =
@@ -111,7 +112,8 @@ impl World {
         let time = 1_800_000_000;
         let command_time = Arc::new(Manual { wall: time.into(), boot: 0.into() });
         let clock = Clock::manual(&command_time, true);
-        let store = Store::create(&path(&folder), clock, Arc::new(Metrics::new())).unwrap();
+        let store =
+            Store::create(&StorePlace::Sqlite(path(&folder)), clock, Arc::new(Metrics::new())).unwrap();
         let mut world = Self {
             runtime: Builder::new_current_thread().enable_time().build().unwrap(),
             folder,
@@ -186,7 +188,9 @@ impl World {
         let time = Arc::new(Manual { wall: self.wall().into(), boot: self.boot.into() });
         let clock = Clock::manual(&time, false);
         let metrics = Arc::new(Metrics::new());
-        let store = Store::open(&path(&self.folder), Opening::Run, clock.clone(), metrics).unwrap();
+        let store =
+            Store::open(&StorePlace::Sqlite(path(&self.folder)), Opening::Run, clock.clone(), metrics)
+                .unwrap();
         let stored = self.runtime.block_on(store.time()).unwrap();
         clock.advance(stored.lived, stored.floor);
         let snapshot = self.runtime.block_on(store.load()).unwrap();

@@ -43,6 +43,12 @@ impl PostgresSettings {
         self.files.read().map_or_else(|_| Arc::clone(&self.loaded), Arc::new)
     }
 
+    /// As messages name it: where it is and as whom the gateway works there.
+    pub fn shown(&self) -> String {
+        let hosts: Vec<String> = self.hosts.iter().map(ToString::to_string).collect();
+        format!("postgres://{}@{}/{}", self.user, hosts.join(","), self.database)
+    }
+
     /// Choices that are allowed and dangerous, each with its reason.
     pub(in crate::config) fn warnings(&self) -> Vec<String> {
         let is_exposed = self.hosts.iter().any(PostgresHost::is_remote);

@@ -22,7 +22,7 @@ use crate::auth::identity::Identity;
 use crate::auth::name::Name;
 use crate::auth::token::mint;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, StorePlace};
 use crate::edge::admission::Activity;
 use crate::edge::connection_context::Connection;
 use crate::edge::cut::ConnectionApp;
@@ -287,7 +287,8 @@ fn gateway(platform: SocketAddr, settings: &str, folder: &Path) -> (Gateway, Str
     let (config, _) = config.unwrap();
     let (runtime, limits) = (runtime(&text), config.limits);
     let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
-    let store = Store::create(&folder.join("store"), clock.clone(), Arc::clone(&metrics)).unwrap();
+    let store = Store::create(&StorePlace::Sqlite(folder.join("store")), clock.clone(), Arc::clone(&metrics))
+        .unwrap();
     let failures = Arc::<FailedLogins>::default();
     let logins = Logins::start(&limits, config.trusted_logins, None, Arc::clone(&metrics), failures).unwrap();
     let tokens = TokenEndpoint {

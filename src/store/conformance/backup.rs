@@ -4,7 +4,6 @@ use super::harness::on_every_engine;
 use super::samples::{ALL, actor, new_user, sequence_of};
 use crate::auth::denial::Denial;
 use crate::store::command::AddUser;
-use crate::store::{Store, StoreError};
 
 #[test]
 fn copy_is_the_store_as_it_was_and_goes_on_by_itself() {
@@ -29,19 +28,16 @@ fn copy_is_the_store_as_it_was_and_goes_on_by_itself() {
 fn copy_is_as_of_one_moment_while_others_write() {
     on_every_engine(|fixture| {
         let writing = fixture.store.clone();
-        let places: Vec<_> = (0..4).map(|_| fixture.place.elsewhere()).collect();
-        fixture.block_on(async {
-            let writer = tokio::spawn(async move {
-                for which in 0..200 {
-                    let user = new_user(&format!("user {which}"));
-                    writing.execute(AddUser { user }, actor()).await.unwrap().unwrap();
-                }
-            });
-            for place in &places {
-                fixture.store.back_up(&place.path()).await.unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let writer = runtime.spawn(async move {
+            for which in 0..200 {
+                let user = new_user(&format!("user {which}"));
+                writing.execute(AddUser { user }, actor()).await.unwrap().unwrap();
             }
-            writer.await.unwrap();
         });
+        let places: Vec<_> = (0..4).map(|_| fixture.place.copy()).collect();
+        runtime.block_on(writer).unwrap();
         for place in places {
             let copy = fixture.beside(place);
             let (users, sequence) = (copy.users().len(), copy.sequence());
@@ -51,26 +47,5 @@ fn copy_is_as_of_one_moment_while_others_write() {
             assert_eq!(copy.changes(0, ALL).users.len(), users);
         }
         assert_eq!(fixture.users().len(), 200);
-    });
-}
-
-#[test]
-fn copy_takes_the_place_of_nothing() {
-    on_every_engine(|fixture| {
-        fixture.add("anna");
-        let copy = fixture.back_up();
-        let before = copy.dump();
-        fixture.add("bert");
-        for path in [copy.place.path(), fixture.place.path()] {
-            let refused = fixture.unchanged(|| fixture.block_on(fixture.store.back_up(&path)));
-            assert!(matches!(refused, Err(StoreError::Failed(_))), "{refused:?}");
-        }
-        assert_eq!(copy.dump(), before);
-        // And none is made where there is no folder.
-        let nowhere = fixture.place.path().join("folder").join("s.db");
-        assert!(fixture.block_on(fixture.store.back_up(&nowhere)).is_err());
-        assert_eq!(Store::verify(&copy.place.path()), Ok(()));
-        // The reads go on after an error.
-        assert_eq!(fixture.users().len(), 2);
     });
 }

@@ -1,7 +1,6 @@
 //! A store to test with a clock that the test moves, and short words for what every test does.
 
 use std::fmt::Debug;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,35 +17,32 @@ use crate::auth::revocation::{Cutoff, RevocationSnapshot, Subject};
 use crate::auth::token::Verified;
 use crate::auth::user_source::SourceName;
 use crate::clock::{Clock, Manual};
+use crate::config::StorePlace;
 use crate::metrics::Metrics;
 use crate::store::command::{
     Actor, AddUser, ChangeOutcome, ChangeUser, Expiry, FailedLogins, Heartbeat, ImportUsers, Imported,
     ImportedUser, NoteFailedLogins, RecordKeys, RecordKeysOutcome, RequestAcknowledgements, RevokeKey,
     RevokeSubject, RevokeToken, UserChange,
 };
+use crate::store::postgres::connect;
+use crate::store::postgres::test_server::TestServer;
 use crate::store::records::{
     Acknowledgement, AuditFilter, AuditRow, Changes, RecordedKey, Revocation, RevocationFilter, StoredTime,
     User, UserFilter, UserRecord,
 };
-use crate::store::{Executable, Opening, Store, StoreError};
+use crate::store::{Executable, Opening, Store, StoreError, block_on};
 
-/// The engines under test, each by how a place for a store of its own is made. A second engine is one more line.
-pub(super) const ENGINES: [(&str, NewPlace); 1] = [("sqlite", Folder::place)];
+/// The engines under test, each by how a place for a store of its own is made.
+pub(super) const ENGINES: [(&str, NewPlace); 2] = [("sqlite", Folder::place), ("postgres", Database::place)];
 
 type NewPlace = fn() -> Box<dyn Place>;
 
 /// A place where one store can be, empty at first and gone with the test.
 pub(super) trait Place {
-    /// Creates the store, or opens the one that is there.
-    fn create(&self, clock: Clock) -> Result<Store, StoreError>;
-    /// Opens the store, as another process would.
-    fn open(&self, clock: Clock) -> Result<Store, StoreError>;
-    /// Opens the store, as a command beside the gateways would.
-    fn open_command(&self, clock: Clock) -> Result<Store, StoreError>;
-    /// Where a copy for this place is written to.
-    fn path(&self) -> PathBuf;
-    /// Another place of the same kind.
-    fn elsewhere(&self) -> Box<dyn Place>;
+    /// As the configuration names it.
+    fn named(&self) -> StorePlace;
+    /// Copies the store of this place to another one, as operators do.
+    fn copy(&self) -> Box<dyn Place>;
 }
 
 /// A temporary folder for SQLite's files.
@@ -59,24 +55,54 @@ impl Folder {
 }
 
 impl Place for Folder {
-    fn create(&self, clock: Clock) -> Result<Store, StoreError> {
-        Store::create(&self.path(), clock, Arc::new(Metrics::new()))
+    fn named(&self) -> StorePlace {
+        StorePlace::Sqlite(self.0.path().join("s.db"))
     }
 
-    fn open(&self, clock: Clock) -> Result<Store, StoreError> {
-        Store::open(&self.path(), Opening::Run, clock, Arc::new(Metrics::new()))
+    fn copy(&self) -> Box<dyn Place> {
+        let copy = Self(tempfile::tempdir().unwrap());
+        let [from, to] = [self, &copy].map(|folder| folder.0.path().join("s.db"));
+        let store =
+            Store::open(&StorePlace::Sqlite(from), Opening::Command, Clock::observer(), Arc::default());
+        block_on(store.unwrap().back_up(&to)).unwrap();
+        assert_eq!(Store::verify(&to), Ok(()));
+        Box::new(copy)
+    }
+}
+
+/// A database of the server that all tests share.
+struct Database(String);
+
+impl Database {
+    fn place() -> Box<dyn Place> {
+        Box::new(Self(TestServer::shared().create_database()))
+    }
+}
+
+impl Place for Database {
+    fn named(&self) -> StorePlace {
+        StorePlace::Postgres(Box::new(connect::tests::settings(&TestServer::shared().unix_url(&self.0))))
     }
 
+    fn copy(&self) -> Box<dyn Place> {
+        Box::new(Self(TestServer::shared().copy_database(&self.0)))
+    }
+}
+
+impl dyn Place {
+    /// Creates the store, or opens the one that is there.
+    pub(super) fn create(&self, clock: Clock) -> Result<Store, StoreError> {
+        Store::create(&self.named(), clock, Arc::new(Metrics::new()))
+    }
+
+    /// Opens the store, as another process would.
+    pub(super) fn open(&self, clock: Clock) -> Result<Store, StoreError> {
+        Store::open(&self.named(), Opening::Run, clock, Arc::new(Metrics::new()))
+    }
+
+    /// Opens the store, as a command beside the gateways would.
     fn open_command(&self, clock: Clock) -> Result<Store, StoreError> {
-        Store::open(&self.path(), Opening::Command, clock, Arc::new(Metrics::new()))
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.path().join("s.db")
-    }
-
-    fn elsewhere(&self) -> Box<dyn Place> {
-        Self::place()
+        Store::open(&self.named(), Opening::Command, clock, Arc::new(Metrics::new()))
     }
 }
 
@@ -145,10 +171,7 @@ impl Fixture {
 
     /// Copies the store to a place of its own, and opens the copy with the same clock.
     pub(super) fn back_up(&self) -> Self {
-        let place = self.place.elsewhere();
-        self.wait(self.store.back_up(&place.path()));
-        assert_eq!(Store::verify(&place.path()), Ok(()));
-        self.beside(place)
+        self.beside(self.place.copy())
     }
 
     /// A store in another place, with the same clock.

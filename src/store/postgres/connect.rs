@@ -240,4 +240,4 @@ impl PostgresSettings {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,9 +1,146 @@
-//! The store in PostgreSQL.
+//! The store in PostgreSQL: one connection that writes, one that hears of changes, one for what is looked up.
 
-#![allow(dead_code, reason = "the engine that uses the connections is not there yet")]
-
+#[cfg(test)]
+pub(in crate::store) mod connect;
+#[cfg(not(test))]
 mod connect;
+mod database;
 mod error;
-mod tls;
+mod parameter;
+mod session;
 #[cfg(test)]
 pub(crate) mod test_server;
+mod tls;
+mod worker;
+mod writer;
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{Receiver, channel};
+
+use self::connect::Purpose;
+use self::session::Session;
+use self::worker::{Open, Worker};
+use super::command::Actor;
+use super::error::StoreError;
+use super::health::Health;
+use super::queue::Writer;
+use super::records::Changes;
+use super::sql::connection::Connection;
+use super::sql::feed;
+use super::sql::transaction::Apply;
+use super::sqlite::Opening;
+use crate::clock::Clock;
+use crate::config::PostgresSettings;
+use crate::metrics::Metrics;
+
+/// A database and the threads that work on it.
+pub(super) struct Postgres {
+    reader: Worker,
+    feed: Worker,
+    /// Told when anybody has committed.
+    changed: Arc<Notify>,
+    writer: Writer,
+}
+
+impl Postgres {
+    /// Makes the store, or opens one that somebody else has just made.
+    pub(super) fn create(
+        settings: &PostgresSettings,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
+        let session = Session::open(settings, Purpose::new("start"), || {})?;
+        database::create(&session, clock.now())?;
+        drop(session);
+        Self::start(settings, clock, metrics)
+    }
+
+    /// Opens the store that is there.
+    pub(super) fn open(
+        settings: &PostgresSettings,
+        _opening: Opening,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
+        database::check_schema(&Session::open(settings, Purpose::new("start"), || {})?)?;
+        Self::start(settings, clock, metrics)
+    }
+
+    fn start(settings: &PostgresSettings, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+        let changed = Arc::<Notify>::default();
+        let (looked_up, followed, told) = (settings.clone(), settings.clone(), Arc::clone(&changed));
+        let look_up: Open = Box::new(move || opened(&looked_up, "reader", || {}));
+        let follow: Open = Box::new(move || {
+            let told = Arc::clone(&told);
+            let session = opened(&followed, "feed", move || told.notify_one())?;
+            database::listen(&session)?;
+            Ok(session)
+        });
+        Ok(Self {
+            reader: Worker::start("store-reader", look_up)?,
+            feed: Worker::start("store-feed", follow)?,
+            changed,
+            writer: writer::start(settings.clone(), clock, metrics)?,
+        })
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.writer.health()
+    }
+
+    pub(super) async fn execute<C: Apply>(&self, command: C, actor: Actor) -> Result<C::Outcome, StoreError> {
+        self.writer.execute(command, actor).await
+    }
+
+    /// Reads as of one moment.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.reader.read(read).await
+    }
+
+    pub(super) async fn changes(&self, after: u64, limit: usize) -> Result<Changes, StoreError> {
+        self.feed.read(move |connection| feed::changes_after(connection, after, limit)).await
+    }
+
+    /// Waits until anybody has committed since it was last asked.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    pub(super) fn snapshot(&self) -> Receiver<Result<Changes, StoreError>> {
+        let (sender, pieces) = channel(PIECES);
+        let failed = sender.clone();
+        let submitted = self.feed.submit(move |kept| {
+            let sent = kept.read(|connection| {
+                feed::snapshot(connection, |piece| {
+                    // Anyone who does not take it has gone.
+                    sender.blocking_send(Ok(piece)).map_err(|_| StoreError::Stopped)
+                })
+            });
+            if let Err(error) = sent {
+                let _ = sender.blocking_send(Err(error));
+            }
+        });
+        if let Err(error) = submitted {
+            let _ = failed.try_send(Err(error));
+        }
+        pieces
+    }
+}
+
+fn opened(
+    settings: &PostgresSettings,
+    name: &'static str,
+    told: impl FnMut() + Send + 'static,
+) -> Result<Session, StoreError> {
+    let session = Session::open(settings, Purpose::new(name), told)?;
+    database::check_schema(&session)?;
+    Ok(session)
+}
+
+/// Pieces of a snapshot that are read ahead of the caller that applies them.
+const PIECES: usize = 2;

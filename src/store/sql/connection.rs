@@ -27,7 +27,7 @@ pub struct Connection<'c>(pub(in crate::store) &'c dyn Statements);
 
 impl<'c> Connection<'c> {
     /// The one row that a query finds.
-    pub(super) fn one<T>(
+    pub(in crate::store) fn one<T>(
         self,
         statement: &str,
         parameters: impl Parameters,
@@ -38,7 +38,7 @@ impl<'c> Connection<'c> {
     }
 
     /// The row that a query finds, if it does.
-    pub(super) fn find<T>(
+    pub(in crate::store) fn find<T>(
         self,
         statement: &str,
         parameters: impl Parameters,
@@ -55,7 +55,7 @@ impl<'c> Connection<'c> {
     }
 
     /// All rows that a query finds.
-    pub(super) fn all<T>(
+    pub(in crate::store) fn all<T>(
         self,
         statement: &str,
         parameters: impl Parameters,
@@ -70,7 +70,7 @@ impl<'c> Connection<'c> {
     }
 
     /// Hands each row that a query finds to `each`.
-    pub(super) fn each(
+    pub(in crate::store) fn each(
         self,
         statement: &str,
         parameters: impl Parameters,
@@ -80,12 +80,20 @@ impl<'c> Connection<'c> {
     }
 
     /// Changes rows; says how many it were.
-    pub(super) fn change(self, statement: &str, parameters: impl Parameters) -> Result<usize, StoreError> {
+    pub(in crate::store) fn change(
+        self,
+        statement: &str,
+        parameters: impl Parameters,
+    ) -> Result<usize, StoreError> {
         self.0.change(statement, &parameters.values())
     }
 
     /// Changes rows, however many.
-    pub(super) fn write(self, statement: &str, parameters: impl Parameters) -> Result<(), StoreError> {
+    pub(in crate::store) fn write(
+        self,
+        statement: &str,
+        parameters: impl Parameters,
+    ) -> Result<(), StoreError> {
         self.0.write(statement, &parameters.values())
     }
 }

@@ -115,7 +115,7 @@ pub(in crate::store) fn after(
     connection: &Connection<'_>,
     sequence: u64,
 ) -> Result<Vec<(RecordedKey, u64)>, StoreError> {
-    connection.all(&format!("{SELECT} WHERE number > ?1"), [sequence], read)
+    connection.all(&format!("{SELECT} WHERE number > ?1 ORDER BY kid"), [sequence], read)
 }
 
 /// Is that key revoked, under its name or another? Gates know revoked keys by their fingerprints.

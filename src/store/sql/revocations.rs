@@ -123,7 +123,7 @@ impl Query<'_> {
         // A name is found by the primary key; without one, rows come by their sequence (`+` keeps the other index out).
         let conditions = match (&self.filter.subject, kind) {
             (Some(_), _) => {
-                "name = ?4 AND kind IN ('everybody', 'user', 'organization', 'email') AND (?5 IS NULL OR kind = ?5)
+                "name = ?4 AND kind IN ('everybody', 'user', 'organization', 'email') AND (CAST(?5 AS TEXT) IS NULL OR kind = ?5)
                  AND +number"
             }
             (None, Some(_)) => "CAST(?4 AS TEXT) IS NULL AND kind || '' = ?5 AND number",

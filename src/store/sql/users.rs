@@ -179,9 +179,9 @@ pub(in crate::store) fn page(
     let text = filter.text.as_ref().filter(|text| !text.is_empty()).map(|text| text.to_ascii_lowercase());
     let (source, remembered) = (filter.source.map(SourceName::as_str), filter.remembered);
     let rows = connection.all(&format!(
-        "{SELECT} WHERE name > ?1 AND (?3 IS NULL OR organization = ?3) AND (?4 IS NULL OR disabled = ?4)
-           AND (?5 IS NULL OR replace(lower(name), ?5, '') <> lower(name) OR replace(lower(email), ?5, '') <> lower(email))
-           AND (?6 IS NULL OR source = ?6) AND (NOT ?7 OR remembered_at IS NOT NULL)
+        "{SELECT} WHERE name > ?1 AND (CAST(?3 AS TEXT) IS NULL OR organization = ?3) AND (CAST(?4 AS BOOLEAN) IS NULL OR disabled = ?4)
+           AND (CAST(?5 AS TEXT) IS NULL OR replace(lower(name), ?5, '') <> lower(name) OR replace(lower(email), ?5, '') <> lower(email))
+           AND (CAST(?6 AS TEXT) IS NULL OR source = ?6) AND (NOT ?7 OR remembered_at IS NOT NULL)
          ORDER BY name LIMIT ?2"
     ), (after, limit, &filter.organization, filter.disabled, text, source, remembered), read)?;
     rows.into_iter().map(|record| listed(connection, record, now)).collect()

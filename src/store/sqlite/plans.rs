@@ -61,7 +61,7 @@ const PARTS: [(&str, &str, &[&str]); 4] = [
         "marks",
         "{conditions}",
         &[
-            "name = ?4 AND kind IN ('everybody', 'user', 'organization', 'email') AND (?5 IS NULL OR kind = ?5) AND +number",
+            "name = ?4 AND kind IN ('everybody', 'user', 'organization', 'email') AND (CAST(?5 AS TEXT) IS NULL OR kind = ?5) AND +number",
             "CAST(?4 AS TEXT) IS NULL AND kind || '' = ?5 AND number",
             "CAST(?4 AS TEXT) IS NULL AND CAST(?5 AS TEXT) IS NULL AND number",
         ],

@@ -13,6 +13,7 @@ use crate::store::Store;
 use crate::store::command::{
     FailedLogins, ImportUsers, ImportedUser, NewUser, NoteFailedLogins, RevokeSubject,
 };
+use crate::store::engine::Engine;
 use crate::store::replica::{Replica, Settings};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -23,7 +24,11 @@ fn revocation_is_written_and_applied_while_the_replica_reads() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::start();
     let engine = Sqlite::create(&folder.path().join("s.db"), clock.clone(), Arc::default()).unwrap();
-    let store = Store { engine: Arc::new(engine), clock: clock.clone(), timeout: Duration::from_secs(600) };
+    let store = Store {
+        engine: Arc::new(Engine::Sqlite(engine)),
+        clock: clock.clone(),
+        timeout: Duration::from_secs(600),
+    };
     let secret = Secret::new((0..48).collect());
     let keys = KeySet::new(vec![Key::new("k", Algorithm::Hs256, &secret, false).unwrap()]).unwrap();
     let cache = Cache::new(CacheLimits { entries: 10, bytes: 1 << 20 }, 1, || 0, 0);
@@ -46,7 +51,8 @@ fn revocation_is_written_and_applied_while_the_replica_reads() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let test = async {
         let replica = Replica::start(store.clone(), Arc::clone(&gate), clock, settings).await.unwrap();
-        store.engine.feed.submit(stop).unwrap();
+        let Engine::Sqlite(engine) = &*store.engine else { unreachable!() };
+        engine.feed.submit(stop).unwrap();
         is_standing.recv().unwrap();
         // More than enough looks for one of them to wait.
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -112,4 +118,23 @@ fn gateway_keeps_the_log_short_and_the_command_line_leaves_that_to_it() {
     };
     let (gateway, command) = (length_of_log(Clock::start()), length_of_log(Clock::observer()));
     assert!(command > 2 * gateway, "{gateway} bytes, {command} bytes");
+}
+
+/// A copy takes the place of nothing, and none is made where there is no folder; reads go on after an error.
+#[test]
+fn copy_takes_the_place_of_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, copy] = ["s.db", "copy.db"].map(|name| folder.path().join(name));
+    let engine = Sqlite::create(&path, Clock::start(), Arc::default()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(engine.back_up(&copy)).unwrap();
+    let before = std::fs::read(&copy).unwrap();
+    for taken in [&path, &copy] {
+        let refused = runtime.block_on(engine.back_up(taken));
+        assert!(matches!(refused, Err(StoreError::Failed(_))), "{refused:?}");
+    }
+    assert!(runtime.block_on(engine.back_up(&folder.path().join("no").join("s.db"))).is_err());
+    assert_eq!(std::fs::read(&copy).unwrap(), before);
+    assert_eq!(Sqlite::verify(&copy), Ok(()));
+    assert_eq!(runtime.block_on(engine.read(crate::store::sql::sequence::current)), Ok(1));
 }

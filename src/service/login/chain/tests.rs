@@ -14,7 +14,7 @@ use crate::auth::password::{HashMemory, Phc};
 use crate::auth::revocation::Subject;
 use crate::auth::secret::Secret;
 use crate::auth::token::TokenRules;
-use crate::config::Config;
+use crate::config::{Config, StorePlace};
 use crate::service::login::LoginError;
 use crate::service::login::source::{Presence, Unavailable};
 use crate::store::command::{AddUser, ChangeUser, Mint, MintOutcome, NewUser, RevokeSubject, UserChange};
@@ -169,7 +169,12 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Arc::<Metrics>::default();
         let clock = Clock::start();
-        let store = Store::create(&folder.path().join("s.db"), clock.clone(), Arc::clone(&metrics)).unwrap();
+        let store = Store::create(
+            &StorePlace::Sqlite(folder.path().join("s.db")),
+            clock.clone(),
+            Arc::clone(&metrics),
+        )
+        .unwrap();
         let text = format!(
             "[server]\nhttp = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n[platform]\nservers = [\"http://127.0.0.1:9\"]\n\
              [limits.login]\ntrusted = [\"{trusted}\"]\n"

@@ -50,7 +50,7 @@ fn settings_with(url: &str, lines: &str, environment: &[(&str, &str)]) -> Postgr
     }
 }
 
-fn settings(url: &str) -> PostgresSettings {
+pub(crate) fn settings(url: &str) -> PostgresSettings {
     settings_with(url, "", &[])
 }
 

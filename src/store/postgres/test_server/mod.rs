@@ -131,6 +131,23 @@ impl TestServer {
         name
     }
 
+    /// Copies a database as of one moment, as an operator would, to one whose name it says.
+    pub(crate) fn copy_database(&self, from: &str) -> String {
+        let name = self.create_database();
+        let reach = |tool, database: &str| {
+            let mut command = Command::new(program(tool));
+            command.args(["-U", "postgres", "-d", database, "-h"]).arg(&self.folder);
+            command.arg("-p").arg(self.port.to_string());
+            command
+        };
+        let mut dump = reach("pg_dump", from).stdout(Stdio::piped()).spawn().expect("pg_dump");
+        let mut restore = reach("psql", &name);
+        restore.args(["-qX", "-v", "ON_ERROR_STOP=1"]).stdout(Stdio::null());
+        let status = restore.stdin(dump.stdout.take().expect("a pipe")).status().expect("psql");
+        assert!(dump.wait().expect("pg_dump").success() && status.success(), "a copy of {from}");
+        name
+    }
+
     /// Runs SQL as the superuser in the database `postgres`: the rows without decoration.
     pub(crate) fn psql(&self, sql: &str) -> String {
         self.psql_in("postgres", sql)

@@ -1,0 +1,117 @@
+//! The engines, each as the store uses it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::mpsc::Receiver;
+
+use super::command::Actor;
+use super::error::StoreError;
+use super::health::Health;
+use super::postgres::Postgres;
+use super::records::Changes;
+use super::sql::connection::Connection;
+use super::sql::transaction::Apply;
+use super::sqlite::{Opening, Sqlite};
+use crate::clock::Clock;
+use crate::config::StorePlace;
+use crate::metrics::Metrics;
+
+/// One of them.
+pub(super) enum Engine {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
+
+impl Engine {
+    pub(super) fn create(
+        place: &StorePlace,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
+        Ok(match place {
+            StorePlace::Sqlite(path) => Self::Sqlite(Sqlite::create(path, clock, metrics)?),
+            StorePlace::Postgres(settings) => Self::Postgres(Postgres::create(settings, clock, metrics)?),
+        })
+    }
+
+    pub(super) fn open(
+        place: &StorePlace,
+        opening: Opening,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
+        Ok(match place {
+            StorePlace::Sqlite(path) => Self::Sqlite(Sqlite::open(path, opening, clock, metrics)?),
+            StorePlace::Postgres(settings) => {
+                Self::Postgres(Postgres::open(settings, opening, clock, metrics)?)
+            }
+        })
+    }
+
+    pub(super) fn health(&self) -> Health {
+        match self {
+            Self::Sqlite(engine) => engine.health(),
+            Self::Postgres(engine) => engine.health(),
+        }
+    }
+
+    pub(super) async fn execute<C: Apply>(&self, command: C, actor: Actor) -> Result<C::Outcome, StoreError> {
+        match self {
+            Self::Sqlite(engine) => engine.execute(command, actor).await,
+            Self::Postgres(engine) => engine.execute(command, actor).await,
+        }
+    }
+
+    /// Reads as of one moment.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match self {
+            Self::Sqlite(engine) => engine.read(read).await,
+            Self::Postgres(engine) => engine.read(read).await,
+        }
+    }
+
+    pub(super) async fn changes(&self, after: u64, limit: usize) -> Result<Changes, StoreError> {
+        match self {
+            Self::Sqlite(engine) => engine.changes(after, limit).await,
+            Self::Postgres(engine) => engine.changes(after, limit).await,
+        }
+    }
+
+    /// Waits until it is known that there is something new; for ever where nobody tells.
+    pub(super) async fn changed(&self) {
+        match self {
+            Self::Sqlite(_) => std::future::pending().await,
+            Self::Postgres(engine) => engine.changed().await,
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> Receiver<Result<Changes, StoreError>> {
+        match self {
+            Self::Sqlite(engine) => engine.snapshot(),
+            Self::Postgres(engine) => engine.snapshot(),
+        }
+    }
+
+    /// Waits until it is known whether the store is whole.
+    pub(super) async fn checked(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(engine) => engine.checked().await,
+            // The server checks its own pages.
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// Copies the store to a new file.
+    pub(super) async fn back_up(&self, path: &Path) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(engine) => engine.back_up(path).await,
+            Self::Postgres(_) => Err(StoreError::Failed(
+                "a store in PostgreSQL is backed up with the database: by pg_dump, or by its archive".into(),
+            )),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The database: what is made in an empty one, its schema, its lock and its channel.
+
+use std::cell::Cell;
+
+use super::session::Session;
+use crate::auth::time::{Lived, UnixTime};
+use crate::store::command::Actor;
+use crate::store::error::StoreError;
+use crate::store::sql::connection::Connection;
+use crate::store::sql::transaction::{Time, Transaction};
+use crate::store::sql::{new_store, sequence, time};
+
+/// Takes the lock of all who write, with the next statement and until the end of the transaction.
+pub(super) fn lock(session: &Session) -> Result<(), StoreError> {
+    session.connection().write("SELECT pg_advisory_xact_lock(?1)", [LOCK])
+}
+
+/// Tells every gateway, once the transaction is committed.
+pub(super) fn notify(session: &Session) -> Result<(), StoreError> {
+    session.connection().write("SELECT pg_notify(?1, '')", [CHANNEL])
+}
+
+/// Hears of commits from now on.
+pub(super) fn listen(session: &Session) -> Result<(), StoreError> {
+    session.batch(&format!("LISTEN {CHANNEL}"))
+}
+
+/// Makes a store with a cutoff on everybody in a database that has none; whether it did. Harmless when two gateways do it at once.
+pub(super) fn create(session: &Session, now: UnixTime) -> Result<bool, StoreError> {
+    session.begin("BEGIN");
+    lock(session)?;
+    if schema_of(&session.connection())?.is_some() {
+        session.finish("ROLLBACK")?;
+        return Ok(false);
+    }
+    session.batch(CREATE)?;
+    for script in MIGRATIONS {
+        session.batch(script)?;
+    }
+    let connection = session.connection();
+    connection.write("INSERT INTO ds_gateway (schema) VALUES (?1)", [SCHEMA])?;
+    time::set_floor(&connection, now)?;
+    let (actor, taken) = (Actor::operator("ds-gateway", "start"), Cell::new(0));
+    let time = Time { now, lived: Lived(0), issue_time: now, wall: now };
+    new_store::fill(&Transaction::new(connection, &taken, &actor, &time), 0, &[])?;
+    sequence::set(&connection, taken.get())?;
+    session.finish("COMMIT")?;
+    Ok(true)
+}
+
+/// Is there a store, of the schema that this program reads and writes?
+pub(super) fn check_schema(session: &Session) -> Result<(), StoreError> {
+    match schema_of(&session.connection())? {
+        None => Err(StoreError::Missing),
+        Some(SCHEMA) => Ok(()),
+        Some(found) if found > SCHEMA => Err(StoreError::Newer { found, known: SCHEMA }),
+        Some(found) => Err(StoreError::Older { found, needed: SCHEMA }),
+    }
+}
+
+/// The schema of the store; none where there is no store.
+fn schema_of(connection: &Connection<'_>) -> Result<Option<u32>, StoreError> {
+    let is_there = connection.one("SELECT to_regclass('ds_gateway') IS NOT NULL", (), |row| row.get(0))?;
+    if is_there { connection.find("SELECT schema FROM ds_gateway", (), |row| row.get(0)) } else { Ok(None) }
+}
+
+/// Which schema the store has: one row.
+const CREATE: &str = "CREATE TABLE ds_gateway (schema BIGINT NOT NULL)";
+
+/// The schema that this program reads and writes.
+const SCHEMA: u32 = 1;
+
+/// One script a schema version, in order; a released one is never changed.
+const MIGRATIONS: [&str; SCHEMA as usize] = [include_str!("schema/1.sql")];
+
+/// `ds-gw` and a number, since the locks of a database are everybody's who uses it.
+const LOCK: i64 = 0x64_73_2d_67_77_00_01;
+
+const CHANNEL: &str = "ds_gateway";

@@ -1,0 +1,229 @@
+//! A connection to PostgreSQL on a thread that may wait, as the store's statements see it.
+//!
+//! What is written is sent together with whatever is asked next, so that a command takes as many round trips as it has questions,
+//! and one for the commit.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+use tokio_postgres::{AsyncMessage, Client, Error, Row as DatabaseRow, Statement};
+
+use super::connect::{Driver, Purpose, connect};
+use super::parameter::Parameter;
+use crate::config::PostgresSettings;
+use crate::store::error::StoreError;
+use crate::store::sql::connection::{Connection, EachRow, Statements};
+use crate::store::sql::value::{Row, Value};
+
+/// A connection, with the statements that were prepared on it and what is still to be sent.
+pub(super) struct Session {
+    settings: PostgresSettings,
+    runtime: Runtime,
+    client: Client,
+    statements: RefCell<HashMap<Box<str>, Statement>>,
+    unsent: RefCell<Vec<Unsent>>,
+    /// What has failed since it was made.
+    fault: RefCell<Option<StoreError>>,
+}
+
+enum Unsent {
+    /// Without parameters.
+    Plain(&'static str),
+    Prepared(Statement, Vec<Parameter>),
+}
+
+type Sending<'s> = Pin<Box<dyn Future<Output = Result<u64, Error>> + 's>>;
+
+impl Session {
+    /// Connects; `told` is called with each notification that comes.
+    pub(super) fn open(
+        settings: &PostgresSettings,
+        purpose: Purpose,
+        told: impl FnMut() + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (client, driver) = runtime.block_on(connect(settings, purpose))?;
+        drop(runtime.spawn(drive(driver, told)));
+        Ok(Self {
+            settings: settings.clone(),
+            runtime,
+            client,
+            statements: RefCell::default(),
+            unsent: RefCell::default(),
+            fault: RefCell::default(),
+        })
+    }
+
+    /// As statements see it.
+    pub(super) const fn connection(&self) -> Connection<'_> {
+        Connection(self)
+    }
+
+    /// Can nothing more be expected of it?
+    pub(super) fn is_over(&self) -> bool {
+        self.fault().is_some() || self.client.is_closed()
+    }
+
+    /// What has failed since it was made.
+    pub(super) fn fault(&self) -> Option<StoreError> {
+        self.fault.borrow().clone()
+    }
+
+    /// Runs a statement without parameters, together with the next one.
+    pub(super) fn begin(&self, statement: &'static str) {
+        self.unsent.borrow_mut().push(Unsent::Plain(statement));
+    }
+
+    /// Runs a statement without parameters and all that was not sent before it.
+    pub(super) fn finish(&self, statement: &'static str) -> Result<(), StoreError> {
+        self.ask(self.client.batch_execute(statement))
+    }
+
+    /// Runs statements that nobody has prepared.
+    pub(super) fn batch(&self, statements: &str) -> Result<(), StoreError> {
+        self.wait(self.client.batch_execute(statements))
+    }
+
+    /// Waits for some work while the connection is served.
+    pub(super) fn idle<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    /// Waits for what is asked, behind all that was not sent before it.
+    fn ask<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, StoreError> {
+        let unsent = self.unsent.take();
+        self.wait(behind(self.sending(&unsent), asked))
+    }
+
+    fn wait<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, StoreError> {
+        let answered = self.runtime.block_on(async { timeout(UNANSWERED, work).await });
+        let error = match answered {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => self.settings.account().explain(&error),
+            // A server that was stopped acknowledges what it is sent, and says nothing.
+            Err(_) => StoreError::Unavailable(format!("no answer within {} s", UNANSWERED.as_secs())),
+        };
+        self.fault.replace(Some(error.clone()));
+        Err(error)
+    }
+
+    /// A statement of ours, prepared once.
+    fn prepared(&self, statement: &str) -> Result<Statement, StoreError> {
+        if let Some(known) = self.statements.borrow().get(statement) {
+            return Ok(known.clone());
+        }
+        let prepared = self.wait(self.client.prepare(&statement.replace('?', "$")))?;
+        self.statements.borrow_mut().insert(statement.into(), prepared.clone());
+        Ok(prepared)
+    }
+
+    fn sending<'s>(&'s self, unsent: &'s [Unsent]) -> Vec<Sending<'s>> {
+        let sending = |unsent: &'s Unsent| -> Sending<'s> {
+            match unsent {
+                Unsent::Plain(statement) => Box::pin(async {
+                    self.client.batch_execute(statement).await?;
+                    Ok(0)
+                }),
+                Unsent::Prepared(statement, parameters) => {
+                    Box::pin(async move { self.client.execute_raw(statement, parameters).await })
+                }
+            }
+        };
+        unsent.iter().map(sending).collect()
+    }
+}
+
+impl Statements for Session {
+    fn query(&self, statement: &str, parameters: &[Value<'_>], each: EachRow<'_>) -> Result<(), StoreError> {
+        let statement = self.prepared(statement)?;
+        let parameters: Vec<Parameter> = parameters.iter().map(Parameter::from).collect();
+        let mut rows = Box::pin(self.ask(self.client.query_raw(&statement, &parameters))?);
+        loop {
+            let portion: Vec<DatabaseRow> = self.wait(async {
+                let mut portion = Vec::new();
+                while portion.len() < PORTION
+                    && let Some(row) = rows.try_next().await?
+                {
+                    portion.push(row);
+                }
+                Ok(portion)
+            })?;
+            let is_last = portion.len() < PORTION;
+            portion.iter().try_for_each(|row| each(&Row(row)))?;
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn change(&self, statement: &str, parameters: &[Value<'_>]) -> Result<usize, StoreError> {
+        let statement = self.prepared(statement)?;
+        let parameters: Vec<Parameter> = parameters.iter().map(Parameter::from).collect();
+        let changed = self.ask(self.client.execute_raw(&statement, &parameters))?;
+        Ok(usize::try_from(changed).unwrap_or(usize::MAX))
+    }
+
+    fn write(&self, statement: &str, parameters: &[Value<'_>]) -> Result<(), StoreError> {
+        let statement = self.prepared(statement)?;
+        let parameters = parameters.iter().map(Parameter::from).collect();
+        self.unsent.borrow_mut().push(Unsent::Prepared(statement, parameters));
+        Ok(())
+    }
+}
+
+/// Sends all of it at once, in this order, and waits until all of it is done.
+async fn behind<T>(
+    sending: Vec<Sending<'_>>,
+    asked: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let mut sending: Vec<Option<Sending<'_>>> = sending.into_iter().map(Some).collect();
+    let (mut asked, mut answer) = (pin!(asked), None);
+    std::future::poll_fn(|cx| {
+        let mut is_done = true;
+        for slot in &mut sending {
+            match slot.as_mut().map(|one| one.as_mut().poll(cx)) {
+                Some(Poll::Pending) => is_done = false,
+                // What comes behind it fails for that reason alone.
+                Some(Poll::Ready(Err(error))) => return Poll::Ready(Err(error)),
+                Some(Poll::Ready(Ok(_))) => *slot = None,
+                None => {}
+            }
+        }
+        if answer.is_none()
+            && let Poll::Ready(ready) = asked.as_mut().poll(cx)
+        {
+            answer = Some(ready);
+        }
+        match answer.take() {
+            Some(answer) if is_done || answer.is_err() => Poll::Ready(answer),
+            waiting => {
+                answer = waiting;
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
+/// Serves a connection until it ends.
+async fn drive(mut driver: Driver, mut told: impl FnMut()) {
+    loop {
+        match std::future::poll_fn(|cx| driver.poll_message(cx)).await {
+            Some(Ok(AsyncMessage::Notification(_))) => told(),
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return,
+        }
+    }
+}
+
+/// How long an answer may take: longer than any statement of ours waits for a lock.
+const UNANSWERED: Duration = Duration::from_secs(10);
+
+/// Rows that are read before they are looked at.
+const PORTION: usize = 4096;

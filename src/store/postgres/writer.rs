@@ -1,0 +1,107 @@
+//! The writer: a thread that takes commands from the queue and commits together what is waiting, under the lock that gives all gateways
+//! of a database one order.
+//!
+//! The lock is taken at the beginning of a transaction and given back by its commit, so that a sequence is visible before the next one
+//! is taken: the order of sequences is the order of commits.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Instant;
+
+use super::connect::Purpose;
+use super::database;
+use super::session::Session;
+use crate::clock::Clock;
+use crate::config::PostgresSettings;
+use crate::metrics::{Latency, Metrics};
+use crate::store::activity::Activity;
+use crate::store::error::StoreError;
+use crate::store::queue::{Job, Upkeep, Writer, next};
+use crate::store::sql::{sequence, time};
+
+/// Starts the thread; it connects when the first command comes.
+pub(super) fn start(
+    settings: PostgresSettings,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+) -> Result<Writer, StoreError> {
+    let mut work = Work { settings, clock, metrics, session: None, alone: 0 };
+    Writer::start(move |jobs, activity| work.run(jobs, activity))
+}
+
+struct Work {
+    settings: PostgresSettings,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    session: Option<Session>,
+    /// So many commands are carried out one by one, since one like them has failed all that it was with.
+    alone: usize,
+}
+
+impl Work {
+    fn run(&mut self, jobs: &Receiver<Box<dyn Job>>, activity: &Activity) {
+        let mut upkeep = Upkeep::default();
+        while let Some(batch) = next(jobs, &mut upkeep) {
+            activity.taken(batch.len());
+            let mut batch = batch.into_iter().peekable();
+            while batch.peek().is_some() {
+                let together = if self.alone > 0 { 1 } else { usize::MAX };
+                self.alone = self.alone.saturating_sub(1);
+                self.commit_and_settle(batch.by_ref().take(together).collect(), activity);
+            }
+        }
+    }
+
+    fn commit_and_settle(&mut self, mut batch: Vec<Box<dyn Job>>, activity: &Activity) {
+        activity.commit_begins();
+        let began = Instant::now();
+        let committed = self.commit(&mut batch);
+        self.metrics.latency(Latency::Commit, began.elapsed());
+        if let Err(error) = &committed {
+            self.metrics.commit_failed();
+            log::error!("store commit failed: {error}");
+            // What was begun is rolled back by the end of the connection.
+            self.session = None;
+            self.alone = if batch.len() > 1 { ALONE } else { self.alone };
+        }
+        batch.into_iter().for_each(|job| job.settle(&committed));
+        activity.commit_ends();
+        activity.is_faulty(committed.err());
+    }
+
+    fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+        let session = match self.session.take_if(|session| !session.is_over()) {
+            Some(session) => self.session.insert(session),
+            None => {
+                let session = Session::open(&self.settings, Purpose::new("writer"), || {})?;
+                database::check_schema(&session)?;
+                self.session.insert(session)
+            }
+        };
+        session.begin("BEGIN");
+        database::lock(session)?;
+        let connection = session.connection();
+        let taken = Cell::new(sequence::current(&connection)?);
+        let before = taken.get();
+        let time = time::advance(&connection, &self.clock, before)?;
+        for job in batch {
+            let kept = taken.get();
+            session.begin("SAVEPOINT command");
+            if !job.run(connection, &taken, &time) {
+                // After an error of the server the transaction of all is over.
+                session.fault().map_or(Ok(()), Err)?;
+                session.begin("ROLLBACK TO SAVEPOINT command");
+                taken.set(kept);
+            }
+        }
+        if taken.get() != before {
+            sequence::set(&connection, taken.get())?;
+            database::notify(session)?;
+        }
+        session.finish("COMMIT")
+    }
+}
+
+/// So many commands go one by one after a batch that failed.
+const ALONE: usize = 256;
