@@ -159,6 +159,12 @@ impl Config {
         let state_dir = server.as_ref().map(|server| server.state_dir.as_path());
         let surroundings = Surroundings { base, state_dir, environment: &environment };
         let store = read_store(source.section("store"), surroundings);
+        if keys.is_none() && store.place.file().is_none() {
+            source.error(
+                "token.keys",
+                "is needed with a store in PostgreSQL: each gateway would make a key of its own. Name the same key files on every gateway",
+            );
+        }
         let audit = read_audit(source.section("audit"));
         let threads = server.as_ref().map_or(1, |server| server.threads);
         let trusted_logins = read_login(source.section("limits.login"));

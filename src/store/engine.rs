@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
 
@@ -78,6 +79,14 @@ impl Engine {
         match self {
             Self::Sqlite(engine) => engine.changes(after, limit).await,
             Self::Postgres(engine) => engine.changes(after, limit).await,
+        }
+    }
+
+    /// How often it is to be asked for changes.
+    pub(super) fn poll_interval(&self, configured: Duration) -> Duration {
+        match self {
+            Self::Sqlite(_) => configured,
+            Self::Postgres(engine) => engine.poll_interval(configured),
         }
     }
 

@@ -273,6 +273,11 @@ impl Store {
         self.engine.changes(after, limit.min(MAX_ROWS)).await
     }
 
+    /// How often it is to be asked for changes where that is configured: less often where [`changed`](Self::changed) tells of them.
+    pub fn poll_interval(&self, configured: Duration) -> Duration {
+        self.engine.poll_interval(configured)
+    }
+
     /// Waits until it is known that [`changes`](Self::changes) has something new; for ever where nobody tells.
     pub async fn changed(&self) {
         self.engine.changed().await;

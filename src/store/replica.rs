@@ -115,7 +115,10 @@ impl ReplicaLoop {
         let mut keys = KeyReload::default();
         let (mut is_failing, mut is_clock_wrong) = (false, false);
         loop {
-            sleep(self.settings.poll_interval).await;
+            tokio::select! {
+                () = sleep(self.store.poll_interval(self.settings.poll_interval)) => {}
+                () = self.store.changed() => {}
+            }
             self.watch_clock(&mut is_clock_wrong);
             // The time before the read: what is written after it may be missing.
             let uptime = self.clock.uptime();

@@ -58,6 +58,7 @@ mod endpoint;
 mod fast_lane;
 mod faults;
 mod file_access;
+mod fleet;
 mod foreign;
 mod http10;
 mod absolute_form;

@@ -1,4 +1,6 @@
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use super::*;
 use crate::config::{Config, ConfigError, StorePlace};
@@ -9,11 +11,34 @@ const CANARY: &str = "canary-7f3a";
 fn read(url: &str, lines: &str, base: &Path, environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let text = format!(
         "[server]\nhttp = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n[platform]\nservers = [\"http://127.0.0.1:9000\"]\n\
-         [store]\nurl = {url:?}\n{lines}\n"
+         [token]\nkeys = [{{ kid = \"k\", algorithm = \"HS256\", file = {:?} }}]\n[store]\nurl = {url:?}\n{lines}\n",
+        key_file()
     );
     let variables = environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
     let (config, _) = Config::parse(&text, base, variables);
     config.map(|(config, _)| config).map_err(|errors| errors.iter().map(ConfigError::to_string).collect())
+}
+
+/// A key, which such a store asks for.
+fn key_file() -> &'static Path {
+    static FILE: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("signing.key");
+        std::fs::write(&file, [b's'; 48]).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        (folder, file)
+    });
+    &FILE.1
+}
+
+#[test]
+fn a_store_for_several_gateways_needs_keys_that_all_of_them_have() {
+    let text = "[server]\nhttp = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n[platform]\nservers = [\"http://127.0.0.1:9000\"]\n\
+                [store]\nurl = \"postgres://ann@db/ds\"\n";
+    let (config, _) = Config::parse(text, Path::new("/nowhere"), std::iter::empty());
+    let errors: Vec<String> = config.unwrap_err().iter().map(ConfigError::to_string).collect();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].starts_with("token.keys: is needed with a store in PostgreSQL"), "{errors:?}");
 }
 
 fn settings(url: &str) -> PostgresSettings {

@@ -20,9 +20,9 @@ pub(super) fn notify(session: &Session) -> Result<(), StoreError> {
     session.connection().write("SELECT pg_notify(?1, '')", [CHANNEL])
 }
 
-/// Hears of commits from now on.
+/// Hears of commits from now on, and of this question whether it does: behind a pooler nobody hears of anything.
 pub(super) fn listen(session: &Session) -> Result<(), StoreError> {
-    session.batch(&format!("LISTEN {CHANNEL}"))
+    session.batch(&format!("LISTEN {CHANNEL}; NOTIFY {CHANNEL}"))
 }
 
 /// Makes a store with a cutoff on everybody in a database that has none; whether it did. Harmless when two gateways do it at once.

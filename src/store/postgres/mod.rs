@@ -7,6 +7,7 @@ mod connect;
 mod database;
 mod error;
 mod parameter;
+mod reconnect;
 mod session;
 #[cfg(test)]
 pub(crate) mod test_server;
@@ -15,6 +16,8 @@ mod worker;
 mod writer;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, channel};
@@ -39,8 +42,7 @@ use crate::metrics::Metrics;
 pub(super) struct Postgres {
     reader: Worker,
     feed: Worker,
-    /// Told when anybody has committed.
-    changed: Arc<Notify>,
+    commits: Arc<Commits>,
     writer: Writer,
 }
 
@@ -69,19 +71,23 @@ impl Postgres {
     }
 
     fn start(settings: &PostgresSettings, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
-        let changed = Arc::<Notify>::default();
-        let (looked_up, followed, told) = (settings.clone(), settings.clone(), Arc::clone(&changed));
+        let commits = Arc::<Commits>::default();
+        let (looked_up, followed, told) = (settings.clone(), settings.clone(), Arc::clone(&commits));
         let look_up: Open = Box::new(move || opened(&looked_up, "reader", || {}));
         let follow: Open = Box::new(move || {
-            let told = Arc::clone(&told);
-            let session = opened(&followed, "feed", move || told.notify_one())?;
+            let commits = Arc::clone(&told);
+            commits.are_heard.store(false, Ordering::Relaxed);
+            let session = opened(&followed, "feed", move || {
+                commits.are_heard.store(true, Ordering::Relaxed);
+                commits.changed.notify_one();
+            })?;
             database::listen(&session)?;
             Ok(session)
         });
         Ok(Self {
             reader: Worker::start("store-reader", look_up)?,
             feed: Worker::start("store-feed", follow)?,
-            changed,
+            commits,
             writer: writer::start(settings.clone(), clock, metrics)?,
         })
     }
@@ -108,7 +114,14 @@ impl Postgres {
 
     /// Waits until anybody has committed since it was last asked.
     pub(super) async fn changed(&self) {
-        self.changed.notified().await;
+        self.commits.changed.notified().await;
+    }
+
+    /// How often changes are to be asked for: rarely while their notifications are heard, as often as is configured behind a pooler that
+    /// keeps them.
+    pub(super) fn poll_interval(&self, configured: Duration) -> Duration {
+        let is_told = self.commits.are_heard.load(Ordering::Relaxed);
+        if is_told { configured.max(REGARDLESS) } else { configured }
     }
 
     pub(super) fn snapshot(&self) -> Receiver<Result<Changes, StoreError>> {
@@ -132,6 +145,15 @@ impl Postgres {
     }
 }
 
+/// What is heard of commits.
+#[derive(Default)]
+struct Commits {
+    /// Told of each.
+    changed: Notify,
+    /// Has this connection heard of any, its own question whether it does among them?
+    are_heard: AtomicBool,
+}
+
 fn opened(
     settings: &PostgresSettings,
     name: &'static str,
@@ -141,6 +163,10 @@ fn opened(
     database::check_schema(&session)?;
     Ok(session)
 }
+
+/// How often changes are asked for though nobody has told of any: a notification may be lost, and only an answer says that the database is
+/// there.
+const REGARDLESS: Duration = Duration::from_secs(1);
 
 /// Pieces of a snapshot that are read ahead of the caller that applies them.
 const PIECES: usize = 2;

@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
+use super::reconnect::Reconnect;
 use super::session::Session;
 use crate::store::ending;
 use crate::store::error::StoreError;
@@ -26,13 +27,14 @@ pub(super) struct Worker {
 pub(super) struct Kept {
     open: Open,
     session: Option<Session>,
+    reconnect: Reconnect,
 }
 
 impl Worker {
     /// Starts it.
     pub(super) fn start(name: &str, open: Open) -> Result<Self, StoreError> {
         let (queue, works) = unbounded_channel();
-        let mut kept = Kept { open, session: None };
+        let mut kept = Kept { open, session: None, reconnect: Reconnect::default() };
         let thread = thread::Builder::new().name(name.into()).spawn(move || kept.run(works))?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
@@ -89,7 +91,7 @@ impl Kept {
     ) -> Result<T, StoreError> {
         let session = match self.session.take_if(|session| !session.is_over()) {
             Some(session) => self.session.insert(session),
-            None => self.session.insert((self.open)()?),
+            None => self.session.insert(self.reconnect.attempt(&self.open)?),
         };
         session.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
         let found = read(&session.connection()).and_then(|found| session.finish("COMMIT").map(|()| found));

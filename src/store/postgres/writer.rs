@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use super::connect::Purpose;
 use super::database;
+use super::reconnect::Reconnect;
 use super::session::Session;
 use crate::clock::Clock;
 use crate::config::PostgresSettings;
@@ -26,7 +27,8 @@ pub(super) fn start(
     clock: Clock,
     metrics: Arc<Metrics>,
 ) -> Result<Writer, StoreError> {
-    let mut work = Work { settings, clock, metrics, session: None, alone: 0 };
+    let mut work =
+        Work { settings, clock, metrics, session: None, reconnect: Reconnect::default(), alone: 0 };
     Writer::start(move |jobs, activity| work.run(jobs, activity))
 }
 
@@ -35,6 +37,7 @@ struct Work {
     clock: Clock,
     metrics: Arc<Metrics>,
     session: Option<Session>,
+    reconnect: Reconnect,
     /// So many commands are carried out one by one, since one like them has failed all that it was with.
     alone: usize,
 }
@@ -73,11 +76,11 @@ impl Work {
     fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
         let session = match self.session.take_if(|session| !session.is_over()) {
             Some(session) => self.session.insert(session),
-            None => {
+            None => self.session.insert(self.reconnect.attempt(|| {
                 let session = Session::open(&self.settings, Purpose::new("writer"), || {})?;
                 database::check_schema(&session)?;
-                self.session.insert(session)
-            }
+                Ok(session)
+            })?),
         };
         session.begin("BEGIN");
         database::lock(session)?;

@@ -39,7 +39,7 @@ impl log::Log for Log {
 fn settings_with(url: &str, lines: &str, environment: &[(&str, &str)]) -> PostgresSettings {
     let text = format!(
         "[server]\nhttp = [\"127.0.0.1:0\"]\nstate_dir = \"state\"\n[platform]\nservers = [\"http://127.0.0.1:9000\"]\n\
-         [store]\nurl = {url:?}\n{lines}\n"
+         [token]\nkeys = [{{ kid = \"k\", algorithm = \"HS256\", file = \"signing.key\" }}]\n[store]\nurl = {url:?}\n{lines}\n"
     );
     let variables = environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
     let (config, _) = Config::parse(&text, TestServer::certificates(), variables);

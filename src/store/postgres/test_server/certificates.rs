@@ -29,6 +29,9 @@ pub(super) fn folder() -> &'static Path {
         write(&folder, "localhost", &make("localhost", Some(&ca), &["localhost", "127.0.0.1"]));
         write(&folder, "elsewhere", &make("elsewhere", Some(&ca), &["elsewhere.test", "127.0.0.9"]));
         write(&folder, "gateway", &make("gateway", Some(&ca), &["gateway.test"]));
+        let file = folder.join("signing.key");
+        fs::write(&file, [b's'; 48]).expect("a file");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("a mode");
         folder
     });
     &FOLDER
