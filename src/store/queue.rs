@@ -80,6 +80,10 @@ pub(super) trait Job: Send {
     fn is_bulk(&self) -> bool;
     /// Whether keys may be revoked by it.
     fn revokes_keys(&self) -> bool;
+    /// Whether it and others like it may ask together.
+    fn is_independent(&self) -> bool;
+    /// Asks what it is known to ask, and does nothing with the answers.
+    fn foresee(&self, connection: Connection<'_>);
     /// Carries it out in the running transaction; says whether that is to be kept.
     fn run(&mut self, connection: Connection<'_>, sequence: &Cell<u64>, time: &Time) -> bool;
     /// Tells the caller what became of it, once the commit is over.
@@ -104,6 +108,16 @@ impl<C: Apply> Job for Queued<C> {
 
     fn revokes_keys(&self) -> bool {
         C::REVOKES_KEYS
+    }
+
+    fn is_independent(&self) -> bool {
+        C::IS_INDEPENDENT
+    }
+
+    fn foresee(&self, connection: Connection<'_>) {
+        if let Some(command) = &self.command {
+            command.foresee(&connection);
+        }
     }
 
     fn run(&mut self, connection: Connection<'_>, sequence: &Cell<u64>, time: &Time) -> bool {

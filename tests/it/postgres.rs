@@ -2,6 +2,7 @@
 
 use crate::command::{eventually, finish, private};
 use crate::configuration::options;
+use crate::options::Key;
 use crate::postgres_server::TestServer;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -37,7 +38,8 @@ fn a_password_is_in_no_output() {
 
 #[test]
 fn check_warns_of_tls_without_verification() {
-    let folder = options().set("store", "url", "\"postgres://ann@db.example/ds?sslmode=require\"").folder();
+    let options = options().key(Key::ours("k1"));
+    let folder = options.set("store", "url", "\"postgres://ann@db.example/ds?sslmode=require\"").folder();
     let done = folder.cli(&["check", "--config-only"], "");
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(format!("{done:?}").contains("sslmode=require lets anyone"), "{done:?}");

@@ -24,7 +24,7 @@ fn key_file() -> &'static Path {
     static FILE: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("signing.key");
-        std::fs::write(&file, [b's'; 48]).unwrap();
+        std::fs::write(&file, (b'0'..b'0' + 48).collect::<Vec<u8>>()).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         (folder, file)
     });

@@ -25,7 +25,7 @@ mod retention;
 mod revocation_limit;
 mod revocation_list;
 mod revocations;
-mod samples;
+pub(super) mod samples;
 mod tokens;
 mod user_changes;
 mod user_list;

@@ -36,7 +36,7 @@ pub(super) fn actor() -> Actor {
     Actor::operator("operator", "command line")
 }
 
-pub(super) fn new_user(name: &str) -> NewUser {
+pub(in crate::store) fn new_user(name: &str) -> NewUser {
     NewUser {
         identity: Identity {
             user: Name::parse_user(name).unwrap(),
@@ -89,7 +89,7 @@ pub(super) fn key_records(keys: &[(&str, u8)]) -> Vec<KeyRecord> {
 /// The key that signs, if a test names no other.
 pub(super) const SIGNER: (&str, u8) = ("signer", 0);
 
-pub(super) fn mint_for(user: User) -> Mint {
+pub(in crate::store) fn mint_for(user: User) -> Mint {
     mint_with(user, key(SIGNER.0, SIGNER.1))
 }
 

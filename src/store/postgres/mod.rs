@@ -7,6 +7,7 @@ mod connect;
 mod database;
 mod error;
 mod parameter;
+mod questions;
 mod reconnect;
 mod session;
 #[cfg(test)]
@@ -170,3 +171,6 @@ const REGARDLESS: Duration = Duration::from_secs(1);
 
 /// Pieces of a snapshot that are read ahead of the caller that applies them.
 const PIECES: usize = 2;
+
+#[cfg(test)]
+mod tests;

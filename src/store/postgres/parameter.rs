@@ -9,7 +9,7 @@ use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use crate::store::sql::value::{Columns, Value};
 
 /// A parameter that outlives the statement's caller.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Parameter {
     Null,
     Integer(i64),

@@ -3,19 +3,21 @@
 //! What is written is sent together with whatever is asked next, so that a command takes as many round trips as it has questions,
 //! and one for the commit.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use futures_util::future::maybe_done;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, Error, Row as DatabaseRow, Statement};
 
 use super::connect::{Driver, Purpose, connect};
 use super::parameter::Parameter;
+use super::questions::{Question, Questions};
 use crate::config::PostgresSettings;
 use crate::store::error::StoreError;
 use crate::store::sql::connection::{Connection, EachRow, Statements};
@@ -28,6 +30,10 @@ pub(super) struct Session {
     client: Client,
     statements: RefCell<HashMap<Box<str>, Statement>>,
     unsent: RefCell<Vec<Unsent>>,
+    /// Answers that are there before they are asked for.
+    answers: RefCell<HashMap<Question, Vec<DatabaseRow>>>,
+    /// Do they stay true whatever is written?
+    answers_stay: Cell<bool>,
     /// What has failed since it was made.
     fault: RefCell<Option<StoreError>>,
 }
@@ -56,6 +62,8 @@ impl Session {
             client,
             statements: RefCell::default(),
             unsent: RefCell::default(),
+            answers: RefCell::default(),
+            answers_stay: Cell::new(false),
             fault: RefCell::default(),
         })
     }
@@ -83,6 +91,34 @@ impl Session {
     /// Runs a statement without parameters and all that was not sent before it.
     pub(super) fn finish(&self, statement: &'static str) -> Result<(), StoreError> {
         self.ask(self.client.batch_execute(statement))
+    }
+
+    /// Asks all of it at once, behind all that was not sent before it, in the place of what was asked ahead before. Each is answered from here
+    /// when it is asked: until something is written, or however much is where answers `stay`.
+    pub(super) fn ask_ahead(&self, questions: Questions, stay: bool) -> Result<(), StoreError> {
+        self.answers_stay.set(stay);
+        let questions = questions.into_inner();
+        let statements: Vec<Statement> =
+            questions.iter().map(|(statement, _)| self.prepared(statement)).collect::<Result<_, _>>()?;
+        let asking = statements.iter().zip(&questions).map(|(statement, (_, parameters))| async move {
+            self.client.query_raw(statement, parameters).await?.try_collect().await
+        });
+        let answers: Vec<Vec<DatabaseRow>> = self.ask(in_order(asking))?;
+        self.answers.replace(questions.into_iter().zip(answers).collect());
+        Ok(())
+    }
+
+    /// Forgets the answers to these; the others `stay` or not.
+    pub(super) fn forget(&self, questions: Questions, stay: bool) {
+        self.answers_stay.set(stay);
+        let mut answers = self.answers.borrow_mut();
+        questions.into_inner().iter().for_each(|question| drop(answers.remove(question)));
+    }
+
+    fn writes(&self) {
+        if !self.answers_stay.get() {
+            self.answers.borrow_mut().clear();
+        }
     }
 
     /// Runs statements that nobody has prepared.
@@ -141,8 +177,12 @@ impl Session {
 
 impl Statements for Session {
     fn query(&self, statement: &str, parameters: &[Value<'_>], each: EachRow<'_>) -> Result<(), StoreError> {
-        let statement = self.prepared(statement)?;
         let parameters: Vec<Parameter> = parameters.iter().map(Parameter::from).collect();
+        let question = (statement.into(), parameters);
+        if let Some(rows) = self.answers.borrow().get(&question) {
+            return rows.iter().try_for_each(|row| each(&Row(row)));
+        }
+        let (statement, parameters) = (self.prepared(statement)?, question.1);
         let mut rows = Box::pin(self.ask(self.client.query_raw(&statement, &parameters))?);
         loop {
             let portion: Vec<DatabaseRow> = self.wait(async {
@@ -163,6 +203,7 @@ impl Statements for Session {
     }
 
     fn change(&self, statement: &str, parameters: &[Value<'_>]) -> Result<usize, StoreError> {
+        self.writes();
         let statement = self.prepared(statement)?;
         let parameters: Vec<Parameter> = parameters.iter().map(Parameter::from).collect();
         let changed = self.ask(self.client.execute_raw(&statement, &parameters))?;
@@ -170,6 +211,7 @@ impl Statements for Session {
     }
 
     fn write(&self, statement: &str, parameters: &[Value<'_>]) -> Result<(), StoreError> {
+        self.writes();
         let statement = self.prepared(statement)?;
         let parameters = parameters.iter().map(Parameter::from).collect();
         self.unsent.borrow_mut().push(Unsent::Prepared(statement, parameters));
@@ -209,6 +251,22 @@ async fn behind<T>(
         }
     })
     .await
+}
+
+/// Begins all of it at once, in this order, and waits until all of it is done.
+async fn in_order<T, F>(all: impl Iterator<Item = F>) -> Result<Vec<T>, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let mut running: Vec<_> = all.map(|one| Box::pin(maybe_done(one))).collect();
+    std::future::poll_fn(|cx| {
+        // Each is polled, also those behind one that waits.
+        let waiting =
+            running.iter_mut().filter_map(|one| one.as_mut().poll(cx).is_pending().then_some(())).count();
+        if waiting == 0 { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    running.iter_mut().filter_map(|one| one.as_mut().take_output()).collect()
 }
 
 /// Serves a connection until it ends.

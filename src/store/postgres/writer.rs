@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use super::connect::Purpose;
 use super::database;
+use super::questions::Questions;
 use super::reconnect::Reconnect;
 use super::session::Session;
 use crate::clock::Clock;
@@ -19,6 +20,7 @@ use crate::metrics::{Latency, Metrics};
 use crate::store::activity::Activity;
 use crate::store::error::StoreError;
 use crate::store::queue::{Job, Upkeep, Writer, next};
+use crate::store::sql::connection::Connection;
 use crate::store::sql::{sequence, time};
 
 /// Starts the thread; it connects when the first command comes.
@@ -85,10 +87,20 @@ impl Work {
         session.begin("BEGIN");
         database::lock(session)?;
         let connection = session.connection();
+        let questions = of_each_batch();
+        let mut together = ahead(batch, questions.connection());
+        session.ask_ahead(questions, true)?;
         let taken = Cell::new(sequence::current(&connection)?);
         let before = taken.get();
         let time = time::advance(&connection, &self.clock, before)?;
-        for job in batch {
+        session.forget(of_each_batch(), is_independent(batch));
+        for index in 0..batch.len() {
+            if index >= together {
+                let (questions, rest) = (Questions::default(), batch.get(index..).unwrap_or_default());
+                together = index + ahead(rest, questions.connection());
+                session.ask_ahead(questions, is_independent(rest))?;
+            }
+            let Some(job) = batch.get_mut(index) else { break };
             let kept = taken.get();
             session.begin("SAVEPOINT command");
             if !job.run(connection, &taken, &time) {
@@ -104,6 +116,25 @@ impl Work {
         }
         session.finish("COMMIT")
     }
+}
+
+fn is_independent(batch: &[Box<dyn Job>]) -> bool {
+    batch.first().is_some_and(|job| job.is_independent())
+}
+
+/// What is asked whatever is to be done.
+fn of_each_batch() -> Questions {
+    let questions = Questions::default();
+    drop(sequence::current(&questions.connection()));
+    drop(time::read(&questions.connection()));
+    questions
+}
+
+/// Asks what the first of the commands are known to ask, as far as they may ask together; says how many that are.
+fn ahead(batch: &[Box<dyn Job>], questions: Connection<'_>) -> usize {
+    let together = batch.iter().take_while(|job| job.is_independent()).count().max(1);
+    batch.iter().take(together).for_each(|job| job.foresee(questions));
+    together
 }
 
 /// So many commands go one by one after a batch that failed.

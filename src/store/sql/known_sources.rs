@@ -12,20 +12,37 @@ pub(in crate::store) fn remember(
     user: &str,
     source: Source,
 ) -> Result<(), StoreError> {
-    let (source, lived) = (source.to_string(), transaction.lived);
+    let lived = transaction.lived;
     // Most mints find a row that is young enough, and write nothing.
-    let written = transaction.change("INSERT INTO known_sources (\"user\", source, lived) VALUES (?1, ?2, ?3)
-             ON CONFLICT (\"user\", source) DO UPDATE SET lived = excluded.lived WHERE known_sources.lived < ?4", (user, &source, lived.0, lived.minus(SOURCE_REFRESH).0))?;
-    if written > 0 {
-        // The new one is none of those that go, though others may be of the same second.
-        transaction.write(
-            "DELETE FROM known_sources WHERE \"user\" = ?1 AND source IN (
-                   SELECT source FROM known_sources WHERE \"user\" = ?1 AND source <> ?2
-                   ORDER BY lived DESC LIMIT ?3 OFFSET ?4)",
-            (user, &source, i64::MAX, SOURCES_PER_USER - 1),
-        )?;
+    if last_seen(transaction, user, source)?.is_some_and(|seen| seen >= lived.minus(SOURCE_REFRESH).0) {
+        return Ok(());
     }
-    Ok(())
+    let source = source.to_string();
+    transaction.write(
+        "INSERT INTO known_sources (\"user\", source, lived) VALUES (?1, ?2, ?3)
+         ON CONFLICT (\"user\", source) DO UPDATE SET lived = excluded.lived",
+        (user, &source, lived.0),
+    )?;
+    // The new one is none of those that go, though others may be of the same second.
+    transaction.write(
+        "DELETE FROM known_sources WHERE \"user\" = ?1 AND source IN (
+           SELECT source FROM known_sources WHERE \"user\" = ?1 AND source <> ?2
+           ORDER BY lived DESC LIMIT ?3 OFFSET ?4)",
+        (user, &source, i64::MAX, SOURCES_PER_USER - 1),
+    )
+}
+
+/// When a token of that user was last minted from there, in lived time and to a day.
+pub(super) fn last_seen(
+    connection: &Connection<'_>,
+    user: &str,
+    source: Source,
+) -> Result<Option<u64>, StoreError> {
+    connection.find(
+        "SELECT lived FROM known_sources WHERE \"user\" = ?1 AND source = ?2",
+        (user, source.to_string()),
+        |row| row.get(0),
+    )
 }
 
 /// Was a token of that user minted from there?

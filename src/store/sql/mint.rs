@@ -1,24 +1,32 @@
 //! Mints.
 
 use super::audit::Details;
+use super::connection::Connection;
 use super::transaction::{Apply, Transaction};
-use super::{audit, cutoffs, keys, known_sources, revocations};
+use super::{audit, cutoffs, keys, known_sources, revocations, users};
 use crate::store::command::{Mint, MintOutcome};
 use crate::store::decision::{self, MintRows};
 use crate::store::error::StoreError;
 use crate::store::records::FieldChange;
 
 impl Apply for Mint {
+    const IS_INDEPENDENT: bool = true;
+
+    fn foresee(&self, connection: &Connection<'_>) {
+        let identity = &self.user.identity;
+        let name = identity.user.as_str();
+        drop(users::version(connection, name));
+        drop(keys::is_revoked(connection, &self.signer));
+        drop(revocations::count(connection, name));
+        drop(cutoffs::of(connection, identity));
+        drop(self.source.map(|source| known_sources::last_seen(connection, name, source)));
+    }
+
     fn apply(self, transaction: &Transaction<'_>) -> Result<MintOutcome, StoreError> {
         let identity = &self.user.identity;
         let name = identity.user.as_str();
-        let user = transaction.find(
-            "SELECT credential_version, disabled FROM users WHERE name = ?1",
-            [name],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )?;
         let rows = MintRows {
-            user,
+            user: users::version(transaction, name)?,
             signer_revoked: keys::is_revoked(transaction, &self.signer)?,
             revocations: revocations::count(transaction, name)?,
             cutoffs: cutoffs::of(transaction, identity)?,

@@ -16,6 +16,11 @@ use crate::store::error::StoreError;
 use crate::store::records::{Revocation, RevocationFilter, RevocationKind};
 
 impl Apply for RevokeToken {
+    fn foresee(&self, connection: &Connection<'_>) {
+        drop(sequence_of(connection, self.id));
+        drop(tokens::owner(connection, self.id));
+    }
+
     fn apply(self, transaction: &Transaction<'_>) -> Result<u64, StoreError> {
         let earlier = sequence_of(transaction, self.id)?;
         let minted = tokens::owner(transaction, self.id)?;

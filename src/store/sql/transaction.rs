@@ -19,6 +19,13 @@ pub trait Apply: Command {
     /// Whether keys may be revoked by it, which is noted beside a file as well.
     const REVOKES_KEYS: bool = false;
 
+    /// Whether what commands like it write changes nothing of what another of them asks, so that they may ask together.
+    const IS_INDEPENDENT: bool = false;
+
+    /// Asks what it is known to ask in any case, and does nothing with the answers: an engine that is far from its database notes the questions,
+    /// and asks them all at once. One that is missing here is asked when it comes up.
+    fn foresee(&self, _connection: &Connection<'_>) {}
+
     /// Carries it out in a transaction of its own. An error leaves nothing behind.
     fn apply(self, transaction: &Transaction<'_>) -> Result<Self::Outcome, StoreError>;
 }

@@ -150,6 +150,13 @@ pub(in crate::store) fn find(
     connection.find(&format!("{SELECT} WHERE name = ?1"), [name], read)
 }
 
+/// The version of that user's password and claims, and whether it is disabled.
+pub(super) fn version(connection: &Connection<'_>, name: &str) -> Result<Option<(u64, bool)>, StoreError> {
+    connection.find("SELECT credential_version, disabled FROM users WHERE name = ?1", [name], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })
+}
+
 /// Is there a user of that organization?
 pub(in crate::store) fn organization_exists(
     connection: &Connection<'_>,

@@ -30,7 +30,7 @@ pub(super) fn folder() -> &'static Path {
         write(&folder, "elsewhere", &make("elsewhere", Some(&ca), &["elsewhere.test", "127.0.0.9"]));
         write(&folder, "gateway", &make("gateway", Some(&ca), &["gateway.test"]));
         let file = folder.join("signing.key");
-        fs::write(&file, [b's'; 48]).expect("a file");
+        fs::write(&file, (b'0'..b'0' + 48).collect::<Vec<u8>>()).expect("a file");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("a mode");
         folder
     });
