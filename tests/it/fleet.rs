@@ -1,10 +1,10 @@
 //! Several gateways on one PostgreSQL.
 
 use crate::command::eventually;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, PASSWORD, USER};
 use crate::options::{Key, Options};
 use crate::platform::Platform;
-use crate::postgres_server::TestServer;
+use crate::postgres_server::{Stop, TestServer};
 use crate::revocation::delete;
 use std::time::{Duration, Instant};
 
@@ -37,4 +37,59 @@ fn what_one_gateway_revokes_every_other_one_refuses() {
         assert_eq!(one.status(&token), 401);
     }
     println!("in force everywhere within {slowest:?}");
+}
+
+/// A token is minted, revoked and refused again, though nobody has restarted anything.
+fn works(gateway: &Gateway, other: &Gateway) {
+    let token = eventually("a login once the database is back", || gateway.login(USER, PASSWORD));
+    eventually("a token of another gateway to be admitted", || (other.status(&token) == 200).then_some(()));
+    assert_eq!(gateway.exchange(delete(&token)).status, 204);
+    eventually("a revocation to be in force", || (other.status(&token) == 401).then_some(()));
+}
+
+#[test]
+fn without_the_database_what_is_known_is_served_and_nothing_is_minted() {
+    for how in [How::Killed, How::Stopped, How::Paused] {
+        let (mut server, platform) = (TestServer::start(), Platform::echo());
+        let gateways = gateways(&server, &platform, 2);
+        let [one, other] = [&gateways[0], &gateways[1]];
+        let (kept, revoked, late) = (one.mint(), one.mint(), one.mint());
+        assert_eq!(one.exchange(delete(&revoked)).status, 204);
+        for token in [&kept, &late] {
+            eventually("a token of another gateway", || (other.status(token) == 200).then_some(()));
+        }
+        eventually("a revocation to be in force", || (other.status(&revoked) == 401).then_some(()));
+        match how {
+            How::Killed => server.kill(),
+            How::Stopped => server.stop(Stop::Fast),
+            How::Paused => server.pause(),
+        }
+        for gateway in [one, other] {
+            assert_eq!((gateway.status(&kept), gateway.status(&revoked)), (200, 401), "{how:?}");
+        }
+        let refused = one.log_in(USER, PASSWORD);
+        assert_eq!(refused.status, 503, "{how:?}");
+        assert_eq!(refused.values("retry-after").len(), 1, "{how:?}");
+        // In force here at once, and not acknowledged.
+        let revocation = one.exchange(delete(&late));
+        assert_eq!((revocation.status, one.status(&late)), (503, 401), "{how:?}");
+        match how {
+            How::Killed | How::Stopped => server.start_again(),
+            How::Paused => server.resume(),
+        }
+        works(one, other);
+        works(other, one);
+        eventually("what was revoked meanwhile to be in force everywhere", || {
+            (other.status(&late) == 401).then_some(())
+        });
+        assert_eq!((other.status(&kept), other.status(&revoked)), (200, 401), "{how:?}");
+    }
+}
+
+/// What becomes of the database.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Killed,
+    Stopped,
+    Paused,
 }
