@@ -62,6 +62,18 @@ pub enum StoreError {
         /// The last sequence that was committed to a store in this place.
         known: u64,
     },
+    /// The database has another history than the one that was read from it.
+    #[error(
+        "the database has forgotten what it had committed (its last sequence is {found}, and it is not the history of sequence {known}): a standby that \
+         lagged behind was promoted, or a backup was put in its place, and revocations may be lost. Stop all gateways, and start one of them once with \
+         `ds-gateway run --restored`, which revokes every token that was issued so far"
+    )]
+    Forked {
+        /// The last sequence of the database.
+        found: u64,
+        /// A sequence that it had committed once.
+        known: u64,
+    },
     /// The store has forgotten that a key was revoked.
     #[error(
         "the store is older than expected (it does not record that the key {0:?} is revoked): a backup was put in its place, or its \
@@ -129,6 +141,7 @@ impl StoreError {
                 | Self::Newer { .. }
                 | Self::Older { .. }
                 | Self::Rewound { .. }
+                | Self::Forked { .. }
                 | Self::KeyForgotten(_)
                 | Self::Refused(_)
                 | Self::NoTls(_)

@@ -2,13 +2,15 @@
 
 use std::cell::Cell;
 
+use super::history::{self, Commit};
 use super::session::Session;
 use crate::auth::time::{Lived, UnixTime};
 use crate::store::command::Actor;
 use crate::store::error::StoreError;
+use crate::store::records::StoredTime;
 use crate::store::sql::connection::Connection;
 use crate::store::sql::transaction::{Time, Transaction};
-use crate::store::sql::{new_store, sequence, time};
+use crate::store::sql::{after_restore, new_store, sequence, time};
 
 /// Takes the lock of all who write, with the next statement and until the end of the transaction.
 pub(super) fn lock(session: &Session) -> Result<(), StoreError> {
@@ -43,9 +45,25 @@ pub(super) fn create(session: &Session, now: UnixTime) -> Result<bool, StoreErro
     let (actor, taken) = (Actor::operator("ds-gateway", "start"), Cell::new(0));
     let time = Time { now, lived: Lived(0), issue_time: now, wall: now };
     new_store::fill(&Transaction::new(connection, &taken, &actor, &time), 0, &[])?;
-    sequence::set(&connection, taken.get())?;
+    history::leave(&connection, Commit { sequence: taken.get(), nonce: fastrand::i64(..) })?;
     session.finish("COMMIT")?;
     Ok(true)
+}
+
+/// Goes on behind everything that was given out before the database was restored, or a standby promoted that had not seen all of it, with a
+/// cutoff on everybody.
+pub(super) fn resume(session: &Session, now: UnixTime) -> Result<(), StoreError> {
+    session.begin("BEGIN");
+    lock(session)?;
+    let connection = session.connection();
+    let StoredTime { lived, floor, .. } = time::read(&connection)?;
+    let time = Time { now: now.max(floor), lived, issue_time: now, wall: now };
+    let (actor, taken) =
+        (Actor::operator("ds-gateway", "run --restored"), Cell::new(sequence::current(&connection)?));
+    after_restore::resume(&Transaction::new(connection, &taken, &actor, &time), 0, &[])?;
+    history::leave(&connection, Commit { sequence: taken.get(), nonce: fastrand::i64(..) })?;
+    notify(session)?;
+    session.finish("COMMIT")
 }
 
 /// Is there a store, of the schema that this program reads and writes?

@@ -6,6 +6,7 @@ pub(in crate::store) mod connect;
 mod connect;
 mod database;
 mod error;
+mod history;
 mod parameter;
 mod questions;
 mod reconnect;
@@ -24,6 +25,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, channel};
 
 use self::connect::Purpose;
+use self::history::History;
 use self::session::Session;
 use self::worker::{Open, Worker};
 use super::command::Actor;
@@ -44,6 +46,7 @@ pub(super) struct Postgres {
     reader: Worker,
     feed: Worker,
     commits: Arc<Commits>,
+    history: Arc<History>,
     writer: Writer,
 }
 
@@ -63,16 +66,21 @@ impl Postgres {
     /// Opens the store that is there.
     pub(super) fn open(
         settings: &PostgresSettings,
-        _opening: Opening,
+        opening: Opening,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
-        database::check_schema(&Session::open(settings, Purpose::new("start"), || {})?)?;
+        let session = Session::open(settings, Purpose::new("start"), || {})?;
+        database::check_schema(&session)?;
+        if opening == Opening::Restored {
+            database::resume(&session, clock.now())?;
+        }
+        drop(session);
         Self::start(settings, clock, metrics)
     }
 
     fn start(settings: &PostgresSettings, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
-        let commits = Arc::<Commits>::default();
+        let (commits, history) = (Arc::<Commits>::default(), Arc::<History>::default());
         let (looked_up, followed, told) = (settings.clone(), settings.clone(), Arc::clone(&commits));
         let look_up: Open = Box::new(move || opened(&looked_up, "reader", || {}));
         let follow: Open = Box::new(move || {
@@ -89,7 +97,8 @@ impl Postgres {
             reader: Worker::start("store-reader", look_up)?,
             feed: Worker::start("store-feed", follow)?,
             commits,
-            writer: writer::start(settings.clone(), clock, metrics)?,
+            writer: writer::start(settings.clone(), clock, metrics, Arc::clone(&history))?,
+            history,
         })
     }
 
@@ -110,7 +119,17 @@ impl Postgres {
     }
 
     pub(super) async fn changes(&self, after: u64, limit: usize) -> Result<Changes, StoreError> {
-        self.feed.read(move |connection| feed::changes_after(connection, after, limit)).await
+        let history = Arc::clone(&self.history);
+        // Before the snapshot, which then must have it.
+        let known = history.latest();
+        self.feed
+            .read(move |connection| {
+                history::check(connection, known)?;
+                let changes = feed::changes_after(connection, after, limit)?;
+                history::latest(connection)?.into_iter().for_each(|commit| history.remember(commit));
+                Ok(changes)
+            })
+            .await
     }
 
     /// Waits until anybody has committed since it was last asked.

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use super::connect::Purpose;
 use super::database;
+use super::history::{self, Commit, History};
 use super::questions::Questions;
 use super::reconnect::Reconnect;
 use super::session::Session;
@@ -28,9 +29,10 @@ pub(super) fn start(
     settings: PostgresSettings,
     clock: Clock,
     metrics: Arc<Metrics>,
+    history: Arc<History>,
 ) -> Result<Writer, StoreError> {
     let mut work =
-        Work { settings, clock, metrics, session: None, reconnect: Reconnect::default(), alone: 0 };
+        Work { settings, clock, metrics, history, session: None, reconnect: Reconnect::default(), alone: 0 };
     Writer::start(move |jobs, activity| work.run(jobs, activity))
 }
 
@@ -38,6 +40,7 @@ struct Work {
     settings: PostgresSettings,
     clock: Clock,
     metrics: Arc<Metrics>,
+    history: Arc<History>,
     session: Option<Session>,
     reconnect: Reconnect,
     /// So many commands are carried out one by one, since one like them has failed all that it was with.
@@ -87,13 +90,15 @@ impl Work {
         session.begin("BEGIN");
         database::lock(session)?;
         let connection = session.connection();
-        let questions = of_each_batch();
+        let known = self.history.latest();
+        let questions = of_each_batch(known);
         let mut together = ahead(batch, questions.connection());
         session.ask_ahead(questions, true)?;
+        history::check(&connection, known)?;
         let taken = Cell::new(sequence::current(&connection)?);
         let before = taken.get();
         let time = time::advance(&connection, &self.clock, before)?;
-        session.forget(of_each_batch(), is_independent(batch));
+        session.forget(of_each_batch(known), is_independent(batch));
         for index in 0..batch.len() {
             if index >= together {
                 let (questions, rest) = (Questions::default(), batch.get(index..).unwrap_or_default());
@@ -110,11 +115,20 @@ impl Work {
                 taken.set(kept);
             }
         }
-        if taken.get() != before {
-            sequence::set(&connection, taken.get())?;
+        if batch.iter().any(|job| job.is_upkeep()) {
+            history::forget(&connection)?;
+        }
+        let commit = Commit { sequence: taken.get(), nonce: fastrand::i64(..) };
+        let is_numbered = commit.sequence != before;
+        if is_numbered {
+            history::leave(&connection, commit)?;
             database::notify(session)?;
         }
-        session.finish("COMMIT")
+        session.finish("COMMIT")?;
+        if is_numbered {
+            self.history.remember(commit);
+        }
+        Ok(())
     }
 }
 
@@ -123,8 +137,10 @@ fn is_independent(batch: &[Box<dyn Job>]) -> bool {
 }
 
 /// What is asked whatever is to be done.
-fn of_each_batch() -> Questions {
+fn of_each_batch(known: Option<Commit>) -> Questions {
     let questions = Questions::default();
+    // Its answers decide nothing here.
+    drop(history::check(&questions.connection(), known));
     drop(sequence::current(&questions.connection()));
     drop(time::read(&questions.connection()));
     questions

@@ -7,6 +7,13 @@ CREATE TABLE sequence (
 );
 INSERT INTO sequence (id, number) VALUES (1, 0);
 
+-- The last sequence of each transaction with a random number that no other history of this database has at it: whoever knows one finds out
+-- here whether what was committed is still there.
+CREATE TABLE commits (
+    number BIGINT PRIMARY KEY,
+    nonce BIGINT NOT NULL
+);
+
 -- Who follows, and how far it has come.
 CREATE TABLE gateways (
     id TEXT COLLATE "C" PRIMARY KEY,

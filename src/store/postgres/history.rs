@@ -1,0 +1,85 @@
+//! Whether the database still has what it had committed: a standby that lagged behind and was promoted, or a backup in its place, has
+//! not, and gives out the same sequences again.
+//!
+//! Each transaction leaves its last sequence with a random nonce. A gateway remembers the latest pair that it has seen or written, and looks for it
+//! before it believes anything else.
+
+use parking_lot::Mutex;
+
+use crate::store::error::StoreError;
+use crate::store::sql::connection::Connection;
+use crate::store::sql::sequence;
+
+/// The last sequence of a transaction, and its nonce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Commit {
+    pub(super) sequence: u64,
+    pub(super) nonce: i64,
+}
+
+/// The latest commit that this process knows of. Its lock is never held across I/O.
+#[derive(Debug, Default)]
+pub(super) struct History(Mutex<Option<Commit>>);
+
+impl History {
+    /// What must be in every state of the database that is read from now on.
+    pub(super) fn latest(&self) -> Option<Commit> {
+        *self.0.lock()
+    }
+
+    /// Remembers a commit, if none that came later is remembered.
+    pub(super) fn remember(&self, commit: Commit) {
+        let mut latest = self.0.lock();
+        if latest.is_none_or(|latest| latest.sequence < commit.sequence) {
+            *latest = Some(commit);
+        }
+    }
+}
+
+/// Is that commit there?
+///
+/// # Errors
+///
+/// It is not, and has not been forgotten for its age.
+pub(super) fn check(connection: &Connection<'_>, known: Option<Commit>) -> Result<(), StoreError> {
+    let Some(Commit { sequence, nonce }) = known else { return Ok(()) };
+    let lost = |found| StoreError::Forked { found, known: sequence };
+    let found = nonce_at(connection, sequence)?;
+    let current = sequence::current(connection)?;
+    match found {
+        Some(found) if found == nonce && current >= sequence => Ok(()),
+        Some(_) => Err(lost(current)),
+        None => {
+            let oldest: Option<u64> =
+                connection.one("SELECT min(number) FROM commits", (), |row| row.get(0))?;
+            let is_forgotten = current >= sequence && oldest.is_some_and(|oldest| sequence < oldest);
+            if is_forgotten { Ok(()) } else { Err(lost(current)) }
+        }
+    }
+}
+
+/// The last commit.
+pub(super) fn latest(connection: &Connection<'_>) -> Result<Option<Commit>, StoreError> {
+    let sequence = sequence::current(connection)?;
+    Ok(nonce_at(connection, sequence)?.map(|nonce| Commit { sequence, nonce }))
+}
+
+fn nonce_at(connection: &Connection<'_>, sequence: u64) -> Result<Option<i64>, StoreError> {
+    connection.find("SELECT nonce FROM commits WHERE number = ?1", [sequence], |row| row.get(0))
+}
+
+/// Leaves the running transaction's last sequence.
+pub(super) fn leave(connection: &Connection<'_>, commit: Commit) -> Result<(), StoreError> {
+    sequence::set(connection, commit.sequence)?;
+    connection.write("INSERT INTO commits (number, nonce) VALUES (?1, ?2)", (commit.sequence, commit.nonce))
+}
+
+/// Forgets those that no gateway remembers any more: a gateway that has not looked for so many commits knows of none.
+pub(super) fn forget(connection: &Connection<'_>) -> Result<(), StoreError> {
+    connection.write(
+        "DELETE FROM commits WHERE number < (SELECT number FROM commits ORDER BY number DESC OFFSET ?1 LIMIT 1)",
+        [KEPT],
+    )
+}
+
+const KEPT: i64 = 100_000;
