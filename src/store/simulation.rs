@@ -6,7 +6,6 @@
 //! the clocks are right, or have been for a month.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,8 +16,9 @@ use super::command::{
     Actor, AddUser, ChangeOutcome, ChangeUser, Expiry, Heartbeat, KeyRecord, Mint, MintOutcome, NewUser,
     Purge, RecordKeys, RevokeKey, RevokeSubject, RevokeToken, UserChange,
 };
+use super::conformance::harness::{ENGINES, Place};
 use super::records::User;
-use super::{Executable, Opening, Store};
+use super::{Executable, Store};
 use crate::auth::cache::{Cache, CacheLimits};
 use crate::auth::gate::{ClockReading, Gate};
 use crate::auth::identity::Identity;
@@ -30,8 +30,6 @@ use crate::auth::secret::Secret;
 use crate::auth::time::UnixTime;
 use crate::auth::token::{TokenId, TokenRules};
 use crate::clock::{Clock, Manual};
-use crate::config::StorePlace;
-use crate::metrics::Metrics;
 
 const USERS: [(&str, &str); 4] =
     [("anna", "Main Org."), ("bert", "Main Org."), ("cleo", "Other"), ("dora", "Other")];
@@ -85,7 +83,7 @@ impl Token {
 
 struct World {
     runtime: Runtime,
-    folder: tempfile::TempDir,
+    place: Box<dyn Place>,
     clocks: Clocks,
     /// The command line, and what its clock reads.
     store: Store,
@@ -107,16 +105,14 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, clocks: Clocks) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    fn new(seed: u64, clocks: Clocks, place: Box<dyn Place>) -> Self {
         let time = 1_800_000_000;
         let command_time = Arc::new(Manual { wall: time.into(), boot: 0.into() });
         let clock = Clock::manual(&command_time, true);
-        let store =
-            Store::create(&StorePlace::Sqlite(path(&folder)), clock, Arc::new(Metrics::new())).unwrap();
+        let store = place.create(clock).unwrap();
         let mut world = Self {
             runtime: Builder::new_current_thread().enable_time().build().unwrap(),
-            folder,
+            place,
             clocks,
             store,
             command_time,
@@ -187,10 +183,7 @@ impl World {
         let cache = Cache::new(CacheLimits { entries: self.random.usize(0..6), bytes: 1 << 20 }, 1, || 0, 1);
         let time = Arc::new(Manual { wall: self.wall().into(), boot: self.boot.into() });
         let clock = Clock::manual(&time, false);
-        let metrics = Arc::new(Metrics::new());
-        let store =
-            Store::open(&StorePlace::Sqlite(path(&self.folder)), Opening::Run, clock.clone(), metrics)
-                .unwrap();
+        let store = self.place.open(clock.clone()).unwrap();
         let stored = self.runtime.block_on(store.time()).unwrap();
         clock.advance(stored.lived, stored.floor);
         let snapshot = self.runtime.block_on(store.load()).unwrap();
@@ -537,10 +530,6 @@ impl World {
     }
 }
 
-fn path(folder: &tempfile::TempDir) -> PathBuf {
-    folder.path().join("s.db")
-}
-
 fn actor() -> Actor {
     Actor::operator("simulation", "simulation")
 }
@@ -564,8 +553,10 @@ fn simulate(clocks: Clocks, steps: u64) {
         }
     };
     for seed in seeds {
-        println!("SIMULATION_SEED={seed} with {clocks:?} clocks");
-        World::new(seed, clocks).live(number("SIMULATION_STEPS").unwrap_or(steps));
+        for (engine, place) in ENGINES {
+            println!("SIMULATION_SEED={seed} with {clocks:?} clocks in {engine}");
+            World::new(seed, clocks, place()).live(number("SIMULATION_STEPS").unwrap_or(steps));
+        }
     }
 }
 

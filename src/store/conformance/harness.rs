@@ -33,12 +33,13 @@ use crate::store::records::{
 use crate::store::{Executable, Opening, Store, StoreError, block_on};
 
 /// The engines under test, each by how a place for a store of its own is made.
-pub(super) const ENGINES: [(&str, NewPlace); 2] = [("sqlite", Folder::place), ("postgres", Database::place)];
+pub(in crate::store) const ENGINES: [(&str, NewPlace); 2] =
+    [("sqlite", Folder::place), ("postgres", Database::place)];
 
-type NewPlace = fn() -> Box<dyn Place>;
+pub(in crate::store) type NewPlace = fn() -> Box<dyn Place>;
 
 /// A place where one store can be, empty at first and gone with the test.
-pub(super) trait Place {
+pub(in crate::store) trait Place {
     /// As the configuration names it.
     fn named(&self) -> StorePlace;
     /// Copies the store of this place to another one, as operators do.
@@ -91,12 +92,12 @@ impl Place for Database {
 
 impl dyn Place {
     /// Creates the store, or opens the one that is there.
-    pub(super) fn create(&self, clock: Clock) -> Result<Store, StoreError> {
+    pub(in crate::store) fn create(&self, clock: Clock) -> Result<Store, StoreError> {
         Store::create(&self.named(), clock, Arc::new(Metrics::new()))
     }
 
     /// Opens the store, as another process would.
-    pub(super) fn open(&self, clock: Clock) -> Result<Store, StoreError> {
+    pub(in crate::store) fn open(&self, clock: Clock) -> Result<Store, StoreError> {
         Store::open(&self.named(), Opening::Run, clock, Arc::new(Metrics::new()))
     }
 

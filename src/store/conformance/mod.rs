@@ -12,7 +12,7 @@ mod concurrency;
 mod durability;
 mod feed;
 mod feed_histories;
-mod harness;
+pub(super) mod harness;
 mod heartbeat;
 mod import;
 mod keys;
