@@ -6,6 +6,8 @@ use crate::command::{eventually, started_by, told_of_full_disks};
 use crate::contract::ENDPOINT;
 use crate::deployment::Deployment;
 use crate::gateway::{Gateway, PASSWORD, USER};
+use crate::options::Options;
+use crate::postgres_server::TestServer;
 use crate::revocation::{Forge, delete, deployment_with, number_of};
 use crate::seeds::{number, seeds};
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,12 +81,27 @@ fn killed_at_random_moments_it_loses_no_acknowledged_revocation_and_no_token() {
     let rounds = number("CRASH_ROUNDS").unwrap_or(10);
     for (seed, rounds) in seeds("CRASH_SEED", &SEEDS, 3, rounds) {
         eprintln!("CRASH_SEED={seed} CRASH_ROUNDS={rounds}");
-        loses_nothing(fastrand::Rng::with_seed(seed), rounds);
+        loses_nothing(deployment_with(quiet), fastrand::Rng::with_seed(seed), rounds);
     }
 }
 
-fn loses_nothing(mut random: fastrand::Rng, rounds: u64) {
-    let deployment = deployment_with(|options| options.set("log", "access", "false"));
+#[test]
+fn killed_at_random_moments_it_loses_nothing_in_a_database_either() {
+    let server = TestServer::start();
+    let rounds = number("CRASH_ROUNDS").unwrap_or(5);
+    for (seed, rounds) in seeds("CRASH_SEED", &SEEDS[..1], 3, rounds) {
+        eprintln!("CRASH_SEED={seed} CRASH_ROUNDS={rounds}");
+        let url = format!("{:?}", server.unix_url(&server.create_database()));
+        let deployment = deployment_with(|options| quiet(options).set("store", "url", url));
+        loses_nothing(deployment, fastrand::Rng::with_seed(seed), rounds);
+    }
+}
+
+fn quiet(options: Options) -> Options {
+    options.set("log", "access", "false")
+}
+
+fn loses_nothing(deployment: Deployment, mut random: fastrand::Rng, rounds: u64) {
     let forge = Forge::of(&deployment);
     let Deployment { platform: _platform, gateway, .. } = deployment;
     let (mut gateway, mut longest) = (gateway, Duration::ZERO);
