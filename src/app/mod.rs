@@ -165,6 +165,7 @@ pub fn run(
         gateway: id.clone(),
         poll_interval: store_settings.poll_interval,
         heartbeat_interval: store_settings.heartbeat_interval,
+        max_staleness: store_settings.max_staleness,
         reload,
         gap: Arc::clone(&gap),
     };

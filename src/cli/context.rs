@@ -94,7 +94,6 @@ impl ConfigArgs {
         Ok(Opened {
             observed_until: config.observe.map(|observe| observe.until).filter(|until| *until > now),
             clock,
-            heartbeat_interval: config.store.heartbeat_interval,
             max_staleness: config.store.max_staleness,
             state_dir: config.server.state_dir.clone(),
             store: state.store.with_timeout(COMMAND_TIMEOUT),
@@ -166,7 +165,6 @@ pub(super) struct Opened {
     pub(super) routes: Policy,
     /// Until when gateways with this configuration observe routes, if they do.
     pub(super) observed_until: Option<UnixTime>,
-    pub(super) heartbeat_interval: Duration,
     /// As a gateway would read it.
     pub(super) clock: Clock,
     pub(super) max_staleness: Duration,

@@ -42,7 +42,7 @@ pub(super) struct Of {
 /// The gateways on the store that was opened.
 pub(super) fn gateways(opened: &Opened) -> Gateways {
     let (store, state_dir) = (opened.store.clone(), opened.state_dir.clone());
-    Gateways::new(store, state_dir, opened.heartbeat_interval, ACCOUNT.actor())
+    Gateways::new(store, state_dir, ACCOUNT.actor())
 }
 
 impl Reach {

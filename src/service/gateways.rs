@@ -17,7 +17,6 @@ use crate::store::{Store, StoreError};
 pub struct Gateways {
     store: Store,
     state_dir: PathBuf,
-    silence: Duration,
     actor: Actor,
 }
 
@@ -45,9 +44,9 @@ pub enum RepairError {
 
 impl Gateways {
     /// The gateways on that store. Those on this machine have locks in `state_dir`; one on another machine counts as running until
-    /// it has been silent for two of `heartbeat_interval` and a little. `actor` removes from the store those that have ended.
-    pub fn new(store: Store, state_dir: PathBuf, heartbeat_interval: Duration, actor: Actor) -> Self {
-        Self { store, state_dir, silence: heartbeat_interval * 2 + Duration::from_secs(2), actor }
+    /// its lease has ended. `actor` removes from the store those that have ended.
+    pub fn new(store: Store, state_dir: PathBuf, actor: Actor) -> Self {
+        Self { store, state_dir, actor }
     }
 
     /// Waits until every running gateway has acknowledged that sequence, for up to two seconds, and longer where the store cannot be
@@ -74,12 +73,12 @@ impl Gateways {
     /// Every gateway that runs, and how far it has come. One on this machine runs for as long as it holds its lock, however long it
     /// is silent; one that has ended is removed from the store.
     pub async fn running(&self) -> Result<Vec<Acknowledgement>, StoreError> {
-        let heard_of = self.store.acknowledgements(self.silence).await?;
         let mut running = Vec::new();
-        for row in self.store.acknowledgements(EVER).await? {
+        for row in self.store.acknowledgements().await? {
             let is_running = match presence::liveness(&self.state_dir, &row.gateway) {
                 Liveness::Running => true,
-                Liveness::Unknown => heard_of.iter().any(|heard| heard.gateway == row.gateway),
+                // Partitioned, it still admits what it knows.
+                Liveness::Unknown => row.is_leased,
                 Liveness::Ended => {
                     self.deregister(&row.gateway).await;
                     false
@@ -115,6 +114,3 @@ const DEADLINE: Duration = Duration::from_secs(2);
 
 /// How often they are asked.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
-
-/// Longer than any gateway is silent.
-const EVER: Duration = Duration::MAX;

@@ -431,6 +431,8 @@ pub struct Heartbeat {
     pub gateway: String,
     /// Every change up to this sequence is in force there.
     pub applied: u64,
+    /// How long it may admit anything without another heartbeat, in seconds: by then it has read the store again, or admits nothing.
+    pub lease: u64,
 }
 
 impl Command for Heartbeat {

@@ -261,10 +261,10 @@ impl Store {
         self.read(time::read).await
     }
 
-    /// How far each gateway has come that was heard of within that time.
-    pub async fn acknowledgements(&self, within: Duration) -> Result<Vec<Acknowledgement>, StoreError> {
-        let since = self.clock.now().minus(within.as_secs());
-        self.read(move |connection| heartbeat::acknowledgements(connection, since)).await
+    /// How far each gateway has come that has not said that it stopped.
+    pub async fn acknowledgements(&self) -> Result<Vec<Acknowledgement>, StoreError> {
+        let now = self.clock.now();
+        self.read(move |connection| heartbeat::acknowledgements(connection, now)).await
     }
 
     /// What changed after the transaction `after`, at most about `limit` rows of each kind: a piece that reaches up to

@@ -222,6 +222,8 @@ pub struct Acknowledgement {
     pub gateway: String,
     /// Every change up to this sequence is in force there.
     pub applied: u64,
+    /// May it still admit anything, as far as its heartbeats tell?
+    pub is_leased: bool,
 }
 
 /// What a revocation revokes.

@@ -32,10 +32,20 @@ pub struct Settings {
     pub poll_interval: Duration,
     /// How often it says that it runs.
     pub heartbeat_interval: Duration,
+    /// Longer without a read, and the gate admits nothing.
+    pub max_staleness: Duration,
     /// Reads the signing keys again, where they may change while the process runs.
     pub reload: Option<Reload>,
     /// Told of each look.
     pub gap: Arc<ReadGap>,
+}
+
+impl Settings {
+    fn heartbeat(&self, applied: u64) -> Heartbeat {
+        // The last read may have come as late as the next heartbeat that failed.
+        let lease = self.heartbeat_interval + self.max_staleness;
+        Heartbeat { gateway: self.gateway.clone(), applied, lease: lease.as_secs() + 1 }
+    }
 }
 
 /// A running replica; dropping it ends its thread.
@@ -54,7 +64,7 @@ impl Replica {
         settings: Settings,
     ) -> Result<Self, StoreError> {
         // Before anybody can reach us: anyone who revokes from now on waits for us too.
-        let heartbeat = Heartbeat { gateway: settings.gateway.clone(), applied: gate.sequence() };
+        let heartbeat = settings.heartbeat(gate.sequence());
         match store.execute(heartbeat, Actor::gateway()).await {
             Ok(()) => {}
             // Nobody can revoke anything there either; what is known can be served.
@@ -271,7 +281,7 @@ impl Heartbeats {
             return;
         }
         let (store, applied) = (replica.store.clone(), replica.gate.sequence());
-        let heartbeat = Heartbeat { gateway: replica.settings.gateway.clone(), applied };
+        let heartbeat = replica.settings.heartbeat(applied);
         self.sent_at = Some(Instant::now());
         let task = tokio::spawn(async move { store.execute(heartbeat, Actor::gateway()).await });
         self.running = Some((task, applied));

@@ -435,7 +435,7 @@ impl World {
 
     fn heartbeat(&self, at: usize) {
         let Gateway { gate, store, .. } = &self.gateways[at];
-        let heartbeat = Heartbeat { gateway: at.to_string(), applied: gate.sequence() };
+        let heartbeat = Heartbeat { gateway: at.to_string(), applied: gate.sequence(), lease: 12 };
         self.runtime.block_on(store.execute(heartbeat, actor())).unwrap();
     }
 

@@ -1,11 +1,15 @@
 //! Several gateways on one PostgreSQL.
 
+use crate::client::{Client, request};
 use crate::command::eventually;
 use crate::gateway::{Gateway, PASSWORD, USER};
 use crate::options::{Key, Options};
 use crate::platform::Platform;
 use crate::postgres_server::{Stop, TestServer};
-use crate::revocation::delete;
+use crate::proxies::{HaProxy, free_address};
+use crate::revocation::{are_counted, delete, revoke_once};
+use crate::rolling_restart::restart_in_turn;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// Gateways of one database, the first of which has made the store and its user.
@@ -92,4 +96,75 @@ enum How {
     Killed,
     Stopped,
     Paused,
+}
+
+/// HAProxy's configuration in `conf`, for these gateways.
+fn balancer(clients: SocketAddr, gateways: &[(SocketAddr, SocketAddr)]) -> String {
+    let mut text = include_str!("../../conf/haproxy/haproxy.cfg").to_owned();
+    let mut replace = |documented: &str, here: &str| {
+        assert!(text.contains(documented), "{documented}: {text}");
+        text = text.replace(documented, here);
+    };
+    // More than a test may open.
+    replace("maxconn 10000", "maxconn 100");
+    replace(":443 ssl crt /etc/haproxy/gateway.pem alpn h2,http/1.1", &clients.to_string());
+    for (number, (http, admin)) in (1..).zip(gateways) {
+        let documented = format!("gateway{number}.example:8080 port 9464");
+        replace(&documented, &format!("{http} port {}", admin.port()));
+    }
+    text
+}
+
+#[test]
+fn gateways_of_a_database_are_restarted_in_turn_behind_the_balancer_and_no_request_fails() {
+    let (server, platform) = (TestServer::start(), Platform::echo());
+    let url = format!("{:?}", server.unix_url(&server.create_database()));
+    let places: Vec<_> = (0..3).map(|_| (free_address(), free_address())).collect();
+    let options = |(http, admin): &(SocketAddr, SocketAddr)| {
+        Options::new(&platform)
+            .set("store", "url", &url)
+            .set("server", "http", format!("[\"{http}\"]"))
+            .set("server", "drain_delay", "\"3s\"")
+            .set("server", "trusted_proxies", "[\"127.0.0.1\"]")
+            .set("admin", "listen", format!("\"{admin}\""))
+            .key(Key::ours("k1"))
+    };
+    let mut gateways = vec![options(&places[0]).start()];
+    gateways.extend(places[1..].iter().map(|place| options(place).nobody().start()));
+    let clients = free_address();
+    let _haproxy = HaProxy::start(&balancer(clients, &places));
+    let token = gateways[1].mint();
+    let ask = request("GET", "/ds-api/servers", &[("user-token", &token)]);
+    eventually("a request to get through", || {
+        let mut client = Client::try_connect(clients).ok()?;
+        client.try_send(&ask).ok()?;
+        client.answer().ok().filter(|answer| answer.status == 200)
+    });
+    let gateways = restart_in_turn(gateways, clients, &ask);
+    works(&gateways[0], &gateways[2]);
+}
+
+#[test]
+fn a_gateway_that_is_cut_off_is_named_until_its_lease_has_ended() {
+    let (server, platform) = (TestServer::start(), Platform::echo());
+    let database = server.create_database();
+    let options = Options::new(&platform)
+        .set("store", "url", format!("{:?}", server.unix_url(&database)))
+        .set("store", "heartbeat_interval", "\"1s\"")
+        .set("store", "max_staleness", "\"2s\"")
+        .key(Key::ours("k1"));
+    let one = options.clone().start();
+    are_counted(&one.folder, 1);
+    // As if from another machine that is cut off: nobody holds its lock here.
+    let add = "INSERT INTO gateways (id, applied, seen_at, lease) \
+               VALUES ('elsewhere-1', 0, extract(epoch FROM clock_timestamp())::bigint, 6)";
+    server.psql_in(&database, add);
+    let done = revoke_once(&one.folder, &["user", USER]);
+    assert_eq!(done.code, Some(75), "{done:?}");
+    assert!(done.stdout.contains("active on 1 of 2 gateways"), "{done:?}");
+    assert!(format!("{done:?}").contains("elsewhere-1"), "{done:?}");
+    eventually("its lease to end", || {
+        let done = revoke_once(&one.folder, &["user", USER]);
+        (done.code == Some(0) && done.stdout.contains("active on 1 of 1 gateways")).then_some(())
+    });
 }

@@ -27,8 +27,8 @@ fn restored_store_goes_on_behind_all_that_was_given_out_with_a_cutoff_on_everybo
         for (time, ahead) in (START + 1..).zip([i64::MIN, -1, 0, 1, 77]) {
             let token = fixture.mint("anna");
             fixture.set_time(time);
-            fixture.execute(Heartbeat { gateway: "one".into(), applied: 1 });
-            fixture.execute(Heartbeat { gateway: "two".into(), applied: 2 });
+            fixture.execute(Heartbeat { gateway: "one".into(), applied: 1, lease: 12 });
+            fixture.execute(Heartbeat { gateway: "two".into(), applied: 2, lease: 12 });
             let own = fixture.sequence();
             let known = own.saturating_add_signed(ahead);
             let (rows, before) = (fixture.audit().len(), fixture.dump());
@@ -54,7 +54,7 @@ fn restored_store_goes_on_behind_all_that_was_given_out_with_a_cutoff_on_everybo
             assert_eq!(told, [(sequence, "restore", "everybody")]);
             assert_eq!((audit[0].at, audit[0].actor.as_str()), (UnixTime(time), "operator"));
             // No gateway has read any of it.
-            assert_eq!(fixture.acknowledgements(u64::MAX), []);
+            assert_eq!(fixture.acknowledgements(), []);
             assert_eq!((fixture.dump().users, fixture.dump().keys), (before.users, before.keys));
 
             assert_eq!(fixture.verdict(&token), Err(Denial::RevokedEverybody), "{ahead}");

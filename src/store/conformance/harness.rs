@@ -3,14 +3,13 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
 use super::samples::{
-    ALL, DAY, RULES, START, actor, imported_user, key_records, mint_for, minted, new_user,
-    organization_subject, phc, verified,
+    ALL, RULES, START, actor, imported_user, key_records, mint_for, minted, new_user, organization_subject,
+    phc, verified,
 };
 use crate::auth::denial::Denial;
 use crate::auth::revocation::{Cutoff, RevocationSnapshot, Subject};
@@ -252,7 +251,7 @@ impl Fixture {
             revocations: self.revocations(),
             audit: self.audit(),
             keys: self.wait(self.store.keys()),
-            acknowledgements: self.acknowledgements(10 * DAY),
+            acknowledgements: self.acknowledgements(),
             // Time passes with every commit, also with one of nothing else.
             feed: Changes { time: StoredTime::default(), ..self.changes(0, ALL) },
         }
@@ -319,8 +318,8 @@ impl Fixture {
         self.wait(self.store.audit(AuditFilter::default(), 0, ALL))
     }
 
-    pub(super) fn acknowledgements(&self, within: u64) -> Vec<Acknowledgement> {
-        let mut found = self.wait(self.store.acknowledgements(Duration::from_secs(within)));
+    pub(super) fn acknowledgements(&self) -> Vec<Acknowledgement> {
+        let mut found = self.wait(self.store.acknowledgements());
         found.sort_by(|one, other| one.gateway.cmp(&other.gateway));
         found
     }
@@ -401,7 +400,7 @@ impl Fixture {
             count: 2,
         };
         self.execute(NoteFailedLogins { failures: vec![failure] });
-        self.execute(Heartbeat { gateway: "g".into(), applied: 3 });
+        self.execute(Heartbeat { gateway: "g".into(), applied: 3, lease: 12 });
         self.execute(RequestAcknowledgements);
         (alive, revoked)
     }

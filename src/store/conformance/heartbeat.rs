@@ -1,49 +1,49 @@
 //! Which gateways run and how far each has come.
 
-use std::time::Duration;
-
 use super::harness::{Fixture, on_every_engine};
 use super::samples::START;
 use crate::store::command::{Deregister, Heartbeat, RequestAcknowledgements};
 use crate::store::records::Acknowledgement;
 
 fn beat(fixture: &Fixture, gateway: &str, applied: u64) {
-    fixture.execute(Heartbeat { gateway: gateway.into(), applied });
+    fixture.execute(Heartbeat { gateway: gateway.into(), applied, lease: 12 });
 }
 
-fn heard(fixture: &Fixture, within: u64) -> Vec<(String, u64)> {
-    let found = fixture.acknowledgements(within).into_iter();
-    found.map(|Acknowledgement { gateway, applied }| (gateway, applied)).collect()
+/// Those whose lease holds.
+fn heard(fixture: &Fixture) -> Vec<(String, u64)> {
+    let found = fixture.acknowledgements().into_iter().filter(|row| row.is_leased);
+    found.map(|Acknowledgement { gateway, applied, .. }| (gateway, applied)).collect()
 }
 
 #[test]
 fn last_heartbeat_of_each_gateway_counts() {
     on_every_engine(|fixture| {
-        assert_eq!(heard(&fixture, 60), []);
+        assert_eq!(heard(&fixture), []);
         beat(&fixture, "one", 5);
         beat(&fixture, "two", 6);
         beat(&fixture, "one", 7);
-        assert_eq!(heard(&fixture, 60), [("one".into(), 7), ("two".into(), 6)]);
+        assert_eq!(heard(&fixture), [("one".into(), 7), ("two".into(), 6)]);
         // Another process sees them too.
         let another = fixture.another(START);
-        let seen = fixture.wait(another.acknowledgements(Duration::from_secs(60)));
+        let seen = fixture.wait(another.acknowledgements());
         assert_eq!(seen.len(), 2);
     });
 }
 
 #[test]
-fn gateway_that_is_silent_for_longer_is_not_counted() {
+fn gateway_whose_lease_has_ended_is_told_apart() {
     on_every_engine(|fixture| {
         beat(&fixture, "one", 5);
         fixture.set_time(START + 12);
         beat(&fixture, "two", 5);
         // To the second.
-        assert_eq!(heard(&fixture, 12), [("one".into(), 5), ("two".into(), 5)]);
-        assert_eq!(heard(&fixture, 11), [("two".into(), 5)]);
-        assert_eq!(heard(&fixture, 0), [("two".into(), 5)]);
+        assert_eq!(heard(&fixture), [("one".into(), 5), ("two".into(), 5)]);
+        fixture.set_time(START + 13);
+        assert_eq!(heard(&fixture), [("two".into(), 5)]);
+        assert_eq!(fixture.acknowledgements().len(), 2, "it has not said that it stopped");
         fixture.set_time(START + 1000);
         beat(&fixture, "one", 9);
-        assert_eq!(heard(&fixture, 12), [("one".into(), 9)]);
+        assert_eq!(heard(&fixture), [("one".into(), 9)]);
     });
 }
 
@@ -53,11 +53,11 @@ fn deregistered_gateway_is_not_counted_until_it_is_back() {
         beat(&fixture, "one", 5);
         beat(&fixture, "two", 5);
         fixture.execute(Deregister { gateway: "one".into() });
-        assert_eq!(heard(&fixture, 60), [("two".into(), 5)]);
+        assert_eq!(heard(&fixture), [("two".into(), 5)]);
         fixture.unchanged(|| fixture.execute(Deregister { gateway: "one".into() }));
         fixture.unchanged(|| fixture.execute(Deregister { gateway: "TWO".into() }));
         beat(&fixture, "one", 6);
-        assert_eq!(heard(&fixture, 60), [("one".into(), 6), ("two".into(), 5)]);
+        assert_eq!(heard(&fixture), [("one".into(), 6), ("two".into(), 5)]);
     });
 }
 

@@ -11,10 +11,10 @@ use crate::store::records::Acknowledgement;
 impl Apply for Heartbeat {
     fn apply(self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
         transaction.write(
-            "INSERT INTO gateways (id, applied, seen_at, lived) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (id) DO UPDATE SET
-                   applied = excluded.applied, seen_at = excluded.seen_at, lived = excluded.lived",
-            (&self.gateway, self.applied, transaction.now.0, transaction.lived.0),
+            "INSERT INTO gateways (id, applied, seen_at, lived, lease) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (id) DO UPDATE SET applied = excluded.applied, seen_at = excluded.seen_at,
+                   lived = excluded.lived, lease = excluded.lease",
+            (&self.gateway, self.applied, transaction.now.0, transaction.lived.0, self.lease),
         )?;
         Ok(())
     }
@@ -33,13 +33,12 @@ impl Apply for RequestAcknowledgements {
     }
 }
 
-/// How far each gateway has come that was heard of at `since` or later.
+/// How far each gateway has come that has not said that it stopped, and whether its lease holds at that time.
 pub(in crate::store) fn acknowledgements(
     connection: &Connection<'_>,
-    since: UnixTime,
+    now: UnixTime,
 ) -> Result<Vec<Acknowledgement>, StoreError> {
-    let rows = connection.all("SELECT id, applied FROM gateways WHERE seen_at >= ?1", [since.0], |row| {
-        Ok(Acknowledgement { gateway: row.get(0)?, applied: row.get(1)? })
-    })?;
-    Ok(rows)
+    connection.all("SELECT id, applied, seen_at + lease >= ?1 FROM gateways", [now.0], |row| {
+        Ok(Acknowledgement { gateway: row.get(0)?, applied: row.get(1)?, is_leased: row.get(2)? })
+    })
 }

@@ -40,7 +40,7 @@ const ALLOWED: [(&str, &str); 26] = [
     ("SELECT EXISTS (SELECT 1 FROM keys", "few rows: keys"),
     ("SELECT kid, number, revoked_at FROM keys", "few rows: keys"),
     ("UPDATE keys SET revoked_at = ?2, number = ?3 WHERE fingerprint", "few rows: keys"),
-    ("SELECT id, applied FROM gateways", "few rows: gateways of the last days"),
+    ("SELECT id, applied, seen_at + lease >= ?1 FROM gateways", "few rows: gateways of the last days"),
     ("SELECT coalesce(max(at), 0) FROM audit", "once, when a store is migrated"),
     ("SELECT name FROM users", "once, when a store is migrated"),
     ("SELECT id, lived FROM audit ORDER BY id LIMIT", "from the front, and no further"),

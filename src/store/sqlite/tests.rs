@@ -38,6 +38,7 @@ fn revocation_is_written_and_applied_while_the_replica_reads() {
         gateway: "one".into(),
         poll_interval: Duration::from_millis(1),
         heartbeat_interval: Duration::from_secs(600),
+        max_staleness: Duration::from_secs(600),
         reload: None,
         gap: Arc::default(),
     };

@@ -19,7 +19,8 @@ CREATE TABLE gateways (
     id TEXT COLLATE "C" PRIMARY KEY,
     applied BIGINT NOT NULL,
     seen_at BIGINT NOT NULL,
-    lived BIGINT NOT NULL DEFAULT 0
+    lived BIGINT NOT NULL DEFAULT 0,
+    lease BIGINT NOT NULL              -- how long it may admit anything without another heartbeat, in seconds
 );
 CREATE INDEX gateways_by_lived ON gateways (lived);
 

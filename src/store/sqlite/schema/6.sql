@@ -35,3 +35,6 @@ CREATE TABLE user_changes (
 ) STRICT;
 CREATE INDEX user_changes_by_change ON user_changes (change);
 CREATE INDEX user_changes_by_time ON user_changes (begun_at);
+
+-- How long each gateway may admit anything without another heartbeat, in seconds.
+ALTER TABLE gateways ADD COLUMN lease INTEGER NOT NULL DEFAULT 12;
