@@ -16,7 +16,7 @@ use super::tls::{Encrypted, Tls};
 use crate::config::{
     Durability, PostgresHost, PostgresMaterials, PostgresSettings, PostgresTls, TargetSession,
 };
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// What does a connection's work, and must be polled for that: it ends with the connection.
 pub(super) type Driver = Connection<Socket, Encrypted>;

@@ -9,7 +9,7 @@ use tokio_postgres::Error;
 use tokio_postgres::error::DbError;
 
 use super::tls::TlsFault;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// As whom the gateway works in which database, for what is said to the operator.
 #[derive(Clone, Copy, Debug)]
