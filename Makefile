@@ -12,7 +12,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Most tests wait for processes and not for a core.
 export RUST_TEST_THREADS ?= $(shell expr 2 \* "$$(nproc)")
 
-.PHONY: help run build build-tuned test test-engine test-long model crash faults attack servers clients fuzz lane-faults check bench bench-peers bench-instructions load soak storm deps clean
+.PHONY: help run build build-tuned test test-engine test-long model crash faults fleet-chaos attack servers clients fuzz lane-faults check bench bench-peers bench-instructions load soak storm deps clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -53,6 +53,9 @@ crash: deps ## kill -9 at random moments, ROUNDS=1000 times; test does 16. CRASH
 
 faults: deps ## the disk fails, hangs, fills up; files of the store vanish: each held for HOLD=70 seconds, longer than every bound
 	FAULT_SECONDS=$(or $(HOLD),70) $(CARGO) test --locked --test it -- --nocapture disk::
+
+fleet-chaos: deps ## three gateways and their database, killed, paused and cut off for SECONDS=1800; test has 20 seconds of it. CHAOS_SEED=N repeats one
+	CHAOS_SECONDS=$(or $(SECONDS),1800) $(CARGO) test --locked --test it -- --nocapture chaos::
 
 attack: deps ## every attack alongside legitimate clients, for SECONDS=60 each, and what those measured; test has a short form. ATTACK_SEED=N repeats one
 	ATTACK_SECONDS=$(or $(SECONDS),60) $(CARGO) test --locked --test it -- --nocapture attack::

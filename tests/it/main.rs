@@ -42,6 +42,7 @@ mod audit;
 mod backup;
 mod basic;
 mod bodies;
+mod chaos;
 mod check;
 mod claims;
 mod clients;
