@@ -31,6 +31,8 @@ impl Health {
         let log_changed = self.store.health().fault == Some(StoreError::LogChanged);
         let stale = self.gate.is_stale(self.clock.uptime());
         let stopping = self.stopping.load(Ordering::Relaxed);
+        let skewed = self.store.clock_skew().unsigned_abs() > self.gate.rules().max_skew;
+        let forked = matches!(self.store.health().fault, Some(StoreError::Forked { .. }));
         let reasons = [
             (stale, "the store has not been read for longer than store.max_staleness"),
             (!self.pending.is_empty(), "revocations are waiting: the store accepts no writes"),
@@ -38,6 +40,11 @@ impl Health {
                 log_changed,
                 "the store's -wal or -shm file was removed, replaced or truncated: restore it or restart the gateway",
             ),
+            (
+                skewed,
+                "this machine's clock and the database's differ by more than token.max_skew: correct them",
+            ),
+            (forked, "the database has forgotten what it had committed: see the log"),
             (self.gate.signs_with().is_none(), "every signing key is revoked: no token can be issued"),
             (stopping, "the gateway is stopping"),
         ];

@@ -90,6 +90,14 @@ impl Engine {
         }
     }
 
+    /// By how many seconds the wall clock here is ahead of the database's; 0 for one on this machine.
+    pub(super) fn clock_skew(&self) -> i64 {
+        match self {
+            Self::Sqlite(_) => 0,
+            Self::Postgres(engine) => engine.clock_skew(),
+        }
+    }
+
     /// Waits until it is known that there is something new; for ever where nobody tells.
     pub(super) async fn changed(&self) {
         match self {

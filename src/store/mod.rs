@@ -278,6 +278,11 @@ impl Store {
         self.engine.poll_interval(configured)
     }
 
+    /// By how many seconds the wall clock here is ahead of the database's, as of the last time that changes were read.
+    pub fn clock_skew(&self) -> i64 {
+        self.engine.clock_skew()
+    }
+
     /// Waits until it is known that [`changes`](Self::changes) has something new; for ever where nobody tells.
     pub async fn changed(&self) {
         self.engine.changed().await;

@@ -1,6 +1,7 @@
 //! Several gateways on one PostgreSQL.
 
 use crate::client::{Client, request};
+use crate::clocks::Clocks;
 use crate::command::eventually;
 use crate::gateway::{Gateway, PASSWORD, USER};
 use crate::options::{Key, Options};
@@ -11,6 +12,7 @@ use crate::revocation::{are_counted, delete, revoke_once};
 use crate::rolling_restart::restart_in_turn;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// Gateways of one database, the first of which has made the store and its user.
 pub fn gateways(server: &TestServer, platform: &Platform, count: usize) -> Vec<Gateway> {
@@ -167,4 +169,27 @@ fn a_gateway_that_is_cut_off_is_named_until_its_lease_has_ended() {
         let done = revoke_once(&one.folder, &["user", USER]);
         (done.code == Some(0) && done.stdout.contains("active on 1 of 1 gateways")).then_some(())
     });
+}
+
+#[test]
+fn a_gateway_whose_clock_is_not_the_databases_is_not_ready() {
+    let (server, platform) = (TestServer::start(), Platform::echo());
+    let shim = TempDir::new().expect("a folder");
+    let clocks = Clocks::new(shim.path(), "gateway");
+    let url = format!("{:?}", server.unix_url(&server.create_database()));
+    let folder = Options::new(&platform).set("store", "url", url).key(Key::ours("k1")).folder();
+    let command = clocks.command(folder.command(&["run", "--init"]));
+    let gateway = Gateway::start(folder, command);
+    for wrong in [60, -60] {
+        clocks.set(wrong, 0);
+        let reasons = eventually("a gateway that is not ready", || {
+            let ready = gateway.admin("/readyz");
+            (ready.status == 503).then(|| ready.json()["reasons"].to_string())
+        });
+        assert!(reasons.contains("this machine's clock and the database's differ"), "{reasons}");
+        clocks.set(0, 0);
+        eventually("a gateway that is ready again", || {
+            (gateway.admin("/readyz").status == 200).then_some(())
+        });
+    }
 }

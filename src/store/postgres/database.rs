@@ -27,6 +27,12 @@ pub(super) fn listen(session: &Session) -> Result<(), StoreError> {
     session.batch(&format!("LISTEN {CHANNEL}; NOTIFY {CHANNEL}"))
 }
 
+/// What the server's clock says.
+pub(super) fn time(connection: &Connection<'_>) -> Result<UnixTime, StoreError> {
+    let asked = "SELECT CAST(extract(epoch FROM clock_timestamp()) AS BIGINT)";
+    connection.one(asked, (), |row| Ok(UnixTime(row.get(0)?)))
+}
+
 /// Makes a store with a cutoff on everybody in a database that has none; whether it did. Harmless when two gateways do it at once.
 pub(super) fn create(session: &Session, now: UnixTime) -> Result<bool, StoreError> {
     session.begin("BEGIN");

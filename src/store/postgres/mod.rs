@@ -18,7 +18,7 @@ mod worker;
 mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -37,6 +37,7 @@ use super::sql::connection::Connection;
 use super::sql::feed;
 use super::sql::transaction::Apply;
 use super::sqlite::Opening;
+use crate::auth::time::UnixTime;
 use crate::clock::Clock;
 use crate::config::PostgresSettings;
 use crate::metrics::Metrics;
@@ -47,6 +48,9 @@ pub(super) struct Postgres {
     feed: Worker,
     commits: Arc<Commits>,
     history: Arc<History>,
+    clock: Clock,
+    /// By how many seconds the wall clock here was ahead of the server's.
+    clock_skew: Arc<AtomicI64>,
     writer: Writer,
 }
 
@@ -97,8 +101,10 @@ impl Postgres {
             reader: Worker::start("store-reader", look_up)?,
             feed: Worker::start("store-feed", follow)?,
             commits,
-            writer: writer::start(settings.clone(), clock, metrics, Arc::clone(&history))?,
+            writer: writer::start(settings.clone(), clock.clone(), metrics, Arc::clone(&history))?,
             history,
+            clock,
+            clock_skew: Arc::default(),
         })
     }
 
@@ -119,17 +125,26 @@ impl Postgres {
     }
 
     pub(super) async fn changes(&self, after: u64, limit: usize) -> Result<Changes, StoreError> {
-        let history = Arc::clone(&self.history);
+        let (history, clock) = (Arc::clone(&self.history), self.clock.clone());
+        let clock_skew = Arc::clone(&self.clock_skew);
         // Before the snapshot, which then must have it.
         let known = history.latest();
         self.feed
             .read(move |connection| {
                 history::check(connection, known)?;
+                let before = clock.wall();
+                let server = database::time(connection)?;
+                clock_skew.store(skew(before, clock.wall(), server), Ordering::Relaxed);
                 let changes = feed::changes_after(connection, after, limit)?;
                 history::latest(connection)?.into_iter().for_each(|commit| history.remember(commit));
                 Ok(changes)
             })
             .await
+    }
+
+    /// By how many seconds the wall clock here is ahead of the server's, as of the last look.
+    pub(super) fn clock_skew(&self) -> i64 {
+        self.clock_skew.load(Ordering::Relaxed)
     }
 
     /// Waits until anybody has committed since it was last asked.
@@ -163,6 +178,13 @@ impl Postgres {
         }
         pieces
     }
+}
+
+/// How far a server's time lies outside of the time in which it was asked for.
+fn skew(before: UnixTime, after: UnixTime, server: UnixTime) -> i64 {
+    let ahead = before.0.saturating_sub(server.0);
+    let behind = server.0.saturating_sub(after.0);
+    i64::try_from(ahead).unwrap_or(i64::MAX).saturating_sub_unsigned(behind)
 }
 
 /// What is heard of commits.

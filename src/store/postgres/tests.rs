@@ -15,6 +15,23 @@ fn store(server: &TestServer) -> Store {
     Store::create(&place, Clock::start(), Arc::new(Metrics::new())).unwrap()
 }
 
+#[test]
+fn the_skew_of_a_clock_is_what_lies_outside_of_the_question() {
+    for (before, after, server, expected) in [
+        (100, 100, 100, 0),
+        (100, 103, 102, 0),
+        (100, 103, 107, -4),
+        (100, 103, 90, 10),
+        (0, 0, u64::MAX, -i64::MAX),
+    ] {
+        let found = skew(UnixTime(before), UnixTime(after), UnixTime(server));
+        assert!(
+            found == expected || (expected == -i64::MAX && found < -1_000_000),
+            "{before} {after} {server}: {found}"
+        );
+    }
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
