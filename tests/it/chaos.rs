@@ -8,7 +8,9 @@
 use crate::client::{Client, basic, request};
 use crate::command::{eventually, within};
 use crate::contract::ENDPOINT;
-use crate::gateway::{Gateway, PASSWORD, USER};
+use crate::deployment::header;
+use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
+use crate::jwt::{self, Members, now};
 use crate::options::{Key, Options, User};
 use crate::platform::Platform;
 use crate::postgres_server::{Stop, TestServer};
@@ -17,7 +19,7 @@ use crate::seeds::{number, seeds};
 use fastrand::Rng;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,6 +28,12 @@ use std::time::{Duration, Instant};
 const BOUND: Duration = Duration::from_secs(2 + 1);
 
 const GATEWAYS: usize = 3;
+
+/// So many of those that were revoked last are asked about most of the time.
+const RECENT: usize = 20;
+
+/// So many tokens are there to be revoked for each second.
+const SUPPLY: u64 = 60;
 
 /// Whose password changes.
 const CHANGING: &str = "changing";
@@ -79,8 +87,22 @@ struct Token {
     revoked: Option<Instant>,
 }
 
+/// Tokens as the gateway mints them, but for the time that a password takes.
+fn supply(gateway: &Gateway, count: u64) -> Vec<Token> {
+    let (_, claims) = jwt::read(&gateway.mint());
+    let jti = claims["jti"].as_str().expect("a jti").split('.').next().expect("<n>").to_owned();
+    let token = |serial: u64| {
+        let jti = format!("{jti}.{serial:0>21}w");
+        let claims = Members::new().and("exp", now() + 80_000).and("iat", now());
+        let claims =
+            claims.text("database", ORGANIZATION).text("email", EMAIL).text("user", USER).text("jti", &jti);
+        let text = jwt::token(&Key::ours("k1").secret, header().json(), claims.json());
+        Token { text, password: None, asked: false, revoked: None }
+    };
+    (0..count).map(token).collect()
+}
+
 /// What the clients know.
-#[derive(Default)]
 struct Known {
     tokens: Vec<Token>,
     /// When each password was replaced, as acknowledged; the last is the one that is set, or is being set.
@@ -92,6 +114,8 @@ struct World {
     addresses: Vec<SocketAddr>,
     known: Mutex<Known>,
     is_over: AtomicBool,
+    /// The token that is revoked next.
+    next: AtomicUsize,
     /// Answers by kind: admitted, refused, minted, revoked, unavailable or lost.
     answers: [AtomicU64; 5],
 }
@@ -115,14 +139,15 @@ impl World {
         Some((which, answer.status, answer.text()))
     }
 
-    /// What one client does until it is over.
-    fn live(&self, mut random: Rng) {
+    /// What one client does until it is over. Those that write wait for seconds where a gateway is cut off; others ask on meanwhile.
+    fn live(&self, writes: bool, mut random: Rng) {
         while !self.is_over.load(Relaxed) {
-            match random.u8(..20) {
-                0 => self.mint(&mut random),
-                1..3 => self.revoke(&mut random),
-                _ => self.get(&mut random),
+            match (writes, random.bool()) {
+                (false, _) => self.get(&mut random),
+                (true, true) => self.mint(&mut random),
+                (true, false) => self.revoke(&mut random),
             }
+            thread::sleep(Duration::from_millis(if writes { 20 } else { 1 }));
         }
     }
 
@@ -155,11 +180,11 @@ impl World {
     }
 
     fn revoke(&self, random: &mut Rng) {
+        let index = self.next.fetch_add(1, Relaxed);
         let mut known = self.known.lock().expect("a lock");
-        if known.tokens.is_empty() {
+        if index >= known.tokens.len() {
             return;
         }
-        let index = random.usize(..known.tokens.len());
         known.tokens[index].asked = true;
         let text = known.tokens[index].text.clone();
         drop(known);
@@ -176,11 +201,12 @@ impl World {
 
     fn get(&self, random: &mut Rng) {
         let known = self.known.lock().expect("a lock");
-        if known.tokens.is_empty() {
-            drop(known);
-            return thread::sleep(Duration::from_millis(1));
-        }
-        let index = random.usize(..known.tokens.len());
+        // As a rule one that was revoked of late, or is about to be.
+        let (next, count) = (self.next.load(Relaxed), known.tokens.len());
+        let index = match random.u8(..8) {
+            0 => random.usize(..count),
+            _ => random.usize(next.saturating_sub(RECENT)..next + 3).min(count - 1),
+        };
         let token = &known.tokens[index];
         let ended = token.password.and_then(|which| known.passwords[which]);
         let (text, revoked) = (token.text.clone(), token.revoked.into_iter().chain(ended).min());
@@ -265,19 +291,24 @@ fn chaos(seed: u64, seconds: u64) {
     let http = |gateway: &Option<Gateway>| gateway.as_ref().expect("a gateway").http();
     let world = World {
         addresses: gateways.iter().map(http).collect(),
-        known: Mutex::new(Known { passwords: vec![None], ..Known::default() }),
+        known: Mutex::new(Known {
+            tokens: supply(gateways[0].as_ref().expect("a gateway"), SUPPLY * seconds),
+            passwords: vec![None],
+            faults: Vec::new(),
+        }),
         is_over: AtomicBool::new(false),
+        next: AtomicUsize::new(0),
         answers: Default::default(),
     };
     let end = Instant::now() + Duration::from_secs(seconds);
     thread::scope(|scope| {
-        for client in 0..6 {
+        for client in 0..12 {
             let (world, random) = (&world, Rng::with_seed(seed.wrapping_add(client + 1)));
-            scope.spawn(move || world.live(random));
+            scope.spawn(move || world.live(client < 8, random));
         }
         while Instant::now() < end {
             thread::sleep(Duration::from_millis(random.u64(200..1500)));
-            let (fault, held) = (fault(&mut random), Duration::from_millis(random.u64(100..4000)));
+            let (fault, held) = (fault(&mut random), Duration::from_millis(random.u64(100..8000)));
             eprintln!("{fault:?} for {held:?}");
             let gateway = |which: usize| gateways[which].as_ref().expect("a gateway");
             match fault {
