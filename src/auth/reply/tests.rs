@@ -1,4 +1,5 @@
 use super::*;
+use crate::auth::policy::TargetError;
 
 #[test]
 fn every_error_is_json_with_one_member() {
