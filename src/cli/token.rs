@@ -28,6 +28,9 @@ enum Action {
     Mint {
         /// The user
         name: String,
+        /// Print a JSON object, with the sequence of the transaction as `number`
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -80,7 +83,7 @@ pub(super) fn read_token(file: &Path) -> Result<Zeroizing<String>, Failure> {
 impl Token {
     pub(super) fn execute(self) -> Result<(), Failure> {
         match self.action {
-            Action::Mint { name, config } => print_new(&name, &config.open()?),
+            Action::Mint { name, json, config } => print_new(&name, json, &config.open()?),
             Action::Inspect { token, json, config } => inspect(&token.read()?, json, config.open()?),
             Action::List(list) => list.execute(),
             Action::Explain { token, method, path, config } => {
@@ -90,10 +93,15 @@ impl Token {
     }
 }
 
-fn print_new(name: &str, opened: &Opened) -> Result<(), Failure> {
+fn print_new(name: &str, json: bool, opened: &Opened) -> Result<(), Failure> {
     let Opened { store, keys, rules, max_revocations, .. } = opened;
     let minting = Minting { keys, rules: *rules, max_revocations: *max_revocations };
-    say(run(tokens::mint(store, minting, name, &ACCOUNT.actor()))?)
+    let minted = run(tokens::mint(store, minting, name, &ACCOUNT.actor()))?;
+    if json {
+        say(serde_json::json!({ "user-token": minted.token, "number": minted.sequence }))
+    } else {
+        say(minted.token)
+    }
 }
 
 impl From<MintError> for Failure {

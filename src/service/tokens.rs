@@ -9,7 +9,7 @@ use super::keys::revoked_keys;
 use crate::auth::cache::{Cache, CacheLimits};
 use crate::auth::gate::Gate;
 use crate::auth::keys::KeySet;
-use crate::auth::token::TokenRules;
+use crate::auth::token::{Minted, TokenRules};
 use crate::store::command::{Actor, Mint, MintOutcome};
 use crate::store::{Store, StoreError};
 
@@ -47,13 +47,13 @@ pub enum MintError {
     Store(#[from] StoreError),
 }
 
-/// Mints a token for the user of that name, without its password; returns the token.
+/// Mints a token for the user of that name, without its password.
 pub async fn mint(
     store: &Store,
     minting: Minting<'_>,
     name: &str,
     actor: &Actor,
-) -> Result<String, MintError> {
+) -> Result<Minted, MintError> {
     let snapshot = revoked_keys(store).await?;
     let signer = snapshot.signer(minting.keys).ok_or(MintError::NoKey)?;
     // If the user changes in between, once more, as the gateway does.
@@ -72,7 +72,7 @@ pub async fn mint(
             checked_by: None,
         };
         match store.execute(mint, actor.clone()).await? {
-            MintOutcome::Minted(minted, _) => return Ok(minted.token),
+            MintOutcome::Minted(minted, _) => return Ok(minted),
             MintOutcome::UserChanged => {}
             MintOutcome::RevocationLimit => return Err(MintError::RevocationLimit(name.to_owned())),
             MintOutcome::SignerRevoked => return Err(MintError::KeyRevoked),

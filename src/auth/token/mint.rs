@@ -20,6 +20,8 @@ pub struct Minted {
     pub id: TokenId,
     /// Its `exp`.
     pub expires_at: UnixTime,
+    /// The sequence of the transaction that made it; the number in its `jti`.
+    pub sequence: u64,
 }
 
 impl fmt::Debug for Minted {
@@ -27,6 +29,7 @@ impl fmt::Debug for Minted {
         f.debug_struct("Minted")
             .field("id", &self.id)
             .field("expires_at", &self.expires_at)
+            .field("sequence", &self.sequence)
             .finish_non_exhaustive()
     }
 }
@@ -68,5 +71,5 @@ pub fn mint_after(
     })?;
     let (signed, _) = token.rsplit_once('.')?;
     let id = TokenId::of(signed.as_bytes());
-    Some(Minted { token, id, expires_at })
+    Some(Minted { token, id, expires_at, sequence: number })
 }
