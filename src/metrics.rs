@@ -13,6 +13,7 @@ mod labels;
 mod layout;
 mod login_sources;
 mod scrape;
+mod sequence_wait;
 mod servers;
 
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub use self::labels::{
 };
 pub use self::login_sources::SourceAnswer;
 pub use self::scrape::Facts;
+pub use self::sequence_wait::SequenceWait;
 pub use self::servers::{Addresses, ServerMetrics};
 
 /// Counts, and shows what it counted.
@@ -143,6 +145,11 @@ impl Metrics {
     /// The fast lane took a request, or left it to the engine.
     pub fn lane(&self, declined: Option<Declined>) {
         self.cells.add(LANE + declined.map_or(0, |reason| 1 + reason as usize), 1);
+    }
+
+    /// A request had to wait for a sequence of the store.
+    pub fn sequence_wait(&self, outcome: SequenceWait) {
+        self.cells.add(SEQUENCE_WAITS + outcome as usize, 1);
     }
 
     /// A commit of the store failed.

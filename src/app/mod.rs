@@ -55,6 +55,7 @@ use crate::state_dir::{Creation, LockWait, Services, read_key_set};
 use crate::store::command::{Actor, Deregister, Prune};
 use crate::store::read_gap::ReadGap;
 use crate::store::replica::{Reload, Replica, Settings};
+use crate::store::sequence_waits::SequenceWaits;
 use crate::store::{Opening, Store, block_on};
 
 pub use self::listeners::local_service;
@@ -157,7 +158,7 @@ pub fn run(
     };
     let (changed, gate) = (store.clone(), Arc::clone(&shared.gate));
     let user_changes = UserChanges::new(changed, gate, shared.clock.clone(), Arc::clone(&pending));
-    let gap = Arc::<ReadGap>::default();
+    let (gap, sequence_waits) = (Arc::<ReadGap>::default(), Arc::<SequenceWaits>::default());
     let reload = key_folder.map(|folder| -> Reload {
         Box::new(move || read_key_set(&folder).map_err(|error| error.to_string()))
     });
@@ -168,6 +169,7 @@ pub fn run(
         max_staleness: store_settings.max_staleness,
         reload,
         gap: Arc::clone(&gap),
+        sequence_waits: Arc::clone(&sequence_waits),
     };
     let (gate, clock) = (Arc::clone(&shared.gate), shared.clock.clone());
     let replica = block_on(Replica::start(store.clone(), gate, clock, replica));
@@ -199,6 +201,7 @@ pub fn run(
         user_changes: user_changes.clone(),
         clock: shared.clock.clone(),
         gap,
+        sequence_waits,
         metrics: Arc::clone(&shared.metrics),
         sink: shared.sink.clone(),
         stopping: Arc::clone(&shared.stopping),

@@ -139,11 +139,11 @@ pub fn is_token(text: &str) -> bool {
 pub const METHODS: [&str; 6] = ["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"];
 
 /// Fields that pages of allowed origins can always send: without them there is no token, and no JSON.
-pub const ALWAYS_SENT: [&str; 3] = ["authorization", "content-type", "user-token"];
+pub const ALWAYS_SENT: [&str; 4] = ["authorization", "content-type", "user-token", "x-ds-at-least"];
 
 /// Fields of answers that pages may read: all, which is what `*` says without cookies, and by name those of the gateway, for browsers
 /// that take `*` for a name.
-pub const EXPOSED: &str = "*, Retry-After, WWW-Authenticate, X-Request-Id";
+pub const EXPOSED: &str = "*, Retry-After, WWW-Authenticate, X-DS-Sequence, X-Request-Id";
 
 /// Fields that belong to this rule while it is on: the platform's are dropped.
 pub const MANAGED: [&str; 7] = [

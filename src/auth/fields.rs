@@ -12,6 +12,8 @@ pub enum Field {
     Token,
     /// Any other spelling of `user-token`.
     TokenAlias,
+    /// `x-ds-at-least`, spelt exactly so: read, then dropped.
+    AtLeast,
     /// Set by the gateway or by nobody: dropped.
     Managed,
     /// Another spelling of a field that frames the message or belongs to the connection: refused.
@@ -54,6 +56,8 @@ impl ManagedFields {
             Field::Token
         } else if reads_as(name, TOKEN) {
             Field::TokenAlias
+        } else if name.eq_ignore_ascii_case(AT_LEAST) {
+            Field::AtLeast
         } else if begins(HTTP_METHOD) || reads_as(name, METHOD_OVERRIDE) {
             Field::MethodOverride
         } else if begins(FORWARDED) || self.names.iter().any(|managed| reads_as(name, managed)) {
@@ -124,6 +128,12 @@ fn reads_as(name: &[u8], managed: &[u8]) -> bool {
 /// The field that carries a token.
 pub const TOKEN: &[u8] = b"user-token";
 
+/// The field by which a client asks for a gateway that has applied a sequence of the store.
+const AT_LEAST: &[u8] = b"x-ds-at-least";
+
+/// The field of an answer that says which sequence of the store it acknowledges. Nobody else sets it.
+pub const SEQUENCE: &str = "x-ds-sequence";
+
 /// All of `X-Forwarded-*`.
 const FORWARDED: &[u8] = b"x-forwarded-";
 
@@ -143,7 +153,7 @@ const FRAMING: [&[u8]; 7] = [
     b"http2-settings",
 ];
 
-const FIXED: [&str; 14] = [
+const FIXED: [&str; 16] = [
     "authorization",
     "client-ip",
     "forwarded",
@@ -153,6 +163,9 @@ const FIXED: [&str; 14] = [
     "traceparent",
     "tracestate",
     "true-client-ip",
+    // Other spellings of it; it is read itself.
+    "x-ds-at-least",
+    SEQUENCE,
     "x-forwarded",
     "x-original-uri",
     "x-original-url",

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::cors::{Cors, Preflight};
 use super::denial::Denial;
 use super::endpoint::Refusal;
+use super::fields::SEQUENCE;
 use super::gate::Permit;
 
 pub use self::malformed::Malformed;
@@ -102,9 +103,9 @@ impl Reply {
         common.into_iter().chain(first.clone()).chain(more.iter().cloned()).chain(retry_after)
     }
 
-    /// `201 {"user-token": …}`.
-    pub fn minted(token: &str) -> Self {
-        Self::json(201, &serde_json::json!({ "user-token": token }))
+    /// `201 {"user-token": …}`; `sequence` is that of the mint.
+    pub fn minted(token: &str, sequence: u64) -> Self {
+        Self::json(201, &serde_json::json!({ "user-token": token })).with(SEQUENCE, sequence.to_string())
     }
 
     /// `200` with what the token says.
@@ -121,9 +122,10 @@ impl Reply {
         )
     }
 
-    /// `204`: the token is revoked.
-    pub fn revoked() -> Self {
+    /// `204`: the token is revoked, by the transaction of that sequence.
+    pub fn revoked(sequence: u64) -> Self {
         Self { status: 204, fields: Fields::default(), retry_after: None, body: "".into() }
+            .with(SEQUENCE, sequence.to_string())
     }
 
     /// One 401 for every reason that a token is refused for, so that it tells a guesser nothing; 503 where we cannot know. The
@@ -222,6 +224,12 @@ impl Reply {
             Overload::Memory => "the gateway has too little memory for this request, try again",
         };
         Self::error(503, text).retry_after(1, 4)
+    }
+
+    /// This gateway has not applied the sequence that the request names.
+    pub fn not_applied() -> Self {
+        Self::error(503, "this gateway has not applied the sequence of X-DS-At-Least, try again")
+            .retry_after(1, 2)
     }
 
     /// The store cannot be asked, or has not been heard of for too long.

@@ -337,7 +337,8 @@ fn read_dropped(section: &mut Section<'_>) -> Vec<String> {
     let names: Vec<String> =
         section.or(key, Vec::new(), "write a list of header names such as [\"X-Internal-User\"]");
     let always = ManagedFields::new([]);
-    let is_dropped = |name: &&String| always.classify(name.as_bytes()) == Field::Managed;
+    let is_dropped =
+        |name: &&String| matches!(always.classify(name.as_bytes()), Field::Managed | Field::AtLeast);
     names.iter().filter(|name| !is_dropped(name)).for_each(|name| check_field_name(section, key, name));
     names
 }

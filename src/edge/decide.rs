@@ -24,6 +24,8 @@ pub enum Decision {
     Change(Pass, Facts, BTreeSet<Affected>),
     /// The token endpoint answers it.
     Endpoint(Call, Facts),
+    /// It would go on, and names a sequence of the store that the gate has not applied: it waits for that, and is decided again.
+    Wait(u64, Facts),
     /// It is answered at once.
     Answer(Reply, Facts),
 }
@@ -114,14 +116,21 @@ pub fn decide<H: RequestHead>(head: &H, runtime: &Runtime, clock: ClockReading) 
         }
         Ok(Route::Public(_) | Route::Protected) => {
             let (gate, token) = (&runtime.gate, validated.token);
+            // Before the gate admits: what it admits by then is no older.
+            let missing = validated.at_least.filter(|sequence| gate.sequence() < *sequence);
             // Denied once more where routes are observed: only the gate itself can say that it denies.
             let admitted = match (gate.admit(token, clock), observed) {
                 (Err(_), Some(observed)) => gate.admit_or_observe(token, observed, head.target(), clock),
                 (admitted, _) => admitted.map(Pass::Permit),
             };
-            match admitted {
-                Ok(pass) => forward(pass, RouteLabel::Protected, of),
-                Err(denial) => {
+            // On a route that is observed nobody waits: late would be a refusal.
+            let is_observed = || observed.is_some_and(|observed| observed.observes(head.target(), clock));
+            match (admitted, missing) {
+                (Ok(_), Some(sequence)) if !is_observed() => {
+                    Decision::Wait(sequence, Facts::of(RouteLabel::Protected, NOT_APPLIED, &validated))
+                }
+                (Ok(pass), _) => forward(pass, RouteLabel::Protected, of),
+                (Err(denial), _) => {
                     let label = DecisionLabel::Denied(denial);
                     let facts = Facts::labelled(RouteLabel::Protected, label, &validated);
                     Decision::Answer(Reply::denied(denial), facts)
@@ -184,6 +193,9 @@ fn call<H: RequestHead>(head: &H, token: TokenField<'_>, organization: Option<&s
 
 /// A request that is refused for its form.
 pub(super) const MALFORMED: &str = "malformed";
+
+/// A request whose sequence this gateway has not applied in time.
+const NOT_APPLIED: &str = "not_applied";
 
 #[cfg(test)]
 pub(super) mod tests;

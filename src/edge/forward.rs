@@ -135,8 +135,8 @@ impl Rewrite {
                     || context.told.is_some_and(|told| told.passes(name))
                     || (context.trace.keeps_state && is(&TRACESTATE))
             }
-            // The last two were refused.
-            Field::TokenAlias | Field::FramingAlias | Field::MethodOverride => false,
+            // Meant for the gateway alone; the last two were refused.
+            Field::TokenAlias | Field::AtLeast | Field::FramingAlias | Field::MethodOverride => false,
         }
     }
 

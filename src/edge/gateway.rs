@@ -24,10 +24,11 @@ use crate::auth::policy::Affected;
 use crate::auth::reply::{Overload, Reply};
 use crate::clock::Clock;
 use crate::logging::{AccessLine, Sink};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, SequenceWait};
 use crate::service::token_endpoint::{Call, TokenEndpoint};
 use crate::service::user_changes::UserChanges;
 use crate::store::read_gap::ReadGap;
+use crate::store::sequence_waits::SequenceWaits;
 
 /// The gateway, for whoever carries its requests. Each worker has one of its own; copies are the same one.
 #[derive(Clone)]
@@ -49,6 +50,8 @@ pub struct Shared {
     pub clock: Clock,
     /// After a pause the first requests wait for what was revoked meanwhile.
     pub gap: Arc<ReadGap>,
+    /// Requests that wait for a sequence of the store.
+    pub sequence_waits: Arc<SequenceWaits>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Log lines.
@@ -90,7 +93,14 @@ impl Gateway {
         state.active = Some(connection.active_request());
         let clock = self.read_clock().await;
         let field_bytes = || head.fields().map(|(name, value)| name.len() + value.len()).sum();
-        match judge(&head, connection, head.raw.is_none().then(field_bytes), clock, state)? {
+        let mut decision = judge(&head, connection, head.raw.is_none().then(field_bytes), clock, state)?;
+        if let Decision::Wait(sequence, _) = decision
+            && self.is_applied(sequence, &state.runtime).await
+        {
+            // By what was applied, the token may be revoked.
+            decision = decide(&head, &state.runtime, self.read_clock().await);
+        }
+        match decision {
             Decision::Forward(pass, facts) => {
                 self.forwards(pass, facts, head.target, state)?;
                 Ok(Next::Forward)
@@ -113,6 +123,10 @@ impl Gateway {
                 state.user = served.user;
                 state.token = served.token;
                 Ok(Next::Answer(served.reply))
+            }
+            Decision::Wait(_, facts) => {
+                self.answers(facts, state);
+                Ok(Next::Answer(Reply::not_applied()))
             }
             Decision::Answer(reply, facts) => {
                 self.answers(facts, state);
@@ -174,6 +188,14 @@ impl Gateway {
         }
         gap.wait(reading.uptime).await;
         clock.read()
+    }
+
+    /// Waits until the gate has applied that sequence; whether it has.
+    async fn is_applied(&self, sequence: u64, runtime: &Runtime) -> bool {
+        let Shared { sequence_waits, metrics, .. } = &self.shared;
+        let outcome = sequence_waits.wait(&runtime.gate, sequence).await;
+        metrics.sequence_wait(outcome);
+        outcome == SequenceWait::Applied
     }
 
     /// What the log says of a request.

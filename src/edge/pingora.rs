@@ -221,6 +221,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         state: &mut RequestState,
     ) -> Result<()> {
+        let mut ended = Ended::Unchanged;
         state.answer_begun = true;
         state.platform_time = state.forwarded.map(|reading| reading.elapsed());
         if response.status.is_informational() {
@@ -232,13 +233,12 @@ impl ProxyHttp for Gateway {
             let (status, elapsed) = (response.status.as_u16(), state.platform_time);
             let upstream = state.runtime.platforms.get(state.platform);
             upstream.answered(&mut state.tries, status, elapsed);
-            if let Some(change) = state.change.take()
-                && change.answered(status).await == Ended::Pending
-            {
-                response::warn_not_durable(response)?;
+            if let Some(change) = state.change.take() {
+                ended = change.answered(status).await;
             }
         }
-        response::clean(response)
+        response::clean(response)?;
+        response::tell(response, ended)
     }
 
     async fn response_filter(

@@ -15,6 +15,8 @@ use crate::config::Limits;
 pub struct Validated<'r> {
     /// The `user-token` fields.
     pub token: TokenField<'r>,
+    /// The sequence of the store that must be applied before it goes on, if it names one.
+    pub at_least: Option<u64>,
     /// Are there fields that must be dropped before the request goes on?
     pub has_managed: bool,
     /// Does the request have a body, and how long does it say it is?
@@ -76,6 +78,7 @@ pub fn validate<'r, H: RequestHead>(
     match fields.check(head, framing, limits) {
         Ok(body) => Ok(Validated {
             token: if fields.has_alias { TokenField::Alias } else { fields.token },
+            at_least: fields.at_least,
             has_managed: fields.has_managed,
             body,
             expects_continue: fields.expects_continue,
@@ -93,6 +96,7 @@ pub fn validate<'r, H: RequestHead>(
 struct Fields<'r> {
     token: TokenField<'r>,
     has_alias: bool,
+    at_least: Option<u64>,
     has_managed: bool,
     expects_continue: bool,
     hosts: usize,
@@ -115,6 +119,7 @@ impl Default for Fields<'_> {
         Self {
             token: TokenField::Absent,
             has_alias: false,
+            at_least: None,
             has_managed: false,
             expects_continue: false,
             hosts: 0,
@@ -141,6 +146,13 @@ impl<'r> Fields<'r> {
             Field::TokenAlias => {
                 self.has_alias = true;
                 self.has_managed = true;
+            }
+            Field::AtLeast => {
+                self.has_managed = true;
+                match (self.at_least, number(value)) {
+                    (None, Some(sequence)) => self.at_least = Some(sequence),
+                    _ => self.refuse(Malformed::AtLeast),
+                }
             }
             Field::Managed => self.has_managed = true,
             Field::FramingAlias => {
@@ -169,7 +181,7 @@ impl<'r> Fields<'r> {
                 self.is_upgrade |= lists(value, b"upgrade");
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
-                self.lengths = (self.lengths.0 + 1, length(value));
+                self.lengths = (self.lengths.0 + 1, number(value));
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 self.encodings = (self.encodings.0 + 1, value.eq_ignore_ascii_case(b"chunked"));
@@ -217,8 +229,8 @@ impl<'r> Fields<'r> {
     }
 }
 
-/// A `Content-Length`: digits, and nothing else.
-fn length(value: &[u8]) -> Option<u64> {
+/// A number in decimal: digits, and nothing else.
+fn number(value: &[u8]) -> Option<u64> {
     let digits =
         std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
     digits.parse().ok()

@@ -1,5 +1,7 @@
 //! The head of the platform's answer, as far as its meaning ends here or depends on the client's protocol.
 
+use crate::auth::fields::SEQUENCE;
+use crate::service::user_changes::Ended;
 use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::ResponseHeader;
@@ -29,6 +31,8 @@ pub(super) fn clean(response: &mut ResponseHeader) -> Result<()> {
     for name in &HOP_BY_HOP {
         response.remove_header(name);
     }
+    // What the store has acknowledged, only the gateway knows.
+    response.remove_header(SEQUENCE);
     let has_no_body = status.is_informational() || status == StatusCode::NO_CONTENT;
     if has_no_body || status == StatusCode::NOT_MODIFIED {
         response.remove_header(&TRANSFER_ENCODING);
@@ -85,10 +89,15 @@ pub(super) static HOP_BY_HOP: [HeaderName; 6] = [
     UPGRADE,
 ];
 
-/// Says that the tokens which a change of users ends may come back if the gateway dies now.
-pub(super) fn warn_not_durable(response: &mut ResponseHeader) -> Result<()> {
+/// Says what became of the tokens that a change of users ends: by which sequence they are revoked, or that they may come back if the
+/// gateway dies now.
+pub(super) fn tell(response: &mut ResponseHeader, ended: Ended) -> Result<()> {
     let text = "the tokens that this change ends are revoked here, and the store has not taken it yet";
-    response.insert_header("x-ds-gateway-warning", text)
+    match ended {
+        Ended::Unchanged => Ok(()),
+        Ended::Durable(sequence) => response.insert_header(SEQUENCE, sequence),
+        Ended::Pending => response.insert_header("x-ds-gateway-warning", text),
+    }
 }
 
 /// Server-sent events (HTML §9.2).
@@ -143,7 +152,8 @@ mod tests {
             ),
             (204, &[("x", "y"), length, chunked], Ok(&["x: y"])),
             (304, &[length, chunked], Ok(&["content-length: 5"])),
-            (103, &[("link", "a"), length, chunked], Ok(&["link: a"])),
+            (103, &[("link", "a"), ("x-ds-sequence", "9"), length, chunked], Ok(&["link: a"])),
+            (204, &[("x-ds-sequence", "9"), ("x-ds-sequence", "10")], Ok(&[])),
             (101, &[("upgrade", "websocket")], Err(())),
         ] {
             let expected = expected.map(|fields| fields.iter().map(|field| (*field).to_owned()).collect());

@@ -23,7 +23,7 @@ pub enum Declined {
     Incomplete,
     /// More came behind it.
     Pipelined,
-    /// The token endpoint answers it, or another answer than a refused token does.
+    /// The token endpoint answers it, or another answer than a refused token does; or it waits for a sequence of the store.
     Local,
     /// A limit of all requests together is reached.
     Overload,

@@ -5,6 +5,7 @@ use super::labels::{
     ConnectionEnd, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction, TokenOutcome, TryFault,
 };
 use super::login_sources::SourceAnswer;
+use super::sequence_wait::SequenceWait;
 use crate::auth::denial::Denial;
 use crate::auth::gate::WouldRefuse;
 use crate::auth::reply::{Overload, PlatformFault};
@@ -35,7 +36,8 @@ pub(super) const LOGINS: usize = OVERLOADS + Overload::ALL.len();
 pub(super) const LANE: usize = LOGINS + LoginOutcome::ALL.len();
 /// Of each source of users, its answers.
 pub(super) const SOURCES: usize = LANE + 1 + Declined::ALL.len();
-pub(super) const DURATIONS: usize = SOURCES + SourceName::ALL.len() * SourceAnswer::ALL.len();
+pub(super) const SEQUENCE_WAITS: usize = SOURCES + SourceName::ALL.len() * SourceAnswer::ALL.len();
+pub(super) const DURATIONS: usize = SEQUENCE_WAITS + SequenceWait::ALL.len();
 /// Of event streams, whatever their route.
 pub(super) const STREAM_DURATIONS: usize = DURATIONS + RouteLabel::ALL.len() * HISTOGRAM;
 pub(super) const LATENCIES: usize = STREAM_DURATIONS + HISTOGRAM;

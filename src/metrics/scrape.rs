@@ -15,6 +15,7 @@ use super::labels::{
 };
 use super::layout::*;
 use super::login_sources::SourceAnswer;
+use super::sequence_wait::SequenceWait;
 use super::servers::{Addresses, ServerMetrics};
 use crate::auth::gate::{Gate, WouldRefuse};
 use crate::auth::reply::{Overload, PlatformFault};
@@ -152,6 +153,11 @@ pub(super) fn counted(cells: &Cells<CELLS>) -> Vec<MetricFamily> {
             "ds_gateway_requests_refused_total",
             "Requests answered with 503 because a global limit was reached, by limit.",
             each(OVERLOADS, "limit", &Overload::ALL.map(|overload| (overload as usize, overload.as_str()))),
+        ),
+        counters(
+            "ds_gateway_sequence_waits_total",
+            "Requests that waited for the sequence of their X-DS-At-Least, by outcome.",
+            each(SEQUENCE_WAITS, "outcome", &SequenceWait::ALL.map(|wait| (wait as usize, wait.as_str()))),
         ),
         counters(
             "ds_gateway_fast_lane_requests_total",

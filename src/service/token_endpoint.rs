@@ -176,7 +176,7 @@ impl TokenEndpoint {
         // Every time, even where it is in force already: it may be so in memory only, and a 204 is a promise.
         let written = revocation.clone().write(&self.store).await;
         let (reply, outcome) = match written {
-            Ok(_) => (Reply::revoked(), TokenOutcome::Ok),
+            Ok(sequence) => (Reply::revoked(sequence), TokenOutcome::Ok),
             Err(error) => {
                 log::error!("a revocation is active but not durable; retrying: {error}");
                 self.pending.push(revocation);
@@ -197,7 +197,7 @@ impl TokenEndpoint {
         match read.map_err(Failure::Refused)? {
             TokenRequest::Mint { credentials } => {
                 let (user, minted) = self.mint(credentials, call).await?;
-                let reply = Reply::minted(&minted.token);
+                let reply = Reply::minted(&minted.token, minted.sequence);
                 Ok(Served {
                     user: Some(user.identity.user.as_str().into()),
                     token: Some(minted.id),

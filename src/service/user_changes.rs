@@ -41,8 +41,8 @@ pub struct Change {
 pub enum Ended {
     /// The platform refused the change: they stay.
     Unchanged,
-    /// They are revoked, and that is durable.
-    Durable,
+    /// They are revoked, and that is durable. The sequence is that of the cutoffs.
+    Durable(u64),
     /// They are revoked here, and the store has not taken it yet.
     Pending,
 }
@@ -181,7 +181,9 @@ async fn end_change(changes: UserChanges, command: EndChange, actor: Actor) -> E
     match changes.store.execute(command.clone(), actor.clone()).await {
         Ok(cutoffs) => {
             changes.gate.apply_cutoffs(&cutoffs);
-            if is_refused { Ended::Unchanged } else { Ended::Durable }
+            let sequence = cutoffs.iter().map(|(_, cutoff)| cutoff.sequence).max();
+            // Without a cutoff nothing was revoked.
+            sequence.map_or(Ended::Unchanged, Ended::Durable)
         }
         // It stays noted, and ends tokens later that need not have ended.
         Err(error) if is_refused => {

@@ -27,6 +27,7 @@ mod reader;
 pub mod recorded_login;
 pub mod records;
 pub mod replica;
+pub mod sequence_waits;
 #[cfg(test)]
 mod simulation;
 mod sql;

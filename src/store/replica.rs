@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot::{Receiver, Sender, channel};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
 
 use super::Store;
 use super::command::{Actor, Heartbeat};
 use super::error::StoreError;
 use super::read_gap::ReadGap;
 use super::records::{Changes, compare_keys};
+use super::sequence_waits::SequenceWaits;
 use crate::auth::gate::Gate;
 use crate::auth::keys::KeySet;
 use crate::clock::{Clock, describe};
@@ -28,7 +28,7 @@ pub type Reload = Box<dyn Fn() -> Result<KeySet, String> + Send>;
 pub struct Settings {
     /// The name under which this process sends heartbeats.
     pub gateway: String,
-    /// How often it looks for changes.
+    /// How often it looks for changes, at least.
     pub poll_interval: Duration,
     /// How often it says that it runs.
     pub heartbeat_interval: Duration,
@@ -38,6 +38,8 @@ pub struct Settings {
     pub reload: Option<Reload>,
     /// Told of each look.
     pub gap: Arc<ReadGap>,
+    /// Told of each change that was applied; asks for a look before its time.
+    pub sequence_waits: Arc<SequenceWaits>,
 }
 
 impl Settings {
@@ -125,8 +127,9 @@ impl ReplicaLoop {
         let mut keys = KeyReload::default();
         let (mut is_failing, mut is_clock_wrong) = (false, false);
         loop {
+            let interval = self.store.poll_interval(self.settings.poll_interval);
             tokio::select! {
-                () = sleep(self.store.poll_interval(self.settings.poll_interval)) => {}
+                () = self.settings.sequence_waits.rest(interval) => {}
                 () = self.store.changed() => {}
             }
             self.watch_clock(&mut is_clock_wrong);
@@ -182,6 +185,7 @@ impl ReplicaLoop {
                 keys.expect(&changes);
                 keys.load_if_due(self).await;
                 self.gate.apply(|snapshot| changes.apply(snapshot));
+                self.settings.sequence_waits.note_applied();
             } else if !is_last {
                 return Err(StoreError::Failed("the change feed is stuck".into()));
             }

@@ -101,6 +101,8 @@ fn each_fault_is_found() {
         ("platform", "connect_timeout", "2"),
         ("platform", "user_header", "\"not a name\""),
         ("platform", "email_header", "\"\""),
+        ("platform", "user_header", "\"X-DS-Sequence\""),
+        ("platform", "organization_header", "\"x-ds-at-least\""),
         ("platform", "forward_token", "1"),
         ("platform", "drop_headers", "[\"a b\"]"),
         ("platform", "drop_headers", "[\"Host\"]"),

@@ -13,7 +13,7 @@ use crate::platform::{Behaviour, Platform};
 
 const PAGE: &str = "https://dashboard.example";
 const OTHER: &str = "https://evil.example";
-const EXPOSED: &str = "*, Retry-After, WWW-Authenticate, X-Request-Id";
+const EXPOSED: &str = "*, Retry-After, WWW-Authenticate, X-DS-Sequence, X-Request-Id";
 
 /// Every field of the CORS protocol that an answer may have.
 const ALLOWS: [&str; 7] = [
@@ -103,7 +103,10 @@ fn a_browser_that_asks_before_it_sends_is_answered_by_the_gateway_on_every_route
                 for (name, value) in [
                     ("access-control-allow-origin", PAGE),
                     ("access-control-allow-methods", "DELETE, GET, HEAD, PATCH, POST, PUT"),
-                    ("access-control-allow-headers", "authorization, content-type, user-token, x-page"),
+                    (
+                        "access-control-allow-headers",
+                        "authorization, content-type, user-token, x-ds-at-least, x-page",
+                    ),
                     ("access-control-max-age", "3600"),
                 ] {
                     assert_eq!(answer.values(name), [value], "{protocol:?} {target} {answer:?}");

@@ -8,11 +8,12 @@ use crate::platform::{Behaviour, Platform, Seen};
 pub const IDENTITY: [&str; 3] = ["X-DS-User", "X-DS-Email", "X-DS-Organization"];
 
 /// The names that only the gateway may set, `user-token` aside.
-const MANAGED: [&str; 22] = [
+const MANAGED: [&str; 23] = [
     "authorization",
     "x-ds-user",
     "x-ds-email",
     "x-ds-organization",
+    "x-ds-sequence",
     "x-request-id",
     "x-forwarded-for",
     "x-forwarded-proto",

@@ -109,6 +109,7 @@ mod rolling_restart;
 mod routes;
 mod running;
 mod secrets;
+mod sequence;
 mod servers;
 mod slow;
 mod sources;

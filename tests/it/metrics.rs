@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, mpsc};
 
 /// Every name of ours; histograms by the name of their family.
-const NAMES: [&str; 30] = [
+const NAMES: [&str; 31] = [
     "ds_gateway_requests_total",
     "ds_gateway_decisions_total",
     "ds_gateway_would_refuse_total",
@@ -36,6 +36,7 @@ const NAMES: [&str; 30] = [
     "ds_gateway_login_queue_length",
     "ds_gateway_logins_total",
     "ds_gateway_store_number",
+    "ds_gateway_sequence_waits_total",
     "ds_gateway_store_feed_age_seconds",
     "ds_gateway_store_stale",
     "ds_gateway_users",

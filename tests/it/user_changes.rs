@@ -99,7 +99,11 @@ fn only_a_clear_refusal_of_the_platform_spares_the_tokens() {
         platform.behave(answering(200));
         let [token, _] = tokens(&gateway);
         platform.behave(behaviour);
-        assert_eq!(change(&gateway, &token, "PUT", &target).status, status);
+        let answer = change(&gateway, &token, "PUT", &target);
+        assert_eq!(answer.status, status);
+        // Those of the platform that acknowledge a cutoff; the gateway's own say nothing of it.
+        let is_told = ended && !matches!(status, 502 | 504);
+        assert_eq!(answer.values("x-ds-sequence").len(), usize::from(is_told), "{answer:?}");
         platform.behave(answering(200));
         assert_eq!(gateway.status(&token), if ended { 401 } else { 200 }, "{status}");
     }
@@ -257,7 +261,10 @@ fn change_that_is_made_and_cannot_be_written_is_in_force_and_survives() {
         let answer = client.answer().expect("an answer");
         // In force before the answer is there, whatever the disk says.
         assert_eq!((answer.status, gateway.status(&token)), (200, 401));
-        (!answer.values("x-ds-gateway-warning").is_empty()).then_some(token)
+        let is_pending = !answer.values("x-ds-gateway-warning").is_empty();
+        // What is not durable has no sequence.
+        assert_eq!(answer.values("x-ds-sequence").is_empty(), is_pending, "{answer:?}");
+        is_pending.then_some(token)
     });
     // Nothing but the note of it is on the disk.
     let gateway = gateway.kill().run(&[]);

@@ -82,7 +82,7 @@ fn a_preflight_is_answered_with_all_that_may_be_sent() {
         fields,
         [
             "Access-Control-Allow-Methods: DELETE, GET, HEAD, PATCH, POST, PUT",
-            "Access-Control-Allow-Headers: authorization, content-type, user-token, x-page",
+            "Access-Control-Allow-Headers: authorization, content-type, user-token, x-ds-at-least, x-page",
             "Access-Control-Max-Age: 600",
         ]
     );

@@ -59,12 +59,14 @@ impl Observation {
 
     /// Lets a request for `target` go on that the gate denied. `None`: it is refused.
     pub(super) fn pass(&self, denial: Denial, target: &[u8], reading: ClockReading) -> Option<ObservedPass> {
-        if denial.is_for_form() || !self.is_on(reading) {
-            return None;
-        }
+        let goes_on = !denial.is_for_form() && self.observes(target, reading);
+        goes_on.then(|| ObservedPass::new(Some(WouldRefuse::Denied(denial))))
+    }
+
+    /// Is the route of a request for `target` observed at this moment?
+    pub fn observes(&self, target: &[u8], reading: ClockReading) -> bool {
         let (path, _) = split_target(target);
-        let is_enforced = self.enforced.iter().any(|enforced| enforced.may_match(path));
-        (!is_enforced).then(|| ObservedPass::new(Some(WouldRefuse::Denied(denial))))
+        self.is_on(reading) && !self.enforced.iter().any(|enforced| enforced.may_match(path))
     }
 
     /// Lets a request for the token endpoint, or for its reserved path, go on. `None`: it is the gateway's to answer. `would_refuse` says

@@ -21,6 +21,8 @@ pub enum Malformed {
     MethodOverride,
     /// A WebSocket handshake (RFC 6455 §4.1), which cannot be answered as a plain request.
     WebSocket,
+    /// `X-DS-At-Least` is no sequence, or there are several.
+    AtLeast,
     /// Framing that two servers could read differently (RFC 9112 §6).
     Framing,
     /// An `Expect` other than `100-continue` (RFC 9110 §10.1.1).
@@ -76,6 +78,7 @@ impl Malformed {
                 "the method cannot be overridden by a header field: send the request with that method"
             }
             Self::WebSocket => "this gateway does not support WebSocket connections",
+            Self::AtLeast => "X-DS-At-Least must be one decimal number of 64 bits",
             Self::Framing => {
                 "the length of the body is ambiguous: use one Content-Length or Transfer-Encoding: chunked"
             }

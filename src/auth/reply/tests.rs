@@ -12,6 +12,7 @@ fn every_error_is_json_with_one_member() {
         Malformed::FieldName,
         Malformed::MethodOverride,
         Malformed::WebSocket,
+        Malformed::AtLeast,
         Malformed::Framing,
         Malformed::Expect,
         Malformed::ExpectHttp2,
@@ -43,7 +44,7 @@ fn every_error_is_json_with_one_member() {
             Reply::too_many_tokens(),
             Reply::too_many_revocations(),
         ])
-        .chain([Reply::store_unavailable(), Reply::internal()]);
+        .chain([Reply::not_applied(), Reply::store_unavailable(), Reply::internal()]);
     for reply in replies {
         let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
         assert_eq!(body.as_object().unwrap().len(), 1, "{reply:?}");

@@ -151,6 +151,7 @@ fn summary(decision: &Decision) -> (&'static str, &'static str, Option<&'static 
         Decision::Forward(_, facts) => ("forward", facts.word, None),
         Decision::Change(_, facts, _) => ("change", facts.word, None),
         Decision::Endpoint(_, facts) => ("endpoint", facts.word, None),
+        Decision::Wait(_, facts) => ("wait", facts.word, None),
         Decision::Answer(_, facts) => ("answer", facts.word, None),
     }
 }
@@ -191,6 +192,7 @@ fn each_request_has_its_decision() {
             Decision::Forward(_, facts) => ("forward", facts),
             Decision::Change(_, facts, _) => ("change", facts),
             Decision::Endpoint(_, facts) => ("endpoint", facts),
+            Decision::Wait(_, facts) => ("wait", facts),
             Decision::Answer(_, facts) => ("answer", facts),
         };
         assert_eq!((kind, facts.word), expected, "{method} {target} {fields:?}");
@@ -493,4 +495,82 @@ proptest! {
             prop_assert_eq!(of_raw, of_engine);
         }
     }
+}
+
+/// With a gate of its own that has applied the sequence 7.
+static AT_SEVEN: LazyLock<Runtime> = LazyLock::new(|| {
+    let runtime = runtime(CONFIG);
+    runtime.gate.apply(|snapshot| snapshot.advance(7));
+    runtime
+});
+
+#[test]
+fn request_with_a_valid_token_waits_for_a_sequence_that_is_not_applied() {
+    let (host, token) = (("Host", "gateway"), ("user-token", TOKEN.as_str()));
+    let at_least = |value: &'static str| ("X-DS-At-Least", value);
+    let admitted = ("forward", "admitted", None);
+    for (target, fields, expected) in [
+        ("/ds-api/x", &[host, token, at_least("0")][..], admitted),
+        ("/ds-api/x", &[host, token, at_least("7")], admitted),
+        ("/ds-api/x", &[host, token, at_least("007")], admitted),
+        ("/ds-api/x", &[host, token, at_least("8")], ("wait", "not_applied", None)),
+        ("/ds-api/x", &[host, token, ("x-ds-at-least", "8")], ("wait", "not_applied", None)),
+        ("/ds-api/x", &[host, token, at_least("18446744073709551615")], ("wait", "not_applied", None)),
+        // A stranger waits for nothing.
+        ("/ds-api/x", &[host, at_least("8")], ("answer", "token_missing", None)),
+        ("/ds-api/x", &[host, token, token, at_least("8")], ("answer", "token_repeated", None)),
+        ("/ds-api/x", &[host, ("user-token", "a.b.c"), at_least("8")], ("answer", "token_malformed", None)),
+        // Where no token is asked for, there is nothing to wait for.
+        ("/ds-api/public/x", &[host, at_least("8")], ("forward", "public", None)),
+        ("/ds-api/user-token", &[host, token, at_least("8")], ("endpoint", "malformed", None)),
+        // No sequence.
+        ("/ds-api/x", &[host, token, at_least("")], ("answer", "malformed", None)),
+        ("/ds-api/x", &[host, token, at_least("-1")], ("answer", "malformed", None)),
+        ("/ds-api/x", &[host, token, at_least("+1")], ("answer", "malformed", None)),
+        ("/ds-api/x", &[host, token, at_least("1.0")], ("answer", "malformed", None)),
+        ("/ds-api/x", &[host, token, at_least("7, 7")], ("answer", "malformed", None)),
+        ("/ds-api/x", &[host, token, at_least("7 7")], ("answer", "malformed", None)),
+        ("/ds-api/x", &[host, token, at_least("0x7")], ("answer", "malformed", None)),
+        ("/ds-api/x", &[host, token, at_least("18446744073709551616")], ("answer", "malformed", None)),
+        ("/ds-api/x", &[host, token, at_least("7"), at_least("7")], ("answer", "malformed", None)),
+        ("/ds-api/x", &[host, token, at_least("a"), at_least("7")], ("answer", "malformed", None)),
+        ("/ds-api/x", &[host, token, ("Connection", "X-DS-At-Least")], ("answer", "malformed", None)),
+        ("/ds-api/public/x", &[host, at_least("a")], ("answer", "malformed", None)),
+        // Other spellings ask for nothing.
+        ("/ds-api/x", &[host, token, ("x_ds_at_least", "8")], admitted),
+        ("/ds-api/x", &[host, token, ("X.DS.At.Least", "a")], admitted),
+        ("/ds-api/x", &[host, token, ("X-DS-Sequence", "8")], admitted),
+    ] {
+        let request = Request::new("GET", target, fields);
+        let decided = decide(&request.raw(), &AT_SEVEN, clock());
+        assert_eq!(summary(&decided), expected, "{target} {fields:?}");
+        let by_engine = decide(&request.of_engine(), &AT_SEVEN, clock());
+        assert_eq!(format!("{decided:?}"), format!("{by_engine:?}"), "{target} {fields:?}");
+        if let Decision::Forward(_, facts) = decided {
+            let names_one = fields.iter().any(|(name, _)| name.to_ascii_lowercase().starts_with("x"));
+            assert_eq!(facts.has_managed, names_one, "{fields:?}: it must be dropped");
+        }
+    }
+    // Changes on the platform wait too, before they are noted.
+    let fields = [host, token, at_least("8")];
+    let change = Request::new("PUT", "/ds-api/users/a@example.com", &fields);
+    assert!(matches!(decide(&change.raw(), &AT_SEVEN, clock()), Decision::Wait(8, _)));
+}
+
+#[test]
+fn nobody_waits_where_routes_are_observed() {
+    let (host, token) = (("Host", "gateway"), ("user-token", TOKEN.as_str()));
+    let at_least = ("X-DS-At-Least", "8");
+    for (target, fields, expected) in [
+        ("/ds-api/x", &[host, token, at_least][..], ("forward", "admitted", None)),
+        ("/ds-api/x", &[host, at_least], ("forward", "observed", Some("token_missing"))),
+        ("/ds-api/agents/7", &[host, token, at_least], ("wait", "not_applied", None)),
+        ("/ds-api/agents/7", &[host, at_least], ("answer", "token_missing", None)),
+    ] {
+        let request = Request::new("GET", target, fields);
+        assert_eq!(summary(&decide(&request.raw(), &OBSERVING, clock())), expected, "{target} {fields:?}");
+    }
+    let over = ClockReading { now: NOW.plus(1000), ..clock() };
+    let request = Request::new("GET", "/ds-api/x", &[host, token, at_least]);
+    assert_eq!(summary(&decide(&request.raw(), &OBSERVING, over)), ("wait", "not_applied", None));
 }

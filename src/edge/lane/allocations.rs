@@ -115,6 +115,12 @@ fn cases() -> Vec<Case> {
             "THE END",
         )
         .at_most(80, "the line without its folds"),
+        Case::new(
+            "a sequence that is applied",
+            &get.replace("Accept", "X-DS-At-Least: 0\nAccept"),
+            close,
+            "THE END",
+        ),
         Case::new("no token", &get.replace("user-token: $T\n", ""), close, "}"),
         Case::new("a forged token", &get.replace("$T", "$Tx"), close, "}")
             .at_most(600, "what is read of a token, and our own answer"),
@@ -311,8 +317,16 @@ fn gateway(platform: SocketAddr, settings: &str, folder: &Path) -> (Gateway, Str
     let sink = Sink::install(config.log);
     let gate = Arc::clone(&runtime.gate);
     let user_changes = UserChanges::new(tokens.store.clone(), gate, clock.clone(), Arc::default());
-    let shared =
-        Shared { tokens, user_changes, clock, gap: Arc::default(), metrics, sink, stopping: Arc::default() };
+    let shared = Shared {
+        tokens,
+        user_changes,
+        clock,
+        gap: Arc::default(),
+        sequence_waits: Arc::default(),
+        metrics,
+        sink,
+        stopping: Arc::default(),
+    };
     (Gateway::new(runtime, shared), token)
 }
 

@@ -149,7 +149,9 @@ async fn take(
             gateway.forwards(pass, facts, head.target, &mut state).map_err(|_| Declined::Overload)?;
             Ok(Taken::new(state, head.method, head.target, Extent::default()))
         }
-        Decision::Answer(..) | Decision::Endpoint(..) | Decision::Change(..) => Err(Declined::Local),
+        Decision::Answer(..) | Decision::Endpoint(..) | Decision::Change(..) | Decision::Wait(..) => {
+            Err(Declined::Local)
+        }
     }
 }
 

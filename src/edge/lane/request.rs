@@ -82,7 +82,9 @@ pub(super) fn plan(gateway: &Gateway, client: &Client, clock: ClockReading, long
             gateway.answers(facts, &mut state);
             Plan::Answer(reply, taken(state))
         }
-        Decision::Answer(..) | Decision::Endpoint(..) | Decision::Change(..) => detour(Declined::Local),
+        Decision::Answer(..) | Decision::Endpoint(..) | Decision::Change(..) | Decision::Wait(..) => {
+            detour(Declined::Local)
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use httparse::{Header, ParserConfig, Response, Status};
 use pingora::protocols::http::date::get_cached_date;
 
 use crate::auth::cors::{EXPOSED, MANAGED, Sharing};
+use crate::auth::fields::SEQUENCE;
 use crate::edge::request_id::REQUEST_ID;
 use crate::edge::response::{EVENT_STREAM, HOP_BY_HOP};
 
@@ -147,6 +148,8 @@ fn parse<'b>(
                 continue;
             }
             12 if is(REQUEST_ID.as_bytes()) => continue,
+            // What the store has acknowledged, only the gateway knows.
+            13 if is(SEQUENCE.as_bytes()) => continue,
             _ => {}
         }
         let is_nominated = || nominates && connection().any(|item| is(item.trim_ascii()));

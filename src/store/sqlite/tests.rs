@@ -41,6 +41,7 @@ fn revocation_is_written_and_applied_while_the_replica_reads() {
         max_staleness: Duration::from_secs(600),
         reload: None,
         gap: Arc::default(),
+        sequence_waits: Arc::default(),
     };
     // Whatever the feed is asked for from here on waits, as on a disk that stands still.
     let (go_on, waits) = mpsc::channel::<()>();

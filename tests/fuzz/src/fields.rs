@@ -35,6 +35,7 @@ pub fn expected(name: &[u8], configured: &[&str]) -> Field {
     match read.as_str() {
         "user-token" if name == b"user-token" => Field::Token,
         "user-token" => Field::TokenAlias,
+        "x-ds-at-least" if name == b"x-ds-at-least" => Field::AtLeast,
         "x-method-override" => Field::MethodOverride,
         _ if read.starts_with("x-http-method") => Field::MethodOverride,
         _ if read.starts_with("x-forwarded-") || FIXED.contains(&&*read) || is_configured() => Field::Managed,
@@ -43,13 +44,15 @@ pub fn expected(name: &[u8], configured: &[&str]) -> Field {
     }
 }
 
-const FIXED: [&str; 12] = [
+const FIXED: [&str; 14] = [
     "authorization",
     "client-ip",
     "forwarded",
     "proxy",
     "remote-user",
     "true-client-ip",
+    "x-ds-at-least",
+    "x-ds-sequence",
     "x-forwarded",
     "x-original-uri",
     "x-original-url",

@@ -114,12 +114,20 @@ const FREE: [&str; 16] = [
 ];
 
 /// Fields that mean something here, or to somebody on the way.
-const ODD_FIELDS: [&str; 76] = [
+const ODD_FIELDS: [&str; 84] = [
     "X-DS-User: root",
     "x-ds-user: root",
     "X_DS_User: root",
     "X.DS.Email: root",
     "x~ds~organization: root",
+    "X-DS-At-Least: 0",
+    "x-ds-at-least: 1",
+    "X-DS-At-Least: 18446744073709551615",
+    "X-DS-At-Least: 18446744073709551616",
+    "X-DS-At-Least: 1, 1",
+    "X-DS-At-Least:",
+    "X_DS_At_Least: 18446744073709551615",
+    "X-DS-Sequence: 9",
     "X-Dropped: a",
     "X_Dropped: a",
     "X-Forwarded-For: 9.9.9.9",

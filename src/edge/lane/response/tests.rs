@@ -142,3 +142,12 @@ fn a_head_is_read_once_it_is_whole_and_garbage_never() {
     let too_many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(300));
     assert_eq!(seen(&too_many, PLAIN).0, Read::Invalid);
 }
+
+#[test]
+fn no_platform_says_what_the_store_has_acknowledged() {
+    let forged = "X-DS-Sequence: 9\r\nx-ds-sequence: 10\r\n";
+    let (_, out) = seen(&format!("HTTP/1.1 204 x\r\nDate: n\r\n{forged}\r\n"), PLAIN);
+    assert_eq!(out, "HTTP/1.1 204 x\r\nDate: n\r\nX-Request-Id: id\r\n\r\n");
+    let (_, out) = seen(&format!("HTTP/1.1 103 x\r\n{forged}\r\n"), PLAIN);
+    assert_eq!(out, "HTTP/1.1 103 x\r\nX-Request-Id: id\r\n\r\n");
+}
