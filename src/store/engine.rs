@@ -9,11 +9,11 @@ use tokio::sync::mpsc::Receiver;
 use super::command::Actor;
 use super::error::StoreError;
 use super::health::Health;
-use super::postgres::Postgres;
+use super::postgres::{Postgres, copy as postgres_copy};
 use super::records::Changes;
 use super::sql::connection::Connection;
 use super::sql::transaction::Apply;
-use super::sqlite::{Opening, Sqlite};
+use super::sqlite::{Opening, Sqlite, copy as sqlite_copy};
 use crate::clock::Clock;
 use crate::config::StorePlace;
 use crate::metrics::Metrics;
@@ -24,7 +24,44 @@ pub(super) enum Engine {
     Postgres(Postgres),
 }
 
+/// Which of them it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+impl Kind {
+    /// Is the store a file?
+    pub(super) const fn is_file(self) -> bool {
+        matches!(self, Self::Sqlite)
+    }
+
+    /// Lets what is read in the running transaction take its time.
+    pub(super) fn be_patient(self, connection: &Connection<'_>) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite => Ok(()),
+            Self::Postgres => postgres_copy::be_patient(connection),
+        }
+    }
+
+    /// The highest id that was given out in that table, whether or not its row is still there.
+    pub(super) fn issued_id(self, connection: &Connection<'_>, table: &str) -> Result<i64, StoreError> {
+        match self {
+            Self::Sqlite => sqlite_copy::issued_id(connection, table),
+            Self::Postgres => postgres_copy::issued_id(connection, table),
+        }
+    }
+}
+
 impl Engine {
+    pub(super) const fn kind(&self) -> Kind {
+        match self {
+            Self::Sqlite(_) => Kind::Sqlite,
+            Self::Postgres(_) => Kind::Postgres,
+        }
+    }
+
     pub(super) fn create(
         place: &StorePlace,
         clock: Clock,

@@ -32,6 +32,12 @@ pub enum StoreError {
         /// The schema of this program.
         needed: u32,
     },
+    /// A copy of another store that was not finished, or not verified.
+    #[error(
+        "the store is an unfinished copy of {0}: run the same `ds-gateway store copy` again, which continues where it stopped; or remove what was \
+         copied (the file, or the database) and use another store"
+    )]
+    UnfinishedCopy(String),
     /// The operating system refuses access.
     #[error(
         "access to the store is refused ({0}); it, its -wal and -shm files and their folder must be owned by the gateway's user"
@@ -143,6 +149,7 @@ impl StoreError {
                 | Self::Rewound { .. }
                 | Self::Forked { .. }
                 | Self::KeyForgotten(_)
+                | Self::UnfinishedCopy(_)
                 | Self::Refused(_)
                 | Self::NoTls(_)
         )

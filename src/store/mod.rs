@@ -15,6 +15,7 @@ mod blocking;
 pub mod command;
 #[cfg(test)]
 mod conformance;
+pub mod copy;
 mod decision;
 mod ending;
 mod engine;

@@ -147,7 +147,7 @@ impl Dump {
 }
 
 impl Fixture {
-    fn new(place: Box<dyn Place>) -> Self {
+    pub(super) fn new(place: Box<dyn Place>) -> Self {
         let time = manual(START);
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         Self { store: place.create(Clock::manual(&time, false)).unwrap(), place, time, runtime }

@@ -9,6 +9,7 @@ mod audit;
 mod audit_shares;
 mod backup;
 mod concurrency;
+mod copy;
 mod durability;
 mod feed;
 mod feed_histories;

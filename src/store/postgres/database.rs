@@ -41,12 +41,9 @@ pub(super) fn create(session: &Session, now: UnixTime) -> Result<bool, StoreErro
         session.finish("ROLLBACK")?;
         return Ok(false);
     }
-    session.batch(CREATE)?;
-    for script in MIGRATIONS {
-        session.batch(script)?;
-    }
+    make_tables(session)?;
     let connection = session.connection();
-    connection.write("INSERT INTO ds_gateway (schema) VALUES (?1)", [SCHEMA])?;
+    note_schema(&connection)?;
     time::set_floor(&connection, now)?;
     let (actor, taken) = (Actor::operator("ds-gateway", "start"), Cell::new(0));
     let time = Time { now, lived: Lived(0), issue_time: now, wall: now };
@@ -72,6 +69,17 @@ pub(super) fn resume(session: &Session, now: UnixTime) -> Result<(), StoreError>
     session.finish("COMMIT")
 }
 
+/// Makes the tables of a store that has no schema yet; in the running transaction.
+pub(super) fn make_tables(session: &Session) -> Result<(), StoreError> {
+    session.batch(CREATE)?;
+    MIGRATIONS.iter().try_for_each(|script| session.batch(script))
+}
+
+/// Notes which schema the store has, from when on it is one.
+pub(super) fn note_schema(connection: &Connection<'_>) -> Result<(), StoreError> {
+    connection.write("INSERT INTO ds_gateway (schema) VALUES (?1)", [SCHEMA])
+}
+
 /// Is there a store, of the schema that this program reads and writes?
 pub(super) fn check_schema(session: &Session) -> Result<(), StoreError> {
     match schema_of(&session.connection())? {
@@ -85,7 +93,15 @@ pub(super) fn check_schema(session: &Session) -> Result<(), StoreError> {
 /// The schema of the store; none where there is no store.
 fn schema_of(connection: &Connection<'_>) -> Result<Option<u32>, StoreError> {
     let is_there = connection.one("SELECT to_regclass('ds_gateway') IS NOT NULL", (), |row| row.get(0))?;
-    if is_there { connection.find("SELECT schema FROM ds_gateway", (), |row| row.get(0)) } else { Ok(None) }
+    let found = match is_there {
+        true => connection.find("SELECT schema FROM ds_gateway", (), |row| row.get(0))?,
+        false => return Ok(None),
+    };
+    if found.is_some() {
+        return Ok(found);
+    }
+    let source = connection.find("SELECT source FROM ds_gateway_copy", (), |row| row.get(0))?;
+    Err(StoreError::UnfinishedCopy(source.unwrap_or_default()))
 }
 
 /// Which schema the store has: one row.

@@ -4,6 +4,7 @@
 pub(in crate::store) mod connect;
 #[cfg(not(test))]
 mod connect;
+pub(in crate::store) mod copy;
 mod database;
 mod error;
 mod history;

@@ -21,6 +21,7 @@ pub(super) mod revocations;
 pub(super) mod sequence;
 pub(super) mod skeletons;
 mod slice;
+pub(super) mod tables;
 pub(super) mod time;
 pub(super) mod tokens;
 pub(super) mod transaction;

@@ -79,13 +79,7 @@ impl DatabaseFile {
     /// Creates the store with a cutoff on everybody: nothing minted before it is trusted. Harmless when two
     /// processes do it at once.
     pub(super) fn create(path: &Path, now: UnixTime) -> Result<Self, StoreError> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-        let database = Self {
-            path: path.to_owned(),
-            identity: identity(&file.metadata()?),
-            checkpoints: Checkpoints::AtClose,
-        };
-        drop(file);
+        let database = Self::made(path)?;
         let (known, revoked) = (sequence_file::read(path)?, revoked_keys_file::read(path)?);
         let mut connection = database.connect()?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -104,6 +98,13 @@ impl DatabaseFile {
             File::open(folder)?.sync_all()?;
         }
         Ok(database)
+    }
+
+    /// The file, made where it is not there; only its owner may read it.
+    pub(super) fn made(path: &Path) -> Result<Self, StoreError> {
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let identity = identity(&file.metadata()?);
+        Ok(Self { path: path.to_owned(), identity, checkpoints: Checkpoints::AtClose })
     }
 
     /// Opens an existing store and checks that it is one, and that it has forgotten nothing.
@@ -251,6 +252,10 @@ pub(super) fn check_application(path: &Path) -> Result<(), StoreError> {
         // A creation that did not come far, on a full disk for instance.
         return Err(StoreError::Missing);
     }
+    if application == UNFINISHED_COPY_ID {
+        let source = "SELECT source FROM ds_gateway_copy";
+        return Err(StoreError::UnfinishedCopy(reader.query_row(source, [], |row| row.get(0))?));
+    }
     if application != APPLICATION_ID {
         return Err(StoreError::Foreign(format!("its application id is {application:#x}")));
     }
@@ -287,7 +292,7 @@ fn schema_of(connection: &Connection) -> Result<u32, StoreError> {
     Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }
 
-fn migrate(connection: &Connection, found: u32, now: UnixTime) -> Result<(), StoreError> {
+pub(super) fn migrate(connection: &Connection, found: u32, now: UnixTime) -> Result<(), StoreError> {
     for (version, script) in (1..).zip(MIGRATIONS).skip_while(|(version, _)| *version <= found) {
         connection.execute_batch(script)?;
         connection.pragma_update(None, "user_version", version)?;
@@ -318,7 +323,10 @@ pub(super) fn quick_check(connection: &Connection) -> Result<(), StoreError> {
 }
 
 /// `DSGW`, so that `file` and we can tell the store from any other SQLite file.
-const APPLICATION_ID: i32 = i32::from_be_bytes(*b"DSGW");
+pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"DSGW");
+
+/// `DSGC`: a copy that is not finished, which no program takes for a store.
+pub(super) const UNFINISHED_COPY_ID: i32 = i32::from_be_bytes(*b"DSGC");
 
 /// Waits for another process that has the store's lock. At short intervals, so that one which takes it again and again, as
 /// an import does, cannot keep others from it for long: SQLite's own wait grows to a tenth of a second.

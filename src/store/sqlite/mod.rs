@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 mod connection;
+pub(in crate::store) mod copy;
 mod error;
 mod feed;
 mod file;
