@@ -21,6 +21,7 @@ mod ending;
 mod engine;
 pub mod error;
 pub mod health;
+pub mod inspection;
 mod postgres;
 mod queue;
 pub mod read_gap;
@@ -251,6 +252,11 @@ impl Store {
     /// Checks that a file which nobody uses is a whole store, of this program's schema or an older one. Blocks.
     pub fn verify(path: &Path) -> Result<(), StoreError> {
         Sqlite::verify(path)
+    }
+
+    /// Does the file say that it is a store of this program, whole or not? Blocks.
+    pub fn is_store_file(path: &Path) -> Result<bool, StoreError> {
+        Sqlite::is_ours(path)
     }
 
     /// Every key that was ever recorded.

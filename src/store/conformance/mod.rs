@@ -16,6 +16,7 @@ mod feed_histories;
 pub(super) mod harness;
 mod heartbeat;
 mod import;
+mod inspection;
 mod keys;
 mod logins;
 mod mint;

@@ -11,6 +11,7 @@ pub(super) mod connection;
 pub(super) mod cutoffs;
 pub(super) mod feed;
 pub(super) mod heartbeat;
+pub(super) mod inspect;
 pub(super) mod keys;
 pub(super) mod known_sources;
 pub(super) mod logins;

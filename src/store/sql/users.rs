@@ -309,6 +309,15 @@ pub(in crate::store) fn update(
 }
 
 /// A row of [`SELECT`].
+/// Reads every user.
+///
+/// # Errors
+///
+/// The first that is not as it should be.
+pub(in crate::store) fn read_all(connection: &Connection<'_>) -> Result<(), StoreError> {
+    connection.each(&format!("{SELECT} ORDER BY name"), (), |row| read(row).map(drop))
+}
+
 fn read(row: &Row<'_>) -> Result<UserRecord, StoreError> {
     let (name, organization, phc): (String, String, String) = (row.get(0)?, row.get(2)?, row.get(3)?);
     let source = SourceName::parse(&row.get::<String>(9)?);

@@ -1,12 +1,13 @@
 //! Copies of the store, made while it is in use.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::file::{check_application, check_schema, quick_check};
+use super::file::{APPLICATION_ID, check_application, check_schema, quick_check};
 use crate::store::error::StoreError;
 
 /// Writes the store as of one moment to a new file, which only its owner may read.
@@ -21,6 +22,16 @@ pub(super) fn write(connection: &Connection, path: &Path) -> Result<(), StoreErr
     copied?;
     // SQLite does not wait for the disk here.
     Ok(file.sync_all()?)
+}
+
+/// Does the file say that it is a store of ours, whole or not? Nothing but its first bytes is read.
+pub(super) fn is_ours(path: &Path) -> Result<bool, StoreError> {
+    let mut head = [0; 72];
+    match File::open(path)?.read_exact(&mut head) {
+        Ok(()) => Ok(head.starts_with(b"SQLite format 3\0") && head.ends_with(&APPLICATION_ID.to_be_bytes())),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Is the file a whole store that this program can use? It is not written to.

@@ -118,7 +118,10 @@ impl SqliteTarget {
         } else {
             // So that there is one file, whatever becomes of those beside it.
             let mode = "PRAGMA journal_mode = DELETE";
-            let _: String = self.database.query_row(mode, [], |row| row.get(0))?;
+            let found: String = self.database.query_row(mode, [], |row| row.get(0))?;
+            if found != "delete" {
+                return Err(StoreError::Failed(format!("journal mode is {found}, not delete")));
+            }
         }
         let Self { path, database, .. } = self;
         database.close().map_err(|(_, error)| error)?;

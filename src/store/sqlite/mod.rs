@@ -123,6 +123,11 @@ impl Sqlite {
         self.feed.run(move |_| verdict.wait()).await
     }
 
+    /// Does the file say that it is a store of ours, whole or not?
+    pub(super) fn is_ours(path: &Path) -> Result<bool, StoreError> {
+        backup::is_ours(path)
+    }
+
     /// Is the file a whole store?
     pub(super) fn verify(path: &Path) -> Result<(), StoreError> {
         backup::verify(path)
