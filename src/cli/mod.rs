@@ -18,6 +18,7 @@ mod revocations;
 mod revoke;
 mod run;
 mod store;
+mod store_copy;
 mod terminal;
 mod token;
 mod tokens;
@@ -68,7 +69,7 @@ enum Command {
     Revoke(revoke::Revoke),
     /// Show who did what, when and from where
     Audit(audit::Audit),
-    /// Repair the store, with the gateways stopped
+    /// Copy the store to another place or engine, check it, back it up, repair it
     Store(store::Store),
     /// Back up store, keys and certificate to a folder; the gateway may be running
     Backup(backup::Backup),

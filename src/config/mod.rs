@@ -14,6 +14,7 @@ mod materials;
 mod networks;
 mod observe;
 mod origin;
+mod place;
 mod platform;
 mod postgres;
 mod routes;

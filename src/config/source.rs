@@ -85,17 +85,24 @@ impl Source {
         let is_set = |(name, value): &(String, String)| is_near(name) && !value.is_empty();
         let (ours, near): (Vec<_>, Vec<_>) =
             environment.filter(is_set).partition(|(name, _)| name.starts_with(PREFIX));
-        Ok(Self {
+        let environment = ours.into_iter().collect();
+        let near = near.into_iter().map(|(name, _)| name).collect();
+        Ok(Self { environment, near, origins, ..Self::of(root) })
+    }
+
+    /// Of settings that are in no file and that nothing overrides.
+    pub(super) fn of(root: Table) -> Self {
+        Self {
             root,
-            environment: ours.into_iter().collect(),
-            near: near.into_iter().map(|(name, _)| name).collect(),
-            origins,
+            environment: BTreeMap::new(),
+            near: Vec::new(),
+            origins: Origins::default(),
             asked: Vec::new(),
             sections: Vec::new(),
             unknown: Vec::new(),
             errors: Vec::new(),
             missing: Vec::new(),
-        })
+        }
     }
 
     pub(super) fn error(&mut self, key: &str, text: impl Into<String>) {

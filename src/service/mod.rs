@@ -10,6 +10,7 @@ pub mod login;
 pub mod pending_revocations;
 pub mod retry;
 pub mod revocations;
+pub mod store_copy;
 pub mod token_endpoint;
 pub mod tokens;
 pub mod user_changes;

@@ -11,6 +11,7 @@ pub mod new_key;
 pub mod presence;
 pub mod privileges;
 pub mod restore;
+pub mod store_backup;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -94,6 +95,20 @@ impl State {
         settle_keys(&store, &recorded, &keys, path)?;
         Ok(Self { store, keys, key_folder })
     }
+}
+
+/// The state folder, as a process has it that lets nobody else open the store or make keys meanwhile.
+#[derive(Debug)]
+pub struct Entered {
+    _lock: std::fs::File,
+}
+
+/// Enters the state folder as [`State::open`] does, and opens nothing: root becomes its owner.
+pub fn enter(folder: &Path, wait: LockWait) -> Result<Entered, StartError> {
+    prepare_folder(folder)?;
+    become_owner(folder)?;
+    narrow(folder, wait.tell)?;
+    Ok(Entered { _lock: lock(folder, wait)? })
 }
 
 /// What a start would find in the state folder.

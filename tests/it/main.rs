@@ -114,6 +114,7 @@ mod servers;
 mod slow;
 mod sources;
 mod starts;
+mod store_copy;
 mod startup;
 mod stop;
 mod terminal;
