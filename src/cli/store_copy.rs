@@ -80,6 +80,11 @@ impl Copy {
     }
 
     fn report(&self, copied: &Copied, from: &str, to: &str) -> Result<(), Failure> {
+        if copied.is_outdated {
+            note(
+                "ds-gateway: warning: the source has changed since the copy began, and the copy does not have that",
+            );
+        }
         let began = match copied.began {
             Began::New => "new",
             Began::Continued => "continued",
@@ -91,7 +96,9 @@ impl Copy {
                 .iter()
                 .map(|table| json!({"name": table.name, "rows": table.rows, "sha256": table.digest}))
                 .collect();
-            return say(json!({"from": from, "to": to, "began": began, "tables": tables}));
+            return say(
+                json!({"from": from, "to": to, "began": began, "outdated": copied.is_outdated, "tables": tables}),
+            );
         }
         match copied.began {
             Began::New => {}

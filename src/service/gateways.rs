@@ -73,22 +73,26 @@ impl Gateways {
     /// Every gateway that runs, and how far it has come. One on this machine runs for as long as it holds its lock, however long it
     /// is silent; one that has ended is removed from the store.
     pub async fn running(&self) -> Result<Vec<Acknowledgement>, StoreError> {
-        let mut running = Vec::new();
-        for row in self.store.acknowledgements().await? {
-            let is_running = match presence::liveness(&self.state_dir, &row.gateway) {
-                Liveness::Running => true,
-                // Partitioned, it still admits what it knows.
-                Liveness::Unknown => row.is_leased,
-                Liveness::Ended => {
-                    self.deregister(&row.gateway).await;
-                    false
-                }
-            };
-            if is_running {
-                running.push(row);
-            }
+        let (running, ended) = self.look().await?;
+        for gateway in ended {
+            self.deregister(&gateway).await;
         }
         Ok(running)
+    }
+
+    /// The gateways that run, and the names of those that have ended and are still in the store. Changes nothing.
+    pub(super) async fn look(&self) -> Result<(Vec<Acknowledgement>, Vec<String>), StoreError> {
+        let (mut running, mut ended) = (Vec::new(), Vec::new());
+        for row in self.store.acknowledgements().await? {
+            match presence::liveness(&self.state_dir, &row.gateway) {
+                Liveness::Running => running.push(row),
+                // Partitioned, it still admits what it knows.
+                Liveness::Unknown if row.is_leased => running.push(row),
+                Liveness::Unknown => {}
+                Liveness::Ended => ended.push(row.gateway),
+            }
+        }
+        Ok((running, ended))
     }
 
     /// Sets the time of the store to the wall clock's and revokes every token, unless a gateway runs.

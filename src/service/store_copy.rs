@@ -38,7 +38,8 @@ pub async fn copy(
     on_progress: OnProgress,
 ) -> Result<Copied, StoreCopyError> {
     if !options.may_change {
-        let running = gateways.running().await?;
+        // The source may be a backup: it stays as it is.
+        let (running, _) = gateways.look().await?;
         if !running.is_empty() {
             return Err(StoreCopyError::Running(running.into_iter().map(|row| row.gateway).collect()));
         }

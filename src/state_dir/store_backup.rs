@@ -43,6 +43,12 @@ impl BackupFile {
                     "it is not a backup of ds-gateway, and is not overwritten: name another file",
                 ));
             }
+            // Gateways write these beside a store that they use.
+            if NOTES.iter().any(|end| beside(path, end).exists()) {
+                return Err(refused(
+                    "it is a store that was in use (its -sequence or -revoked-keys file is there), and is not overwritten: name another file",
+                ));
+            }
         }
         Ok(Self { path: path.to_owned(), draft: path.with_file_name(draft), is_there: found.is_some() })
     }
@@ -68,11 +74,15 @@ impl BackupFile {
 
 /// Removes what SQLite may have left beside a file.
 fn remove_logs(path: &Path) -> io::Result<()> {
-    LOGS.iter().try_for_each(|end| {
-        let mut log = path.as_os_str().to_owned();
-        log.push(end);
-        remove_if_there(Path::new(&log))
-    })
+    LOGS.iter().try_for_each(|end| remove_if_there(&beside(path, end)))
 }
+
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(end);
+    beside.into()
+}
+
+const NOTES: [&str; 2] = ["-sequence", "-revoked-keys"];
 
 const LOGS: [&str; 3] = ["-wal", "-shm", "-journal"];

@@ -80,9 +80,42 @@ fn store_moves_to_postgresql_and_back_and_tokens_stay_what_they_are() {
     runs_with(folder, &alive, &revoked);
 }
 
+/// Copies the configuration's store to that URL, killed again and again; how often.
+fn copy_and_kill(folder: &Folder, url: &str) -> u32 {
+    let (mut kills, mut wait) = (0, 150);
+    loop {
+        let mut command = folder.command(&["store", "copy", "--to", url]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the command");
+        let end = Instant::now() + Duration::from_millis(wait);
+        let mut is_over = false;
+        while !is_over && Instant::now() < end {
+            is_over = child.try_wait().expect("a process").is_some();
+            sleep(Duration::from_millis(5));
+        }
+        // Of one that is over nothing is killed.
+        child.kill().expect("a signal");
+        child.wait().expect("an end");
+        if is_over {
+            return kills;
+        }
+        kills += 1;
+        wait += 150;
+        let mut other = folder.command(&["user", "list"]);
+        other.env("DS_GATEWAY__STORE__URL", url);
+        let refused = finish(other, "");
+        if refused.code == Some(0) {
+            // It was over and had not ended yet.
+            return kills;
+        }
+        // Before its first commit there is nothing, which a command beside keys does not make into a store.
+        let reasons = ["is an unfinished copy of", "does not exist"];
+        assert!(reasons.iter().any(|text| refused.stderr.contains(text)), "{refused:?}");
+    }
+}
+
 #[test]
 fn copy_that_is_killed_is_no_store_and_is_continued() {
-    const ROWS: usize = 150_000;
+    const ROWS: usize = 100_000;
     let (platform, server) = (Platform::echo(), TestServer::start());
     let (folder, alive, revoked) = used(&platform);
     let store = Connection::open(folder.state().join("gateway.db")).expect("the store");
@@ -93,48 +126,18 @@ fn copy_that_is_killed_is_no_store_and_is_continued() {
     );
     store.execute_batch(&sql).expect("rows");
     drop(store);
-    let url = server.url(&server.create_database());
-    let to = ["store", "copy", "--to", &url];
-    let (mut kills, mut wait) = (0, 150);
-    loop {
-        let mut command = folder.command(&to);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the command");
-        let end = Instant::now() + Duration::from_millis(wait);
-        let is_over = loop {
-            if child.try_wait().expect("a process").is_some() {
-                break true;
-            }
-            if Instant::now() > end {
-                break false;
-            }
-            sleep(Duration::from_millis(5));
-        };
-        if is_over {
-            break;
-        }
-        child.kill().expect("a signal");
-        child.wait().expect("an end");
-        kills += 1;
-        wait += 150;
-        let mut other = folder.command(&["user", "list"]);
-        other.env("DS_GATEWAY__STORE__URL", &url);
-        let refused = finish(other, "");
-        if refused.code == Some(0) {
-            // It was over and had not ended yet.
-            break;
-        }
-        // Before its first commit there is nothing, which a command beside keys does not make into a store.
-        let reasons = ["is an unfinished copy of", "does not exist"];
-        assert!(reasons.iter().any(|text| refused.stderr.contains(text)), "{refused:?}");
+    for url in [server.url(&server.create_database()), "sqlite:back.db".to_owned()] {
+        let kills = copy_and_kill(&folder, &url);
+        println!("killed {kills} times on the way to {url}");
+        assert!(kills > 1, "it was over at once");
+        use_store(&folder, &url);
+        let found = folder.cli(&["store", "check", "--json"], "").ok();
+        let found: Value = serde_json::from_str(&found).expect("JSON");
+        let mut tables = found["tables"].as_array().expect("tables").iter();
+        let rows = tables.find(|row| row["name"] == "revoked_tokens");
+        assert_eq!(rows.map(|row| &row["rows"]), Some(&Value::from(ROWS + 1)), "{found}");
+        assert_eq!(found["sound"], true, "{found}");
     }
-    println!("killed {kills} times");
-    assert!(kills > 1, "it was over at once");
-    use_store(&folder, &url);
-    let found = folder.cli(&["store", "check", "--json"], "").ok();
-    let found: Value = serde_json::from_str(&found).expect("JSON");
-    let rows = found["tables"].as_array().expect("tables").iter().find(|row| row["name"] == "revoked_tokens");
-    assert_eq!(rows.map(|row| &row["rows"]), Some(&Value::from(ROWS + 1)), "{found}");
-    assert_eq!(found["sound"], true, "{found}");
     runs_with(folder, &alive, &revoked);
 }
 
@@ -236,7 +239,7 @@ fn store_is_backed_up_to_one_private_file_again_and_again() {
 
 #[test]
 fn backup_overwrites_nothing_but_a_backup() {
-    let (folder, ..) = used(&Platform::echo());
+    let ((folder, ..), (other, ..)) = (used(&Platform::echo()), used(&Platform::echo()));
     let path = |name: &str| folder.dir.path().join(name);
     fs::write(path("notes.txt"), "mine").expect("a file");
     fs::write(path("empty"), "").expect("a file");
@@ -248,6 +251,7 @@ fn backup_overwrites_nothing_but_a_backup() {
         (folder.state().join("keys"), "is not a file"),
         (folder.state().join("gateway.db"), "is the store itself"),
         (path("none/gateway.db"), "none"),
+        (other.state().join("gateway.db"), "a store that was in use"),
     ] {
         let done = back_up(&folder, &file);
         assert!(done.code == Some(1) && done.stderr.contains(text), "{file:?} {done:?}");

@@ -1,5 +1,6 @@
 //! A store that is copied into another place, of the same engine or another.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -177,16 +178,22 @@ fn copy_of_a_source_that_changes_meanwhile_is_no_store() {
     on_every_pair(|fixture, place| {
         fill(&fixture);
         let writer = fixture.another(START + 5 * 3600);
+        let which = Arc::new(AtomicU64::new(90));
         let write = move || {
-            let command = revoke_id(99, START + DAY, None);
+            let command = revoke_id(which.fetch_add(1, Ordering::Relaxed), START + DAY, None);
             block_on(writer.execute(command, actor())).map(drop)
         };
-        let mut write = Some(write);
-        let on_progress: OnProgress = Box::new(move |_| write.take().map_or(Ok(()), |write| write()));
-        let refused = copy_with(&fixture, &*place, options(5), on_progress);
+        let writing = || -> OnProgress {
+            let mut write = Some(write.clone());
+            Box::new(move |_| write.take().map_or(Ok(()), |write| write()))
+        };
+        let refused = copy_with(&fixture, &*place, options(5), writing());
         assert!(matches!(refused, Err(CopyError::Changed)), "{refused:?}");
         assert!(matches!(open_error(&*place), StoreError::UnfinishedCopy(_)));
-        assert_eq!(copy(&fixture, &*place).unwrap().began, Began::Again);
+        let (other, may_change) = ((ENGINES[0].1)(), CopyOptions { may_change: true, ..options(5) });
+        assert!(copy_with(&fixture, &*other, may_change, writing()).unwrap().is_outdated);
+        let copied = copy(&fixture, &*place).unwrap();
+        assert_eq!((copied.began, copied.is_outdated), (Began::Again, false));
         assert_eq!(kept(&fixture.beside(place)), kept(&fixture));
     });
 }

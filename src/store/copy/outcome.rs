@@ -54,6 +54,8 @@ pub struct Copied {
     pub tables: Vec<CopiedTable>,
     /// How it began.
     pub began: Began,
+    /// Whether the source has changed since.
+    pub is_outdated: bool,
 }
 
 /// How a copy began.

@@ -48,7 +48,7 @@ pub(super) fn transfer(
         copy_table(source, &target, table, options.rows, on_progress)?;
     }
     let tables = compare(source, &target, options.rows, on_progress)?;
-    Ok(Transferred { target, copied: Copied { tables, began }, state })
+    Ok(Transferred { target, copied: Copied { tables, began, is_outdated: false }, state })
 }
 
 /// Makes a store of a copy, unless the source is another one by now.
@@ -58,8 +58,9 @@ pub(super) fn finish(
     transferred: Transferred,
     may_change: bool,
 ) -> Result<Copied, CopyError> {
-    let Transferred { target, copied, state } = transferred;
-    if !may_change && state_of(source, engine).map_err(CopyError::Source)? != state {
+    let Transferred { target, mut copied, state } = transferred;
+    copied.is_outdated = state_of(source, engine).map_err(CopyError::Source)? != state;
+    if copied.is_outdated && !may_change {
         return Err(CopyError::Changed);
     }
     let issued = issued_ids(source, engine).map_err(CopyError::Source)?;
