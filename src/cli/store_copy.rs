@@ -61,12 +61,7 @@ impl Copy {
         let clock = Clock::observer();
         let source = Store::open(&from, Opening::Command, clock, Arc::default())
             .map_err(|error| store_error(&from_shown, error))?;
-        let gateways = Gateways::new(
-            source.clone(),
-            state_dir.clone(),
-            config.store.heartbeat_interval,
-            ACCOUNT.actor(),
-        );
+        let gateways = Gateways::new(source.clone(), state_dir.clone(), ACCOUNT.actor());
         // Commands may go on where the gateways do.
         let entered = (!self.while_running).then_some(entered);
         let options = CopyOptions {

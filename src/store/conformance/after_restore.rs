@@ -1,5 +1,7 @@
 //! A store that was put in the place of a newer one: sequences go on where none was given out, and no token of before is valid.
 
+use std::sync::Arc;
+
 use super::harness::{Fixture, on_every_engine};
 use super::samples::{
     ACCEPT, ALL, START, foreign_token, key_record, key_records, mint_for, minted, sequence_of, user_subject,
@@ -9,9 +11,11 @@ use crate::auth::denial::Denial;
 use crate::auth::revocation::Subject;
 use crate::auth::time::UnixTime;
 use crate::auth::token::Verified;
+use crate::clock::Clock;
 use crate::store::after_restore::{AfterRestore, Resumed};
 use crate::store::command::{Heartbeat, RevokeKey, RevokeKeyOutcome, UserChange};
 use crate::store::records::{RecordedKey, Revocation};
+use crate::store::{Opening, Store};
 
 /// More than any store gives out between two backups.
 const GAP: u64 = 1_000_000;
@@ -149,5 +153,20 @@ fn restored_store_holds_for_revoked_what_was_revoked_since_by_the_fingerprint() 
         // Done again, as after an interruption, it changes no key.
         assert_eq!(fixture.execute(after(0, &since)).revoked_keys, [""; 0]);
         assert_eq!(fixture.wait(fixture.store.keys()), keys);
+    });
+}
+
+#[test]
+fn store_that_is_started_as_restored_refuses_every_older_token() {
+    on_every_engine(|fixture| {
+        fixture.add("anna");
+        let (token, before) = (fixture.mint("anna"), fixture.sequence());
+        let store = Store::open(&fixture.place.named(), Opening::Restored, Clock::observer(), Arc::default());
+        drop(store.unwrap());
+        assert_eq!(fixture.verdict(&token), Err(Denial::RevokedEverybody));
+        assert_eq!(fixture.sequence(), before + GAP + 1);
+        let row = fixture.audit().into_iter().next_back().unwrap();
+        assert_eq!((row.action.as_str(), row.origin.as_str()), ("restore", "run --restored"));
+        assert_eq!(fixture.verdict(&fixture.mint("anna")), Ok(()));
     });
 }

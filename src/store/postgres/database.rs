@@ -63,10 +63,15 @@ pub(super) fn resume(session: &Session, now: UnixTime) -> Result<(), StoreError>
     let time = Time { now: now.max(floor), lived, issue_time: now, wall: now };
     let (actor, taken) =
         (Actor::operator("ds-gateway", "run --restored"), Cell::new(sequence::current(&connection)?));
+    // Nothing lies beside a database that would know more.
     after_restore::resume(&Transaction::new(connection, &taken, &actor, &time), 0, &[])?;
     history::leave(&connection, Commit { sequence: taken.get(), nonce: fastrand::i64(..) })?;
     notify(session)?;
-    session.finish("COMMIT")
+    session.finish("COMMIT")?;
+    log::warn!(
+        "the store was restored: a key that was revoked after the backup was made is valid again: `ds-gateway key list` shows the keys, `ds-gateway revoke key KID --replace` revokes one"
+    );
+    Ok(())
 }
 
 /// Makes the tables of a store that has no schema yet; in the running transaction.
