@@ -141,8 +141,26 @@ impl State {
             if place.file().and_then(Path::parent).is_some_and(|beside| beside != folder) {
                 check_store_folder(place)?;
             }
-            let condition = is_configured.then(|| init_needed(path));
-            return Ok(Found { state: None, is_new: true, notes, condition });
+            // A database may be there already: another machine's gateway has made it.
+            let SigningKeys::Configured(key_set) = keys else {
+                return Ok(Found { state: None, is_new: true, notes, condition: None });
+            };
+            let Services { clock, metrics, .. } = services;
+            return match place.file().map_or_else(
+                || Store::open(place, Opening::Look, clock, metrics),
+                |_| Err(StoreError::Missing),
+            ) {
+                Ok(store) => {
+                    let recorded = block_on(store.keys()).map_err(|error| store_error(path, error))?;
+                    compare_keys(&recorded, &key_set).map_err(|kid| other_key(&kid))?;
+                    let state = Some(Self { store, keys: key_set, key_folder: None });
+                    Ok(Found { state, is_new: false, notes, condition: None })
+                }
+                Err(StoreError::Missing) => {
+                    Ok(Found { state: None, is_new: true, notes, condition: Some(init_needed(path)) })
+                }
+                Err(error) => Err(store_error(path, error)),
+            };
         }
         become_owner(folder)?;
         let widened = find_widened(folder)?;

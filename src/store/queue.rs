@@ -80,6 +80,8 @@ pub(super) trait Job: Send {
     fn is_bulk(&self) -> bool;
     /// Whether keys may be revoked by it.
     fn revokes_keys(&self) -> bool;
+    /// Whether gateways are told of it though it takes no sequence.
+    fn is_told(&self) -> bool;
     /// Whether it and others like it may ask together.
     fn is_independent(&self) -> bool;
     /// Asks what it is known to ask, and does nothing with the answers.
@@ -108,6 +110,10 @@ impl<C: Apply> Job for Queued<C> {
 
     fn revokes_keys(&self) -> bool {
         C::REVOKES_KEYS
+    }
+
+    fn is_told(&self) -> bool {
+        C::IS_TOLD
     }
 
     fn is_independent(&self) -> bool {

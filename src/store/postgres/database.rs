@@ -22,14 +22,14 @@ pub(super) fn notify(session: &Session) -> Result<(), StoreError> {
     session.connection().write("SELECT pg_notify(?1, '')", [CHANNEL])
 }
 
-/// Hears of commits from now on, and of this question whether it does: behind a pooler nobody hears of anything.
+/// Hears of commits from now on.
 pub(super) fn listen(session: &Session) -> Result<(), StoreError> {
-    session.batch(&format!("LISTEN {CHANNEL}; NOTIFY {CHANNEL}"))
+    session.batch(&format!("LISTEN {CHANNEL}"))
 }
 
 /// What the server's clock says.
 pub(super) fn time(connection: &Connection<'_>) -> Result<UnixTime, StoreError> {
-    let asked = "SELECT CAST(extract(epoch FROM clock_timestamp()) AS BIGINT)";
+    let asked = "SELECT CAST(floor(extract(epoch FROM clock_timestamp())) AS BIGINT)";
     connection.one(asked, (), |row| Ok(UnixTime(row.get(0)?)))
 }
 
@@ -66,6 +66,7 @@ pub(super) fn resume(session: &Session, now: UnixTime) -> Result<(), StoreError>
     // Nothing lies beside a database that would know more.
     after_restore::resume(&Transaction::new(connection, &taken, &actor, &time), 0, &[])?;
     history::leave(&connection, Commit { sequence: taken.get(), nonce: fastrand::i64(..) })?;
+    history::begin_anew(&connection)?;
     notify(session)?;
     session.finish("COMMIT")?;
     log::warn!(

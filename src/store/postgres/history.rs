@@ -17,45 +17,75 @@ pub(super) struct Commit {
     pub(super) nonce: i64,
 }
 
-/// The latest commit that this process knows of. Its lock is never held across I/O.
+/// What this process knows of the database's past. Its locks are never held across I/O.
 #[derive(Debug, Default)]
-pub(super) struct History(Mutex<Option<Commit>>);
+pub(super) struct History {
+    latest: Mutex<Option<Commit>>,
+    /// What was found missing, from when on nothing else is believed.
+    fork: Mutex<Option<StoreError>>,
+}
 
 impl History {
     /// What must be in every state of the database that is read from now on.
     pub(super) fn latest(&self) -> Option<Commit> {
-        *self.0.lock()
+        *self.latest.lock()
     }
 
     /// Remembers a commit, if none that came later is remembered.
     pub(super) fn remember(&self, commit: Commit) {
-        let mut latest = self.0.lock();
+        let mut latest = self.latest.lock();
         if latest.is_none_or(|latest| latest.sequence < commit.sequence) {
             *latest = Some(commit);
         }
     }
+
+    /// Is what was known before the snapshot there, and has no gateway missed anything?
+    ///
+    /// # Errors
+    ///
+    /// Something is missing that has not been forgotten for its age, or once was.
+    pub(super) fn check(&self, connection: &Connection<'_>, known: Option<Commit>) -> Result<(), StoreError> {
+        if let Some(fork) = self.fork.lock().clone() {
+            return Err(fork);
+        }
+        let checked = check(connection, known);
+        if let Err(fork @ StoreError::Forked { .. }) = &checked {
+            self.fork.lock().get_or_insert(fork.clone());
+        }
+        checked
+    }
 }
 
-/// Is that commit there?
-///
-/// # Errors
-///
-/// It is not, and has not been forgotten for its age.
+/// What is asked to find that out.
 pub(super) fn check(connection: &Connection<'_>, known: Option<Commit>) -> Result<(), StoreError> {
-    let Some(Commit { sequence, nonce }) = known else { return Ok(()) };
-    let lost = |found| StoreError::Forked { found, known: sequence };
-    let found = nonce_at(connection, sequence)?;
+    let found = known.map(|commit| nonce_at(connection, commit.sequence)).transpose()?.flatten();
+    let missed = connection.find("SELECT known FROM forks LIMIT 1", (), |row| row.get(0))?;
     let current = sequence::current(connection)?;
+    if let Some(known) = missed {
+        return Err(StoreError::Forked { found: current, known });
+    }
+    let Some(Commit { sequence, nonce }) = known else { return Ok(()) };
+    let lost = StoreError::Forked { found: current, known: sequence };
     match found {
         Some(found) if found == nonce && current >= sequence => Ok(()),
-        Some(_) => Err(lost(current)),
+        Some(_) => Err(lost),
         None => {
             let oldest: Option<u64> =
                 connection.one("SELECT min(number) FROM commits", (), |row| row.get(0))?;
             let is_forgotten = current >= sequence && oldest.is_some_and(|oldest| sequence < oldest);
-            if is_forgotten { Ok(()) } else { Err(lost(current)) }
+            if is_forgotten { Ok(()) } else { Err(lost) }
         }
     }
+}
+
+/// Notes for all others, who may not have read what is lost, that something is.
+pub(super) fn tell(connection: &Connection<'_>, known: Commit) -> Result<(), StoreError> {
+    connection.write("INSERT INTO forks (known) VALUES (?1) ON CONFLICT DO NOTHING", [known.sequence])
+}
+
+/// Nothing that was lost counts any more: no token of before does.
+pub(super) fn begin_anew(connection: &Connection<'_>) -> Result<(), StoreError> {
+    connection.write("DELETE FROM forks", ())
 }
 
 /// The last commit.

@@ -122,7 +122,14 @@ impl Postgres {
         &self,
         read: impl FnOnce(&Connection<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.reader.read(read).await
+        let history = Arc::clone(&self.history);
+        let known = history.latest();
+        self.reader
+            .read(move |connection| {
+                history.check(connection, known)?;
+                read(connection)
+            })
+            .await
     }
 
     pub(super) async fn changes(&self, after: u64, limit: usize) -> Result<Changes, StoreError> {
@@ -132,7 +139,7 @@ impl Postgres {
         let known = history.latest();
         self.feed
             .read(move |connection| {
-                history::check(connection, known)?;
+                history.check(connection, known)?;
                 let before = clock.wall();
                 let server = database::time(connection)?;
                 clock_skew.store(skew(before, clock.wall(), server), Ordering::Relaxed);
@@ -163,8 +170,12 @@ impl Postgres {
     pub(super) fn snapshot(&self) -> Receiver<Result<Changes, StoreError>> {
         let (sender, pieces) = channel(PIECES);
         let failed = sender.clone();
+        let history = Arc::clone(&self.history);
         let submitted = self.feed.submit(move |kept| {
+            let known = history.latest();
             let sent = kept.read(|connection| {
+                history.check(connection, known)?;
+                history::latest(connection)?.into_iter().for_each(|commit| history.remember(commit));
                 feed::snapshot(connection, |piece| {
                     // Anyone who does not take it has gone.
                     sender.blocking_send(Ok(piece)).map_err(|_| StoreError::Stopped)
@@ -193,7 +204,7 @@ fn skew(before: UnixTime, after: UnixTime, server: UnixTime) -> i64 {
 struct Commits {
     /// Told of each.
     changed: Notify,
-    /// Has this connection heard of any, its own question whether it does among them?
+    /// Has this connection heard of any? Behind a pooler nobody does.
     are_heard: AtomicBool,
 }
 
@@ -202,7 +213,9 @@ fn opened(
     name: &'static str,
     told: impl FnMut() + Send + 'static,
 ) -> Result<Session, StoreError> {
-    let session = Session::open(settings, Purpose::new(name), told)?;
+    // A start reads millions of rows by one statement; a server that says nothing is given up by the session.
+    let purpose = Purpose { statement_timeout: Duration::ZERO, ..Purpose::new(name) };
+    let session = Session::open(settings, purpose, told)?;
     database::check_schema(&session)?;
     Ok(session)
 }

@@ -24,18 +24,19 @@ impl Reconnect {
         {
             return Err(error.clone());
         }
-        match open() {
-            Ok(session) => {
-                *self = Self::default();
-                Ok(session)
-            }
-            Err(error) => {
-                let pause = pause(self.failures, fastrand::f64());
-                self.failures = self.failures.saturating_add(1);
-                self.refused = Some((error.clone(), Instant::now() + pause));
-                Err(error)
-            }
-        }
+        open().inspect_err(|error| self.failed(error))
+    }
+
+    /// The connection did what it is for.
+    pub(super) fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+
+    /// It was not made, or was of no use.
+    pub(super) fn failed(&mut self, error: &StoreError) {
+        let pause = pause(self.failures, fastrand::f64());
+        self.failures = self.failures.saturating_add(1);
+        self.refused = Some((error.clone(), Instant::now() + pause));
     }
 }
 

@@ -47,7 +47,9 @@ impl Worker {
         let (reply, receiver) = oneshot::channel();
         self.submit(move |kept| {
             // A caller that went away does not want to know.
-            let _ = reply.send(kept.read(read));
+            if !reply.is_closed() {
+                let _ = reply.send(kept.read(read));
+            }
         })?;
         receiver.await.unwrap_or(Err(StoreError::Stopped))
     }
@@ -95,8 +97,15 @@ impl Kept {
         };
         session.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
         let found = read(&session.connection()).and_then(|found| session.finish("COMMIT").map(|()| found));
-        if found.is_err() {
-            self.session = None;
+        match &found {
+            Ok(_) => self.reconnect.succeeded(),
+            Err(error) => {
+                self.session = None;
+                // Not for a row that cannot be read: whoever asks for another one need not wait.
+                if error.is_transient() || matches!(error, StoreError::Forked { .. }) {
+                    self.reconnect.failed(error);
+                }
+            }
         }
         found
     }

@@ -16,7 +16,7 @@ use super::questions::Questions;
 use super::reconnect::Reconnect;
 use super::session::Session;
 use crate::clock::Clock;
-use crate::config::PostgresSettings;
+use crate::config::{Durability, PostgresSettings};
 use crate::metrics::{Latency, Metrics};
 use crate::store::activity::Activity;
 use crate::store::error::StoreError;
@@ -66,6 +66,9 @@ impl Work {
         let began = Instant::now();
         let committed = self.commit(&mut batch);
         self.metrics.latency(Latency::Commit, began.elapsed());
+        if committed.is_ok() {
+            self.reconnect.succeeded();
+        }
         if let Err(error) = &committed {
             self.metrics.commit_failed();
             log::error!("store commit failed: {error}");
@@ -88,13 +91,24 @@ impl Work {
             })?),
         };
         session.begin("BEGIN");
+        // In the transaction: a pooler may give each another session.
+        session.begin(match self.settings.durability {
+            Durability::Local => "SET LOCAL synchronous_commit = on",
+            Durability::RemoteApply => "SET LOCAL synchronous_commit = remote_apply",
+        });
         database::lock(session)?;
         let connection = session.connection();
         let known = self.history.latest();
         let questions = of_each_batch(known);
         let mut together = ahead(batch, questions.connection());
         session.ask_ahead(questions, true)?;
-        history::check(&connection, known)?;
+        if let Err(error) = self.history.check(&connection, known) {
+            if let (StoreError::Forked { .. }, Some(known), None) = (&error, known, session.fault()) {
+                history::tell(&connection, known)?;
+                session.finish("COMMIT")?;
+            }
+            return Err(error);
+        }
         let taken = Cell::new(sequence::current(&connection)?);
         let before = taken.get();
         let time = time::advance(&connection, &self.clock, before)?;
@@ -114,6 +128,7 @@ impl Work {
                 session.begin("ROLLBACK TO SAVEPOINT command");
                 taken.set(kept);
             }
+            session.begin("RELEASE SAVEPOINT command");
         }
         if batch.iter().any(|job| job.is_upkeep()) {
             history::forget(&connection)?;
@@ -122,8 +137,12 @@ impl Work {
         let is_numbered = commit.sequence != before;
         if is_numbered {
             history::leave(&connection, commit)?;
+        }
+        if is_numbered || batch.iter().any(|job| job.is_told()) {
             database::notify(session)?;
         }
+        // An aborted transaction would end without an error.
+        session.fault().map_or(Ok(()), Err)?;
         session.finish("COMMIT")?;
         if is_numbered {
             self.history.remember(commit);

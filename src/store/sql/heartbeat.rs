@@ -28,6 +28,8 @@ impl Apply for Deregister {
 }
 
 impl Apply for RequestAcknowledgements {
+    const IS_TOLD: bool = true;
+
     fn apply(self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
         sequence::request_acknowledgements(transaction, transaction.sequence())
     }

