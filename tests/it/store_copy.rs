@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -33,7 +33,23 @@ fn used(platform: &Platform) -> (Folder, String, String) {
     let (alive, revoked) = (gateway.mint(), gateway.mint());
     is_204(&gateway.exchange(delete(&revoked)));
     assert_eq!((gateway.status(&alive), gateway.status(&revoked)), (200, 401));
-    (gateway.stop(), alive, revoked)
+    let folder = gateway.stop();
+    name_keys(&folder);
+    (folder, alive, revoked)
+}
+
+/// Names the keys that the gateway has made, since a store in PostgreSQL asks for that.
+fn name_keys(folder: &Folder) {
+    let files =
+        fs::read_dir(folder.state().join("keys")).expect("keys").map(|entry| entry.expect("a key").path());
+    let row = |file: PathBuf| {
+        let kid = file.file_stem().expect("a name").display().to_string();
+        format!("{{ kid = {kid:?}, algorithm = \"HS256\", file = {file:?} }}")
+    };
+    let rows: Vec<String> = files.map(row).collect();
+    let text = fs::read_to_string(folder.config()).expect("a configuration");
+    let text = format!("{text}\n[token]\nkeys = [{}]\n", rows.join(", "));
+    fs::write(folder.config(), text).expect("a configuration");
 }
 
 fn runs_with(folder: Folder, alive: &str, revoked: &str) -> Gateway {
