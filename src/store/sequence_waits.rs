@@ -35,7 +35,7 @@ impl SequenceWaits {
         let _ = timeout(interval.saturating_sub(least), self.wanted.notified()).await;
     }
 
-    /// Waits until `gate` has applied `sequence`, for [`LONGEST_WAIT`] at most, and not at all beside [`MOST_WAITING`] others.
+    /// Waits until `gate` has applied `sequence`: for 50 ms at most, and not at all beside 256 others.
     pub async fn wait(&self, gate: &Gate, sequence: u64) -> SequenceWait {
         let Some(_slot) = Slot::take(&self.waiting) else { return SequenceWait::TooMany };
         self.wanted.notify_one();
