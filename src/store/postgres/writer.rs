@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::connect::Purpose;
 use super::database;
@@ -52,16 +52,20 @@ impl Work {
         let mut upkeep = Upkeep::default();
         while let Some(batch) = next(jobs, &mut upkeep) {
             activity.taken(batch.len());
-            let mut batch = batch.into_iter().peekable();
-            while batch.peek().is_some() {
-                let together = if self.alone > 0 { 1 } else { usize::MAX };
+            let mut waiting = batch;
+            while !waiting.is_empty() {
+                let together = if self.alone > 0 { 1 } else { waiting.len() };
                 self.alone = self.alone.saturating_sub(1);
-                self.commit_and_settle(batch.by_ref().take(together).collect(), activity);
+                let behind = waiting.split_off(together);
+                let mut rest = self.commit_and_settle(waiting, activity);
+                rest.extend(behind);
+                waiting = rest;
             }
         }
     }
 
-    fn commit_and_settle(&mut self, mut batch: Vec<Box<dyn Job>>, activity: &Activity) {
+    /// Commits what can be done of a batch in a short time; gives back the rest.
+    fn commit_and_settle(&mut self, mut batch: Vec<Box<dyn Job>>, activity: &Activity) -> Vec<Box<dyn Job>> {
         activity.commit_begins();
         let began = Instant::now();
         let committed = self.commit(&mut batch);
@@ -76,12 +80,16 @@ impl Work {
             self.session = None;
             self.alone = if batch.len() > 1 { ALONE } else { self.alone };
         }
-        batch.into_iter().for_each(|job| job.settle(&committed));
+        let rest = committed.as_ref().map_or_else(|_| Vec::new(), |done| batch.split_off(*done));
+        let verdict = committed.map(drop);
+        batch.into_iter().for_each(|job| job.settle(&verdict));
         activity.commit_ends();
-        activity.is_faulty(committed.err());
+        activity.is_faulty(verdict.err());
+        rest
     }
 
-    fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+    /// Commits the first of a batch; says how many.
+    fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<usize, StoreError> {
         let session = match self.session.take_if(|session| !session.is_over()) {
             Some(session) => self.session.insert(session),
             None => self.session.insert(self.reconnect.attempt(|| {
@@ -113,7 +121,13 @@ impl Work {
         let before = taken.get();
         let time = time::advance(&connection, &self.clock, before)?;
         session.forget(of_each_batch(known), is_independent(batch));
+        let (began, mut done) = (Instant::now(), 0);
         for index in 0..batch.len() {
+            // All other gateways wait for the lock meanwhile.
+            if index > 0 && began.elapsed() > SLICE {
+                break;
+            }
+            done = index + 1;
             if index >= together {
                 let (questions, rest) = (Questions::default(), batch.get(index..).unwrap_or_default());
                 together = index + ahead(rest, questions.connection());
@@ -147,7 +161,7 @@ impl Work {
         if is_numbered {
             self.history.remember(commit);
         }
-        Ok(())
+        Ok(done)
     }
 }
 
@@ -171,6 +185,9 @@ fn ahead(batch: &[Box<dyn Job>], questions: Connection<'_>) -> usize {
     batch.iter().take(together).for_each(|job| job.foresee(questions));
     together
 }
+
+/// No command is begun after a transaction has had the lock for this long.
+const SLICE: Duration = Duration::from_millis(50);
 
 /// So many commands go one by one after a batch that failed.
 const ALONE: usize = 256;
