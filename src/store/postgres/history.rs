@@ -39,6 +39,14 @@ impl History {
         }
     }
 
+    /// Remembers the latest commit of a snapshot.
+    pub(super) fn read(&self, connection: &Connection<'_>) -> Result<(), StoreError> {
+        let sequence = sequence::current(connection)?;
+        let nonce = nonce_at(connection, sequence)?;
+        nonce.into_iter().for_each(|nonce| self.remember(Commit { sequence, nonce }));
+        Ok(())
+    }
+
     /// Is what was known before the snapshot there, and has no gateway missed anything?
     ///
     /// # Errors
@@ -86,12 +94,6 @@ pub(super) fn tell(connection: &Connection<'_>, known: Commit) -> Result<(), Sto
 /// Nothing that was lost counts any more: no token of before does.
 pub(super) fn begin_anew(connection: &Connection<'_>) -> Result<(), StoreError> {
     connection.write("DELETE FROM forks", ())
-}
-
-/// The last commit.
-pub(super) fn latest(connection: &Connection<'_>) -> Result<Option<Commit>, StoreError> {
-    let sequence = sequence::current(connection)?;
-    Ok(nonce_at(connection, sequence)?.map(|nonce| Commit { sequence, nonce }))
 }
 
 fn nonce_at(connection: &Connection<'_>, sequence: u64) -> Result<Option<i64>, StoreError> {

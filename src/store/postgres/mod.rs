@@ -144,7 +144,7 @@ impl Postgres {
                 let server = database::time(connection)?;
                 clock_skew.store(skew(before, clock.wall(), server), Ordering::Relaxed);
                 let changes = feed::changes_after(connection, after, limit)?;
-                history::latest(connection)?.into_iter().for_each(|commit| history.remember(commit));
+                history.read(connection)?;
                 Ok(changes)
             })
             .await
@@ -175,7 +175,7 @@ impl Postgres {
             let known = history.latest();
             let sent = kept.read(|connection| {
                 history.check(connection, known)?;
-                history::latest(connection)?.into_iter().for_each(|commit| history.remember(commit));
+                history.read(connection)?;
                 feed::snapshot(connection, |piece| {
                     // Anyone who does not take it has gone.
                     sender.blocking_send(Ok(piece)).map_err(|_| StoreError::Stopped)

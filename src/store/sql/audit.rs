@@ -85,8 +85,7 @@ fn insert(
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)", (
         sequence, now.0, lived.0, name, action, subject, token, origin, count, claimed, operator, expires,
         kid, changes,
-    ))?;
-    Ok(())
+    ))
 }
 
 /// At most `limit` rows behind the one of that id, oldest first.

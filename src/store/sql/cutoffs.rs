@@ -29,8 +29,7 @@ pub(in crate::store) fn set(
     let Cutoff { sequence: number, time: second, lived, blocked: closed, revocation: _ } = cutoff;
     connection.write("INSERT INTO marks (kind, name, number, second, lived, closed, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (kind, name) DO UPDATE SET number = excluded.number, second = excluded.second,
-           lived = excluded.lived, closed = excluded.closed, reason = coalesce(excluded.reason, marks.reason)", (kind, name, number, second.0, lived.0, closed, reason))?;
-    Ok(())
+           lived = excluded.lived, closed = excluded.closed, reason = coalesce(excluded.reason, marks.reason)", (kind, name, number, second.0, lived.0, closed, reason))
 }
 
 /// Sets the time of every cutoff that lies after `latest` to it; says how many there were.
@@ -75,21 +74,20 @@ pub(in crate::store) fn read(row: &Row<'_>) -> Result<(Subject, Cutoff), StoreEr
     Ok((subject, cutoff))
 }
 
-/// A subject by its names in the table; `None` for a kind that this program does not know.
-pub(in crate::store) fn subject(kind: &str, name: Box<str>) -> Option<Subject> {
-    Some(match kind {
+/// A row that begins with `kind, name`.
+///
+/// # Errors
+///
+/// The kind is one that this program does not know.
+pub(in crate::store) fn read_subject(row: &Row<'_>) -> Result<Subject, StoreError> {
+    let name = row.text(1).into();
+    Ok(match row.text(0) {
         "everybody" => Subject::Everybody,
         "user" => Subject::User(name),
         "organization" => Subject::Organization(name),
         "email" => Subject::Email(name),
-        _ => return None,
+        _ => return Err(StoreError::Damaged("unknown kind of cutoff".into())),
     })
-}
-
-/// A row that begins with `kind, name`.
-pub(in crate::store) fn read_subject(row: &Row<'_>) -> Result<Subject, StoreError> {
-    let subject = subject(row.text(0), row.text(1).into());
-    subject.ok_or_else(|| StoreError::Damaged("unknown kind of cutoff".into()))
 }
 
 /// A subject as the table names it.

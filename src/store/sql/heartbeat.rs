@@ -15,15 +15,13 @@ impl Apply for Heartbeat {
                  ON CONFLICT (id) DO UPDATE SET applied = excluded.applied, seen_at = excluded.seen_at,
                    lived = excluded.lived, lease = excluded.lease",
             (&self.gateway, self.applied, transaction.now.0, transaction.lived.0, self.lease),
-        )?;
-        Ok(())
+        )
     }
 }
 
 impl Apply for Deregister {
     fn apply(self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
-        transaction.write("DELETE FROM gateways WHERE id = ?1", [&self.gateway])?;
-        Ok(())
+        transaction.write("DELETE FROM gateways WHERE id = ?1", [&self.gateway])
     }
 }
 

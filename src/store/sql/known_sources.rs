@@ -62,8 +62,7 @@ pub(in crate::store) fn is_known(
 
 /// Forgets all of a user's.
 pub(in crate::store) fn forget(connection: &Connection<'_>, user: &str) -> Result<(), StoreError> {
-    connection.write("DELETE FROM known_sources WHERE \"user\" = ?1", [user])?;
-    Ok(())
+    connection.write("DELETE FROM known_sources WHERE \"user\" = ?1", [user])
 }
 
 /// Deletes those that were last seen then or before, at most so many; says how many it were.

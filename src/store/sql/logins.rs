@@ -91,8 +91,7 @@ impl Apply for Remember {
                 transaction.now.0,
                 self.asked_at,
             ),
-        )?;
-        Ok(())
+        )
     }
 }
 
@@ -171,8 +170,7 @@ fn forget_of_user(transaction: &Transaction<'_>, name: &str, sequence: u64) -> R
         "UPDATE users SET phc = '', remembered_at = NULL, remembered_number = NULL
              WHERE name = ?1 AND remembered_number < ?2",
         (name, sequence),
-    )?;
-    Ok(())
+    )
 }
 
 /// The cutoffs that concern a user.

@@ -35,8 +35,7 @@ pub(in crate::store) fn remember(connection: &Connection<'_>, name: &Name) -> Re
 pub(in crate::store) fn forget(connection: &Connection<'_>, name: &str) -> Result<(), StoreError> {
     let Ok(parsed) = Name::parse_user(name) else { return Ok(()) };
     let [one, other] = parsed.skeletons();
-    connection.write("DELETE FROM skeletons WHERE skeleton IN (?1, ?2) AND name = ?3", (one, other, name))?;
-    Ok(())
+    connection.write("DELETE FROM skeletons WHERE skeleton IN (?1, ?2) AND name = ?3", (one, other, name))
 }
 
 /// Remembers every user of a store that is migrated.

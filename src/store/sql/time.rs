@@ -54,8 +54,7 @@ pub(in crate::store) fn advance(
 
 /// Sets the floor, where nobody has: of a new store, or of one that had none.
 pub(in crate::store) fn set_floor(connection: &Connection<'_>, floor: UnixTime) -> Result<(), StoreError> {
-    connection.write("UPDATE clock SET floor = ?1", [floor.0])?;
-    Ok(())
+    connection.write("UPDATE clock SET floor = ?1", [floor.0])
 }
 
 /// Once an hour of lived time, which transaction was the last.

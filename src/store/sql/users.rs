@@ -137,8 +137,7 @@ impl Apply for Rehash {
         transaction.write(
             "UPDATE users SET phc = ?3 WHERE name = ?1 AND credential_version = ?2",
             (self.user.as_str(), self.credential_version, self.phc.as_str()),
-        )?;
-        Ok(())
+        )
     }
 }
 
@@ -277,8 +276,7 @@ pub(in crate::store) fn touch(
     name: &str,
     sequence: u64,
 ) -> Result<(), StoreError> {
-    connection.write("UPDATE users SET number = ?2 WHERE name = ?1", (name, sequence))?;
-    Ok(())
+    connection.write("UPDATE users SET number = ?2 WHERE name = ?1", (name, sequence))
 }
 
 /// A hash that was imported is forgotten with the one that it became.
@@ -304,11 +302,9 @@ pub(in crate::store) fn update(
             user.source.as_str(),
             remembered.map(|remembered| remembered.at.0),
             remembered.map(|remembered| remembered.sequence),
-        ))?;
-    Ok(())
+        ))
 }
 
-/// A row of [`SELECT`].
 /// Reads every user.
 ///
 /// # Errors
@@ -318,6 +314,7 @@ pub(in crate::store) fn read_all(connection: &Connection<'_>) -> Result<(), Stor
     connection.each(&format!("{SELECT} ORDER BY name"), (), |row| read(row).map(drop))
 }
 
+/// A row of [`SELECT`].
 fn read(row: &Row<'_>) -> Result<UserRecord, StoreError> {
     let (name, organization, phc): (String, String, String) = (row.get(0)?, row.get(2)?, row.get(3)?);
     let source = SourceName::parse(&row.get::<String>(9)?);
