@@ -10,12 +10,12 @@ mod error;
 mod history;
 mod parameter;
 mod questions;
+mod reading;
 mod reconnect;
 mod session;
 #[cfg(test)]
 pub(crate) mod test_server;
 mod tls;
-mod worker;
 mod writer;
 
 use std::sync::Arc;
@@ -23,16 +23,18 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::sync::mpsc::{Receiver, channel};
+use tokio::sync::mpsc::Receiver;
 
 use self::connect::Purpose;
 use self::history::History;
+use self::reading::{Open, Reading};
 use self::session::Session;
-use self::worker::{Open, Worker};
+
 use super::command::Actor;
 use super::error::StoreError;
 use super::health::Health;
 use super::queue::Writer;
+use super::reader::Reader;
 use super::records::Changes;
 use super::sql::connection::Connection;
 use super::sql::feed;
@@ -45,8 +47,8 @@ use crate::metrics::Metrics;
 
 /// A database and the threads that work on it.
 pub(super) struct Postgres {
-    reader: Worker,
-    feed: Worker,
+    reader: Reader<Reading>,
+    feed: Reader<Reading>,
     commits: Arc<Commits>,
     history: Arc<History>,
     clock: Clock,
@@ -99,8 +101,8 @@ impl Postgres {
             Ok(session)
         });
         Ok(Self {
-            reader: Worker::start("store-reader", look_up)?,
-            feed: Worker::start("store-feed", follow)?,
+            reader: Reader::start("store-reader", Reading::over(look_up))?,
+            feed: Reader::start("store-feed", Reading::over(follow))?,
             commits,
             writer: writer::start(settings.clone(), clock.clone(), metrics, Arc::clone(&history))?,
             history,
@@ -124,12 +126,11 @@ impl Postgres {
     ) -> Result<T, StoreError> {
         let history = Arc::clone(&self.history);
         let known = history.latest();
-        self.reader
-            .read(move |connection| {
-                history.check(connection, known)?;
-                read(connection)
-            })
-            .await
+        let checked = move |connection: &Connection<'_>| {
+            history.check(connection, known)?;
+            read(connection)
+        };
+        self.reader.run(move |reading| reading.read(checked)).await
     }
 
     pub(super) async fn changes(&self, after: u64, limit: usize) -> Result<Changes, StoreError> {
@@ -137,17 +138,16 @@ impl Postgres {
         let clock_skew = Arc::clone(&self.clock_skew);
         // Before the snapshot, which then must have it.
         let known = history.latest();
-        self.feed
-            .read(move |connection| {
-                history.check(connection, known)?;
-                let before = clock.wall();
-                let server = database::time(connection)?;
-                clock_skew.store(skew(before, clock.wall(), server), Ordering::Relaxed);
-                let changes = feed::changes_after(connection, after, limit)?;
-                history.read(connection)?;
-                Ok(changes)
-            })
-            .await
+        let look = move |connection: &Connection<'_>| {
+            history.check(connection, known)?;
+            let before = clock.wall();
+            let server = database::time(connection)?;
+            clock_skew.store(skew(before, clock.wall(), server), Ordering::Relaxed);
+            let changes = feed::changes_after(connection, after, limit)?;
+            history.read(connection)?;
+            Ok(changes)
+        };
+        self.feed.run(move |reading| reading.read(look)).await
     }
 
     /// By how many seconds the wall clock here is ahead of the server's, as of the last look.
@@ -168,27 +168,15 @@ impl Postgres {
     }
 
     pub(super) fn snapshot(&self) -> Receiver<Result<Changes, StoreError>> {
-        let (sender, pieces) = channel(PIECES);
-        let failed = sender.clone();
         let history = Arc::clone(&self.history);
-        let submitted = self.feed.submit(move |kept| {
+        self.feed.pieces(move |reading, send| {
             let known = history.latest();
-            let sent = kept.read(|connection| {
+            reading.read(|connection| {
                 history.check(connection, known)?;
                 history.read(connection)?;
-                feed::snapshot(connection, |piece| {
-                    // Anyone who does not take it has gone.
-                    sender.blocking_send(Ok(piece)).map_err(|_| StoreError::Stopped)
-                })
-            });
-            if let Err(error) = sent {
-                let _ = sender.blocking_send(Err(error));
-            }
-        });
-        if let Err(error) = submitted {
-            let _ = failed.try_send(Err(error));
-        }
-        pieces
+                feed::snapshot(connection, send)
+            })
+        })
     }
 }
 
@@ -223,9 +211,6 @@ fn opened(
 /// How often changes are asked for though nobody has told of any: a notification may be lost, and only an answer says that the database is
 /// there.
 const REGARDLESS: Duration = Duration::from_secs(1);
-
-/// Pieces of a snapshot that are read ahead of the caller that applies them.
-const PIECES: usize = 2;
 
 #[cfg(test)]
 mod tests;

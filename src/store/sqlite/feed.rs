@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use tokio::sync::mpsc::Sender;
 
 use super::connection;
 use super::file::DatabaseFile;
 use crate::store::error::StoreError;
+use crate::store::reader::Kept;
 use crate::store::records::Changes;
 use crate::store::sql::feed;
 
@@ -27,6 +27,8 @@ struct Look {
     requested: u64,
     at: Instant,
 }
+
+impl Kept for Feed {}
 
 impl Feed {
     pub(super) const fn new(file: DatabaseFile) -> Self {
@@ -66,21 +68,14 @@ impl Feed {
         Ok(changes)
     }
 
-    /// Everything as of one moment, in pieces; only the last says how far they reach.
-    pub(super) fn snapshot(&mut self, pieces: &Sender<Result<Changes, StoreError>>) {
-        let mut connection = match self.file.connect_to_read() {
-            Ok(connection) => connection,
-            Err(error) => return drop(pieces.blocking_send(Err(error))),
-        };
-        let sent = connection.transaction().map_err(StoreError::from).and_then(|snapshot| {
-            feed::snapshot(&connection::of(&snapshot), |piece| {
-                // Anyone who does not take it has gone.
-                pieces.blocking_send(Ok(piece)).map_err(|_| StoreError::Stopped)
-            })
-        });
-        if let Err(error) = sent {
-            let _ = pieces.blocking_send(Err(error));
-        }
+    /// Everything as of one moment, in pieces that are handed to `send`; only the last says how far they reach.
+    pub(super) fn snapshot(
+        &mut self,
+        send: &mut dyn FnMut(Changes) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut connection = self.file.connect_to_read()?;
+        let snapshot = connection.transaction()?;
+        feed::snapshot(&connection::of(&snapshot), send)
     }
 }
 

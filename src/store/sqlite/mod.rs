@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::Connection as Database;
-use tokio::sync::mpsc::{Receiver, channel};
+use tokio::sync::mpsc::Receiver;
 
 pub use self::file::Opening;
 
@@ -31,7 +31,7 @@ use super::command::{Actor, KeyRecord};
 use super::error::StoreError;
 use super::health::Health;
 use super::queue::Writer;
-use super::reader::Reader;
+use super::reader::{Kept, Reader};
 use super::records::Changes;
 use super::sql::connection::Connection;
 use super::sql::transaction::Apply;
@@ -138,12 +138,7 @@ impl Sqlite {
     }
 
     pub(super) fn snapshot(&self) -> Receiver<Result<Changes, StoreError>> {
-        let (sender, pieces) = channel(PIECES);
-        let failed = sender.clone();
-        if let Err(error) = self.feed.submit(move |feed| feed.snapshot(&sender)) {
-            let _ = failed.try_send(Err(error));
-        }
-        pieces
+        self.feed.pieces(|feed, send| feed.snapshot(send))
     }
 }
 
@@ -152,6 +147,8 @@ struct Rows {
     file: DatabaseFile,
     database: Option<Database>,
 }
+
+impl Kept for Rows {}
 
 impl Rows {
     fn read<T>(
@@ -183,9 +180,6 @@ const LOG_PAGES: u32 = 1000;
 /// The same for the command line, which leaves it to the gateway: only where none runs, or one cannot keep up with a long
 /// import, does the log become as long as this.
 const LONG_LOG_PAGES: u32 = 16 * LOG_PAGES;
-
-/// Pieces of a snapshot that are read ahead of the caller that applies them.
-const PIECES: usize = 2;
 
 #[cfg(test)]
 mod tests;
