@@ -55,7 +55,7 @@ impl PostgresSettings {
         let weakness = match self.tls {
             PostgresTls::VerifyFull => None,
             PostgresTls::VerifyCa => Some(
-                "verify-ca accepts a certificate for any name: whoever has one by the same CA can impersonate the database",
+                "verify-ca accepts a certificate for any name: anyone who has one by the same CA can impersonate the database",
             ),
             PostgresTls::Require => Some("require lets anyone on the network path impersonate the database"),
             PostgresTls::Prefer => Some(

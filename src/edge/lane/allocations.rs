@@ -142,7 +142,7 @@ fn a_request_on_a_warm_connection_allocates_nothing() {
     let over = |case: &Case| {
         let (most, what) = case.most;
         let is_known = |bytes: &u64| *bytes <= most * u64::from(COUNTED);
-        // What a request allocates, it allocates each time; on a busy machine a connection may also be made anew.
+        // What a request allocates, it allocates each time; on a busy machine a connection may also be made again.
         let mut bytes = allocated(case);
         for _ in 0..2 {
             bytes = if is_known(&bytes) { bytes } else { allocated(case) };

@@ -53,7 +53,7 @@ impl Reading {
             Ok(_) => self.reconnect.succeeded(),
             Err(error) => {
                 self.session = None;
-                // Not for a row that cannot be read: whoever asks for another one need not wait.
+                // Not for a row that cannot be read: reads of others need not wait.
                 if error.is_transient() || matches!(error, StoreError::Forked { .. }) {
                     self.reconnect.failed(error);
                 }

@@ -48,7 +48,7 @@ pub(in crate::store) struct Time {
 /// A running transaction, with its time and its actor.
 pub struct Transaction<'t> {
     connection: Connection<'t>,
-    /// The last sequence that was taken. Whoever began the transaction writes it before the commit.
+    /// The last sequence that was taken. The engine writes it before the commit.
     sequence: &'t Cell<u64>,
     pub(super) actor: &'t Actor,
     pub(super) now: UnixTime,

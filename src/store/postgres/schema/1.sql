@@ -7,7 +7,7 @@ CREATE TABLE sequence (
 );
 INSERT INTO sequence (id, number) VALUES (1, 0);
 
--- The last sequence of each transaction with a random number that no other history of this database has at it: whoever knows one finds out
+-- The last sequence of each transaction with a random number that no other history of this database has at it: a gateway that knows one finds out
 -- here whether what was committed is still there.
 CREATE TABLE commits (
     number BIGINT PRIMARY KEY,
@@ -77,7 +77,7 @@ CREATE INDEX revoked_tokens_by_number ON revoked_tokens (number);
 CREATE INDEX revoked_tokens_by_lived ON revoked_tokens (lived);
 CREATE INDEX revoked_tokens_by_user ON revoked_tokens ("user", number) WHERE "user" IS NOT NULL;
 
--- How many revoked tokens of each user are kept, exact whoever adds and deletes them.
+-- How many revoked tokens of each user are kept, exact for all that add and delete them.
 CREATE TABLE revocation_counts (
     "user" TEXT COLLATE "C" PRIMARY KEY,
     tokens BIGINT NOT NULL
@@ -148,7 +148,7 @@ CREATE INDEX audit_by_share ON audit (operator, actor, action, id);
 CREATE INDEX audit_of_mints ON audit (subject, number) WHERE action = 'mint';
 CREATE INDEX audit_by_token ON audit (token_id) WHERE action = 'mint';
 
--- How many rows each share has, of those up to audit_counted.through. Who prunes counts; a trigger keeps it exact, whoever deletes rows.
+-- How many rows each share has, of those up to audit_counted.through. Pruning counts; a trigger keeps it exact when rows are deleted.
 CREATE TABLE audit_shares (
     operator BOOLEAN NOT NULL,
     actor TEXT COLLATE "C" NOT NULL,
