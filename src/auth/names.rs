@@ -60,6 +60,11 @@ impl<V: Clone> Names<V> {
         }
     }
 
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
+        self.shards.iter().flat_map(|shard| shard.iter()).map(|(name, value)| (&**name, value))
+    }
+
     /// How many names there are.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.len()).sum()

@@ -119,6 +119,23 @@ impl TokenSet {
         gone
     }
 
+    /// Those that the other set does not have. Of an expiry the hour is right, and of the time of a revocation that it was not later.
+    pub fn difference(&self, other: &Self) -> Vec<RevokedToken> {
+        let dated = self.dated.iter().flat_map(|(hour, dated)| {
+            let expiry = UnixTime(hour * 3600 + 3599);
+            let lived = Lived(dated.newest.load(Ordering::Relaxed));
+            let missing = dated.bucket.ids().filter(move |id| !other.contains(*id, expiry));
+            missing.map(move |id| RevokedToken { id, keep: Keep::Expires(expiry), lived })
+        });
+        let is_there = |id| other.undated.as_ref().is_some_and(|bucket| bucket.contains(id));
+        let undated = self.undated_acts.iter().flat_map(|(hour, ids)| {
+            let lived = Lived(hour * 3600 + 3599);
+            let missing = ids.iter().filter(|id| !is_there(**id));
+            missing.map(move |id| RevokedToken { id: *id, keep: Keep::Until(UnixTime(u64::MAX)), lived })
+        });
+        dated.chain(undated).collect()
+    }
+
     /// How many tokens there are.
     pub fn len(&self) -> usize {
         self.dated.values().map(|dated| dated.bucket.len()).sum::<usize>()
@@ -152,6 +169,11 @@ impl Bucket {
         ids.into_iter().for_each(|id| shards.entry(shard_of(id)).or_default().push(id));
         shards.into_iter().for_each(|(shard, ids)| bucket.extend(shard, ids));
         bucket
+    }
+
+    fn ids(&self) -> impl Iterator<Item = TokenId> {
+        let shards = self.shards.iter().map(|shard| shard.load_full());
+        shards.flat_map(|shard| (0..shard.len()).filter_map(move |place| shard.get(place).copied()))
     }
 
     fn contains(&self, id: TokenId) -> bool {

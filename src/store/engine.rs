@@ -14,6 +14,7 @@ use super::records::Changes;
 use super::sql::connection::Connection;
 use super::sql::transaction::Apply;
 use super::sqlite::{Opening, Sqlite, copy as sqlite_copy};
+use crate::auth::revocation::RevocationSnapshot;
 use crate::clock::Clock;
 use crate::config::StorePlace;
 use crate::metrics::Metrics;
@@ -140,6 +141,14 @@ impl Engine {
         match self {
             Self::Sqlite(_) => std::future::pending().await,
             Self::Postgres(engine) => engine.changed().await,
+        }
+    }
+
+    /// Unites what `memory` knows with a store that has lost commits; a file is never used then.
+    pub(super) async fn unite(&self, memory: Arc<RevocationSnapshot>) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(engine) => engine.unite(memory).await,
         }
     }
 

@@ -59,7 +59,7 @@ pub enum StoreError {
     LogChanged,
     /// The store has forgotten what was committed once.
     #[error(
-        "the store is older than expected (its last sequence is {found}, expected {known} or later): a backup was put in its place, or its -wal was lost, and revocations with it. Start the gateway once with `ds-gateway run --restored`, \
+        "the store is older than expected (its last sequence is {found}, and it has forgotten {known}): a backup was put in its place, its -wal was lost or a standby that lagged behind was promoted, and revocations are lost. Start the gateway once with `ds-gateway run --restored`, \
          which revokes every token that was issued so far"
     )]
     Rewound {
@@ -71,8 +71,7 @@ pub enum StoreError {
     /// The database has another history than the one that was read from it.
     #[error(
         "the database has forgotten what it had committed (its last sequence is {found}, and it is not the history of sequence {known}): a standby that \
-         lagged behind was promoted, or a backup was put in its place, and revocations may be lost. Stop all gateways, and start one of them once with \
-         `ds-gateway run --restored`, which revokes every token that was issued so far"
+         lagged behind was promoted, or a backup was put in its place; the gateways that run are writing back what they know of revocations"
     )]
     Forked {
         /// The last sequence of the database.
@@ -135,6 +134,7 @@ impl StoreError {
                 | Self::Unavailable(_)
                 | Self::ReadOnly(_)
                 | Self::Conflict(_)
+                | Self::Forked { .. }
         )
     }
 
@@ -147,7 +147,6 @@ impl StoreError {
                 | Self::Newer { .. }
                 | Self::Older { .. }
                 | Self::Rewound { .. }
-                | Self::Forked { .. }
                 | Self::KeyForgotten(_)
                 | Self::UnfinishedCopy(_)
                 | Self::Refused(_)

@@ -11,6 +11,7 @@
 
 mod activity;
 pub mod after_restore;
+mod beside;
 mod blocking;
 pub mod command;
 #[cfg(test)]
@@ -60,6 +61,7 @@ use self::sql::connection::Connection;
 use self::sql::transaction::Apply;
 use self::sql::{about, audit, heartbeat, keys, logins, revocations, time, tokens, user_changes, users};
 use self::sqlite::Sqlite;
+use crate::auth::gate::Gate;
 use crate::auth::identity::Identity;
 use crate::auth::revocation::{RevocationSnapshot, Subject};
 use crate::auth::source::Source;
@@ -315,17 +317,30 @@ impl Store {
 
     /// Reads all that the gate needs, as of one moment.
     pub async fn load(&self) -> Result<RevocationSnapshot, StoreError> {
-        let mut pieces: Receiver<Result<Changes, StoreError>> = self.engine.snapshot();
         let mut snapshot = RevocationSnapshot::default();
+        self.load_into(|piece| piece.apply(&mut snapshot)).await?;
+        self.checked().await?;
+        Ok(snapshot)
+    }
+
+    /// Unites the gate's memory with a database that has lost commits ([`Forked`](StoreError::Forked)): what the memory knows of
+    /// revocations is written back, and what the database has is taken in.
+    pub async fn unite(&self, gate: &Gate) -> Result<(), StoreError> {
+        self.engine.unite(gate.snapshot()).await?;
+        self.load_into(|piece| gate.apply(|snapshot| piece.apply(snapshot))).await
+    }
+
+    /// Reads all that the gate needs, as of one moment, in pieces.
+    async fn load_into(&self, mut take: impl FnMut(Changes)) -> Result<(), StoreError> {
+        let mut pieces: Receiver<Result<Changes, StoreError>> = self.engine.snapshot();
         let mut is_complete = false;
         while let Some(piece) = pieces.recv().await {
             let piece = piece?;
             // Only the last piece has a sequence.
             is_complete = piece.sequence > 0;
-            piece.apply(&mut snapshot);
+            take(piece);
         }
-        self.checked().await?;
-        if is_complete { Ok(snapshot) } else { Err(StoreError::Stopped) }
+        if is_complete { Ok(()) } else { Err(StoreError::Stopped) }
     }
 }
 

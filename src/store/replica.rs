@@ -125,7 +125,7 @@ impl ReplicaLoop {
     async fn run(self) {
         let mut heartbeats = Heartbeats::default();
         let mut keys = KeyReload::default();
-        let (mut is_failing, mut is_clock_wrong) = (false, false);
+        let (mut is_failing, mut is_clock_wrong, mut has_forked) = (false, false, false);
         loop {
             let interval = self.store.poll_interval(self.settings.poll_interval);
             tokio::select! {
@@ -136,7 +136,7 @@ impl ReplicaLoop {
             // The time before the read: what is written after it may be missing.
             let uptime = self.clock.uptime();
             self.settings.gap.begin(uptime);
-            let caught_up = self.catch_up(&mut keys).await;
+            let caught_up = self.catch_up_or_unite(&mut keys, &mut has_forked).await;
             self.settings.gap.end();
             match caught_up {
                 Ok(requested) => {
@@ -170,6 +170,27 @@ impl ReplicaLoop {
             _ => {}
         }
         *is_wrong = self.clock.error().is_some();
+    }
+
+    /// The same as [`catch_up`](Self::catch_up), also where the database has lost what is known here: `has_forked` from when that is found
+    /// until everything has been read again.
+    async fn catch_up_or_unite(
+        &self,
+        keys: &mut KeyReload,
+        has_forked: &mut bool,
+    ) -> Result<u64, StoreError> {
+        if !*has_forked {
+            let caught_up = self.catch_up(keys).await;
+            *has_forked = matches!(caught_up, Err(StoreError::Forked { .. }));
+            if !*has_forked {
+                return caught_up;
+            }
+        }
+        self.store.unite(&self.gate).await?;
+        *has_forked = false;
+        // What was read said nothing of keys that are new.
+        keys.is_due = true;
+        self.catch_up(keys).await
     }
 
     /// Applies every change that there is, a piece at a time; says up to which sequence acknowledgements are requested.

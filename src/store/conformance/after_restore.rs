@@ -163,6 +163,8 @@ fn store_that_is_started_as_restored_refuses_every_older_token() {
         let (token, before) = (fixture.mint("anna"), fixture.sequence());
         let store = Store::open(&fixture.place.named(), Opening::Restored, Clock::observer(), Arc::default());
         drop(store.unwrap());
+        // Gateways are stopped meanwhile.
+        let fixture = fixture.reopen();
         assert_eq!(fixture.verdict(&token), Err(Denial::RevokedEverybody));
         assert_eq!(fixture.sequence(), before + GAP + 1);
         let row = fixture.audit().into_iter().next_back().unwrap();

@@ -69,7 +69,7 @@ pub(super) fn key(kid: &str, secret: u8) -> Arc<Key> {
 }
 
 /// A set of that one key.
-pub(super) fn key_set(kid: &str, secret: u8) -> KeySet {
+pub(in crate::store) fn key_set(kid: &str, secret: u8) -> KeySet {
     KeySet::new(vec![new_key(kid, secret)]).unwrap()
 }
 
@@ -78,7 +78,7 @@ fn new_key(kid: &str, secret: u8) -> Key {
     Key::new(kid, Algorithm::Hs256, &secret, true).unwrap()
 }
 
-pub(super) fn key_record(kid: &str, secret: u8) -> KeyRecord {
+pub(in crate::store) fn key_record(kid: &str, secret: u8) -> KeyRecord {
     KeyRecord { kid: kid.to_owned(), fingerprint: key(kid, secret).fingerprint() }
 }
 
@@ -87,7 +87,7 @@ pub(super) fn key_records(keys: &[(&str, u8)]) -> Vec<KeyRecord> {
 }
 
 /// The key that signs, if a test names no other.
-pub(super) const SIGNER: (&str, u8) = ("signer", 0);
+pub(in crate::store) const SIGNER: (&str, u8) = ("signer", 0);
 
 pub(in crate::store) fn mint_for(user: User) -> Mint {
     mint_with(user, key(SIGNER.0, SIGNER.1))
@@ -107,7 +107,7 @@ pub(super) fn mint_with(user: User, signer: Arc<Key>) -> Mint {
     }
 }
 
-pub(super) fn minted(outcome: MintOutcome) -> Minted {
+pub(in crate::store) fn minted(outcome: MintOutcome) -> Minted {
     match outcome {
         MintOutcome::Minted(minted, _) => minted,
         refused => panic!("{refused:?}"),
@@ -115,7 +115,7 @@ pub(super) fn minted(outcome: MintOutcome) -> Minted {
 }
 
 /// A minted token as a gate with the key [`SIGNER`] reads it.
-pub(super) fn verified(minted: &Minted) -> Verified {
+pub(in crate::store) fn verified(minted: &Minted) -> Verified {
     verify(minted.token.as_bytes(), &key_set(SIGNER.0, SIGNER.1), &RULES).unwrap()
 }
 
@@ -154,7 +154,7 @@ pub(super) fn revoke_id(which: u64, expires_at: u64, user: Option<&str>) -> Revo
     RevokeToken { id: token_id(which), expiry, user: user.map(Into::into) }
 }
 
-pub(super) fn user_subject(name: &str) -> Subject {
+pub(in crate::store) fn user_subject(name: &str) -> Subject {
     Subject::User(name.into())
 }
 
@@ -162,6 +162,6 @@ pub(super) fn email_subject(folded: &str) -> Subject {
     Subject::Email(folded.into())
 }
 
-pub(super) fn organization_subject(name: &str) -> Subject {
+pub(in crate::store) fn organization_subject(name: &str) -> Subject {
     Subject::Organization(name.into())
 }

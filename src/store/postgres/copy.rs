@@ -36,7 +36,7 @@ impl PostgresTarget {
         match database::check_schema(&session) {
             Err(StoreError::Missing) => Ok(Some((Self(session), false))),
             Err(StoreError::UnfinishedCopy(_)) => Ok(Some((Self(session), true))),
-            Ok(()) | Err(StoreError::Older { .. } | StoreError::Newer { .. }) => Ok(None),
+            Ok(_) | Err(StoreError::Older { .. } | StoreError::Newer { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -61,7 +61,7 @@ impl PostgresTarget {
         match database::check_schema(&self.0) {
             Err(StoreError::Missing) => {}
             Err(error) => return Err(error),
-            Ok(()) => return Err(StoreError::Locked),
+            Ok(_) => return Err(StoreError::Locked),
         }
         database::make_tables(&self.0)?;
         self.clear()?;

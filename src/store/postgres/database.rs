@@ -2,12 +2,15 @@
 
 use std::cell::Cell;
 
-use super::history::{self, Commit};
+use super::history::{self, Fork};
+use super::notes::Notes;
 use super::session::Session;
 use crate::auth::time::{Lived, UnixTime};
+use crate::clock::Clock;
+use crate::config::Durability;
+use crate::store::beside::latest_commit::Commit;
 use crate::store::command::Actor;
 use crate::store::error::StoreError;
-use crate::store::records::StoredTime;
 use crate::store::sql::connection::Connection;
 use crate::store::sql::transaction::{Time, Transaction};
 use crate::store::sql::{after_restore, new_store, sequence, time};
@@ -33,6 +36,46 @@ pub(super) fn time(connection: &Connection<'_>) -> Result<UnixTime, StoreError> 
     connection.one(asked, (), |row| Ok(UnixTime(row.get(0)?)))
 }
 
+/// Begins a transaction that is durable as configured once it is committed, under the lock of all who write.
+pub(super) fn begin(session: &Session, durability: Durability) -> Result<(), StoreError> {
+    session.begin("BEGIN");
+    // In the transaction: a pooler may give each another session.
+    session.begin(match durability {
+        Durability::Local => "SET LOCAL synchronous_commit = on",
+        Durability::RemoteApply => "SET LOCAL synchronous_commit = remote_apply",
+    });
+    lock(session)
+}
+
+/// A transaction of its own for what is no command; says which commit it left, if it took a sequence.
+pub(super) fn transaction<T>(
+    session: &Session,
+    durability: Durability,
+    clock: &Clock,
+    actor: &Actor,
+    work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+) -> Result<(T, Option<Commit>), StoreError> {
+    begin(session, durability)?;
+    let connection = session.connection();
+    let before = sequence::current(&connection)?;
+    let (taken, time) = (Cell::new(before), time::advance(&connection, clock, before)?);
+    let done = work(&Transaction::new(connection, &taken, actor, &time))?;
+    let commit = (taken.get() != before).then(|| Commit { sequence: taken.get(), nonce: nonce() });
+    if let Some(commit) = commit {
+        history::leave(&connection, commit)?;
+        notify(session)?;
+    }
+    // An aborted transaction would end without an error.
+    session.fault().map_or(Ok(()), Err)?;
+    session.finish("COMMIT")?;
+    Ok((done, commit))
+}
+
+/// A random number that no other history has at the same sequence.
+pub(super) fn nonce() -> i64 {
+    fastrand::i64(1..)
+}
+
 /// Makes a store with a cutoff on everybody in a database that has none; whether it did. Harmless when two gateways do it at once.
 pub(super) fn create(session: &Session, now: UnixTime) -> Result<bool, StoreError> {
     session.begin("BEGIN");
@@ -48,29 +91,28 @@ pub(super) fn create(session: &Session, now: UnixTime) -> Result<bool, StoreErro
     let (actor, taken) = (Actor::operator("ds-gateway", "start"), Cell::new(0));
     let time = Time { now, lived: Lived(0), issue_time: now, wall: now };
     new_store::fill(&Transaction::new(connection, &taken, &actor, &time), 0, &[])?;
-    history::leave(&connection, Commit { sequence: taken.get(), nonce: fastrand::i64(..) })?;
+    history::leave(&connection, Commit { sequence: taken.get(), nonce: nonce() })?;
     session.finish("COMMIT")?;
     Ok(true)
 }
 
 /// Goes on behind everything that was given out before the database was restored, or a standby promoted that had not seen all of it, with a
-/// cutoff on everybody.
-pub(super) fn resume(session: &Session, now: UnixTime) -> Result<(), StoreError> {
-    session.begin("BEGIN");
-    lock(session)?;
-    let connection = session.connection();
-    let StoredTime { lived, floor, .. } = time::read(&connection)?;
-    let time = Time { now: now.max(floor), lived, issue_time: now, wall: now };
-    let (actor, taken) =
-        (Actor::operator("ds-gateway", "run --restored"), Cell::new(sequence::current(&connection)?));
-    // Nothing lies beside a database that would know more.
-    after_restore::resume(&Transaction::new(connection, &taken, &actor, &time), 0, &[])?;
-    history::leave(&connection, Commit { sequence: taken.get(), nonce: fastrand::i64(..) })?;
-    history::begin_anew(&connection)?;
-    notify(session)?;
-    session.finish("COMMIT")?;
+/// cutoff on everybody and every key revoked that is noted here as such. Gateways that run write back what they know.
+pub(super) fn resume(
+    session: &Session,
+    durability: Durability,
+    clock: &Clock,
+    notes: &Notes,
+) -> Result<(), StoreError> {
+    let (known, revoked) = (notes.latest()?.sequence, notes.revoked_keys()?);
+    let actor = Actor::operator("ds-gateway", "run --restored");
+    transaction(session, durability, clock, &actor, |transaction| {
+        let number = after_restore::resume(transaction, known, &revoked)?.sequence;
+        history::note_fork(transaction, Fork { number, known: number - 1 })
+    })?;
     log::warn!(
-        "the store was restored: a key that was revoked after the backup was made is valid again: `ds-gateway key list` shows the keys, `ds-gateway revoke key KID --replace` revokes one"
+        "the store was restored: a key that was revoked after the backup was made is valid again, unless this machine's state folder notes it: \
+         `ds-gateway key list` shows the keys, `ds-gateway revoke key KID --replace` revokes one"
     );
     Ok(())
 }
@@ -86,11 +128,12 @@ pub(super) fn note_schema(connection: &Connection<'_>) -> Result<(), StoreError>
     connection.write("INSERT INTO ds_gateway (schema) VALUES (?1)", [SCHEMA])
 }
 
-/// Is there a store, of the schema that this program reads and writes?
-pub(super) fn check_schema(session: &Session) -> Result<(), StoreError> {
-    match schema_of(&session.connection())? {
+/// Which store it is, whatever server or backup it comes from, if its schema is the one that this program reads and writes.
+pub(super) fn check_schema(session: &Session) -> Result<String, StoreError> {
+    let connection = session.connection();
+    match schema_of(&connection)? {
         None => Err(StoreError::Missing),
-        Some(SCHEMA) => Ok(()),
+        Some(SCHEMA) => connection.one("SELECT id FROM ds_gateway", (), |row| row.get(0)),
         Some(found) if found > SCHEMA => Err(StoreError::Newer { found, known: SCHEMA }),
         Some(found) => Err(StoreError::Older { found, needed: SCHEMA }),
     }
@@ -110,8 +153,9 @@ fn schema_of(connection: &Connection<'_>) -> Result<Option<u32>, StoreError> {
     Err(StoreError::UnfinishedCopy(source.unwrap_or_default()))
 }
 
-/// Which schema the store has: one row.
-const CREATE: &str = "CREATE TABLE ds_gateway (schema BIGINT NOT NULL)";
+/// Which schema the store has, and which store it is: one row.
+const CREATE: &str =
+    "CREATE TABLE ds_gateway (schema BIGINT NOT NULL, id TEXT NOT NULL DEFAULT gen_random_uuid())";
 
 /// The schema that this program reads and writes.
 const SCHEMA: u32 = 1;

@@ -1,41 +1,81 @@
 //! Whether the database still has what it had committed: a standby that lagged behind and was promoted, or a backup in its place, has
-//! not, and gives out the same sequences again.
+//! not, and gives out the same sequences again. That is a *fork*.
 //!
 //! Each transaction leaves its last sequence with a random nonce. A gateway remembers the latest pair that it has seen or written, and looks for it
 //! before it believes anything else.
 
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
 use parking_lot::Mutex;
 
+use crate::store::beside::latest_commit::Commit;
 use crate::store::error::StoreError;
 use crate::store::sql::connection::Connection;
 use crate::store::sql::sequence;
 
-/// The last sequence of a transaction, and its nonce.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Commit {
-    pub(super) sequence: u64,
-    pub(super) nonce: i64,
+/// What this process knows of the database's past. Its lock is never held across I/O.
+#[derive(Debug, Default)]
+pub(super) struct History(Mutex<Past>);
+
+#[derive(Debug, Default)]
+struct Past {
+    /// Commits that were seen or made, the latest one last, a tenth of a second apart.
+    seen: VecDeque<(Instant, Commit)>,
+    /// The newest fork of which all that the database has is known here; none before anything was read.
+    united: Option<u64>,
+    /// What was found missing, from when on nothing else is believed.
+    fork: Option<StoreError>,
 }
 
-/// What this process knows of the database's past. Its locks are never held across I/O.
-#[derive(Debug, Default)]
-pub(super) struct History {
-    latest: Mutex<Option<Commit>>,
-    /// What was found missing, from when on nothing else is believed.
-    fork: Mutex<Option<StoreError>>,
+/// What must be in every state of the database that is read from now on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    pub(super) latest: Option<Commit>,
+    pub(super) united: Option<u64>,
+}
+
+/// Where somebody found that commits were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fork {
+    /// The sequence at which the database goes on, behind all that was lost.
+    pub(super) number: u64,
+    /// The last sequence that was known and lost.
+    pub(super) known: u64,
 }
 
 impl History {
-    /// What must be in every state of the database that is read from now on.
-    pub(super) fn latest(&self) -> Option<Commit> {
-        *self.latest.lock()
+    /// What must be there from now on.
+    pub(super) fn known(&self) -> Known {
+        let past = self.0.lock();
+        Known { latest: past.seen.back().map(|(_, commit)| *commit), united: past.united }
+    }
+
+    /// Commits that were seen or made, the latest one first.
+    pub(super) fn seen(&self) -> Vec<Commit> {
+        self.0.lock().seen.iter().rev().map(|(_, commit)| *commit).collect()
+    }
+
+    /// Why nothing is believed.
+    pub(super) fn fork(&self) -> Option<StoreError> {
+        self.0.lock().fork.clone()
     }
 
     /// Remembers a commit, if none that came later is remembered.
     pub(super) fn remember(&self, commit: Commit) {
-        let mut latest = self.latest.lock();
-        if latest.is_none_or(|latest| latest.sequence < commit.sequence) {
-            *latest = Some(commit);
+        let mut past = self.0.lock();
+        let seen = &mut past.seen;
+        if seen.back().is_some_and(|(_, latest)| latest.sequence >= commit.sequence) {
+            return;
+        }
+        let now = Instant::now();
+        let mut before = seen.iter().rev().skip(1);
+        if before.next().is_some_and(|(at, _)| now.duration_since(*at) < APART) {
+            seen.pop_back();
+        }
+        seen.push_back((now, commit));
+        if seen.len() > SEEN {
+            seen.pop_front();
         }
     }
 
@@ -44,6 +84,8 @@ impl History {
         let sequence = sequence::current(connection)?;
         let nonce = nonce_at(connection, sequence)?;
         nonce.into_iter().for_each(|nonce| self.remember(Commit { sequence, nonce }));
+        let number = newest_fork(connection)?.map_or(0, |fork| fork.number);
+        self.0.lock().united.get_or_insert(number);
         Ok(())
     }
 
@@ -52,48 +94,74 @@ impl History {
     /// # Errors
     ///
     /// Something is missing that has not been forgotten for its age, or once was.
-    pub(super) fn check(&self, connection: &Connection<'_>, known: Option<Commit>) -> Result<(), StoreError> {
-        if let Some(fork) = self.fork.lock().clone() {
+    pub(super) fn check(&self, connection: &Connection<'_>, known: Known) -> Result<(), StoreError> {
+        if let Some(fork) = self.fork() {
             return Err(fork);
         }
         let checked = check(connection, known);
         if let Err(fork @ StoreError::Forked { .. }) = &checked {
-            self.fork.lock().get_or_insert(fork.clone());
+            self.0.lock().fork.get_or_insert(fork.clone());
         }
         checked
+    }
+
+    /// All that was known here is in the database, up to that fork, and what it has is believed from that commit on.
+    pub(super) fn unite(&self, number: u64, commit: Commit) {
+        let seen = VecDeque::from([(Instant::now(), commit)]);
+        *self.0.lock() = Past { seen, united: Some(number), fork: None };
     }
 }
 
 /// What is asked to find that out.
-pub(super) fn check(connection: &Connection<'_>, known: Option<Commit>) -> Result<(), StoreError> {
-    let found = known.map(|commit| nonce_at(connection, commit.sequence)).transpose()?.flatten();
-    let missed = connection.find("SELECT known FROM forks LIMIT 1", (), |row| row.get(0))?;
-    let current = sequence::current(connection)?;
-    if let Some(known) = missed {
-        return Err(StoreError::Forked { found: current, known });
+pub(super) fn check(connection: &Connection<'_>, known: Known) -> Result<(), StoreError> {
+    let there = known.latest.map(|commit| nonce_at(connection, commit.sequence)).transpose()?.flatten();
+    let fork = newest_fork(connection)?;
+    let found = sequence::current(connection)?;
+    if let (Some(fork), Some(united)) = (fork, known.united)
+        && fork.number > united
+    {
+        return Err(StoreError::Forked { found, known: fork.known });
     }
-    let Some(Commit { sequence, nonce }) = known else { return Ok(()) };
-    let lost = StoreError::Forked { found: current, known: sequence };
-    match found {
-        Some(found) if found == nonce && current >= sequence => Ok(()),
+    let Some(Commit { sequence, nonce }) = known.latest else { return Ok(()) };
+    let lost = StoreError::Forked { found, known: sequence };
+    match there {
+        Some(there) if there == nonce && found >= sequence => Ok(()),
         Some(_) => Err(lost),
         None => {
             let oldest: Option<u64> =
                 connection.one("SELECT min(number) FROM commits", (), |row| row.get(0))?;
-            let is_forgotten = current >= sequence && oldest.is_some_and(|oldest| sequence < oldest);
+            let is_forgotten = found >= sequence && oldest.is_some_and(|oldest| sequence < oldest);
             if is_forgotten { Ok(()) } else { Err(lost) }
         }
     }
 }
 
-/// Notes for all others, who may not have read what is lost, that something is.
-pub(super) fn tell(connection: &Connection<'_>, known: Commit) -> Result<(), StoreError> {
-    connection.write("INSERT INTO forks (known) VALUES (?1) ON CONFLICT DO NOTHING", [known.sequence])
+/// The newest fork that somebody has found.
+pub(super) fn newest_fork(connection: &Connection<'_>) -> Result<Option<Fork>, StoreError> {
+    connection.find("SELECT number, known FROM forks ORDER BY number DESC LIMIT 1", (), |row| {
+        Ok(Fork { number: row.get(0)?, known: row.get(1)? })
+    })
 }
 
-/// Nothing that was lost counts any more: no token of before does.
-pub(super) fn begin_anew(connection: &Connection<'_>) -> Result<(), StoreError> {
-    connection.write("DELETE FROM forks", ())
+/// Has a gateway that knew that commit written back what was lost with it?
+pub(super) fn is_mended(connection: &Connection<'_>, lost: Commit) -> Result<bool, StoreError> {
+    let asked = "SELECT EXISTS (SELECT 1 FROM forks WHERE number > ?1 AND known >= ?1)";
+    connection.one(asked, [lost.sequence], |row| row.get(0))
+}
+
+/// Tells everybody that the database goes on there.
+pub(super) fn note_fork(connection: &Connection<'_>, Fork { number, known }: Fork) -> Result<(), StoreError> {
+    connection.write("INSERT INTO forks (number, known) VALUES (?1, ?2)", (number, known))
+}
+
+/// Does the database have that commit?
+pub(super) fn has(connection: &Connection<'_>, commit: Commit) -> Result<bool, StoreError> {
+    Ok(nonce_at(connection, commit.sequence)? == Some(commit.nonce))
+}
+
+/// The commit of that sequence, if it is remembered.
+pub(super) fn commit_at(connection: &Connection<'_>, sequence: u64) -> Result<Option<Commit>, StoreError> {
+    Ok(nonce_at(connection, sequence)?.map(|nonce| Commit { sequence, nonce }))
 }
 
 fn nonce_at(connection: &Connection<'_>, sequence: u64) -> Result<Option<i64>, StoreError> {
@@ -115,3 +183,33 @@ pub(super) fn forget(connection: &Connection<'_>) -> Result<(), StoreError> {
 }
 
 const KEPT: i64 = 100_000;
+
+/// How far commits that are remembered lie apart, but for the latest.
+const APART: Duration = Duration::from_millis(100);
+
+/// So many of them: a standby that lags further behind than these reach has no past in common with this process, as far as it knows.
+const SEEN: usize = 3000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_commit_is_remembered_and_earlier_ones_apart() {
+        let history = History::default();
+        let commit = |sequence| Commit { sequence, nonce: 7 };
+        for sequence in 1..1000 {
+            history.remember(commit(sequence));
+        }
+        history.remember(commit(5));
+        assert_eq!(history.known().latest, Some(commit(999)));
+        assert_eq!(history.seen(), [commit(999), commit(1)]);
+        history.0.lock().seen.iter_mut().for_each(|(at, _)| *at -= APART);
+        history.remember(commit(1000));
+        history.remember(commit(1001));
+        history.remember(commit(1002));
+        assert_eq!(history.seen(), [commit(1002), commit(1000), commit(999), commit(1)]);
+        history.unite(2000, commit(3000));
+        assert_eq!((history.seen(), history.known().united), (vec![commit(3000)], Some(2000)));
+    }
+}

@@ -8,10 +8,12 @@ pub(in crate::store) mod copy;
 mod database;
 mod error;
 mod history;
+mod notes;
 mod parameter;
 mod questions;
 mod reading;
 mod reconnect;
+mod reunion;
 mod session;
 #[cfg(test)]
 pub(crate) mod test_server;
@@ -27,19 +29,21 @@ use tokio::sync::mpsc::Receiver;
 
 use self::connect::Purpose;
 use self::history::History;
+use self::notes::Notes;
 use self::reading::{Open, Reading};
 use self::session::Session;
 
-use super::command::Actor;
+use super::command::{Actor, KeyRecord};
 use super::error::StoreError;
 use super::health::Health;
 use super::queue::Writer;
 use super::reader::Reader;
-use super::records::Changes;
+use super::records::{Changes, RecordedKey};
 use super::sql::connection::Connection;
-use super::sql::feed;
 use super::sql::transaction::Apply;
+use super::sql::{feed, keys};
 use super::sqlite::Opening;
+use crate::auth::revocation::RevocationSnapshot;
 use crate::auth::time::UnixTime;
 use crate::clock::Clock;
 use crate::config::PostgresSettings;
@@ -47,6 +51,8 @@ use crate::metrics::Metrics;
 
 /// A database and the threads that work on it.
 pub(super) struct Postgres {
+    settings: Arc<PostgresSettings>,
+    notes: Notes,
     reader: Reader<Reading>,
     feed: Reader<Reading>,
     commits: Arc<Commits>,
@@ -66,8 +72,9 @@ impl Postgres {
     ) -> Result<Self, StoreError> {
         let session = Session::open(settings, Purpose::new("start"), || {})?;
         database::create(&session, clock.now())?;
+        let notes = Notes::on(&database::check_schema(&session)?, settings);
         drop(session);
-        Self::start(settings, clock, metrics)
+        Self::start(settings, clock, metrics, notes)
     }
 
     /// Opens the store that is there.
@@ -78,15 +85,24 @@ impl Postgres {
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
         let session = Session::open(settings, Purpose::new("start"), || {})?;
-        database::check_schema(&session)?;
-        if opening == Opening::Restored {
-            database::resume(&session, clock.now())?;
+        let notes = Notes::on(&database::check_schema(&session)?, settings);
+        match opening {
+            Opening::Restored => database::resume(&session, settings.durability, &clock, &notes)?,
+            Opening::Run | Opening::Command | Opening::Look => notes.check(&session.connection())?,
+        }
+        if opening.is_start() {
+            notes.add_revoked_keys(&keys::revoked(&session.connection())?);
         }
         drop(session);
-        Self::start(settings, clock, metrics)
+        Self::start(settings, clock, metrics, notes)
     }
 
-    fn start(settings: &PostgresSettings, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+    fn start(
+        settings: &PostgresSettings,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        notes: Notes,
+    ) -> Result<Self, StoreError> {
         let (commits, history) = (Arc::<Commits>::default(), Arc::<History>::default());
         let (looked_up, followed, told) = (settings.clone(), settings.clone(), Arc::clone(&commits));
         let look_up: Open = Box::new(move || opened(&looked_up, "reader", || {}));
@@ -104,7 +120,15 @@ impl Postgres {
             reader: Reader::start("store-reader", Reading::over(look_up))?,
             feed: Reader::start("store-feed", Reading::over(follow))?,
             commits,
-            writer: writer::start(settings.clone(), clock.clone(), metrics, Arc::clone(&history))?,
+            writer: writer::start(
+                settings.clone(),
+                clock.clone(),
+                metrics,
+                Arc::clone(&history),
+                notes.clone(),
+            )?,
+            notes,
+            settings: Arc::new(settings.clone()),
             history,
             clock,
             clock_skew: Arc::default(),
@@ -112,7 +136,8 @@ impl Postgres {
     }
 
     pub(super) fn health(&self) -> Health {
-        self.writer.health()
+        let health = self.writer.health();
+        Health { fault: self.history.fork().or(health.fault), ..health }
     }
 
     pub(super) async fn execute<C: Apply>(&self, command: C, actor: Actor) -> Result<C::Outcome, StoreError> {
@@ -125,7 +150,7 @@ impl Postgres {
         read: impl FnOnce(&Connection<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let history = Arc::clone(&self.history);
-        let known = history.latest();
+        let known = history.known();
         let checked = move |connection: &Connection<'_>| {
             history.check(connection, known)?;
             read(connection)
@@ -137,7 +162,7 @@ impl Postgres {
         let (history, clock) = (Arc::clone(&self.history), self.clock.clone());
         let clock_skew = Arc::clone(&self.clock_skew);
         // Before the snapshot, which then must have it.
-        let known = history.latest();
+        let known = history.known();
         let look = move |connection: &Connection<'_>| {
             history.check(connection, known)?;
             let before = clock.wall();
@@ -147,7 +172,33 @@ impl Postgres {
             history.read(connection)?;
             Ok(changes)
         };
-        self.feed.run(move |reading| reading.read(look)).await
+        let changes = self.feed.run(move |reading| reading.read(look)).await?;
+        self.note_revoked_keys(&changes.keys)?;
+        Ok(changes)
+    }
+
+    /// Notes in the state folder which keys others have revoked, where nobody waits for it.
+    fn note_revoked_keys(&self, keys: &[RecordedKey]) -> Result<(), StoreError> {
+        let record = |key: &RecordedKey| KeyRecord { kid: key.kid.clone(), fingerprint: key.fingerprint };
+        let revoked: Vec<KeyRecord> = keys.iter().filter(|key| key.revoked).map(record).collect();
+        if revoked.is_empty() {
+            return Ok(());
+        }
+        let notes = self.notes.clone();
+        self.reader.submit(move |_| notes.add_revoked_keys(&revoked))
+    }
+
+    /// Unites what `memory` knows with a database that has lost commits, which can be read again after it.
+    pub(super) async fn unite(&self, memory: Arc<RevocationSnapshot>) -> Result<(), StoreError> {
+        let (history, clock, settings) =
+            (Arc::clone(&self.history), self.clock.clone(), Arc::clone(&self.settings));
+        let unite = move |reading: &mut Reading| {
+            let session = opened(&settings, "reunion", || {})?;
+            reunion::unite(&session, settings.durability, &clock, &history, &memory)?;
+            reading.is_free_again();
+            Ok(())
+        };
+        self.feed.run(unite).await
     }
 
     /// By how many seconds the wall clock here is ahead of the server's, as of the last look.
@@ -170,7 +221,7 @@ impl Postgres {
     pub(super) fn snapshot(&self) -> Receiver<Result<Changes, StoreError>> {
         let history = Arc::clone(&self.history);
         self.feed.pieces(move |reading, send| {
-            let known = history.latest();
+            let known = history.known();
             reading.read(|connection| {
                 history.check(connection, known)?;
                 history.read(connection)?;

@@ -38,6 +38,11 @@ impl Reading {
         Self { open, session: None, reconnect: Reconnect::default() }
     }
 
+    /// What a connection was refused for is over.
+    pub(super) fn is_free_again(&mut self) {
+        self.reconnect.succeeded();
+    }
+
     /// Reads as of one moment.
     pub(super) fn read<T>(
         &mut self,
@@ -54,7 +59,7 @@ impl Reading {
             Err(error) => {
                 self.session = None;
                 // Not for a row that cannot be read: reads of others need not wait.
-                if error.is_transient() || matches!(error, StoreError::Forked { .. }) {
+                if error.is_transient() {
                     self.reconnect.failed(error);
                 }
             }

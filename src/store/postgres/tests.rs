@@ -1,7 +1,6 @@
 use super::connect::tests::settings;
-use super::test_server::{Stop, TestServer};
+use super::test_server::TestServer;
 use super::*;
-use crate::auth::revocation::Subject;
 use crate::config::StorePlace;
 use crate::store::Store;
 use crate::store::command::{Actor, AddUser, Expiry, MintOutcome, RevokeToken};
@@ -34,73 +33,6 @@ fn the_skew_of_a_clock_is_what_lies_outside_of_the_question() {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
-}
-
-/// A standby that has not seen the last commits takes their sequences again: nobody who knows of them believes it, however far it has come since.
-#[test]
-fn promoted_standby_that_has_lost_commits_is_not_believed_until_it_is_restored() {
-    let (mut server, runtime) = (TestServer::start(), runtime());
-    let database = server.create_database();
-    let mut standby = server.replica();
-    let url = format!(
-        "postgres://postgres@127.0.0.1:{},127.0.0.1:{}/{database}?sslmode=disable",
-        server.port(),
-        standby.port()
-    );
-    let place = StorePlace::Postgres(Box::new(settings(&url)));
-    let open = |opening| Store::open(&place, opening, Clock::start(), Arc::new(Metrics::new()));
-    let add = |store: &Store, name: &str| {
-        let command = AddUser { user: new_user(name) };
-        runtime.block_on(store.execute(command, Actor::gateway()))
-    };
-    let store = Store::create(&place, Clock::start(), Arc::new(Metrics::new())).unwrap();
-    let reader = open(Opening::Run).unwrap();
-    add(&store, "anna").unwrap().unwrap();
-    let known = runtime.block_on(reader.changes(0, 100)).unwrap().sequence;
-    server.wait_for(&standby);
-    standby.stop(Stop::Fast);
-    add(&store, "bert").unwrap().unwrap();
-    add(&store, "cleo").unwrap().unwrap();
-    let lost = runtime.block_on(reader.changes(known, 100)).unwrap().sequence;
-    server.kill();
-    standby.start_again();
-    standby.promote();
-    let forked = |error: StoreError| matches!(error, StoreError::Forked { known, .. } if known == lost);
-    let eventually_forked = |work: &dyn Fn() -> Option<StoreError>| {
-        let began = Instant::now();
-        while !work().is_some_and(forked) {
-            assert!(began.elapsed() < Duration::from_secs(60), "{:?}", work());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
-    // Somebody who knows nothing goes on, and comes further.
-    let began = Instant::now();
-    let other = loop {
-        match open(Opening::Run) {
-            Ok(other) => break other,
-            Err(error) => assert!(began.elapsed() < Duration::from_secs(60), "{error}"),
-        }
-    };
-    ["emil", "fred", "gina", "hans"].iter().for_each(|name| add(&other, name).unwrap().unwrap());
-    assert!(runtime.block_on(other.changes(0, 100)).unwrap().sequence > lost);
-    eventually_forked(&|| runtime.block_on(reader.changes(lost, 100)).err());
-    eventually_forked(&|| add(&store, "dora").err());
-    // It has told those who had missed nothing, and does not change its mind once what tells is forgotten for its age.
-    eventually_forked(&|| add(&other, "ida").err());
-    eventually_forked(&|| runtime.block_on(other.user("anna")).err());
-    standby.psql_in(
-        &database,
-        "DELETE FROM forks; DELETE FROM commits WHERE number < (SELECT max(number) FROM commits)",
-    );
-    eventually_forked(&|| add(&store, "dora").err());
-    eventually_forked(&|| runtime.block_on(reader.changes(lost, 100)).err());
-    drop((store, reader, other));
-    let restored = open(Opening::Restored).unwrap();
-    let changes = runtime.block_on(restored.changes(0, 100)).unwrap();
-    assert!(changes.sequence > lost + 100_000, "{}", changes.sequence);
-    let everybody = changes.cutoffs.iter().find(|(subject, _)| *subject == Subject::Everybody).unwrap();
-    assert_eq!(everybody.1.sequence, changes.sequence);
-    add(&restored, "ida").unwrap().unwrap();
 }
 
 /// How many mints and revocations a store carries out in a second, with as many callers as wait in a busy gateway. Shown, not asserted.

@@ -11,18 +11,20 @@ use std::time::{Duration, Instant};
 
 use super::connect::Purpose;
 use super::database;
-use super::history::{self, Commit, History};
+use super::history::{self, History, Known};
+use super::notes::Notes;
 use super::questions::Questions;
 use super::reconnect::Reconnect;
 use super::session::Session;
 use crate::clock::Clock;
-use crate::config::{Durability, PostgresSettings};
+use crate::config::PostgresSettings;
 use crate::metrics::{Latency, Metrics};
 use crate::store::activity::Activity;
+use crate::store::beside::latest_commit::{Commit, LatestCommit};
 use crate::store::error::StoreError;
 use crate::store::queue::{Job, Upkeep, Writer, next};
 use crate::store::sql::connection::Connection;
-use crate::store::sql::{sequence, time};
+use crate::store::sql::{keys, sequence, time};
 
 /// Starts the thread; it connects when the first command comes.
 pub(super) fn start(
@@ -30,9 +32,20 @@ pub(super) fn start(
     clock: Clock,
     metrics: Arc<Metrics>,
     history: Arc<History>,
+    notes: Notes,
 ) -> Result<Writer, StoreError> {
-    let mut work =
-        Work { settings, clock, metrics, history, session: None, reconnect: Reconnect::default(), alone: 0 };
+    let latest_commit = notes.latest_commit();
+    let mut work = Work {
+        settings,
+        clock,
+        metrics,
+        history,
+        notes,
+        latest_commit,
+        session: None,
+        reconnect: Reconnect::default(),
+        alone: 0,
+    };
     Writer::start(move |jobs, activity| work.run(jobs, activity))
 }
 
@@ -41,6 +54,8 @@ struct Work {
     clock: Clock,
     metrics: Arc<Metrics>,
     history: Arc<History>,
+    notes: Notes,
+    latest_commit: Option<LatestCommit>,
     session: Option<Session>,
     reconnect: Reconnect,
     /// So many commands are carried out one by one, since one like them has failed all that it was with.
@@ -82,10 +97,28 @@ impl Work {
         }
         let rest = committed.as_ref().map_or_else(|_| Vec::new(), |done| batch.split_off(*done));
         let verdict = committed.map(drop);
+        let revokes_keys = verdict.is_ok() && batch.iter().any(|job| job.revokes_keys());
         batch.into_iter().for_each(|job| job.settle(&verdict));
+        if verdict.is_ok() {
+            self.note(revokes_keys);
+        }
         activity.commit_ends();
         activity.is_faulty(verdict.err());
         rest
+    }
+
+    /// Notes in the state folder what was committed.
+    fn note(&mut self, revokes_keys: bool) {
+        if let (Some(file), Some(latest)) = (&mut self.latest_commit, self.history.known().latest) {
+            file.record(latest);
+        }
+        if let (true, Some(session)) = (revokes_keys, &self.session) {
+            match keys::revoked(&session.connection()) {
+                Ok(revoked) => self.notes.add_revoked_keys(&revoked),
+                // They are revoked all the same, and the next start adds them.
+                Err(error) => log::warn!("revoked keys cannot be read: {error}"),
+            }
+        }
     }
 
     /// Commits the first of a batch; says how many.
@@ -98,25 +131,13 @@ impl Work {
                 Ok(session)
             })?),
         };
-        session.begin("BEGIN");
-        // In the transaction: a pooler may give each another session.
-        session.begin(match self.settings.durability {
-            Durability::Local => "SET LOCAL synchronous_commit = on",
-            Durability::RemoteApply => "SET LOCAL synchronous_commit = remote_apply",
-        });
-        database::lock(session)?;
+        database::begin(session, self.settings.durability)?;
         let connection = session.connection();
-        let known = self.history.latest();
+        let known = self.history.known();
         let questions = of_each_batch(known);
         let mut together = ahead(batch, questions.connection());
         session.ask_ahead(questions, true)?;
-        if let Err(error) = self.history.check(&connection, known) {
-            if let (StoreError::Forked { .. }, Some(known), None) = (&error, known, session.fault()) {
-                history::tell(&connection, known)?;
-                session.finish("COMMIT")?;
-            }
-            return Err(error);
-        }
+        self.history.check(&connection, known)?;
         let taken = Cell::new(sequence::current(&connection)?);
         let before = taken.get();
         let time = time::advance(&connection, &self.clock, before)?;
@@ -147,7 +168,7 @@ impl Work {
         if batch.iter().any(|job| job.is_upkeep()) {
             history::forget(&connection)?;
         }
-        let commit = Commit { sequence: taken.get(), nonce: fastrand::i64(..) };
+        let commit = Commit { sequence: taken.get(), nonce: database::nonce() };
         let is_numbered = commit.sequence != before;
         if is_numbered {
             history::leave(&connection, commit)?;
@@ -170,7 +191,7 @@ fn is_independent(batch: &[Box<dyn Job>]) -> bool {
 }
 
 /// What is asked whatever is to be done.
-fn of_each_batch(known: Option<Commit>) -> Questions {
+fn of_each_batch(known: Known) -> Questions {
     let questions = Questions::default();
     // Its answers decide nothing here.
     drop(history::check(&questions.connection(), known));

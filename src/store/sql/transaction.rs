@@ -76,12 +76,12 @@ impl<'t> Transaction<'t> {
     }
 
     /// The sequence that was taken last, in this transaction or an earlier one.
-    pub(super) const fn sequence(&self) -> u64 {
+    pub(in crate::store) const fn sequence(&self) -> u64 {
         self.sequence.get()
     }
 
     /// Goes on behind everything that any store in this place may have given out.
-    pub(super) fn skip_to(&self, sequence: u64) {
+    pub(in crate::store) fn skip_to(&self, sequence: u64) {
         self.sequence.set(sequence);
     }
 }

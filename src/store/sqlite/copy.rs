@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection as Database;
 use rusqlite::config::DbConfig;
 
+use super::LOG_PAGES;
 use super::connection::of;
 use super::file::{
     APPLICATION_ID, Checkpoints, DatabaseFile, UNFINISHED_COPY_ID, check_application, migrate,
 };
-use super::sequence_file::SequenceFile;
-use super::{LOG_PAGES, revoked_keys_file, sequence_file};
 use crate::auth::time::UnixTime;
+use crate::store::beside::latest_commit::{Commit, LatestCommit};
+use crate::store::beside::{latest_commit, revoked_keys};
 use crate::store::error::StoreError;
 use crate::store::sql::connection::Connection;
 use crate::store::sql::{keys, sequence, tables};
@@ -59,12 +60,12 @@ impl SqliteTarget {
         if !self.is_store {
             return Ok(());
         }
-        let (known, found) = (sequence_file::read(&self.path)?, sequence::current(source)?);
+        let (known, found) = (latest_commit::read(&self.path)?.sequence, sequence::current(source)?);
         if found < known {
             return Err(StoreError::Rewound { found, known });
         }
         let revoked = keys::revoked(source)?;
-        let noted = revoked_keys_file::read(&self.path)?;
+        let noted = revoked_keys::read(&self.path)?;
         let forgotten =
             noted.iter().find(|key| !revoked.iter().any(|known| known.fingerprint == key.fingerprint));
         forgotten.map_or(Ok(()), |key| Err(StoreError::KeyForgotten(key.kid.clone())))
@@ -111,9 +112,9 @@ impl SqliteTarget {
         self.commit()?;
         let (last, revoked) = (sequence::current(&connection)?, keys::revoked(&connection)?);
         if self.is_store {
-            SequenceFile::beside(&self.path).record(last);
+            LatestCommit::beside(&self.path).record(Commit { sequence: last, nonce: 0 });
             if !revoked.is_empty() {
-                revoked_keys_file::add(&self.path, &revoked);
+                revoked_keys::add(&self.path, &revoked);
             }
         } else {
             // So that there is one file, whatever becomes of those beside it.

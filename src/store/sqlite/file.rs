@@ -17,9 +17,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::connection::of;
-use super::wal::{Wal, beside, identity};
-use super::{revoked_keys_file, sequence_file};
+use super::wal::{Wal, identity};
 use crate::auth::time::{Lived, UnixTime};
+use crate::store::beside::beside;
+use crate::store::beside::{latest_commit, revoked_keys};
 use crate::store::command::{Actor, KeyRecord};
 use crate::store::error::StoreError;
 use crate::store::records::StoredTime;
@@ -42,7 +43,7 @@ pub enum Opening {
 
 impl Opening {
     /// Is it the gateway's, which brings the store and what lies beside it up to date?
-    const fn is_start(self) -> bool {
+    pub(in crate::store) const fn is_start(self) -> bool {
         matches!(self, Self::Run | Self::Restored)
     }
 }
@@ -80,7 +81,7 @@ impl DatabaseFile {
     /// processes do it at once.
     pub(super) fn create(path: &Path, now: UnixTime) -> Result<Self, StoreError> {
         let database = Self::made(path)?;
-        let (known, revoked) = (sequence_file::read(path)?, revoked_keys_file::read(path)?);
+        let (known, revoked) = (latest_commit::read(path)?.sequence, revoked_keys::read(path)?);
         let mut connection = database.connect()?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if schema_of(&transaction)? == 0 {
@@ -143,7 +144,7 @@ impl DatabaseFile {
             }
         }
         // In this order: the files are never ahead of the store, which may be written to meanwhile.
-        let (known, noted) = (sequence_file::read(path)?, revoked_keys_file::read(path)?);
+        let (known, noted) = (latest_commit::read(path)?.sequence, revoked_keys::read(path)?);
         let found = sequence::current(&of(&connection))?;
         let mut revoked = keys::revoked(&of(&connection))?;
         let is_known = |key: &KeyRecord| revoked.iter().any(|known| known.fingerprint == key.fingerprint);
@@ -159,7 +160,7 @@ impl DatabaseFile {
             _ => {}
         }
         if opening.is_start() {
-            revoked_keys_file::add(path, &revoked);
+            revoked_keys::add(path, &revoked);
         }
         Ok(Opened { file: database, is_checked: is_written || opening == Opening::Command })
     }

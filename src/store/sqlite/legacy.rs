@@ -6,8 +6,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::connection::of;
 use super::file::check_application;
-use super::{revoked_keys_file, sequence_file};
 use crate::store::after_restore::Legacy;
+use crate::store::beside::{latest_commit, revoked_keys};
 use crate::store::command::KeyRecord;
 use crate::store::error::StoreError;
 use crate::store::sql::{keys, sequence};
@@ -15,11 +15,11 @@ use crate::store::sql::{keys, sequence};
 /// Reads what can be read, of the store and of what was noted beside it.
 pub(super) fn read(path: &Path) -> Legacy {
     let mut legacy = Legacy::default();
-    match sequence_file::read(path) {
-        Ok(sequence) => legacy.sequence = sequence,
+    match latest_commit::read(path) {
+        Ok(commit) => legacy.sequence = commit.sequence,
         Err(error) => legacy.fault = Some(error),
     }
-    match revoked_keys_file::read(path) {
+    match revoked_keys::read(path) {
         Ok(keys) => legacy.revoked_keys = keys,
         Err(error) => legacy.fault = Some(error),
     }

@@ -10,8 +10,6 @@ mod file;
 mod legacy;
 #[cfg(test)]
 mod plans;
-mod revoked_keys_file;
-mod sequence_file;
 mod wal;
 mod writer;
 
@@ -27,6 +25,7 @@ use self::check::Check;
 use self::feed::Feed;
 use self::file::{Checkpoints, DatabaseFile, Opened};
 use super::after_restore::Legacy;
+use super::beside::revoked_keys;
 use super::command::{Actor, KeyRecord};
 use super::error::StoreError;
 use super::health::Health;
@@ -72,7 +71,7 @@ impl Sqlite {
 
     /// Notes beside the place of a store that these keys are revoked, whatever is put there.
     pub(super) fn note_revoked_keys(path: &Path, keys: &[KeyRecord]) {
-        revoked_keys_file::add(path, keys);
+        revoked_keys::add(path, keys);
     }
 
     fn start(

@@ -1,7 +1,6 @@
 //! The write-ahead log beside the file (`-wal`) and its index (`-shm`): synced before anything in them is relied on, and
 //! watched while they are open.
 
-use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -9,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use crate::store::beside::beside;
 use crate::store::error::StoreError;
 
 /// What a connection's log and index were when it last committed. SQLite would not notice that another file is in their
@@ -113,13 +113,6 @@ pub(super) fn checkpoint(connection: &Connection) -> Result<bool, StoreError> {
 /// Changes whenever another connection commits.
 pub(super) fn version(connection: &Connection) -> Result<i64, StoreError> {
     Ok(connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?)
-}
-
-/// The path of a file that SQLite, or we, keep beside the store.
-pub(super) fn beside(store: &Path, suffix: &str) -> PathBuf {
-    let mut path = OsString::from(store);
-    path.push(suffix);
-    PathBuf::from(path)
 }
 
 /// Device and inode.

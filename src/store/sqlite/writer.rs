@@ -16,12 +16,12 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::check::Verdict;
 use super::connection::of;
 use super::file::DatabaseFile;
-use super::revoked_keys_file;
-use super::sequence_file::SequenceFile;
 use super::wal::{self, Change, Wal};
 use crate::clock::Clock;
 use crate::metrics::{Latency, Metrics};
 use crate::store::activity::Activity;
+use crate::store::beside::latest_commit::{Commit, LatestCommit};
+use crate::store::beside::revoked_keys;
 use crate::store::error::StoreError;
 use crate::store::queue::{Job, Upkeep, Writer, next};
 use crate::store::sql::{keys, sequence, time};
@@ -33,8 +33,8 @@ pub(super) fn start(
     clock: Clock,
     metrics: Arc<Metrics>,
 ) -> Result<Writer, StoreError> {
-    let sequence_file = SequenceFile::beside(file.path());
-    let mut work = Work { sequence_file, file, verdict, session: None, clock, metrics };
+    let latest_commit = LatestCommit::beside(file.path());
+    let mut work = Work { latest_commit, file, verdict, session: None, clock, metrics };
     Writer::start(move |jobs, activity| work.run(jobs, activity))
 }
 
@@ -43,7 +43,7 @@ struct Work {
     file: DatabaseFile,
     verdict: Verdict,
     session: Option<Session>,
-    sequence_file: SequenceFile,
+    latest_commit: LatestCommit,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
@@ -82,7 +82,7 @@ impl Work {
                 session.empty_log();
             }
             if let Ok(sequence) = committed {
-                self.sequence_file.record(sequence);
+                self.latest_commit.record(Commit { sequence, nonce: 0 });
             }
             activity.commit_ends();
             activity.is_faulty(verdict.err().or_else(|| self.file.check_access().err()));
@@ -126,7 +126,7 @@ impl Work {
         session.committed()?;
         if revokes_keys {
             match keys::revoked(&of(&session.connection)) {
-                Ok(revoked) => revoked_keys_file::add(self.file.path(), &revoked),
+                Ok(revoked) => revoked_keys::add(self.file.path(), &revoked),
                 // They are revoked all the same, and the next start adds them.
                 Err(error) => log::warn!("revoked keys cannot be read: {error}"),
             }

@@ -14,9 +14,11 @@ CREATE TABLE commits (
     nonce BIGINT NOT NULL
 );
 
--- Sequences that a gateway knew and did not find again. While there is one, nobody reads or writes anything.
+-- Where a gateway found that commits were lost which it knew: the sequence at which the database goes on, behind all of them. Each gateway
+-- that runs writes back what it knows of revocations, once for each row.
 CREATE TABLE forks (
-    known BIGINT PRIMARY KEY
+    number BIGINT PRIMARY KEY,
+    known BIGINT NOT NULL              -- the last sequence that was known and lost
 );
 
 -- Who follows, and how far it has come.

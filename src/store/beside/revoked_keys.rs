@@ -10,18 +10,18 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use super::wal::beside;
+use super::beside;
 use crate::auth::keys::Fingerprint;
 use crate::store::command::KeyRecord;
 use crate::store::error::StoreError;
 
 /// The keys in the file beside the store; none if there is no file.
-pub(super) fn read(store: &Path) -> Result<Vec<KeyRecord>, StoreError> {
+pub(in crate::store) fn read(store: &Path) -> Result<Vec<KeyRecord>, StoreError> {
     Ok(parse(&content(store)?))
 }
 
 /// Adds those that are not in it yet. A failure is logged: the store itself has what it promised.
-pub(super) fn add(store: &Path, keys: &[KeyRecord]) {
+pub(in crate::store) fn add(store: &Path, keys: &[KeyRecord]) {
     if let Err(error) = try_add(store, keys) {
         let path = beside(store, SUFFIX);
         log::warn!("revoked keys cannot be written to {}: {error}", path.display());

@@ -1,8 +1,8 @@
-//! The last committed sequence, in a file beside the store: by it a store is recognised that has forgotten something, since
+//! The latest commit, in a file beside the store: by it a store is recognised that has forgotten something, since
 //! an older one was put in its place or its log was lost.
 //!
-//! Anyone who commits writes it afterwards, so it may lag behind the store and is never ahead of it. It is 21 bytes that are
-//! written in their place, by the process that has the file's lock and only upwards. Nobody waits for that lock: who does not get
+//! Anyone who commits writes it afterwards, so it may lag behind the store and is never ahead of it. It is a line that is
+//! written in its place, by the process that has the file's lock and only upwards. Nobody waits for that lock: who does not get
 //! it leaves the sequence to its next commit. It is synced once a second at most.
 
 use std::fs::{File, OpenOptions};
@@ -11,11 +11,20 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::wal::beside;
+use super::beside;
 use crate::store::error::StoreError;
 
+/// A transaction, as those who come later recognise it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::store) struct Commit {
+    /// Its last sequence.
+    pub(in crate::store) sequence: u64,
+    /// A random number that no other history of the store has there; 0 where a store has but one history.
+    pub(in crate::store) nonce: i64,
+}
+
 /// The file, as the one that writes to the store has it.
-pub(super) struct SequenceFile {
+pub(in crate::store) struct LatestCommit {
     path: PathBuf,
     file: Option<File>,
     /// What it holds at least.
@@ -25,8 +34,8 @@ pub(super) struct SequenceFile {
     is_failing: bool,
 }
 
-impl SequenceFile {
-    pub(super) fn beside(store: &Path) -> Self {
+impl LatestCommit {
+    pub(in crate::store) fn beside(store: &Path) -> Self {
         Self {
             path: path_beside(store),
             file: None,
@@ -38,22 +47,22 @@ impl SequenceFile {
     }
 
     /// Takes in what was committed. A failure is logged once: the store itself has what it promised.
-    pub(super) fn record(&mut self, sequence: u64) {
-        let result = self.try_record(sequence);
+    pub(in crate::store) fn record(&mut self, commit: Commit) {
+        let result = self.try_record(commit);
         match result {
             Ok(()) => self.is_failing = false,
             Err(error) => {
                 self.file = None;
                 if !std::mem::replace(&mut self.is_failing, true) {
                     let path = self.path.display();
-                    log::warn!("the last sequence cannot be written to {path}: {error}");
+                    log::warn!("the latest commit cannot be written to {path}: {error}");
                 }
             }
         }
     }
 
-    fn try_record(&mut self, sequence: u64) -> io::Result<()> {
-        if sequence > self.written {
+    fn try_record(&mut self, commit: Commit) -> io::Result<()> {
+        if commit.sequence > self.written {
             let file = match &self.file {
                 Some(file) => file,
                 None => self.file.insert(open(&self.path)?),
@@ -61,7 +70,7 @@ impl SequenceFile {
             if file.try_lock().is_err() {
                 return Ok(());
             }
-            let written = raise(file, sequence);
+            let written = raise(file, commit);
             file.unlock()?;
             self.written = written?;
             self.is_synced = false;
@@ -76,8 +85,8 @@ impl SequenceFile {
     }
 }
 
-/// The sequence that the file beside the store holds; 0 if there is none.
-pub(super) fn read(store: &Path) -> Result<u64, StoreError> {
+/// What the file beside the store holds; of sequence 0 if there is none.
+pub(in crate::store) fn read(store: &Path) -> Result<Commit, StoreError> {
     let path = path_beside(store);
     let mut text = String::new();
     let read = File::open(&path).and_then(|file| file.take(LENGTH + 1).read_to_string(&mut text));
@@ -88,30 +97,33 @@ pub(super) fn read(store: &Path) -> Result<u64, StoreError> {
                 path.display()
             ))
         }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Commit::default()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Writes the sequence unless there is a later one; says which of them is there.
-fn raise(file: &File, sequence: u64) -> io::Result<u64> {
+/// Writes the commit unless there is a later one; says the sequence of the one that is there.
+fn raise(file: &File, Commit { sequence, nonce }: Commit) -> io::Result<u64> {
     let mut bytes = [0; LENGTH as usize];
     let read = file.read_at(&mut bytes, 0)?;
     let text = bytes.get(..read).map(String::from_utf8_lossy).unwrap_or_default();
     // One that cannot be read is no reason not to write one that can.
-    let found = parse(&text).unwrap_or(0);
+    let found = parse(&text).unwrap_or_default().sequence;
     if sequence > found {
-        file.write_all_at(format!("{sequence:020}\n").as_bytes(), 0)?;
+        let nonce = if nonce == 0 { String::new() } else { format!(" {nonce:020}") };
+        file.write_all_at(format!("{sequence:020}{nonce}\n").as_bytes(), 0)?;
     }
     Ok(sequence.max(found))
 }
 
 /// An empty file, or one of zeros, is one that was created just before the power went.
-fn parse(text: &str) -> Option<u64> {
-    match text.trim_matches(['\0', '\n']) {
-        "" => Some(0),
-        digits => digits.parse().ok(),
+fn parse(text: &str) -> Option<Commit> {
+    let text = text.trim_matches(['\0', '\n']);
+    if text.is_empty() {
+        return Some(Commit::default());
     }
+    let (sequence, nonce) = text.split_once(' ').unwrap_or((text, "0"));
+    Some(Commit { sequence: sequence.parse().ok()?, nonce: nonce.parse().ok()? })
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -127,8 +139,8 @@ fn path_beside(store: &Path) -> PathBuf {
     beside(store, "-sequence")
 }
 
-/// Twenty digits and the end of the line.
-const LENGTH: u64 = 21;
+/// Twenty digits twice, a blank between them and the end of the line.
+const LENGTH: u64 = 42;
 
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -136,41 +148,62 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
+    const fn of(sequence: u64) -> Commit {
+        Commit { sequence, nonce: 0 }
+    }
+
     #[test]
     fn it_only_rises_no_matter_who_writes() {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("s.db");
-        assert_eq!(read(&store), Ok(0));
-        let [mut one, mut other] = [(); 2].map(|()| SequenceFile::beside(&store));
-        one.record(40);
-        other.record(12);
-        assert_eq!(read(&store), Ok(40));
-        other.record(41);
-        one.record(7);
-        assert_eq!(read(&store), Ok(41));
+        assert_eq!(read(&store), Ok(of(0)));
+        let [mut one, mut other] = [(); 2].map(|()| LatestCommit::beside(&store));
+        one.record(of(40));
+        other.record(of(12));
+        assert_eq!(read(&store), Ok(of(40)));
+        other.record(of(41));
+        one.record(of(7));
+        assert_eq!(read(&store), Ok(of(41)));
     }
 
     #[test]
     fn nobody_waits_for_its_lock() {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("s.db");
-        let mut file = SequenceFile::beside(&store);
-        file.record(1);
+        let mut file = LatestCommit::beside(&store);
+        file.record(of(1));
         let holder = File::open(path_beside(&store)).unwrap();
         holder.lock().unwrap();
-        file.record(2);
-        assert_eq!(read(&store), Ok(1));
+        file.record(of(2));
+        assert_eq!(read(&store), Ok(of(1)));
         drop(holder);
-        file.record(2);
-        assert_eq!(read(&store), Ok(2));
+        file.record(of(2));
+        assert_eq!(read(&store), Ok(of(2)));
     }
 
     #[test]
     fn what_a_power_cut_leaves_of_a_new_file_is_not_a_sequence() {
-        for (text, sequence) in
-            [("", Some(0)), ("\0\0\0", Some(0)), ("00000000000000000042\n", Some(42)), ("x", None)]
-        {
-            assert_eq!(parse(text), sequence, "{text:?}");
+        for (text, commit) in [
+            ("", Some(of(0))),
+            ("\0\0\0", Some(of(0))),
+            ("00000000000000000042\n", Some(of(42))),
+            ("00000000000000000042 00000000000000000007\n", Some(Commit { sequence: 42, nonce: 7 })),
+            ("42 7 1", None),
+            ("x", None),
+        ] {
+            assert_eq!(parse(text), commit, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_commit_is_found_again_with_its_nonce() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("s.db");
+        let mut file = LatestCommit::beside(&store);
+        for sequence in [7, u64::MAX >> 1] {
+            let commit = Commit { sequence, nonce: i64::MAX };
+            file.record(commit);
+            assert_eq!(read(&store), Ok(commit));
         }
     }
 }
