@@ -4,12 +4,10 @@
 //! number of the transaction that set it and the second in which it was set, and both only grow: there is
 //! no un-revoke.
 
-mod difference;
+pub mod difference;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-
-pub use self::difference::Difference;
 
 use super::denial::Denial;
 use super::identity::Identity;

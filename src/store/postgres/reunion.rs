@@ -6,7 +6,8 @@
 use super::database;
 use super::history::{self, Fork, History};
 use super::session::Session;
-use crate::auth::revocation::{Cutoff, Difference, RevocationSnapshot, Subject};
+use crate::auth::revocation::difference::Difference;
+use crate::auth::revocation::{Cutoff, RevocationSnapshot, Subject};
 use crate::auth::token_set::{Keep, RevokedToken};
 use crate::clock::Clock;
 use crate::config::Durability;
