@@ -146,6 +146,15 @@ impl Clock {
         Self { began: clock.read_boot(), ..clock }
     }
 
+    /// What a database's clock says that was read like this. A test moves that clock with its own.
+    pub fn of_database(&self, read: UnixTime) -> UnixTime {
+        match &self.source {
+            Source::System => read,
+            #[cfg(test)]
+            Source::Manual(_) => self.wall(),
+        }
+    }
+
     /// Is it the clock of a command beside the gateways?
     pub fn is_observer(&self) -> bool {
         self.shared.is_observer

@@ -155,6 +155,13 @@ impl Report {
             self.warnings.extend(found.notes);
             self.conditions.extend(found.condition);
             self.warnings.extend(found.is_new.then(|| NO_USERS.to_owned()));
+            if let Some(state) = &found.state {
+                let shown = store.place.shown();
+                let asked = block_on(state.store.warnings());
+                let asked = asked.map_err(|error| store_error(shown.as_path(), error));
+                let asked = self.result(asked)?;
+                self.warnings.extend(asked);
+            }
             return found.state;
         };
         self.result(State::open(folder, store, keys, opening, creation, services.clone()))

@@ -42,8 +42,7 @@ pub use networks::{ForwardedFields, Network, Networks};
 pub use observe::{Observe, Period};
 pub use origin::Origin;
 pub use postgres::{
-    Durability, PasswordSource, PostgresFiles, PostgresHost, PostgresMaterials, PostgresSettings,
-    PostgresTls, TargetSession,
+    Durability, PasswordSource, PostgresFiles, PostgresHost, PostgresMaterials, PostgresSettings, PostgresTls,
 };
 pub use settings::{
     Audit, Ejection, HostField, Limits, Log, LogFormat, Platform, PlatformLogin, PlatformRoute, PlatformSays,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub use self::host::PostgresHost;
 pub use self::materials::{PasswordSource, PostgresFiles, PostgresMaterials};
-pub use self::settings::{Durability, PostgresSettings, PostgresTls, TargetSession};
+pub use self::settings::{Durability, PostgresSettings, PostgresTls};
 pub(super) use self::url::without_scheme;
 use self::url::{PostgresUrl, parse_url};
 use super::materials::PairPaths;
@@ -104,15 +104,13 @@ fn settings(
         }
     };
     let files = PostgresFiles { ca, client, password, state_dir: state_dir.map(Path::to_owned) };
-    let target = match parameters.remove("target_session_attrs").as_deref() {
-        None | Some("read-write") => TargetSession::ReadWrite,
-        Some("any") => TargetSession::Any,
-        Some("read-only") => TargetSession::ReadOnly,
-        Some(_) => {
-            errors.push("target_session_attrs must be \"any\", \"read-write\" or \"read-only\"; others are not supported".into());
-            TargetSession::ReadWrite
-        }
-    };
+    let target = parameters.remove("target_session_attrs");
+    if target.is_some_and(|target| target != "read-write") {
+        errors.push(
+            "target_session_attrs must be \"read-write\": a gateway writes, and reads where it has written"
+                .into(),
+        );
+    }
     let connect_timeout = parameters.remove("connect_timeout").map_or(Some(5), |text| text.parse().ok());
     let connect_timeout = connect_timeout.filter(|seconds| (1..=300).contains(seconds));
     if connect_timeout.is_none() {
@@ -127,7 +125,6 @@ fn settings(
         hosts,
         database,
         user,
-        target,
         tls,
         application_name,
         connect_timeout: Duration::from_secs(connect_timeout.unwrap_or(5)),

@@ -9,12 +9,13 @@ use tokio::sync::mpsc::Receiver;
 use super::command::Actor;
 use super::error::StoreError;
 use super::health::Health;
-use super::postgres::{Postgres, copy as postgres_copy};
+use super::postgres::{self, Postgres, copy as postgres_copy};
 use super::records::Changes;
 use super::sql::connection::Connection;
 use super::sql::transaction::Apply;
 use super::sqlite::{Opening, Sqlite, copy as sqlite_copy};
 use crate::auth::revocation::RevocationSnapshot;
+use crate::auth::time::UnixTime;
 use crate::clock::Clock;
 use crate::config::StorePlace;
 use crate::metrics::Metrics;
@@ -43,6 +44,14 @@ impl Kind {
         match self {
             Self::Sqlite => Ok(()),
             Self::Postgres => postgres_copy::be_patient(connection),
+        }
+    }
+
+    /// What the clock says that all gateways of the store share.
+    pub(super) fn time(self, connection: &Connection<'_>, clock: &Clock) -> Result<UnixTime, StoreError> {
+        match self {
+            Self::Sqlite => Ok(clock.now()),
+            Self::Postgres => Ok(clock.of_database(postgres::time(connection)?)),
         }
     }
 
@@ -141,6 +150,14 @@ impl Engine {
         match self {
             Self::Sqlite(_) => std::future::pending().await,
             Self::Postgres(engine) => engine.changed().await,
+        }
+    }
+
+    /// What an operator should know of the database.
+    pub(super) async fn warnings(&self) -> Result<Vec<String>, StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(Vec::new()),
+            Self::Postgres(engine) => engine.warnings().await,
         }
     }
 

@@ -273,8 +273,11 @@ impl Store {
 
     /// How far each gateway has come that has not said that it stopped.
     pub async fn acknowledgements(&self) -> Result<Vec<Acknowledgement>, StoreError> {
-        let now = self.clock.now();
-        self.read(move |connection| heartbeat::acknowledgements(connection, now)).await
+        let (kind, clock) = (self.engine.kind(), self.clock.clone());
+        let read = move |connection: &Connection<'_>| {
+            heartbeat::acknowledgements(connection, kind.time(connection, &clock)?)
+        };
+        self.read(read).await
     }
 
     /// What changed after the transaction `after`, at most about `limit` rows of each kind: a piece that reaches up to
@@ -291,6 +294,16 @@ impl Store {
     /// By how many seconds the wall clock here is ahead of the database's, as of the last time that changes were read.
     pub fn clock_skew(&self) -> i64 {
         self.engine.clock_skew()
+    }
+
+    /// What an operator should know of the database, and is no reason not to start.
+    pub async fn warnings(&self) -> Result<Vec<String>, StoreError> {
+        self.engine.warnings().await
+    }
+
+    /// May gateways of other machines share it? One that cannot write its heartbeats ceases to admit anything then.
+    pub fn is_shared(&self) -> bool {
+        !self.engine.kind().is_file()
     }
 
     /// Waits until it is known that [`changes`](Self::changes) has something new; for ever where nobody tells.

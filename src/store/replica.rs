@@ -67,6 +67,7 @@ impl Replica {
     ) -> Result<Self, StoreError> {
         // Before anybody can reach us: anyone who revokes from now on waits for us too.
         let heartbeat = settings.heartbeat(gate.sequence());
+        let written_at = clock.uptime();
         match store.execute(heartbeat, Actor::gateway()).await {
             Ok(()) => {}
             // Nobody can revoke anything there either; what is known can be served.
@@ -80,7 +81,7 @@ impl Replica {
         settings.gap.begin(clock.uptime());
         settings.gap.end();
         let runtime = Builder::new_current_thread().enable_time().build()?;
-        let replica = ReplicaLoop { store, gate, clock, settings };
+        let replica = ReplicaLoop { store, gate, clock, settings, written_at };
         thread::Builder::new().name("store-replica".into()).spawn(move || {
             run_until(&runtime, replica, stopped);
             // A heartbeat that was not waited for goes with its runtime.
@@ -119,11 +120,13 @@ struct ReplicaLoop {
     gate: Arc<Gate>,
     clock: Clock,
     settings: Settings,
+    /// Uptime at the first heartbeat.
+    written_at: Duration,
 }
 
 impl ReplicaLoop {
     async fn run(self) {
-        let mut heartbeats = Heartbeats::default();
+        let mut heartbeats = Heartbeats::after(self.written_at);
         let mut keys = KeyReload::default();
         let (mut is_failing, mut is_clock_wrong, mut has_forked) = (false, false, false);
         loop {
@@ -140,7 +143,7 @@ impl ReplicaLoop {
             self.settings.gap.end();
             match caught_up {
                 Ok(requested) => {
-                    self.gate.note_read(uptime);
+                    self.gate.note_read(heartbeats.bound(uptime, &self));
                     keys.load_if_due(&self).await;
                     if std::mem::take(&mut is_failing) {
                         log::info!("the store can be read again");
@@ -287,16 +290,40 @@ impl KeyReload {
 }
 
 /// Heartbeats, one at a time and never waited for.
-#[derive(Default)]
 struct Heartbeats {
     sent_at: Option<Instant>,
     /// Acknowledged up to this sequence.
     acknowledged: u64,
-    running: Option<(JoinHandle<Result<(), StoreError>>, u64)>,
+    running: Option<Running>,
     is_failing: bool,
+    /// Uptime when the last was sent that was written.
+    written_at: Duration,
+}
+
+/// A heartbeat that was sent.
+struct Running {
+    task: JoinHandle<Result<(), StoreError>>,
+    /// Up to where it acknowledges.
+    applied: u64,
+    /// Uptime.
+    sent_at: Duration,
 }
 
 impl Heartbeats {
+    /// The first was sent at that uptime.
+    const fn after(written_at: Duration) -> Self {
+        Self { sent_at: None, acknowledged: 0, running: None, is_failing: false, written_at }
+    }
+
+    /// As of when what was read at that uptime counts. On another machine a gateway that cannot write is given up when its lease has ended, so
+    /// what it reads after the next heartbeat was due counts for nothing: a server that is no longer the primary still answers.
+    fn bound(&self, uptime: Duration, replica: &ReplicaLoop) -> Duration {
+        match replica.store.is_shared() {
+            true => uptime.min(self.written_at + replica.settings.heartbeat_interval),
+            false => uptime,
+        }
+    }
+
     async fn send_if_due(&mut self, replica: &ReplicaLoop, requested: u64) {
         self.settle().await;
         let interval = replica.settings.heartbeat_interval;
@@ -307,17 +334,19 @@ impl Heartbeats {
         }
         let (store, applied) = (replica.store.clone(), replica.gate.sequence());
         let heartbeat = replica.settings.heartbeat(applied);
+        let sent_at = replica.clock.uptime();
         self.sent_at = Some(Instant::now());
         let task = tokio::spawn(async move { store.execute(heartbeat, Actor::gateway()).await });
-        self.running = Some((task, applied));
+        self.running = Some(Running { task, applied, sent_at });
     }
 
     /// Takes the result of the one that was sent, if it is there.
     async fn settle(&mut self) {
-        let Some((task, applied)) = self.running.take_if(|(task, _)| task.is_finished()) else { return };
-        match task.await.unwrap_or(Err(StoreError::Stopped)) {
+        let Some(running) = self.running.take_if(|running| running.task.is_finished()) else { return };
+        match running.task.await.unwrap_or(Err(StoreError::Stopped)) {
             Ok(()) => {
-                self.acknowledged = applied;
+                self.acknowledged = running.applied;
+                self.written_at = running.sent_at;
                 self.is_failing = false;
             }
             Err(error) => {

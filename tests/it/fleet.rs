@@ -171,6 +171,29 @@ fn a_gateway_that_is_cut_off_is_named_until_its_lease_has_ended() {
     });
 }
 
+/// Its lease ends, and others are told that what they revoked is in force: so it must not go on with what it reads, from a server that is no longer the
+/// primary perhaps.
+#[test]
+fn a_gateway_that_reads_and_cannot_write_its_heartbeats_ceases_to_admit_anything() {
+    let (server, platform) = (TestServer::start(), Platform::echo());
+    let database = server.create_database();
+    let options = Options::new(&platform)
+        .set("store", "url", format!("{:?}", server.unix_url(&database)))
+        .set("store", "heartbeat_interval", "\"1s\"")
+        .set("store", "max_staleness", "\"2s\"")
+        .key(Key::ours("k1"));
+    let gateway = options.start();
+    let token = gateway.mint();
+    assert_eq!(gateway.status(&token), 200);
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$; \
+                  CREATE TRIGGER refused BEFORE INSERT OR UPDATE ON gateways FOR EACH ROW EXECUTE FUNCTION refuse()";
+    server.psql_in(&database, refuse);
+    eventually("a token to be refused", || (gateway.status(&token) == 503).then_some(()));
+    assert!(gateway.admin("/readyz").json()["reasons"].to_string().contains("max_staleness"));
+    server.psql_in(&database, "DROP TRIGGER refused ON gateways");
+    eventually("a token to be admitted again", || (gateway.status(&token) == 200).then_some(()));
+}
+
 #[test]
 fn a_gateway_whose_clock_is_not_the_databases_is_not_ready() {
     let (server, platform) = (TestServer::start(), Platform::echo());

@@ -3,10 +3,13 @@
 use crate::command::{eventually, finish, private};
 use crate::configuration::options;
 use crate::options::Key;
-use crate::postgres_server::TestServer;
+use crate::postgres_server::{Setup, TestServer};
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
 
 /// Not to be seen anywhere.
 const CANARY: &str = "canary-7f3a";
@@ -43,6 +46,76 @@ fn check_warns_of_tls_without_verification() {
     let done = folder.cli(&["check", "--config-only"], "");
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(format!("{done:?}").contains("sslmode=require lets anyone"), "{done:?}");
+}
+
+/// A pooler in front of a server, until it is dropped.
+struct Pooler {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Pooler {
+    fn start(server: &TestServer, mode: &str) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let path = folder.path().display();
+        let text = format!(
+            "[databases]\n* = host=127.0.0.1 port={} user=postgres\n[pgbouncer]\nlisten_addr =\nunix_socket_dir = {path}\nlisten_port = 6543\n\
+             auth_type = any\npool_mode = {mode}\nlogfile = {path}/log\n",
+            server.port()
+        );
+        std::fs::write(folder.path().join("pooler.ini"), text).expect("its configuration");
+        let mut command = Command::new("pgbouncer");
+        // It does not run as root.
+        if nix::unistd::geteuid().is_root() {
+            command.args(["--user", "nobody"]);
+            std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).expect("its folder");
+        }
+        command.arg(folder.path().join("pooler.ini")).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("pgbouncer, which `make deps` installs");
+        let socket = folder.path().join(".s.PGSQL.6543");
+        eventually("the pooler", || UnixStream::connect(&socket).ok());
+        Self { child, folder }
+    }
+
+    fn url(&self, database: &str) -> String {
+        let folder = self.folder.path().display().to_string().replace('/', "%2F");
+        format!("postgres://postgres@{folder}:6543/{database}")
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn check_warns_of_what_a_server_or_a_pooler_keeps_from_the_gateway() {
+    let server = TestServer::with(Setup::default().set("fsync", "on").set("full_page_writes", "on"));
+    let checked = |url: &str| {
+        let folder = options().set("store", "url", format!("{url:?}")).key(Key::ours("k1")).folder();
+        format!("{:?}", folder.cli(&["check"], ""))
+    };
+    let database = server.create_database();
+    let url = server.unix_url(&database);
+    let make =
+        |url: &str| drop(options().set("store", "url", format!("{url:?}")).key(Key::ours("k1")).start());
+    make(&url);
+    let sound = checked(&url);
+    assert!(!sound.contains("store.url:"), "{sound}");
+    server.psql(&format!("ALTER DATABASE \"{database}\" SET synchronous_commit = off"));
+    let said = checked(&url);
+    assert!(said.contains("synchronous_commit off"), "{said}");
+    let careless = TestServer::start();
+    let url = careless.unix_url(&careless.create_database());
+    make(&url);
+    let said = checked(&url);
+    assert!(said.contains("fsync or full_page_writes off"), "{said}");
+    let said = checked(&Pooler::start(&server, "session").url(&database));
+    assert!(!said.contains("no notification arrives"), "{said}");
+    let said = checked(&Pooler::start(&server, "transaction").url(&database));
+    assert!(said.contains("no notification arrives"), "{said}");
 }
 
 /// What is done by [`a_server_ends_with_the_process_that_started_it`].

@@ -18,8 +18,6 @@ pub struct PostgresSettings {
     pub database: String,
     /// The role.
     pub user: String,
-    /// Which of the hosts will do.
-    pub target: TargetSession,
     /// TLS towards hosts on a network.
     pub tls: PostgresTls,
     /// What the server calls the sessions, before what each is for.
@@ -97,17 +95,6 @@ pub enum PostgresTls {
     Prefer,
     /// No TLS.
     Disable,
-}
-
-/// `target_session_attrs`: which servers will do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TargetSession {
-    /// Each.
-    Any,
-    /// Those that accept writes.
-    ReadWrite,
-    /// Those that do not.
-    ReadOnly,
 }
 
 /// `store.durability`: when a commit counts as durable.

@@ -76,11 +76,7 @@ fn a_url_has_hosts_names_and_defaults() {
             (hosts, user, database),
             "{url}"
         );
-        assert_eq!(
-            (settings.tls, settings.target),
-            (PostgresTls::VerifyFull, TargetSession::ReadWrite),
-            "{url}"
-        );
+        assert_eq!(settings.tls, PostgresTls::VerifyFull, "{url}");
         assert_eq!(
             (settings.connect_timeout, settings.durability),
             (Duration::from_secs(5), Durability::Local),
@@ -89,9 +85,9 @@ fn a_url_has_hosts_names_and_defaults() {
         assert_eq!((settings.application_name.as_str(), settings.options), ("ds-gateway", None), "{url}");
     }
     let settings = settings(
-        "postgres://a@h/d?sslmode=require&connect_timeout=9&application_name=a+b&options=-c%20x%3Dy&target_session_attrs=any",
+        "postgres://a@h/d?sslmode=require&connect_timeout=9&application_name=a+b&options=-c%20x%3Dy&target_session_attrs=read-write",
     );
-    assert_eq!((settings.tls, settings.target), (PostgresTls::Require, TargetSession::Any));
+    assert_eq!(settings.tls, PostgresTls::Require);
     assert_eq!(settings.connect_timeout, Duration::from_secs(9));
     assert_eq!((settings.application_name.as_str(), settings.options.as_deref()), ("a+b", Some("-c x=y")));
 }
@@ -120,7 +116,8 @@ fn each_error_of_a_url_is_named() {
         ("postgres://ann@db/ds?sslcert=absent.pem", "sslcert and sslkey go together"),
         ("postgres://ann@db/ds?sslcert=absent.pem&sslkey=k", "sslcert: /nowhere/absent.pem cannot be read"),
         ("postgres://ann@%2Frun/ds?sslmode=require", "no effect over a Unix socket"),
-        ("postgres://ann@db/ds?target_session_attrs=primary", "target_session_attrs must be"),
+        ("postgres://ann@db/ds?target_session_attrs=any", "target_session_attrs must be"),
+        ("postgres://ann@db/ds?target_session_attrs=read-only", "target_session_attrs must be"),
         ("postgres://ann@db/ds?connect_timeout=0", "connect_timeout must be"),
         ("postgres://ann@db/ds?connect_timeout=5s", "connect_timeout must be"),
         ("postgres://ann@db/ds?application_name=", "application_name must have"),

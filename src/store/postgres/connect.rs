@@ -13,9 +13,7 @@ use tokio_postgres::{Client, Config, Connection, SimpleQueryMessage, Socket};
 
 use super::error::{Account, Explained};
 use super::tls::{Encrypted, Tls};
-use crate::config::{
-    Durability, PostgresHost, PostgresMaterials, PostgresSettings, PostgresTls, TargetSession,
-};
+use crate::config::{Durability, PostgresHost, PostgresMaterials, PostgresSettings, PostgresTls};
 use crate::store::error::StoreError;
 
 /// What does a connection's work, and must be polled for that: it ends with the connection.
@@ -131,14 +129,11 @@ impl Dial<'_> {
         let connected = self.configuration(host, address).connect(self.tls.clone()).await;
         let (client, mut driver) = connected.map_err(|error| Explained::new(&error, account))?;
         let is_read_only = drive(&mut driver, account, self.set_up(&client)).await?;
-        match (self.settings.target, is_read_only) {
-            (TargetSession::ReadWrite, true) => Err(Explained::wrong_role(
+        match is_read_only {
+            true => Err(Explained::wrong_role(
                 "it accepts no writes: it is a standby, or default_transaction_read_only is on",
             )),
-            (TargetSession::ReadOnly, false) => {
-                Err(Explained::wrong_role("it accepts writes, and target_session_attrs=read-only"))
-            }
-            _ => Ok((client, driver)),
+            false => Ok((client, driver)),
         }
     }
 

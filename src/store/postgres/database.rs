@@ -31,7 +31,7 @@ pub(super) fn listen(session: &Session) -> Result<(), StoreError> {
 }
 
 /// What the server's clock says.
-pub(super) fn time(connection: &Connection<'_>) -> Result<UnixTime, StoreError> {
+pub(in crate::store) fn time(connection: &Connection<'_>) -> Result<UnixTime, StoreError> {
     let asked = "SELECT CAST(floor(extract(epoch FROM clock_timestamp())) AS BIGINT)";
     connection.one(asked, (), |row| Ok(UnixTime(row.get(0)?)))
 }
@@ -42,9 +42,43 @@ pub(super) fn begin(session: &Session, durability: Durability) -> Result<(), Sto
     // In the transaction: a pooler may give each another session.
     session.begin(match durability {
         Durability::Local => "SET LOCAL synchronous_commit = on",
-        Durability::RemoteApply => "SET LOCAL synchronous_commit = remote_apply",
+        // A commit whose wait for the standby was cancelled only warns of that.
+        Durability::RemoteApply => {
+            "SET LOCAL synchronous_commit = remote_apply; SET LOCAL client_min_messages = warning"
+        }
     });
     lock(session)
+}
+
+/// Commits what was begun so.
+///
+/// # Errors
+///
+/// It may be committed all the same, and not be where it should be.
+pub(super) fn commit(session: &Session, durability: Durability) -> Result<(), StoreError> {
+    let warnings = session.warnings();
+    session.finish("COMMIT")?;
+    if durability == Durability::RemoteApply && session.warnings() != warnings {
+        return Err(StoreError::Unavailable(
+            "the wait for the synchronous standby was cancelled: the change is on one server alone".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// Is there a second server that a commit waits for, where it is to be on two?
+pub(super) fn check_durability(
+    connection: &Connection<'_>,
+    durability: Durability,
+) -> Result<(), StoreError> {
+    let asked = "SELECT current_setting('synchronous_standby_names') <> ''";
+    if durability == Durability::Local || connection.one(asked, (), |row| row.get(0))? {
+        return Ok(());
+    }
+    Err(StoreError::Refused(
+        "store.durability is \"remote_apply\", and the server waits for no standby: set synchronous_standby_names there, or store.durability = \"local\""
+            .into(),
+    ))
 }
 
 /// A transaction of its own for what is no command; says which commit it left, if it took a sequence.
@@ -57,8 +91,10 @@ pub(super) fn transaction<T>(
 ) -> Result<(T, Option<Commit>), StoreError> {
     begin(session, durability)?;
     let connection = session.connection();
+    check_durability(&connection, durability)?;
     let before = sequence::current(&connection)?;
-    let (taken, time) = (Cell::new(before), time::advance(&connection, clock, before)?);
+    let now = clock.of_database(self::time(&connection)?);
+    let (taken, time) = (Cell::new(before), time::advance(&connection, clock, before, Some(now))?);
     let done = work(&Transaction::new(connection, &taken, actor, &time))?;
     let commit = (taken.get() != before).then(|| Commit { sequence: taken.get(), nonce: nonce() });
     if let Some(commit) = commit {
@@ -67,7 +103,7 @@ pub(super) fn transaction<T>(
     }
     // An aborted transaction would end without an error.
     session.fault().map_or(Ok(()), Err)?;
-    session.finish("COMMIT")?;
+    self::commit(session, durability)?;
     Ok((done, commit))
 }
 
@@ -89,7 +125,7 @@ pub(super) fn create(session: &Session, now: UnixTime) -> Result<bool, StoreErro
     note_schema(&connection)?;
     time::set_floor(&connection, now)?;
     let (actor, taken) = (Actor::operator("ds-gateway", "start"), Cell::new(0));
-    let time = Time { now, lived: Lived(0), issue_time: now, wall: now };
+    let time = Time { now, lived: Lived(0), issue_time: now, wall: now, shared: now };
     new_store::fill(&Transaction::new(connection, &taken, &actor, &time), 0, &[])?;
     history::leave(&connection, Commit { sequence: taken.get(), nonce: nonce() })?;
     session.finish("COMMIT")?;

@@ -18,6 +18,7 @@ mod session;
 #[cfg(test)]
 pub(crate) mod test_server;
 mod tls;
+mod warnings;
 mod writer;
 
 use std::sync::Arc;
@@ -26,6 +27,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Receiver;
+
+pub(in crate::store) use self::database::time;
 
 use self::connect::Purpose;
 use self::history::History;
@@ -71,6 +74,7 @@ impl Postgres {
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
         let session = Session::open(settings, Purpose::new("start"), || {})?;
+        database::check_durability(&session.connection(), settings.durability)?;
         database::create(&session, clock.now())?;
         let notes = Notes::on(&database::check_schema(&session)?, settings);
         drop(session);
@@ -90,6 +94,7 @@ impl Postgres {
             Opening::Restored => database::resume(&session, settings.durability, &clock, &notes)?,
             Opening::Run | Opening::Command | Opening::Look => notes.check(&session.connection())?,
         }
+        database::check_durability(&session.connection(), settings.durability)?;
         if opening.is_start() {
             notes.add_revoked_keys(&keys::revoked(&session.connection())?);
         }
@@ -199,6 +204,12 @@ impl Postgres {
             Ok(())
         };
         self.feed.run(unite).await
+    }
+
+    /// What an operator should know of the database.
+    pub(super) async fn warnings(&self) -> Result<Vec<String>, StoreError> {
+        let settings = Arc::clone(&self.settings);
+        self.reader.run(move |_| warnings::find(&settings)).await
     }
 
     /// By how many seconds the wall clock here is ahead of the server's, as of the last look.

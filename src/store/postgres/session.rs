@@ -6,12 +6,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use futures_util::future::maybe_done;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, Error, Row as DatabaseRow, Statement};
 
@@ -36,6 +39,8 @@ pub(super) struct Session {
     answers_stay: Cell<bool>,
     /// What has failed since it was made.
     fault: RefCell<Option<StoreError>>,
+    /// How often the server has warned of something.
+    warnings: Arc<AtomicU32>,
 }
 
 enum Unsent {
@@ -55,7 +60,8 @@ impl Session {
     ) -> Result<Self, StoreError> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (client, driver) = runtime.block_on(connect(settings, purpose))?;
-        drop(runtime.spawn(drive(driver, told)));
+        let warnings = Arc::<AtomicU32>::default();
+        drop(runtime.spawn(drive(driver, told, Arc::clone(&warnings))));
         Ok(Self {
             settings: settings.clone(),
             runtime,
@@ -65,6 +71,7 @@ impl Session {
             answers: RefCell::default(),
             answers_stay: Cell::new(false),
             fault: RefCell::default(),
+            warnings,
         })
     }
 
@@ -75,7 +82,17 @@ impl Session {
 
     /// Can nothing more be expected of it?
     pub(super) fn is_over(&self) -> bool {
+        // What has come since it was last used: the end, if the server was stopped. First it is heard of, then it is read.
+        self.runtime.block_on(async {
+            yield_now().await;
+            yield_now().await;
+        });
         self.fault().is_some() || self.client.is_closed()
+    }
+
+    /// How often the server has warned of something.
+    pub(super) fn warnings(&self) -> u32 {
+        self.warnings.load(Ordering::Relaxed)
     }
 
     /// What has failed since it was made.
@@ -270,10 +287,12 @@ where
 }
 
 /// Serves a connection until it ends.
-async fn drive(mut driver: Driver, mut told: impl FnMut()) {
+async fn drive(mut driver: Driver, mut told: impl FnMut(), warnings: Arc<AtomicU32>) {
     loop {
         match std::future::poll_fn(|cx| driver.poll_message(cx)).await {
             Some(Ok(AsyncMessage::Notification(_))) => told(),
+            // What it says may hold values.
+            Some(Ok(AsyncMessage::Notice(_))) => _ = warnings.fetch_add(1, Ordering::Relaxed),
             Some(Ok(_)) => {}
             Some(Err(_)) | None => return,
         }

@@ -1,10 +1,12 @@
 use super::connect::tests::settings;
-use super::test_server::TestServer;
+use super::test_server::{Stop, TestServer};
 use super::*;
-use crate::config::StorePlace;
+use crate::auth::time::Lived;
+use crate::config::{Durability, StorePlace};
 use crate::store::Store;
 use crate::store::command::{Actor, AddUser, Expiry, MintOutcome, RevokeToken};
 use crate::store::conformance::samples::{mint_for, new_user};
+use crate::store::sql::time;
 use std::time::Instant;
 use tokio::task::JoinSet;
 
@@ -85,4 +87,93 @@ fn mints_of_many_callers_are_committed_together() {
         running.join_all().await
     });
     println!("{count} revocations: {:.0}/s", count as f64 / began.elapsed().as_secs_f64());
+}
+
+/// A commit counts once the standby has it, and as failed where somebody cancels the wait for that.
+#[test]
+fn remote_apply_is_refused_without_a_standby_and_fails_where_the_wait_is_cancelled() {
+    let primary = TestServer::start();
+    let mut standby = primary.replica();
+    let database = primary.create_database();
+    let mut settings = settings(&primary.url(&database));
+    settings.durability = Durability::RemoteApply;
+    let place = StorePlace::Postgres(Box::new(settings));
+    let create = || Store::create(&place, Clock::start(), Arc::new(Metrics::new()));
+    let refused = create().unwrap_err();
+    assert!(refused.needs_operator() && refused.to_string().contains("waits for no standby"), "{refused}");
+    let wait_for = |names: &str| {
+        primary.psql(&format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'"));
+        primary.psql("SELECT pg_reload_conf()");
+    };
+    wait_for("*");
+    let store = create().unwrap();
+    let runtime = runtime();
+    let add =
+        |name: &str| runtime.block_on(store.execute(AddUser { user: new_user(name) }, Actor::gateway()));
+    add("anna").unwrap().unwrap();
+    standby.stop(Stop::Fast);
+    let cancelled = std::thread::scope(|scope| {
+        let adding = scope.spawn(|| {
+            let store = store.clone().with_timeout(Duration::from_secs(60));
+            runtime.block_on(store.execute(AddUser { user: new_user("bert") }, Actor::gateway()))
+        });
+        let waiting = "SELECT count(*) FROM (SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' OFFSET 0) AS it WHERE pg_cancel_backend(pid)";
+        let began = Instant::now();
+        while primary.psql(waiting).trim() == "0" {
+            assert!(began.elapsed() < Duration::from_secs(30));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        adding.join().unwrap()
+    });
+    let error = cancelled.unwrap_err();
+    assert!(error.is_transient() && error.to_string().contains("one server alone"), "{error}");
+    standby.start_again();
+    let began = Instant::now();
+    while let Err(error) = add("cleo") {
+        assert!(began.elapsed() < Duration::from_secs(60), "{error}");
+    }
+    wait_for("");
+    let began = Instant::now();
+    while add("dora").is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
+    assert!(add("emil").unwrap_err().to_string().contains("waits for no standby"));
+}
+
+/// Its end is noticed before it is used again, though nobody has used it meanwhile.
+#[test]
+fn the_first_change_after_the_server_was_restarted_is_made() {
+    let mut server = TestServer::start();
+    let store = store(&server);
+    let runtime = runtime();
+    for name in ["anna", "bert", "cleo"] {
+        let add = AddUser { user: new_user(name) };
+        runtime.block_on(store.execute(add, Actor::gateway())).unwrap().unwrap();
+        server.stop(Stop::Fast);
+        server.start_again();
+    }
+}
+
+/// A gateway whose clock is fast would make all tokens expire early, and for ever.
+#[test]
+fn the_floor_follows_no_gateway_beyond_the_clock_of_the_database() {
+    let server = TestServer::shared();
+    let settings = settings(&server.url(&server.create_database()));
+    let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
+    drop(Postgres::create(&settings, clock.clone(), metrics).unwrap());
+    let session = opened(&settings, "test", || {}).unwrap();
+    let connection = session.connection();
+    let floor = || time::read(&connection).unwrap().floor.0;
+    let now = clock.wall().0;
+    time::set_floor(&connection, UnixTime(now - 100)).unwrap();
+    let advance = |database: u64| {
+        // A process that has just started, so that its clock has not moved yet.
+        let clock = Clock::start();
+        clock.advance(Lived(0), UnixTime(now));
+        time::advance(&connection, &clock, 1, Some(UnixTime(database))).unwrap();
+        floor()
+    };
+    assert_eq!(advance(now - 50), now - 50);
+    assert_eq!(advance(now - 70), now - 50);
+    assert!((now..now + 30).contains(&advance(now + 1000)));
 }

@@ -17,7 +17,7 @@ use super::questions::Questions;
 use super::reconnect::Reconnect;
 use super::session::Session;
 use crate::clock::Clock;
-use crate::config::PostgresSettings;
+use crate::config::{Durability, PostgresSettings};
 use crate::metrics::{Latency, Metrics};
 use crate::store::activity::Activity;
 use crate::store::beside::latest_commit::{Commit, LatestCommit};
@@ -134,14 +134,17 @@ impl Work {
         database::begin(session, self.settings.durability)?;
         let connection = session.connection();
         let known = self.history.known();
-        let questions = of_each_batch(known);
+        let of_each_batch = || of_each_batch(known, self.settings.durability);
+        let questions = of_each_batch();
         let mut together = ahead(batch, questions.connection());
         session.ask_ahead(questions, true)?;
         self.history.check(&connection, known)?;
+        database::check_durability(&connection, self.settings.durability)?;
         let taken = Cell::new(sequence::current(&connection)?);
         let before = taken.get();
-        let time = time::advance(&connection, &self.clock, before)?;
-        session.forget(of_each_batch(known), is_independent(batch));
+        let now = self.clock.of_database(database::time(&connection)?);
+        let time = time::advance(&connection, &self.clock, before, Some(now))?;
+        session.forget(of_each_batch(), is_independent(batch));
         let (began, mut done) = (Instant::now(), 0);
         for index in 0..batch.len() {
             // All other gateways wait for the lock meanwhile.
@@ -178,7 +181,7 @@ impl Work {
         }
         // An aborted transaction would end without an error.
         session.fault().map_or(Ok(()), Err)?;
-        session.finish("COMMIT")?;
+        database::commit(session, self.settings.durability)?;
         if is_numbered {
             self.history.remember(commit);
         }
@@ -191,12 +194,14 @@ fn is_independent(batch: &[Box<dyn Job>]) -> bool {
 }
 
 /// What is asked whatever is to be done.
-fn of_each_batch(known: Known) -> Questions {
+fn of_each_batch(known: Known, durability: Durability) -> Questions {
     let questions = Questions::default();
     // Its answers decide nothing here.
     drop(history::check(&questions.connection(), known));
+    drop(database::check_durability(&questions.connection(), durability));
     drop(sequence::current(&questions.connection()));
     drop(time::read(&questions.connection()));
+    drop(database::time(&questions.connection()));
     questions
 }
 

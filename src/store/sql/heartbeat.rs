@@ -14,7 +14,7 @@ impl Apply for Heartbeat {
             "INSERT INTO gateways (id, applied, seen_at, lived, lease) VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT (id) DO UPDATE SET applied = excluded.applied, seen_at = excluded.seen_at,
                    lived = excluded.lived, lease = excluded.lease",
-            (&self.gateway, self.applied, transaction.now.0, transaction.lived.0, self.lease),
+            (&self.gateway, self.applied, transaction.shared.0, transaction.lived.0, self.lease),
         )
     }
 }
@@ -33,7 +33,7 @@ impl Apply for RequestAcknowledgements {
     }
 }
 
-/// How far each gateway has come that has not said that it stopped, and whether its lease holds at that time.
+/// How far each gateway has come that has not said that it stopped, and whether its lease holds at that time of the clock that all share.
 pub(in crate::store) fn acknowledgements(
     connection: &Connection<'_>,
     now: UnixTime,

@@ -37,19 +37,24 @@ pub(in crate::store) fn read(connection: &Connection<'_>) -> Result<StoredTime, 
     })
 }
 
-/// Moves it on to now, in the running transaction behind that sequence, and says what time it has.
+/// Moves it on to now, in the running transaction behind that sequence, and says what time it has. Where the database has a clock of its own, which
+/// says `database`, the floor follows no gateway beyond that: one whose clock is fast would take all others with it.
 pub(in crate::store) fn advance(
     connection: &Connection<'_>,
     clock: &Clock,
     sequence: u64,
+    database: Option<UnixTime>,
 ) -> Result<Time, StoreError> {
     let stored = read(connection)?;
     let (lived, floor) = clock.advance(stored.lived, stored.floor);
+    let floor = database.map_or(floor, |database| floor.min(database).max(stored.floor));
     if (lived, floor) != (stored.lived, stored.floor) {
         connection.write("UPDATE clock SET lived = ?1, floor = ?2", (lived.0, floor.0))?;
         note_hour(connection, lived, sequence)?;
     }
-    Ok(Time { now: clock.now(), lived, issue_time: clock.issue_time(), wall: clock.wall() })
+    let now = clock.now();
+    let shared = database.unwrap_or(now);
+    Ok(Time { now, lived, issue_time: clock.issue_time(), wall: clock.wall(), shared })
 }
 
 /// Sets the floor, where nobody has: of a new store, or of one that had none.

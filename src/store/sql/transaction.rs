@@ -43,6 +43,8 @@ pub(in crate::store) struct Time {
     pub(in crate::store) issue_time: UnixTime,
     /// What the wall clock says, right or wrong.
     pub(in crate::store) wall: UnixTime,
+    /// What the clock says that all gateways of the store share: the database's, or this machine's.
+    pub(in crate::store) shared: UnixTime,
 }
 
 /// A running transaction, with its time and its actor.
@@ -55,6 +57,7 @@ pub struct Transaction<'t> {
     pub(super) lived: Lived,
     pub(super) issue_time: UnixTime,
     pub(super) wall: UnixTime,
+    pub(super) shared: UnixTime,
 }
 
 impl<'t> Transaction<'t> {
@@ -65,8 +68,8 @@ impl<'t> Transaction<'t> {
         actor: &'t Actor,
         time: &Time,
     ) -> Self {
-        let Time { now, lived, issue_time, wall } = *time;
-        Self { connection, sequence, actor, now, lived, issue_time, wall }
+        let Time { now, lived, issue_time, wall, shared } = *time;
+        Self { connection, sequence, actor, now, lived, issue_time, wall, shared }
     }
 
     /// Takes the next sequence.

@@ -88,7 +88,7 @@ impl DatabaseFile {
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             migrate(&transaction, 0, now)?;
             let (actor, taken) = (Actor::operator("ds-gateway", "start"), Cell::new(0));
-            let time = Time { now, lived: Lived(0), issue_time: now, wall: now };
+            let time = Time { now, lived: Lived(0), issue_time: now, wall: now, shared: now };
             // What lies beside it is of the one that was here before.
             new_store::fill(&Transaction::new(of(&transaction), &taken, &actor, &time), known, &revoked)?;
             sequence::set(&of(&transaction), taken.get())?;
@@ -274,7 +274,7 @@ fn restored(
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let actor = Actor::operator("ds-gateway", "run --restored");
     let StoredTime { lived, floor, .. } = time::read(&of(&transaction))?;
-    let time = Time { now: now.max(floor), lived, issue_time: now, wall: now };
+    let time = Time { now: now.max(floor), lived, issue_time: now, wall: now, shared: now };
     let taken = Cell::new(sequence::current(&of(&transaction))?);
     let running = Transaction::new(of(&transaction), &taken, &actor, &time);
     let resumed = after_restore::resume(&running, known, revoked)?;

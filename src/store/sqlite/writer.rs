@@ -102,7 +102,7 @@ impl Work {
         session.sync_in_commit(!is_bulk)?;
         let mut transaction = session.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let taken = Cell::new(sequence::current(&of(&transaction))?);
-        let time = time::advance(&of(&transaction), &self.clock, taken.get())?;
+        let time = time::advance(&of(&transaction), &self.clock, taken.get(), None)?;
         let before = taken.get();
         let revokes_keys = batch.iter().any(|job| job.revokes_keys());
         for job in batch {
