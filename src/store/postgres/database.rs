@@ -1,13 +1,15 @@
 //! The database: what is made in an empty one, its schema, its lock and its channel.
 
 use std::cell::Cell;
+use std::time::Duration;
 
+use super::connect::Purpose;
 use super::history::{self, Fork};
 use super::notes::Notes;
 use super::session::Session;
 use crate::auth::time::{Lived, UnixTime};
 use crate::clock::Clock;
-use crate::config::Durability;
+use crate::config::{Durability, PostgresSettings};
 use crate::store::beside::latest_commit::Commit;
 use crate::store::command::Actor;
 use crate::store::error::StoreError;
@@ -173,6 +175,19 @@ pub(super) fn check_schema(session: &Session) -> Result<String, StoreError> {
         Some(found) if found > SCHEMA => Err(StoreError::Newer { found, known: SCHEMA }),
         Some(found) => Err(StoreError::Older { found, needed: SCHEMA }),
     }
+}
+
+/// A connection that may read everything, to a store of the schema that this program reads.
+pub(super) fn opened(
+    settings: &PostgresSettings,
+    name: &'static str,
+    told: impl FnMut() + Send + 'static,
+) -> Result<Session, StoreError> {
+    // A start reads millions of rows by one statement; a server that says nothing is given up by the session.
+    let purpose = Purpose { statement_timeout: Duration::ZERO, ..Purpose::new(name) };
+    let session = Session::open(settings, purpose, told)?;
+    check_schema(&session)?;
+    Ok(session)
 }
 
 /// The schema of the store; none where there is no store.

@@ -31,6 +31,7 @@ use tokio::sync::mpsc::Receiver;
 pub(in crate::store) use self::database::time;
 
 use self::connect::Purpose;
+use self::database::opened;
 use self::history::History;
 use self::notes::Notes;
 use self::reading::{Open, Reading};
@@ -256,18 +257,6 @@ struct Commits {
     changed: Notify,
     /// Has this connection heard of any? Behind a pooler nobody does.
     are_heard: AtomicBool,
-}
-
-fn opened(
-    settings: &PostgresSettings,
-    name: &'static str,
-    told: impl FnMut() + Send + 'static,
-) -> Result<Session, StoreError> {
-    // A start reads millions of rows by one statement; a server that says nothing is given up by the session.
-    let purpose = Purpose { statement_timeout: Duration::ZERO, ..Purpose::new(name) };
-    let session = Session::open(settings, purpose, told)?;
-    database::check_schema(&session)?;
-    Ok(session)
 }
 
 /// How often changes are asked for though nobody has told of any: a notification may be lost, and only an answer says that the database is

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::{database, opened};
+use super::database::{self, opened};
 use crate::config::PostgresSettings;
 use crate::store::error::StoreError;
 
