@@ -81,12 +81,20 @@ impl State {
     }
 
     /// Moves everything on to the time of this reading. What the store has comes from other gateways too, and two gateways
-    /// never add up.
-    fn advance(&mut self, lived: Lived, floor: UnixTime, wall: Duration, boot: Duration) {
+    /// never add up. The floor follows the wall clock to `latest` and no further.
+    fn advance(
+        &mut self,
+        lived: Lived,
+        floor: UnixTime,
+        wall: Duration,
+        boot: Duration,
+        latest: Option<UnixTime>,
+    ) {
         let passed = boot.saturating_sub(self.at);
         self.at = boot;
         self.lived = (self.lived + passed).max(Duration::from_secs(lived.0));
-        let followed = wall.clamp(self.floor + passed / 2, self.floor + passed * 2);
+        let latest = latest.map_or(wall, |latest| wall.min(Duration::from_secs(latest.0)));
+        let followed = latest.clamp(self.floor + passed / 2, self.floor + passed * 2);
         self.floor = followed.max(Duration::from_secs(floor.0));
         self.watch_for_a_step(wall, boot);
     }
@@ -163,12 +171,23 @@ impl Clock {
     /// Moves lived time and floor on, given what the store has of them; says what it should have now. An observer takes what
     /// the store has.
     pub fn advance(&self, lived: Lived, floor: UnixTime) -> (Lived, UnixTime) {
+        self.advance_within(lived, floor, None)
+    }
+
+    /// The same beside a clock that all gateways share and that says `latest`: the floor follows the wall clock no further, so that one that is
+    /// fast does not take all others with it.
+    pub fn advance_within(
+        &self,
+        lived: Lived,
+        floor: UnixTime,
+        latest: Option<UnixTime>,
+    ) -> (Lived, UnixTime) {
         let Shared { state, is_observer, .. } = &*self.shared;
         let mut state = state.lock();
         let (wall, boot) = (self.read_wall(), self.read_boot());
         let state = match &mut *state {
             Some(state) if !is_observer => {
-                state.advance(lived, floor, wall, boot);
+                state.advance(lived, floor, wall, boot, latest);
                 state
             }
             state => state.insert(State::start(lived, floor, wall, boot)),

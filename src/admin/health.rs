@@ -74,6 +74,19 @@ impl Health {
                 "requests that would be refused are forwarded until {until} UTC (routes.mode is \"observe\")"
             )
         });
-        hangs.into_iter().chain(fault.map(|fault| fault.to_string())).chain(clock).chain(observed).collect()
+        let (keys, snapshot) = (self.gate.keys(), self.gate.snapshot());
+        let unshared = keys.iter().find(|key| !snapshot.is_shared(key.fingerprint())).map(|key| {
+            let kid = key.kid();
+            format!(
+                "another gateway of this store does not have the key {kid}: it refuses what that key signs"
+            )
+        });
+        hangs
+            .into_iter()
+            .chain(unshared)
+            .chain(fault.map(|fault| fault.to_string()))
+            .chain(clock)
+            .chain(observed)
+            .collect()
     }
 }

@@ -53,6 +53,7 @@ use crate::state_dir::login_counts::LoginCounts;
 use crate::state_dir::presence::{self, Presence};
 use crate::state_dir::{Creation, LockWait, Services, read_key_set};
 use crate::store::command::{Actor, Deregister, Prune};
+use crate::store::heartbeats::Rhythm;
 use crate::store::read_gap::ReadGap;
 use crate::store::replica::{Reload, Replica, Settings};
 use crate::store::sequence_waits::SequenceWaits;
@@ -163,10 +164,12 @@ pub fn run(
         Box::new(move || read_key_set(&folder).map_err(|error| error.to_string()))
     });
     let replica = Settings {
-        gateway: id.clone(),
         poll_interval: store_settings.poll_interval,
-        heartbeat_interval: store_settings.heartbeat_interval,
-        max_staleness: store_settings.max_staleness,
+        heartbeats: Rhythm {
+            gateway: id.clone(),
+            interval: store_settings.heartbeat_interval,
+            max_staleness: store_settings.max_staleness,
+        },
         reload,
         gap: Arc::clone(&gap),
         sequence_waits: Arc::clone(&sequence_waits),

@@ -88,6 +88,8 @@ pub struct RevocationSnapshot {
     email_count: usize,
     tokens: TokenSet,
     keys: HashSet<Fingerprint>,
+    /// Keys that every running gateway has, where they have said which they have.
+    shared_keys: Option<Arc<HashSet<Fingerprint>>>,
     /// Subjects all of whose tokens are refused for now, and how often each is held.
     held: HashMap<Subject, usize>,
     known: Names<Account>,
@@ -210,9 +212,30 @@ impl RevocationSnapshot {
         self.keys.contains(&key)
     }
 
-    /// The key of the key set that signs: the first that is not revoked.
+    /// Takes in which keys every running gateway has; `None` where no other has said which it has.
+    pub fn set_shared_keys(&mut self, keys: Option<HashSet<Fingerprint>>) {
+        self.shared_keys = keys.map(Arc::new);
+    }
+
+    /// Keys that every running gateway has, where they have said which they have.
+    pub fn shared_keys(&self) -> Option<&HashSet<Fingerprint>> {
+        self.shared_keys.as_deref()
+    }
+
+    /// Has every running gateway that key, as far as is known?
+    pub fn is_shared(&self, key: Fingerprint) -> bool {
+        self.shared_keys.as_ref().is_none_or(|keys| keys.contains(&key))
+    }
+
+    /// The key of the key set that signs: the first that is not revoked and that every gateway has, so that no other refuses what it signs.
+    /// If no key is everywhere, the first that is not revoked.
     pub fn signer<'r>(&self, key_set: &'r KeySet) -> Option<&'r Arc<Key>> {
-        key_set.shared().find(|key| !self.is_key_revoked(key.fingerprint()))
+        let mut usable = key_set.shared().filter(|key| !self.is_key_revoked(key.fingerprint()));
+        let first = usable.next()?;
+        if self.is_shared(first.fingerprint()) {
+            return Some(first);
+        }
+        Some(usable.find(|key| self.is_shared(key.fingerprint())).unwrap_or(first))
     }
 
     /// Takes in that the store has a user of that name, after the cutoffs of the same reading.

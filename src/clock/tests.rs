@@ -30,6 +30,23 @@ impl World {
     }
 }
 
+/// A gateway whose clock is fast would make the tokens of all expire early, and for ever.
+#[test]
+fn the_floor_follows_no_clock_beyond_the_one_that_all_share() {
+    let world = world(0, 1_000_000);
+    // It is an hour ahead; in the time of the others it is 1,000,000 when it begins.
+    world.time.wall.fetch_add(3600, Ordering::Relaxed);
+    let mut floor = UnixTime(0);
+    for passed in 1..=600 {
+        world.time.boot.fetch_add(1, Ordering::Relaxed);
+        world.time.wall.fetch_add(1, Ordering::Relaxed);
+        floor = world.clock.advance_within(Lived(0), UnixTime(0), Some(UnixTime(1_000_000 + passed))).1;
+    }
+    assert_eq!(floor, UnixTime(1_000_600));
+    world.pass(600, 0);
+    assert_eq!(world.clock.advance(Lived(0), UnixTime(0)).1, UnixTime(1_000_600 + 1200));
+}
+
 #[test]
 fn a_step_moves_now_and_neither_floor_nor_lived_time() {
     for (what, step, now, error) in [
@@ -146,7 +163,7 @@ proptest! {
             boot += Duration::from_secs(seconds);
             wall = Duration::from_secs((wall.as_secs() + seconds).saturating_add_signed(step));
             let before = state;
-            state.advance(Lived(0), UnixTime(0), wall, boot);
+            state.advance(Lived(0), UnixTime(0), wall, boot, None);
             prop_assert_eq!(state.lived, boot);
             let moved = state.floor - before.floor;
             prop_assert!(moved >= Duration::from_secs(seconds) / 2 && moved <= Duration::from_secs(seconds) * 2);

@@ -195,5 +195,6 @@ pub async fn revoked_keys(store: &Store) -> Result<RevocationSnapshot, StoreErro
     for key in store.keys().await?.iter().filter(|key| key.revoked) {
         snapshot.revoke_key(key.fingerprint);
     }
+    snapshot.set_shared_keys(store.shared_keys().await?);
     Ok(snapshot)
 }

@@ -4,6 +4,7 @@
 //! of `decision` and writes the audit row. A command that is refused says so in its outcome and has
 //! changed nothing.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::records::User;
@@ -433,10 +434,13 @@ pub struct Heartbeat {
     pub applied: u64,
     /// How long it may admit anything without another heartbeat, in seconds: by then it has read the store again, or admits nothing.
     pub lease: u64,
+    /// The keys that it verifies with; none: it does not say.
+    pub keys: Vec<Fingerprint>,
 }
 
 impl Command for Heartbeat {
-    type Outcome = ();
+    /// Those of them that every other gateway has whose lease holds.
+    type Outcome = HashSet<Fingerprint>;
 }
 
 /// Records that a gateway has stopped.

@@ -22,6 +22,7 @@ mod ending;
 mod engine;
 pub mod error;
 pub mod health;
+pub mod heartbeats;
 pub mod inspection;
 mod postgres;
 mod queue;
@@ -37,6 +38,7 @@ mod sql;
 mod sqlite;
 pub mod user_change;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +65,7 @@ use self::sql::{about, audit, heartbeat, keys, logins, revocations, time, tokens
 use self::sqlite::Sqlite;
 use crate::auth::gate::Gate;
 use crate::auth::identity::Identity;
+use crate::auth::keys::Fingerprint;
 use crate::auth::revocation::{RevocationSnapshot, Subject};
 use crate::auth::source::Source;
 use crate::auth::token::TokenId;
@@ -278,6 +281,12 @@ impl Store {
             heartbeat::acknowledgements(connection, kind.time(connection, &clock)?)
         };
         self.read(read).await
+    }
+
+    /// The keys that every running gateway has; `None` if none has said which it has.
+    pub async fn shared_keys(&self) -> Result<Option<HashSet<Fingerprint>>, StoreError> {
+        let (kind, clock) = (self.engine.kind(), self.clock.clone());
+        self.read(move |connection| heartbeat::shared_keys(connection, kind.time(connection, &clock)?)).await
     }
 
     /// What changed after the transaction `after`, at most about `limit` rows of each kind: a piece that reaches up to

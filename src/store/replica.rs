@@ -5,15 +5,14 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot::{Receiver, Sender, channel};
-use tokio::task::JoinHandle;
 
 use super::Store;
-use super::command::{Actor, Heartbeat};
 use super::error::StoreError;
+use super::heartbeats::{Heartbeats, Rhythm};
 use super::read_gap::ReadGap;
 use super::records::{Changes, compare_keys};
 use super::sequence_waits::SequenceWaits;
@@ -26,28 +25,16 @@ pub type Reload = Box<dyn Fn() -> Result<KeySet, String> + Send>;
 
 /// What a replica needs beside the store and the gate that it keeps up to date.
 pub struct Settings {
-    /// The name under which this process sends heartbeats.
-    pub gateway: String,
+    /// How it says that it runs.
+    pub heartbeats: Rhythm,
     /// How often it looks for changes, at least.
     pub poll_interval: Duration,
-    /// How often it says that it runs.
-    pub heartbeat_interval: Duration,
-    /// Longer without a read, and the gate admits nothing.
-    pub max_staleness: Duration,
     /// Reads the signing keys again, where they may change while the process runs.
     pub reload: Option<Reload>,
     /// Told of each look.
     pub gap: Arc<ReadGap>,
     /// Told of each change that was applied; asks for a look before its time.
     pub sequence_waits: Arc<SequenceWaits>,
-}
-
-impl Settings {
-    fn heartbeat(&self, applied: u64) -> Heartbeat {
-        // The last read may have come as late as the next heartbeat that failed.
-        let lease = self.heartbeat_interval + self.max_staleness;
-        Heartbeat { gateway: self.gateway.clone(), applied, lease: lease.as_secs() + 1 }
-    }
 }
 
 /// A running replica; dropping it ends its thread.
@@ -66,9 +53,9 @@ impl Replica {
         settings: Settings,
     ) -> Result<Self, StoreError> {
         // Before anybody can reach us: anyone who revokes from now on waits for us too.
-        let heartbeat = settings.heartbeat(gate.sequence());
-        let written_at = clock.uptime();
-        match store.execute(heartbeat, Actor::gateway()).await {
+        let mut heartbeats =
+            Heartbeats::new(store.clone(), Arc::clone(&gate), clock.clone(), &settings.heartbeats);
+        match heartbeats.send_first().await {
             Ok(()) => {}
             // Nobody can revoke anything there either; what is known can be served.
             Err(error) if can_be_served(&error) => {
@@ -81,9 +68,9 @@ impl Replica {
         settings.gap.begin(clock.uptime());
         settings.gap.end();
         let runtime = Builder::new_current_thread().enable_time().build()?;
-        let replica = ReplicaLoop { store, gate, clock, settings, written_at };
+        let replica = ReplicaLoop { store, gate, clock, settings };
         thread::Builder::new().name("store-replica".into()).spawn(move || {
-            run_until(&runtime, replica, stopped);
+            run_until(&runtime, replica, heartbeats, stopped);
             // A heartbeat that was not waited for goes with its runtime.
             drop(runtime);
             drop(end);
@@ -105,12 +92,12 @@ const fn can_be_served(error: &StoreError) -> bool {
     error.is_transient() || matches!(error, StoreError::DiskFull(_) | StoreError::DiskFailed(_))
 }
 
-fn run_until(runtime: &Runtime, replica: ReplicaLoop, stopped: Receiver<()>) {
+fn run_until(runtime: &Runtime, replica: ReplicaLoop, heartbeats: Heartbeats, stopped: Receiver<()>) {
     runtime.block_on(async {
         tokio::select! {
             // The end of the other side is an end too.
             _ = stopped => {}
-            () = replica.run() => {}
+            () = replica.run(heartbeats) => {}
         }
     });
 }
@@ -120,13 +107,10 @@ struct ReplicaLoop {
     gate: Arc<Gate>,
     clock: Clock,
     settings: Settings,
-    /// Uptime at the first heartbeat.
-    written_at: Duration,
 }
 
 impl ReplicaLoop {
-    async fn run(self) {
-        let mut heartbeats = Heartbeats::after(self.written_at);
+    async fn run(self, mut heartbeats: Heartbeats) {
         let mut keys = KeyReload::default();
         let (mut is_failing, mut is_clock_wrong, mut has_forked) = (false, false, false);
         loop {
@@ -143,19 +127,19 @@ impl ReplicaLoop {
             self.settings.gap.end();
             match caught_up {
                 Ok(requested) => {
-                    self.gate.note_read(heartbeats.bound(uptime, &self));
+                    self.gate.note_read(heartbeats.bound(uptime));
                     keys.load_if_due(&self).await;
                     if std::mem::take(&mut is_failing) {
                         log::info!("the store can be read again");
                     }
-                    heartbeats.send_if_due(&self, requested).await;
+                    heartbeats.send_if_due(requested).await;
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut is_failing, true) {
                         log::error!("the store cannot be read; the last known state stays in force: {error}");
                     }
                     // It runs all the same, and says up to where.
-                    heartbeats.send_if_due(&self, 0).await;
+                    heartbeats.send_if_due(0).await;
                 }
             }
         }
@@ -288,78 +272,6 @@ impl KeyReload {
         }
     }
 }
-
-/// Heartbeats, one at a time and never waited for.
-struct Heartbeats {
-    sent_at: Option<Instant>,
-    /// Acknowledged up to this sequence.
-    acknowledged: u64,
-    running: Option<Running>,
-    is_failing: bool,
-    /// Uptime when the last was sent that was written.
-    written_at: Duration,
-}
-
-/// A heartbeat that was sent.
-struct Running {
-    task: JoinHandle<Result<(), StoreError>>,
-    /// Up to where it acknowledges.
-    applied: u64,
-    /// Uptime.
-    sent_at: Duration,
-}
-
-impl Heartbeats {
-    /// The first was sent at that uptime.
-    const fn after(written_at: Duration) -> Self {
-        Self { sent_at: None, acknowledged: 0, running: None, is_failing: false, written_at }
-    }
-
-    /// As of when what was read at that uptime counts. On another machine a gateway that cannot write is given up when its lease has ended, so
-    /// what it reads after the next heartbeat was due counts for nothing: a server that is no longer the primary still answers.
-    fn bound(&self, uptime: Duration, replica: &ReplicaLoop) -> Duration {
-        match replica.store.is_shared() {
-            true => uptime.min(self.written_at + replica.settings.heartbeat_interval),
-            false => uptime,
-        }
-    }
-
-    async fn send_if_due(&mut self, replica: &ReplicaLoop, requested: u64) {
-        self.settle().await;
-        let interval = replica.settings.heartbeat_interval;
-        let interval = if self.is_failing { interval.min(RETRY) } else { interval };
-        let is_due = self.sent_at.is_none_or(|at| at.elapsed() >= interval);
-        if self.running.is_some() || !(is_due || requested > self.acknowledged) {
-            return;
-        }
-        let (store, applied) = (replica.store.clone(), replica.gate.sequence());
-        let heartbeat = replica.settings.heartbeat(applied);
-        let sent_at = replica.clock.uptime();
-        self.sent_at = Some(Instant::now());
-        let task = tokio::spawn(async move { store.execute(heartbeat, Actor::gateway()).await });
-        self.running = Some(Running { task, applied, sent_at });
-    }
-
-    /// Takes the result of the one that was sent, if it is there.
-    async fn settle(&mut self) {
-        let Some(running) = self.running.take_if(|running| running.task.is_finished()) else { return };
-        match running.task.await.unwrap_or(Err(StoreError::Stopped)) {
-            Ok(()) => {
-                self.acknowledged = running.applied;
-                self.written_at = running.sent_at;
-                self.is_failing = false;
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut self.is_failing, true) {
-                    log::warn!("the heartbeat cannot be written: {error}");
-                }
-            }
-        }
-    }
-}
-
-/// How often a heartbeat that could not be written is tried again, at least.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// Rows of one kind that are applied at once.
 const PIECE: usize = 10_000;

@@ -435,7 +435,8 @@ impl World {
 
     fn heartbeat(&self, at: usize) {
         let Gateway { gate, store, .. } = &self.gateways[at];
-        let heartbeat = Heartbeat { gateway: at.to_string(), applied: gate.sequence(), lease: 12 };
+        let heartbeat =
+            Heartbeat { gateway: at.to_string(), applied: gate.sequence(), lease: 12, keys: vec![] };
         self.runtime.block_on(store.execute(heartbeat, actor())).unwrap();
     }
 

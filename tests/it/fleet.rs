@@ -4,6 +4,7 @@ use crate::client::{Client, request};
 use crate::clocks::Clocks;
 use crate::command::eventually;
 use crate::gateway::{Gateway, PASSWORD, USER};
+use crate::jwt;
 use crate::options::{Key, Options};
 use crate::platform::Platform;
 use crate::postgres_server::{Stop, TestServer};
@@ -169,6 +170,40 @@ fn a_gateway_that_is_cut_off_is_named_until_its_lease_has_ended() {
         let done = revoke_once(&one.folder, &["user", USER]);
         (done.code == Some(0) && done.stdout.contains("active on 1 of 1 gateways")).then_some(())
     });
+}
+
+/// Gateways get a new key in turn, the first in the configuration: it signs once the last of them has it, and no token is refused anywhere.
+#[test]
+fn a_key_signs_once_every_gateway_has_it() {
+    let (server, platform) = (TestServer::start(), Platform::echo());
+    let url = format!("{:?}", server.unix_url(&server.create_database()));
+    let options =
+        Options::new(&platform).set("store", "url", url).set("store", "heartbeat_interval", "\"1s\"");
+    let old = options.clone().key(Key::ours("old"));
+    let new = options.nobody().key(Key::ours("new")).key(Key::ours("old"));
+    let (one, two) = (old.clone().start(), old.nobody().start());
+    let signed_by = |gateway: &Gateway| {
+        let token = gateway.mint();
+        eventually("a token to be admitted", || (one.status(&token) == 200).then_some(()));
+        kid_of(&token)
+    };
+    assert_eq!([&one, &two].map(signed_by), ["old", "old"]);
+    let three = new.clone().start();
+    // It has had the time to hear of the others, which do not have it.
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!([&one, &two, &three].map(signed_by), ["old", "old", "old"]);
+    let warnings = three.admin("/readyz").json()["warnings"].to_string();
+    assert!(warnings.contains("does not have the key new"), "{warnings}");
+    two.stop();
+    let four = new.start();
+    one.stop();
+    eventually("the new key to sign", || (kid_of(&three.mint()) == "new").then_some(()));
+    eventually("the new key to sign", || (kid_of(&four.mint()) == "new").then_some(()));
+    assert!(!three.admin("/readyz").text().contains("does not have the key"));
+}
+
+fn kid_of(token: &str) -> String {
+    jwt::read(token).0["kid"].as_str().expect("a kid").to_owned()
 }
 
 /// Its lease ends, and others are told that what they revoked is in force: so it must not go on with what it reads, from a server that is no longer the

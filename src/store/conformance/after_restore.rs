@@ -31,8 +31,8 @@ fn restored_store_goes_on_behind_all_that_was_given_out_with_a_cutoff_on_everybo
         for (time, ahead) in (START + 1..).zip([i64::MIN, -1, 0, 1, 77]) {
             let token = fixture.mint("anna");
             fixture.set_time(time);
-            fixture.execute(Heartbeat { gateway: "one".into(), applied: 1, lease: 12 });
-            fixture.execute(Heartbeat { gateway: "two".into(), applied: 2, lease: 12 });
+            fixture.execute(Heartbeat { gateway: "one".into(), applied: 1, lease: 12, keys: vec![] });
+            fixture.execute(Heartbeat { gateway: "two".into(), applied: 2, lease: 12, keys: vec![] });
             let own = fixture.sequence();
             let known = own.saturating_add_signed(ahead);
             let (rows, before) = (fixture.audit().len(), fixture.dump());

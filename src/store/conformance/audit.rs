@@ -161,7 +161,7 @@ fn upkeep_takes_no_sequence_and_writes_no_row() {
         let (sequence, rows) = (fixture.sequence(), fixture.audit());
         let user = Name::parse_user("anna").unwrap();
         fixture.execute(Rehash { user, credential_version: sequence, phc: phc(1) });
-        fixture.execute(Heartbeat { gateway: "g".into(), applied: 1, lease: 12 });
+        fixture.execute(Heartbeat { gateway: "g".into(), applied: 1, lease: 12, keys: vec![] });
         fixture.execute(RequestAcknowledgements);
         fixture.execute(Deregister { gateway: "g".into() });
         fixture.execute(Purge { retention: 0 });

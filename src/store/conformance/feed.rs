@@ -106,7 +106,7 @@ fn what_no_gate_needs_is_not_in_the_feed() {
         let end = fixture.sequence();
         let user = Name::parse_user("anna").unwrap();
         fixture.execute(Rehash { user, credential_version: end, phc: phc(1) });
-        fixture.execute(Heartbeat { gateway: "g".into(), applied: 1, lease: 12 });
+        fixture.execute(Heartbeat { gateway: "g".into(), applied: 1, lease: 12, keys: vec![] });
         fixture.execute(Deregister { gateway: "g".into() });
         let failure = FailedLogins {
             subject: "anna".into(),

@@ -164,7 +164,7 @@ impl History {
     }
 
     fn unfed_command(&mut self, user: &str) {
-        self.execute(Heartbeat { gateway: user.into(), applied: 0, lease: 12 });
+        self.execute(Heartbeat { gateway: user.into(), applied: 0, lease: 12, keys: vec![] });
         self.execute(RequestAcknowledgements);
         let failures = vec![FailedLogins {
             subject: user.into(),

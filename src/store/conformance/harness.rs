@@ -400,7 +400,7 @@ impl Fixture {
             count: 2,
         };
         self.execute(NoteFailedLogins { failures: vec![failure] });
-        self.execute(Heartbeat { gateway: "g".into(), applied: 3, lease: 12 });
+        self.execute(Heartbeat { gateway: "g".into(), applied: 3, lease: 12, keys: vec![] });
         self.execute(RequestAcknowledgements);
         (alive, revoked)
     }

@@ -1,12 +1,15 @@
 //! Which gateways run and how far each has come.
 
+use std::collections::HashSet;
+
 use super::harness::{Fixture, on_every_engine};
 use super::samples::START;
+use crate::auth::keys::Fingerprint;
 use crate::store::command::{Deregister, Heartbeat, RequestAcknowledgements};
 use crate::store::records::Acknowledgement;
 
 fn beat(fixture: &Fixture, gateway: &str, applied: u64) {
-    fixture.execute(Heartbeat { gateway: gateway.into(), applied, lease: 12 });
+    fixture.execute(Heartbeat { gateway: gateway.into(), applied, lease: 12, keys: vec![] });
 }
 
 /// Those whose lease holds.
@@ -85,5 +88,31 @@ fn requested_sequence_follows_the_request_and_nothing_else() {
         fixture.execute_on(&fixture.another(START), RequestAcknowledgements);
         assert_eq!(requested(), fixture.sequence());
         fixture.unchanged(|| fixture.execute(RequestAcknowledgements));
+    });
+}
+
+#[test]
+fn a_heartbeat_says_which_of_its_keys_every_other_gateway_has_whose_lease_holds() {
+    on_every_engine(|fixture| {
+        let [one, two, three] = [1, 2, 3].map(|byte| Fingerprint([byte; 32]));
+        let beat = |gateway: &str, keys: &[Fingerprint]| {
+            let heartbeat = Heartbeat { gateway: gateway.into(), applied: 1, lease: 12, keys: keys.to_vec() };
+            fixture.execute(heartbeat)
+        };
+        let shared = || fixture.wait(fixture.store.shared_keys());
+        assert_eq!(shared(), None);
+        assert_eq!(beat("silent", &[]), HashSet::new());
+        assert_eq!(shared(), None);
+        assert_eq!(beat("a", &[one, two]), HashSet::from([one, two]));
+        assert_eq!(beat("b", &[two, three]), HashSet::from([two]));
+        assert_eq!(beat("a", &[one]), HashSet::new());
+        assert_eq!(shared(), Some(HashSet::new()));
+        fixture.set_time(START + 13);
+        // The lease of the other has ended.
+        assert_eq!(beat("a", &[one, two]), HashSet::from([one, two]));
+        assert_eq!(shared(), Some(HashSet::from([one, two])));
+        assert_eq!(beat("b", &[two]), HashSet::from([two]));
+        fixture.execute(Deregister { gateway: "b".into() });
+        assert_eq!(shared(), Some(HashSet::from([one, two])));
     });
 }

@@ -402,7 +402,7 @@ fn audit_rows_in_the_room_are_counted_right_after_every_pruning() {
 #[test]
 fn gateway_that_was_killed_is_forgotten_when_no_token_is_left_that_it_could_admit() {
     on_every_engine(|fixture| {
-        let heartbeat = |name: &str| Heartbeat { gateway: name.into(), applied: 1, lease: 12 };
+        let heartbeat = |name: &str| Heartbeat { gateway: name.into(), applied: 1, lease: 12, keys: vec![] };
         fixture.execute(heartbeat("killed"));
         fixture.execute(heartbeat("running"));
         end_hour(&fixture, START);

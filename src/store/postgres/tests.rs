@@ -1,12 +1,10 @@
 use super::connect::tests::settings;
 use super::test_server::{Stop, TestServer};
 use super::*;
-use crate::auth::time::Lived;
 use crate::config::{Durability, StorePlace};
 use crate::store::Store;
 use crate::store::command::{Actor, AddUser, Expiry, MintOutcome, RevokeToken};
 use crate::store::conformance::samples::{mint_for, new_user};
-use crate::store::sql::time;
 use std::time::Instant;
 use tokio::task::JoinSet;
 
@@ -152,28 +150,4 @@ fn the_first_change_after_the_server_was_restarted_is_made() {
         server.stop(Stop::Fast);
         server.start_again();
     }
-}
-
-/// A gateway whose clock is fast would make all tokens expire early, and for ever.
-#[test]
-fn the_floor_follows_no_gateway_beyond_the_clock_of_the_database() {
-    let server = TestServer::shared();
-    let settings = settings(&server.url(&server.create_database()));
-    let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
-    drop(Postgres::create(&settings, clock.clone(), metrics).unwrap());
-    let session = opened(&settings, "test", || {}).unwrap();
-    let connection = session.connection();
-    let floor = || time::read(&connection).unwrap().floor.0;
-    let now = clock.wall().0;
-    time::set_floor(&connection, UnixTime(now - 100)).unwrap();
-    let advance = |database: u64| {
-        // A process that has just started, so that its clock has not moved yet.
-        let clock = Clock::start();
-        clock.advance(Lived(0), UnixTime(now));
-        time::advance(&connection, &clock, 1, Some(UnixTime(database))).unwrap();
-        floor()
-    };
-    assert_eq!(advance(now - 50), now - 50);
-    assert_eq!(advance(now - 70), now - 50);
-    assert!((now..now + 30).contains(&advance(now + 1000)));
 }

@@ -38,7 +38,7 @@ pub(in crate::store) fn read(connection: &Connection<'_>) -> Result<StoredTime, 
 }
 
 /// Moves it on to now, in the running transaction behind that sequence, and says what time it has. Where the database has a clock of its own, which
-/// says `database`, the floor follows no gateway beyond that: one whose clock is fast would take all others with it.
+/// says `database`, the floor follows no gateway's clock beyond that.
 pub(in crate::store) fn advance(
     connection: &Connection<'_>,
     clock: &Clock,
@@ -46,8 +46,7 @@ pub(in crate::store) fn advance(
     database: Option<UnixTime>,
 ) -> Result<Time, StoreError> {
     let stored = read(connection)?;
-    let (lived, floor) = clock.advance(stored.lived, stored.floor);
-    let floor = database.map_or(floor, |database| floor.min(database).max(stored.floor));
+    let (lived, floor) = clock.advance_within(stored.lived, stored.floor, database);
     if (lived, floor) != (stored.lived, stored.floor) {
         connection.write("UPDATE clock SET lived = ?1, floor = ?2", (lived.0, floor.0))?;
         note_hour(connection, lived, sequence)?;

@@ -14,6 +14,7 @@ use crate::store::command::{
     FailedLogins, ImportUsers, ImportedUser, NewUser, NoteFailedLogins, RevokeSubject,
 };
 use crate::store::engine::Engine;
+use crate::store::heartbeats::Rhythm;
 use crate::store::replica::{Replica, Settings};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -35,10 +36,12 @@ fn revocation_is_written_and_applied_while_the_replica_reads() {
     let (snapshot, start) = (RevocationSnapshot::default(), Duration::ZERO);
     let gate = Arc::new(Gate::new(keys, TokenRules::DEFAULT, cache, Duration::MAX, snapshot, start));
     let settings = Settings {
-        gateway: "one".into(),
         poll_interval: Duration::from_millis(1),
-        heartbeat_interval: Duration::from_secs(600),
-        max_staleness: Duration::from_secs(600),
+        heartbeats: Rhythm {
+            gateway: "one".into(),
+            interval: Duration::from_secs(600),
+            max_staleness: Duration::from_secs(600),
+        },
         reload: None,
         gap: Arc::default(),
         sequence_waits: Arc::default(),

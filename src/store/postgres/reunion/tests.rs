@@ -19,6 +19,7 @@ use crate::store::command::{
 use crate::store::conformance::samples::{
     SIGNER, key_record, key_set, mint_for, minted, new_user, organization_subject, user_subject, verified,
 };
+use crate::store::heartbeats::Rhythm;
 use crate::store::postgres::connect::tests::settings;
 use crate::store::postgres::test_server::{Stop, TestServer};
 use crate::store::replica::{Replica, Settings};
@@ -88,10 +89,12 @@ impl Servers {
         let (keys, rules) = (key_set(SIGNER.0, SIGNER.1), TokenRules::DEFAULT);
         let gate = Arc::new(Gate::new(keys, rules, cache, Duration::MAX, snapshot, Duration::ZERO));
         let settings = Settings {
-            gateway: format!("gateway-{}", fastrand::u64(..)),
             poll_interval: Duration::from_millis(20),
-            heartbeat_interval: Duration::from_secs(1),
-            max_staleness: Duration::from_secs(2),
+            heartbeats: Rhythm {
+                gateway: format!("gateway-{}", fastrand::u64(..)),
+                interval: Duration::from_secs(1),
+                max_staleness: Duration::from_secs(2),
+            },
             reload: None,
             gap: Arc::default(),
             sequence_waits: Arc::default(),

@@ -27,7 +27,8 @@ CREATE TABLE gateways (
     applied BIGINT NOT NULL,
     seen_at BIGINT NOT NULL,
     lived BIGINT NOT NULL DEFAULT 0,
-    lease BIGINT NOT NULL              -- how long it may admit anything without another heartbeat, in seconds
+    lease BIGINT NOT NULL,             -- how long it may admit anything without another heartbeat, in seconds
+    keys TEXT COLLATE "C" NOT NULL DEFAULT ''   -- the fingerprints of the keys that it verifies with; '': it has not said
 );
 CREATE INDEX gateways_by_lived ON gateways (lived);
 

@@ -36,5 +36,6 @@ CREATE TABLE user_changes (
 CREATE INDEX user_changes_by_change ON user_changes (change);
 CREATE INDEX user_changes_by_time ON user_changes (begun_at);
 
--- How long each gateway may admit anything without another heartbeat, in seconds.
+-- How long each gateway may admit anything without another heartbeat, in seconds, and the fingerprints of the keys that it verifies with.
 ALTER TABLE gateways ADD COLUMN lease INTEGER NOT NULL DEFAULT 12;
+ALTER TABLE gateways ADD COLUMN keys TEXT NOT NULL DEFAULT '';
