@@ -162,9 +162,9 @@ impl Engine {
     }
 
     /// Unites what `memory` knows with a store that has lost commits; a file is never used then.
-    pub(super) async fn unite(&self, memory: Arc<RevocationSnapshot>) -> Result<(), StoreError> {
+    pub(super) async fn unite(&self, memory: Arc<RevocationSnapshot>) -> Result<u64, StoreError> {
         match self {
-            Self::Sqlite(_) => Ok(()),
+            Self::Sqlite(_) => Ok(0),
             Self::Postgres(engine) => engine.unite(memory).await,
         }
     }

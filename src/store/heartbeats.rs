@@ -88,6 +88,11 @@ impl Heartbeats {
         }
     }
 
+    /// The next is sent as soon as it can be.
+    pub(super) const fn hurry(&mut self) {
+        self.sent_at = None;
+    }
+
     /// Sends one if it is time, if acknowledgements are requested up to a sequence that none has acknowledged, or if there are other keys.
     pub(super) async fn send_if_due(&mut self, requested: u64) {
         self.settle().await;

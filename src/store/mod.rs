@@ -346,10 +346,12 @@ impl Store {
     }
 
     /// Unites the gate's memory with a database that has lost commits ([`Forked`](StoreError::Forked)): what the memory knows of
-    /// revocations is written back, and what the database has is taken in.
-    pub async fn unite(&self, gate: &Gate) -> Result<(), StoreError> {
-        self.engine.unite(gate.snapshot()).await?;
-        self.load_into(|piece| gate.apply(|snapshot| piece.apply(snapshot))).await
+    /// revocations is written back, and what the database has is taken in. Says at which sequence the database goes on: a gateway that has
+    /// applied that has done the same.
+    pub async fn unite(&self, gate: &Gate) -> Result<u64, StoreError> {
+        let number = self.engine.unite(gate.snapshot()).await?;
+        self.load_into(|piece| gate.apply(|snapshot| piece.apply(snapshot))).await?;
+        Ok(number)
     }
 
     /// Reads all that the gate needs, as of one moment, in pieces.

@@ -112,9 +112,12 @@ struct ReplicaLoop {
 impl ReplicaLoop {
     async fn run(self, mut heartbeats: Heartbeats) {
         let mut keys = KeyReload::default();
-        let (mut is_failing, mut is_clock_wrong, mut has_forked) = (false, false, false);
+        let (mut is_failing, mut is_clock_wrong, mut fork) = (false, false, Fork::None);
         loop {
-            let interval = self.store.poll_interval(self.settings.poll_interval);
+            let interval = match fork {
+                Fork::United(_) => SOON,
+                Fork::None | Fork::Found => self.store.poll_interval(self.settings.poll_interval),
+            };
             tokio::select! {
                 () = self.settings.sequence_waits.rest(interval) => {}
                 () = self.store.changed() => {}
@@ -123,11 +126,15 @@ impl ReplicaLoop {
             // The time before the read: what is written after it may be missing.
             let uptime = self.clock.uptime();
             self.settings.gap.begin(uptime);
-            let caught_up = self.catch_up_or_unite(&mut keys, &mut has_forked).await;
+            let caught_up = self.catch_up_or_unite(&mut keys, &mut fork, &mut heartbeats).await;
             self.settings.gap.end();
             match caught_up {
                 Ok(requested) => {
-                    self.gate.note_read(heartbeats.bound(uptime));
+                    match self.is_complete(&mut fork).await {
+                        Ok(true) => self.gate.note_read(heartbeats.bound(uptime)),
+                        Ok(false) => {}
+                        Err(error) => log::warn!("it is not known how far other gateways are: {error}"),
+                    }
                     keys.load_if_due(&self).await;
                     if std::mem::take(&mut is_failing) {
                         log::info!("the store can be read again");
@@ -159,25 +166,37 @@ impl ReplicaLoop {
         *is_wrong = self.clock.error().is_some();
     }
 
-    /// The same as [`catch_up`](Self::catch_up), also where the database has lost what is known here: `has_forked` from when that is found
-    /// until everything has been read again.
+    /// The same as [`catch_up`](Self::catch_up), also where the database has lost what is known here.
     async fn catch_up_or_unite(
         &self,
         keys: &mut KeyReload,
-        has_forked: &mut bool,
+        fork: &mut Fork,
+        heartbeats: &mut Heartbeats,
     ) -> Result<u64, StoreError> {
-        if !*has_forked {
+        if *fork != Fork::Found {
             let caught_up = self.catch_up(keys).await;
-            *has_forked = matches!(caught_up, Err(StoreError::Forked { .. }));
-            if !*has_forked {
+            if !matches!(caught_up, Err(StoreError::Forked { .. })) {
                 return caught_up;
             }
+            *fork = Fork::Found;
         }
-        self.store.unite(&self.gate).await?;
-        *has_forked = false;
+        *fork = Fork::United(self.store.unite(&self.gate).await?);
         // What was read said nothing of keys that are new.
         keys.is_due = true;
+        heartbeats.hurry();
         self.catch_up(keys).await
+    }
+
+    /// Has every gateway written back what it knows and the database had lost? Until then something may be missing here.
+    async fn is_complete(&self, fork: &mut Fork) -> Result<bool, StoreError> {
+        if let Fork::United(number) = *fork {
+            let gateways = self.store.acknowledgements().await?;
+            if gateways.iter().any(|gateway| gateway.is_leased && gateway.applied < number) {
+                return Ok(false);
+            }
+            *fork = Fork::None;
+        }
+        Ok(*fork == Fork::None)
     }
 
     /// Applies every change that there is, a piece at a time; says up to which sequence acknowledgements are requested.
@@ -202,6 +221,17 @@ impl ReplicaLoop {
             }
         }
     }
+}
+
+/// Commits that the database has lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fork {
+    /// None, as far as is known.
+    None,
+    /// What is known here is to be written back, and everything to be read again.
+    Found,
+    /// That is done; the others must have done it as well. The database goes on at this sequence.
+    United(u64),
 }
 
 /// Signing keys that are to be loaded, for as long as that takes: the sequence goes on without them.
@@ -272,6 +302,9 @@ impl KeyReload {
         }
     }
 }
+
+/// How soon it is looked again whether others have written back what was lost.
+const SOON: Duration = Duration::from_millis(50);
 
 /// Rows of one kind that are applied at once.
 const PIECE: usize = 10_000;

@@ -1,4 +1,4 @@
-//! Three gateways and their database, killed, paused and cut off from each other at random, while clients mint, revoke, change a user and ask
+//! Three gateways and their database, killed, paused, failed over and cut off from each other at random, while clients mint, revoke, change a user and ask
 //! through any of them. What each client saw is held against what must be:
 //!
 //! - a token whose revocation was acknowledged is admitted by nobody who is asked later than [`BOUND`] after that, and in the end by nobody;
@@ -19,7 +19,7 @@ use crate::seeds::{number, seeds};
 use fastrand::Rng;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -45,16 +45,19 @@ const CHANGING: &str = "changing";
 struct Link {
     address: SocketAddr,
     is_cut: Arc<AtomicBool>,
+    /// Where new connections lead.
+    port: Arc<AtomicU16>,
 }
 
 impl Link {
-    fn to(server: SocketAddr) -> Self {
+    fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let (address, is_cut) = (listener.local_addr().expect("an address"), Arc::<AtomicBool>::default());
-        let cut = Arc::clone(&is_cut);
+        let (cut, port) = (Arc::clone(&is_cut), Arc::new(AtomicU16::new(port)));
+        let leads_to = Arc::clone(&port);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let Ok(server) = TcpStream::connect(server) else { continue };
+                let Ok(server) = TcpStream::connect(("127.0.0.1", leads_to.load(Relaxed))) else { continue };
                 // Or each round trip takes as long as an acknowledgement may be delayed.
                 drop((client.set_nodelay(true), server.set_nodelay(true)));
                 for (mut from, mut to) in [
@@ -77,7 +80,7 @@ impl Link {
                 }
             }
         });
-        Self { address, is_cut }
+        Self { address, is_cut, port }
     }
 }
 
@@ -252,6 +255,8 @@ enum Fault {
     DatabaseKilled,
     DatabasePaused,
     DatabaseRestarted,
+    /// A standby that has not seen the last commits takes its place.
+    FailedOver,
     /// One gateway is cut off from the database.
     Cut(usize),
     GatewayKilled(usize),
@@ -260,31 +265,61 @@ enum Fault {
 
 fn fault(random: &mut Rng) -> Fault {
     let which = random.usize(..GATEWAYS);
-    match random.u8(..8) {
+    match random.u8(..10) {
         0 => Fault::DatabaseKilled,
         1 => Fault::DatabasePaused,
         2 => Fault::DatabaseRestarted,
-        3 | 4 => Fault::Cut(which),
-        5 => Fault::GatewayKilled(which),
+        3 | 4 => Fault::FailedOver,
+        5 | 6 => Fault::Cut(which),
+        7 => Fault::GatewayKilled(which),
         _ => Fault::GatewayPaused(which),
     }
 }
 
-fn chaos(seed: u64, seconds: u64) {
+/// What is broken on purpose, to see that it is found. Nothing else happens then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plant {
+    /// Nobody hears of a change, and nobody looks for half a minute.
+    DroppedNotifications,
+    /// A revocation gets a sequence that was taken before the lock: others have read past it when it is committed.
+    EarlySequence,
+}
+
+impl Plant {
+    fn sql(self) -> &'static str {
+        match self {
+            Self::DroppedNotifications => {
+                "CREATE FUNCTION public.pg_notify(text, text) RETURNS void LANGUAGE sql AS ''; \
+                 DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database()); END $$"
+            }
+            Self::EarlySequence => {
+                "CREATE FUNCTION early() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN new.number := new.number - 2; RETURN new; END $$; \
+                 CREATE TRIGGER early BEFORE INSERT ON revoked_tokens FOR EACH ROW EXECUTE FUNCTION early()"
+            }
+        }
+    }
+}
+
+/// Lets it happen for so long. What was seen that must not be is in the result where something is planted; else there is nothing.
+fn chaos(seed: u64, seconds: u64, plant: Option<Plant>) -> Vec<String> {
     let mut random = Rng::with_seed(seed);
     let (mut server, platform) = (TestServer::start(), Platform::echo());
     let database = server.create_database();
-    let links: Vec<Link> = (0..GATEWAYS).map(|_| Link::to(([127, 0, 0, 1], server.port()).into())).collect();
+    let links: Vec<Link> = (0..GATEWAYS).map(|_| Link::to(server.port())).collect();
     let options = |which: usize| {
         let port = links[which].address.port();
+        let is_blind = plant == Some(Plant::DroppedNotifications);
+        let (poll, heartbeat, staleness) =
+            if is_blind { ("30s", "30s", "60s") } else { ("100ms", "1s", "2s") };
         Options::new(&platform)
+            .set("store", "poll_interval", format!("{poll:?}"))
             .set(
                 "store",
                 "url",
                 format!("\"postgres://postgres@127.0.0.1:{port}/{database}?sslmode=disable\""),
             )
-            .set("store", "heartbeat_interval", "\"1s\"")
-            .set("store", "max_staleness", "\"2s\"")
+            .set("store", "heartbeat_interval", format!("{heartbeat:?}"))
+            .set("store", "max_staleness", format!("{staleness:?}"))
             .set("limits.login", "trusted", "[\"127.0.0.0/8\"]")
             .set("log", "access", "false")
             .set("server", "http", format!("[\"{}\"]", crate::proxies::free_address()))
@@ -292,6 +327,12 @@ fn chaos(seed: u64, seconds: u64) {
     };
     let changing = User::new(CHANGING, "password 0", "changing@example.com", "Main Org.");
     let mut gateways = vec![Some(options(0).user(changing).start())];
+    if let Some(plant) = plant {
+        server.psql_in(&database, plant.sql());
+        // So that its sessions begin anew.
+        let folder = gateways[0].take().expect("a gateway").kill();
+        gateways[0] = Some(folder.run(&[]));
+    }
     gateways.extend((1..GATEWAYS).map(|which| Some(options(which).nobody().start())));
     let http = |gateway: &Option<Gateway>| gateway.as_ref().expect("a gateway").http();
     let world = World {
@@ -315,6 +356,9 @@ fn chaos(seed: u64, seconds: u64) {
         let is_enough = || world.answers[2].load(Relaxed) > 0 && world.answers[3].load(Relaxed) > 3;
         while Instant::now() < end || (!is_enough() && Instant::now() < end + MORE) {
             thread::sleep(Duration::from_millis(random.u64(200..1500)));
+            if plant.is_some() {
+                continue;
+            }
             let (fault, held) = (fault(&mut random), Duration::from_millis(random.u64(100..8000)));
             eprintln!("{fault:?} for {held:?}");
             let gateway = |which: usize| gateways[which].as_ref().expect("a gateway");
@@ -332,6 +376,23 @@ fn chaos(seed: u64, seconds: u64) {
                     server.pause();
                     thread::sleep(held);
                     server.resume();
+                }
+                Fault::FailedOver => {
+                    let mut standby = server.replica();
+                    server.wait_for(&standby);
+                    standby.stop(Stop::Fast);
+                    thread::sleep(held / 4);
+                    server.kill();
+                    standby.start_again();
+                    standby.promote();
+                    links.iter().for_each(|link| link.port.store(standby.port(), Relaxed));
+                    server = standby;
+                    // Nobody who is started again meanwhile would know what is lost.
+                    for which in 0..GATEWAYS {
+                        let ready =
+                            within(60, || (gateway(which).admin("/readyz").status == 200).then_some(()));
+                        ready.expect("gateways write back what was lost");
+                    }
                 }
                 Fault::Cut(which) => {
                     links[which].is_cut.store(true, Relaxed);
@@ -362,6 +423,9 @@ fn chaos(seed: u64, seconds: u64) {
         "{admitted} admitted, {refused} refused, {minted} minted, {revoked} revoked, {lost} unavailable or lost, {} passwords",
         passwords.len()
     );
+    if plant.is_some() {
+        return faults;
+    }
     assert!(faults.is_empty(), "CHAOS_SEED={seed}: {} faults: {faults:#?}", faults.len());
     assert!(minted > 0 && revoked > 3 && admitted > 100, "little was done");
     // What holds in the end holds everywhere.
@@ -383,7 +447,10 @@ fn chaos(seed: u64, seconds: u64) {
             let ended =
                 token.revoked.is_some() || token.password.is_some_and(|which| passwords[which].is_some());
             let get = request("GET", "/x", &[("user-token", &token.text)]);
-            let status = client.exchange(get).status;
+            // On a busy machine it may be late with a look.
+            let status =
+                within(60, || Some(client.exchange(get.clone()).status).filter(|status| *status != 503));
+            let status = status.expect("an answer");
             let is_right = match (ended, token.asked || token.password.is_some()) {
                 (true, _) => status == 401,
                 (false, false) => status == 200,
@@ -392,6 +459,7 @@ fn chaos(seed: u64, seconds: u64) {
             assert!(is_right, "CHAOS_SEED={seed}: token {index} gets {status} in the end");
         }
     }
+    faults
 }
 
 /// Changes the password by the command line, through this gateway's way to the database.
@@ -418,6 +486,16 @@ fn no_fault_lets_a_token_outlive_its_acknowledged_end() {
     let seconds = number("CHAOS_SECONDS").unwrap_or(20);
     for (seed, seconds) in seeds("CHAOS_SEED", &[], 0, seconds) {
         eprintln!("CHAOS_SEED={seed}");
-        chaos(seed, seconds);
+        chaos(seed, seconds, None);
+    }
+}
+
+/// The checker can find something: a feed that misses what it must not.
+#[test]
+fn a_feed_that_is_broken_on_purpose_is_found() {
+    for plant in [Plant::DroppedNotifications, Plant::EarlySequence] {
+        let faults = chaos(7, 8, Some(plant));
+        let is_late = |fault: &&String| fault.contains("after its end was acknowledged");
+        assert!(faults.iter().any(|fault| is_late(&fault)), "{plant:?} was not found: {faults:?}");
     }
 }

@@ -194,15 +194,15 @@ impl Postgres {
         self.reader.submit(move |_| notes.add_revoked_keys(&revoked))
     }
 
-    /// Unites what `memory` knows with a database that has lost commits, which can be read again after it.
-    pub(super) async fn unite(&self, memory: Arc<RevocationSnapshot>) -> Result<(), StoreError> {
+    /// Unites what `memory` knows with a database that has lost commits, which can be read again after it; says at which sequence it goes on.
+    pub(super) async fn unite(&self, memory: Arc<RevocationSnapshot>) -> Result<u64, StoreError> {
         let (history, clock, settings) =
             (Arc::clone(&self.history), self.clock.clone(), Arc::clone(&self.settings));
         let unite = move |reading: &mut Reading| {
             let session = opened(&settings, "reunion", || {})?;
-            reunion::unite(&session, settings.durability, &clock, &history, &memory)?;
+            let number = reunion::unite(&session, settings.durability, &clock, &history, &memory)?;
             reading.is_free_again();
-            Ok(())
+            Ok(number)
         };
         self.feed.run(unite).await
     }

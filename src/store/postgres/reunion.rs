@@ -19,15 +19,15 @@ use crate::store::sql::connection::Connection;
 use crate::store::sql::transaction::{Apply as _, Transaction};
 use crate::store::sql::{audit, cutoffs, feed, keys, sequence};
 
-/// Unites what `memory` knows with what the database has. After it both know all of it, but for what the database alone has, which
-/// is read anew.
+/// Unites what `memory` knows with what the database has; says at which sequence the database goes on. After it both know all of it, but for what
+/// the database alone has, which is read anew.
 pub(super) fn unite(
     session: &Session,
     durability: Durability,
     clock: &Clock,
     history: &History,
     memory: &RevocationSnapshot,
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
     let actor = Actor::gateway();
     let begin = |transaction: &Transaction<'_>| begin(transaction, history);
     let (parted, _) = database::transaction(session, durability, clock, &actor, begin)?;
@@ -63,7 +63,7 @@ pub(super) fn unite(
         write(&|transaction| keys::revoke_known(transaction, &keys).map(drop))?;
     }
     latest.into_iter().for_each(|latest| history.unite(number, latest));
-    Ok(())
+    Ok(number)
 }
 
 /// Lets the database go on behind all that was lost, unless somebody has done so; says up to which sequence it has what was known here.
