@@ -81,9 +81,7 @@ impl History {
 
     /// Remembers the latest commit of a snapshot.
     pub(super) fn read(&self, connection: &Connection<'_>) -> Result<(), StoreError> {
-        let sequence = sequence::current(connection)?;
-        let nonce = nonce_at(connection, sequence)?;
-        nonce.into_iter().for_each(|nonce| self.remember(Commit { sequence, nonce }));
+        latest(connection)?.into_iter().for_each(|commit| self.remember(commit));
         let number = newest_fork(connection)?.map_or(0, |fork| fork.number);
         self.0.lock().united.get_or_insert(number);
         Ok(())
@@ -110,6 +108,17 @@ impl History {
         let seen = VecDeque::from([(Instant::now(), commit)]);
         *self.0.lock() = Past { seen, united: Some(number), fork: None };
     }
+}
+
+/// Asks what [`History::read`] asks, and does nothing with the answers.
+pub(super) fn foresee(connection: &Connection<'_>) {
+    drop((latest(connection), newest_fork(connection)));
+}
+
+/// The latest commit.
+pub(super) fn latest(connection: &Connection<'_>) -> Result<Option<Commit>, StoreError> {
+    let asked = "SELECT number, nonce FROM commits ORDER BY number DESC LIMIT 1";
+    connection.find(asked, (), |row| Ok(Commit { sequence: row.get(0)?, nonce: row.get(1)? }))
 }
 
 /// What is asked to find that out.
@@ -157,11 +166,6 @@ pub(super) fn note_fork(connection: &Connection<'_>, Fork { number, known }: For
 /// Does the database have that commit?
 pub(super) fn has(connection: &Connection<'_>, commit: Commit) -> Result<bool, StoreError> {
     Ok(nonce_at(connection, commit.sequence)? == Some(commit.nonce))
-}
-
-/// The commit of that sequence, if it is remembered.
-pub(super) fn commit_at(connection: &Connection<'_>, sequence: u64) -> Result<Option<Commit>, StoreError> {
-    Ok(nonce_at(connection, sequence)?.map(|nonce| Commit { sequence, nonce }))
 }
 
 fn nonce_at(connection: &Connection<'_>, sequence: u64) -> Result<Option<i64>, StoreError> {

@@ -34,6 +34,7 @@ use self::connect::Purpose;
 use self::database::opened;
 use self::history::History;
 use self::notes::Notes;
+use self::questions::Questions;
 use self::reading::{Open, Reading};
 use self::session::Session;
 
@@ -157,11 +158,13 @@ impl Postgres {
     ) -> Result<T, StoreError> {
         let history = Arc::clone(&self.history);
         let known = history.known();
+        let questions = Questions::default();
+        drop(history::check(&questions.connection(), known));
         let checked = move |connection: &Connection<'_>| {
             history.check(connection, known)?;
             read(connection)
         };
-        self.reader.run(move |reading| reading.read(checked)).await
+        self.reader.run(move |reading| reading.read(questions, checked)).await
     }
 
     pub(super) async fn changes(&self, after: u64, limit: usize) -> Result<Changes, StoreError> {
@@ -169,16 +172,21 @@ impl Postgres {
         let clock_skew = Arc::clone(&self.clock_skew);
         // Before the snapshot, which then must have it.
         let known = history.known();
+        let questions = Questions::default();
+        drop(history::check(&questions.connection(), known));
+        drop(database::time(&questions.connection()));
+        feed::foresee(&questions.connection(), after, limit);
+        history::foresee(&questions.connection());
+        let before = clock.wall();
         let look = move |connection: &Connection<'_>| {
             history.check(connection, known)?;
-            let before = clock.wall();
             let server = database::time(connection)?;
             clock_skew.store(skew(before, clock.wall(), server), Ordering::Relaxed);
             let changes = feed::changes_after(connection, after, limit)?;
             history.read(connection)?;
             Ok(changes)
         };
-        let changes = self.feed.run(move |reading| reading.read(look)).await?;
+        let changes = self.feed.run(move |reading| reading.read(questions, look)).await?;
         self.note_revoked_keys(&changes.keys)?;
         Ok(changes)
     }
@@ -234,7 +242,7 @@ impl Postgres {
         let history = Arc::clone(&self.history);
         self.feed.pieces(move |reading, send| {
             let known = history.known();
-            reading.read(|connection| {
+            reading.read(Questions::default(), |connection| {
                 history.check(connection, known)?;
                 history.read(connection)?;
                 feed::snapshot(connection, send)

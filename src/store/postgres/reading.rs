@@ -2,6 +2,7 @@
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::questions::Questions;
 use super::reconnect::Reconnect;
 use super::session::Session;
 use crate::store::error::StoreError;
@@ -43,9 +44,10 @@ impl Reading {
         self.reconnect.succeeded();
     }
 
-    /// Reads as of one moment.
+    /// Reads as of one moment. What is known to be asked in any case is asked ahead, in one round trip.
     pub(super) fn read<T>(
         &mut self,
+        questions: Questions,
         read: impl FnOnce(&Connection<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let session = match self.session.take_if(|session| !session.is_over()) {
@@ -53,7 +55,9 @@ impl Reading {
             None => self.session.insert(self.reconnect.attempt(&self.open)?),
         };
         session.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-        let found = read(&session.connection()).and_then(|found| session.finish("COMMIT").map(|()| found));
+        let found = session.ask_ahead(questions, true).and_then(|()| read(&session.connection()));
+        // There is nothing that could fail: the next read need not wait for it.
+        session.send("COMMIT");
         match &found {
             Ok(_) => self.reconnect.succeeded(),
             Err(error) => {

@@ -17,7 +17,7 @@ use crate::store::decision;
 use crate::store::error::StoreError;
 use crate::store::sql::connection::Connection;
 use crate::store::sql::transaction::{Apply as _, Transaction};
-use crate::store::sql::{audit, cutoffs, feed, keys, sequence};
+use crate::store::sql::{audit, cutoffs, feed, keys};
 
 /// Unites what `memory` knows with what the database has; says at which sequence the database goes on. After it both know all of it, but for what
 /// the database alone has, which is read anew.
@@ -95,7 +95,7 @@ fn read(session: &Session) -> Result<(u64, Option<Commit>, RevocationSnapshot), 
     session.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
     let connection = session.connection();
     let number = history::newest_fork(&connection)?.map_or(0, |fork| fork.number);
-    let latest = history::commit_at(&connection, sequence::current(&connection)?)?;
+    let latest = history::latest(&connection)?;
     let mut there = RevocationSnapshot::default();
     feed::snapshot(&connection, |piece| {
         piece.apply(&mut there);

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
 use futures_util::future::maybe_done;
+use futures_util::{FutureExt, TryStreamExt};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 use tokio::time::timeout;
@@ -110,11 +110,21 @@ impl Session {
         self.ask(self.client.batch_execute(statement))
     }
 
+    /// Runs a statement without parameters, whose end nobody waits for: it is sent when the connection is served next.
+    pub(super) fn send(&self, statement: &'static str) {
+        // The first step of it is to hand it to the connection.
+        let _ = self.client.batch_execute(statement).now_or_never();
+    }
+
     /// Asks all of it at once, behind all that was not sent before it, in the place of what was asked ahead before. Each is answered from here
     /// when it is asked: until something is written, or however much is where answers `stay`.
     pub(super) fn ask_ahead(&self, questions: Questions, stay: bool) -> Result<(), StoreError> {
         self.answers_stay.set(stay);
+        self.answers.borrow_mut().clear();
         let questions = questions.into_inner();
+        if questions.is_empty() {
+            return Ok(());
+        }
         let statements: Vec<Statement> =
             questions.iter().map(|(statement, _)| self.prepared(statement)).collect::<Result<_, _>>()?;
         let asking = statements.iter().zip(&questions).map(|(statement, (_, parameters))| async move {

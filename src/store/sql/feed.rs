@@ -4,7 +4,8 @@ use super::connection::Connection;
 use super::revocations::read_token;
 use super::value::Row;
 use super::{cutoffs, keys, sequence, time};
-use crate::auth::revocation::Account;
+use crate::auth::revocation::{Account, Cutoff, Subject};
+use crate::auth::token_set::RevokedToken;
 use crate::store::error::StoreError;
 use crate::store::records::Changes;
 
@@ -25,21 +26,8 @@ pub(in crate::store) fn changes_after(
         return Ok(changes);
     }
     let mut cut = Cut { after, limit, through: sequence };
-    let cutoffs = cut.rows(
-        connection,
-        "SELECT kind, name, number, second, lived, closed, reason IS NOT NULL FROM marks WHERE number > ?1 ORDER BY number LIMIT ?2",
-        |row| Ok((cutoffs::read(row)?, row.get(2)?)),
-    )?;
-    let tokens = cut.rows(
-        connection,
-        "SELECT token_id, keep, dated, lived, number FROM revoked_tokens WHERE number > ?1 ORDER BY number LIMIT ?2",
-        |row| Ok((read_token(row)?, row.get(4)?)),
-    )?;
-    let users = cut.rows(
-        connection,
-        "SELECT name, disabled, number FROM users WHERE number > ?1 ORDER BY number LIMIT ?2",
-        |row| Ok((read_account(row)?, row.get(2)?)),
-    )?;
+    let (cutoffs, tokens, users) =
+        (cut.cutoffs(connection)?, cut.tokens(connection)?, cut.users(connection)?);
     let keys = keys::after(connection, after)?;
     // Cut where the first of the lists ends: all of them are complete up to there.
     changes.through = cut.through;
@@ -50,6 +38,18 @@ pub(in crate::store) fn changes_after(
     Ok(changes)
 }
 
+/// Asks what [`changes_after`] asks where anything has changed, and does nothing with the answers.
+pub(in crate::store) fn foresee(connection: &Connection<'_>, after: u64, limit: usize) {
+    drop(sequence::current_and_requested(connection));
+    drop(time::read(connection));
+    let mut cut = Cut { after, limit, through: after };
+    drop((cut.cutoffs(connection), cut.tokens(connection), cut.users(connection)));
+    drop(keys::after(connection, after));
+}
+
+/// Rows of one table, each with its sequence.
+type Rows<T> = Vec<(T, u64)>;
+
 /// Where a piece of the feed begins, how much it may hold and how far it reaches.
 struct Cut {
     after: u64,
@@ -58,6 +58,30 @@ struct Cut {
 }
 
 impl Cut {
+    fn cutoffs(&mut self, connection: &Connection<'_>) -> Result<Rows<(Subject, Cutoff)>, StoreError> {
+        self.rows(
+            connection,
+            "SELECT kind, name, number, second, lived, closed, reason IS NOT NULL FROM marks WHERE number > ?1 ORDER BY number LIMIT ?2",
+            |row| Ok((cutoffs::read(row)?, row.get(2)?)),
+        )
+    }
+
+    fn tokens(&mut self, connection: &Connection<'_>) -> Result<Rows<RevokedToken>, StoreError> {
+        self.rows(
+            connection,
+            "SELECT token_id, keep, dated, lived, number FROM revoked_tokens WHERE number > ?1 ORDER BY number LIMIT ?2",
+            |row| Ok((read_token(row)?, row.get(4)?)),
+        )
+    }
+
+    fn users(&mut self, connection: &Connection<'_>) -> Result<Rows<(Box<str>, Account)>, StoreError> {
+        self.rows(
+            connection,
+            "SELECT name, disabled, number FROM users WHERE number > ?1 ORDER BY number LIMIT ?2",
+            |row| Ok((read_account(row)?, row.get(2)?)),
+        )
+    }
+
     /// The first rows of one table, each with its sequence. If there are more, the piece ends before the first that is
     /// left out.
     fn rows<T>(
@@ -65,7 +89,7 @@ impl Cut {
         connection: &Connection<'_>,
         query: &str,
         read: impl Fn(&Row<'_>) -> Result<(T, u64), StoreError>,
-    ) -> Result<Vec<(T, u64)>, StoreError> {
+    ) -> Result<Rows<T>, StoreError> {
         let mut rows = connection.all(query, (self.after, self.limit + 1), read)?;
         if rows.len() > self.limit
             && let Some((_, next)) = rows.pop()
@@ -76,7 +100,7 @@ impl Cut {
     }
 }
 
-fn upto<T>(through: u64, rows: Vec<(T, u64)>) -> impl Iterator<Item = T> {
+fn upto<T>(through: u64, rows: Rows<T>) -> impl Iterator<Item = T> {
     rows.into_iter().filter(move |(_, sequence)| *sequence <= through).map(|(row, _)| row)
 }
 
