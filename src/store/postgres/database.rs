@@ -27,9 +27,10 @@ pub(super) fn notify(session: &Session) -> Result<(), StoreError> {
     session.connection().write("SELECT pg_notify(?1, '')", [CHANNEL])
 }
 
-/// Hears of commits from now on.
+/// Hears of commits from now on, and of itself at once: behind a pooler that passes nothing on, of neither.
 pub(super) fn listen(session: &Session) -> Result<(), StoreError> {
-    session.batch(&format!("LISTEN {CHANNEL}"))
+    let own = format!("{CHANNEL}_{:032x}", fastrand::u128(..));
+    session.batch(&format!("LISTEN {CHANNEL}; LISTEN {own}; NOTIFY {own}"))
 }
 
 /// What the server's clock says.
