@@ -18,7 +18,7 @@ use super::ending;
 use super::error::StoreError;
 use super::health::Health;
 use super::sql::connection::Connection;
-use super::sql::transaction::{Apply, Time, Transaction};
+use super::sql::transaction::{Apply, Group, Time, Transaction};
 
 /// Hands commands to the writer's thread. Dropping it ends the thread once the queue is empty.
 pub(super) struct Writer {
@@ -82,8 +82,8 @@ pub(super) trait Job: Send {
     fn revokes_keys(&self) -> bool;
     /// Whether gateways are told of it though it takes no sequence.
     fn is_told(&self) -> bool;
-    /// Whether it and others like it may ask together.
-    fn is_independent(&self) -> bool;
+    /// With which others it may ask together.
+    fn group(&self) -> Group;
     /// Asks what it is known to ask, and does nothing with the answers.
     fn foresee(&self, connection: Connection<'_>);
     /// Carries it out in the running transaction; says whether that is to be kept.
@@ -116,8 +116,8 @@ impl<C: Apply> Job for Queued<C> {
         C::IS_TOLD
     }
 
-    fn is_independent(&self) -> bool {
-        C::IS_INDEPENDENT
+    fn group(&self) -> Group {
+        self.command.as_ref().map_or(Group::Alone, Apply::group)
     }
 
     fn foresee(&self, connection: Connection<'_>) {

@@ -294,3 +294,23 @@ fn store_can_be_used_from_any_thread() {
         assert_eq!(fixture.load().sizes().tokens, 40);
     });
 }
+
+#[test]
+fn a_token_that_is_revoked_several_times_at_once_has_one_sequence() {
+    with_each_kind_of_company(|fixture, stores| {
+        let mut revoked = fixture.block_on(async {
+            let mut running = JoinSet::new();
+            for (which, store) in (0..120u64).zip(stores.iter().cycle().cloned()) {
+                let token = which / 2 % 20;
+                running.spawn(async move {
+                    (token, store.execute(revoke_id(token, START, None), actor()).await.unwrap())
+                });
+            }
+            running.join_all().await
+        });
+        revoked.sort_unstable();
+        revoked.dedup();
+        assert_eq!(revoked.len(), 20, "{revoked:?}");
+        assert_sequences_are_unique_and_without_gap(fixture);
+    });
+}

@@ -24,6 +24,7 @@ use crate::store::beside::latest_commit::{Commit, LatestCommit};
 use crate::store::error::StoreError;
 use crate::store::queue::{Job, Upkeep, Writer, next};
 use crate::store::sql::connection::Connection;
+use crate::store::sql::transaction::Group;
 use crate::store::sql::{keys, sequence, time};
 
 /// Starts the thread; it connects when the first command comes.
@@ -189,8 +190,9 @@ impl Work {
     }
 }
 
+/// May the first of a batch ask together with others, so that what it asks changes by nothing that they write?
 fn is_independent(batch: &[Box<dyn Job>]) -> bool {
-    batch.first().is_some_and(|job| job.is_independent())
+    batch.first().is_some_and(|job| job.group() != Group::Alone)
 }
 
 /// What is asked whatever is to be done.
@@ -207,7 +209,7 @@ fn of_each_batch(known: Known, durability: Durability) -> Questions {
 
 /// Asks what the first of the commands are known to ask, as far as they may ask together; says how many that are.
 fn ahead(batch: &[Box<dyn Job>], questions: Connection<'_>) -> usize {
-    let together = batch.iter().take_while(|job| job.is_independent()).count().max(1);
+    let together = Group::together(batch.iter().map(|job| job.group()));
     batch.iter().take(together).for_each(|job| job.foresee(questions));
     together
 }

@@ -2,7 +2,7 @@
 
 use super::audit::Details;
 use super::connection::Connection;
-use super::transaction::{Apply, Transaction};
+use super::transaction::{Apply, Group, Transaction};
 use super::{audit, cutoffs, keys, known_sources, revocations, users};
 use crate::store::command::{Mint, MintOutcome};
 use crate::store::decision::{self, MintRows};
@@ -10,7 +10,9 @@ use crate::store::error::StoreError;
 use crate::store::records::FieldChange;
 
 impl Apply for Mint {
-    const IS_INDEPENDENT: bool = true;
+    fn group(&self) -> Group {
+        Group::Mints
+    }
 
     fn foresee(&self, connection: &Connection<'_>) {
         let identity = &self.user.identity;

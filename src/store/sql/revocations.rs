@@ -4,7 +4,7 @@ use super::connection::Connection;
 use super::value::{Row, ToValue};
 use std::cmp::Reverse;
 
-use super::transaction::{Apply, Transaction};
+use super::transaction::{Apply, Group, Transaction};
 use super::{audit, cutoffs, keys, tokens, users};
 use crate::auth::revocation::{Cutoff, Subject};
 use crate::auth::time::{Lived, UnixTime};
@@ -16,6 +16,10 @@ use crate::store::error::StoreError;
 use crate::store::records::{Revocation, RevocationFilter, RevocationKind};
 
 impl Apply for RevokeToken {
+    fn group(&self) -> Group {
+        Group::Revocation(self.id)
+    }
+
     fn foresee(&self, connection: &Connection<'_>) {
         drop(sequence_of(connection, self.id));
         drop(tokens::owner(connection, self.id));

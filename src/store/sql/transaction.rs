@@ -1,10 +1,12 @@
 //! What a command works with while its transaction runs.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::ops::Deref;
 
 use super::connection::Connection;
 use crate::auth::time::{Lived, UnixTime};
+use crate::auth::token::TokenId;
 use crate::store::command::{Actor, Command};
 use crate::store::decision::Stamp;
 use crate::store::error::StoreError;
@@ -21,8 +23,11 @@ pub trait Apply: Command {
 
     /// Whether gateways are told of it though it takes no sequence.
     const IS_TOLD: bool = false;
-    /// Whether what commands like it write changes nothing of what another of them asks, so that they may ask together.
-    const IS_INDEPENDENT: bool = false;
+
+    /// With which commands it may ask together.
+    fn group(&self) -> Group {
+        Group::Alone
+    }
 
     /// Asks what it is known to ask in any case, and does nothing with the answers: an engine that is far from its database notes the questions,
     /// and asks them all at once. One that is missing here is asked when it comes up.
@@ -30,6 +35,33 @@ pub trait Apply: Command {
 
     /// Carries it out in a transaction of its own. An error leaves nothing behind.
     fn apply(self, transaction: &Transaction<'_>) -> Result<Self::Outcome, StoreError>;
+}
+
+/// Commands of which none writes what another one asks, so that all of them may ask before any has written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// With no other.
+    Alone,
+    /// Mints.
+    Mints,
+    /// Revocations, each of another token.
+    Revocation(TokenId),
+}
+
+impl Group {
+    /// How many of these commands may ask together, from the first on; at least one.
+    pub(in crate::store) fn together(mut commands: impl Iterator<Item = Self>) -> usize {
+        let more = match commands.next() {
+            None | Some(Self::Alone) => 0,
+            Some(Self::Mints) => commands.take_while(|group| *group == Self::Mints).count(),
+            Some(Self::Revocation(first)) => {
+                let mut tokens = HashSet::from([first]);
+                let is_new = |group: &Self| matches!(group, Self::Revocation(token) if tokens.insert(*token));
+                commands.take_while(is_new).count()
+            }
+        };
+        1 + more
+    }
 }
 
 /// The time of a transaction.
@@ -94,5 +126,21 @@ impl<'t> Deref for Transaction<'t> {
 
     fn deref(&self) -> &Connection<'t> {
         &self.connection
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Group::{Alone, Mints, Revocation};
+    use super::*;
+
+    #[test]
+    fn revocations_of_different_tokens_ask_together() {
+        let [one, other] = [1, 2].map(|number| Revocation(TokenId([number; 16])));
+        let together = |groups: &[Group]| Group::together(groups.iter().copied());
+        assert_eq!(together(&[one, other, one, other]), 2);
+        assert_eq!(together(&[one, Mints, other]), 1);
+        assert_eq!(together(&[Mints, Mints, one]), 2);
+        assert_eq!(together(&[Alone, Alone]), 1);
     }
 }
