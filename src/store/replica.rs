@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot::{Receiver, Sender, channel};
+use tokio::time::sleep;
 
 use super::Store;
 use super::error::StoreError;
@@ -113,7 +114,10 @@ impl ReplicaLoop {
     async fn run(self, mut heartbeats: Heartbeats) {
         let mut keys = KeyReload::default();
         let (mut is_failing, mut is_clock_wrong, mut fork) = (false, false, Fork::None);
+        let mut pause = Duration::ZERO;
         loop {
+            // What is heard of meanwhile is read afterwards.
+            sleep(pause).await;
             let interval = match fork {
                 Fork::United(_) => SOON,
                 Fork::None | Fork::Found => self.store.poll_interval(self.settings.poll_interval),
@@ -126,7 +130,9 @@ impl ReplicaLoop {
             // The time before the read: what is written after it may be missing.
             let uptime = self.clock.uptime();
             self.settings.gap.begin(uptime);
+            let began = Instant::now();
             let caught_up = self.catch_up_or_unite(&mut keys, &mut fork, &mut heartbeats).await;
+            pause = pause_after(began.elapsed());
             self.settings.gap.end();
             match caught_up {
                 Ok(requested) => {
@@ -306,5 +312,26 @@ impl KeyReload {
 /// How soon it is looked again whether others have written back what was lost.
 const SOON: Duration = Duration::from_millis(50);
 
+/// How long no changes are looked for after a look that took so long: twice as long, so that a busy store is asked less often, and for more at once.
+fn pause_after(look: Duration) -> Duration {
+    let pause = look.saturating_mul(2).min(LONGEST_PAUSE);
+    // Timers have no shorter steps.
+    if pause < Duration::from_millis(1) { Duration::ZERO } else { pause }
+}
+
+/// The longest pause between two looks where there are changes.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
 /// Rows of one kind that are applied at once.
 const PIECE: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_store_is_asked_less_often() {
+        let pause = |micros| pause_after(Duration::from_micros(micros)).as_micros();
+        assert_eq!([pause(400), pause(3_000), pause(9_000_000)], [0, 6_000, 20_000]);
+    }
+}
