@@ -12,7 +12,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Most tests wait for processes and not for a core.
 export RUST_TEST_THREADS ?= $(shell expr 2 \* "$$(nproc)")
 
-.PHONY: help run build build-tuned test test-engine test-long model crash faults fleet-chaos attack servers clients fuzz lane-faults check bench bench-peers bench-instructions load soak storm deps clean
+.PHONY: help run build build-tuned test test-engine test-long model crash faults fleet-chaos attack servers clients fuzz lane-faults check bench bench-fleet bench-peers bench-instructions load soak storm deps clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -86,6 +86,9 @@ check: deps ## format, lints, documentation, dependencies
 bench: deps ## one decision, then a comparison with bare pingora (docs/benchmarks.md); ROUNDS=20 REQUESTS=20000
 	$(CARGO) bench --locked --bench admit
 	$(CARGO) bench --locked --bench proxy
+
+bench-fleet: deps ## several gateways on one PostgreSQL: propagation, what the database is asked, starts; GATEWAYS=3,20,100 RATE=1000 ROWS=10000000, ONLY=starts: the second part, FOLDER=/var/tmp: where the database is
+	POSTGRES_FOLDER=$(or $(FOLDER),/var/tmp) $(CARGO) bench --locked --bench fleet
 
 bench-peers: deps $(if $(filter 1,$(TUNED)),build-tuned) ## compare the gateway with HAProxy, nginx and Envoy, which are installed if missing: saturated, paced, with 1, 2 and 4 threads, over HTTP/2; ROUNDS=20 REQUESTS=20000, ONLY=paced: tables so named, TUNED=1 adds the tuned build
 	@.ci/peers

@@ -75,7 +75,8 @@ const OUTSIDE: [&str; 15] = [
 
 /// Where the database driver may be named: in the SQLite store, and where a bench fills a database with millions of rows,
 /// which would take an hour by way of the store.
-const DRIVER: (&str, &[&str]) = ("rusqlite", &["src/store/sqlite/", "benches/proxy/gateway.rs"]);
+const DRIVER: (&str, &[&str]) =
+    ("rusqlite", &["src/store/sqlite/", "benches/proxy/gateway.rs", "benches/fleet/starts.rs"]);
 
 /// Where the driver of PostgreSQL may be named.
 const POSTGRES: (&str, &[&str]) = ("tokio_postgres", &["src/store/postgres/"]);
@@ -142,10 +143,11 @@ const ENGINE_FREE: [&str; 12] = [
 ];
 
 /// The crates that are checked.
-const CRATES: [Crate; 4] = [
+const CRATES: [Crate; 5] = [
     (Some("ds_gateway"), "src/lib.rs"),
     (None, "src/main.rs"),
     (None, "benches/admit/main.rs"),
+    (None, "benches/fleet/main.rs"),
     (None, "benches/proxy/main.rs"),
 ];
 

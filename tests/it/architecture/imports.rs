@@ -105,9 +105,8 @@ impl Index {
         let mut reader = Reader { file, module, folder, is_test, index: self, children: Vec::new() };
         reader.visit_file(&syntax);
         for child in reader.children {
-            let candidates = [format!("{}.rs", child.stem), format!("{}/mod.rs", child.stem)];
-            let found = candidates.iter().find(|candidate| sources.contains_key(*candidate));
-            let found = found.unwrap_or_else(|| panic!("{file}: no {}", candidates.join(" or ")));
+            let found = child.candidates.iter().find(|candidate| sources.contains_key(*candidate));
+            let found = found.unwrap_or_else(|| panic!("{file}: no {}", child.candidates.join(" or ")));
             self.load(sources, found, child.module, child.is_test);
         }
     }
@@ -168,10 +167,10 @@ impl Index {
     }
 }
 
-/// A `mod name;`: its file is `stem.rs` or `stem/mod.rs`.
+/// A `mod name;`, and the files one of which it is.
 struct Child {
     module: ModulePath,
-    stem: String,
+    candidates: Vec<String>,
     is_test: bool,
 }
 
@@ -304,9 +303,12 @@ impl<'ast> Visit<'ast> for Reader<'_> {
             visit::visit_item_mod(self, item);
             self.folder = outside;
         } else {
-            let has_path = item.attrs.iter().any(|attribute| attribute.path().is_ident("path"));
-            assert!(!has_path, "{}: #[path] is not understood here", self.file);
-            self.children.push(Child { module: self.module.clone(), stem, is_test: self.is_test });
+            let borrowed = path_of(item).map(|path| normal(&format!("{}/{path}", self.folder)));
+            // What is borrowed from another crate is checked there.
+            let is_test = self.is_test || borrowed.is_some();
+            let own = || vec![format!("{stem}.rs"), format!("{stem}/mod.rs")];
+            let candidates = borrowed.map_or_else(own, |file| vec![file]);
+            self.children.push(Child { module: self.module.clone(), candidates, is_test });
         }
         self.module.pop();
     }
@@ -345,6 +347,30 @@ impl<'ast> Visit<'ast> for Reader<'_> {
 fn folder_of(file: &str, is_root: bool) -> String {
     let (folder, name) = file.rsplit_once('/').unwrap_or(("", file));
     if is_root || name == "mod.rs" { folder.into() } else { file.trim_end_matches(".rs").into() }
+}
+
+/// What `#[path = "…"]` says of a `mod name;` that is not inside another module of its file.
+fn path_of(item: &syn::ItemMod) -> Option<String> {
+    let attribute = item.attrs.iter().find(|attribute| attribute.path().is_ident("path"))?;
+    match &attribute.meta {
+        Meta::NameValue(syn::MetaNameValue {
+            value: syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(path), .. }),
+            ..
+        }) => Some(path.value()),
+        _ => None,
+    }
+}
+
+/// The same path without `..`.
+fn normal(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
 }
 
 fn parent(module: &[String]) -> ModulePath {
