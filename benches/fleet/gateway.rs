@@ -12,6 +12,7 @@ use ds_gateway::auth::token::TokenRules;
 use ds_gateway::clock::Clock;
 use ds_gateway::config::{Config, StorePlace};
 use ds_gateway::metrics::Metrics;
+use ds_gateway::store::heartbeats::Rhythm;
 use ds_gateway::store::replica::{Replica, Settings};
 use ds_gateway::store::{Opening, Store, block_on};
 use ds_gateway::thread_slot;
@@ -49,10 +50,12 @@ impl Gateway {
         let gate = Arc::new(gate);
         // As a configuration has them that says nothing of it.
         let settings = Settings {
-            gateway: format!("bench-{number}"),
             poll_interval: Duration::from_millis(100),
-            heartbeat_interval: Duration::from_secs(5),
-            max_staleness: MAX_STALENESS,
+            heartbeats: Rhythm {
+                gateway: format!("bench-{number}"),
+                interval: Duration::from_secs(5),
+                max_staleness: MAX_STALENESS,
+            },
             reload: None,
             gap: Arc::default(),
             sequence_waits: Arc::default(),
