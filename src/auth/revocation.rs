@@ -46,6 +46,11 @@ impl Cutoff {
         self.blocked || before
     }
 
+    /// Does a cutoff that was set from the sequence `number` on, behind all that was lost, refuse all that this one does?
+    pub const fn is_covered(&self, there: Self, number: u64) -> bool {
+        there.sequence >= number && (there.blocked || !self.blocked) && there.time.0 >= self.time.0
+    }
+
     /// What holds when both cutoffs were set, in whatever order they were read.
     fn merge(&mut self, other: Self) {
         if other.sequence >= self.sequence {
@@ -235,7 +240,9 @@ impl RevocationSnapshot {
         if self.is_shared(first.fingerprint()) {
             return Some(first);
         }
-        Some(usable.find(|key| self.is_shared(key.fingerprint())).unwrap_or(first))
+        let (own, foreign): (Vec<_>, Vec<_>) =
+            usable.filter(|key| self.is_shared(key.fingerprint())).partition(|key| !key.foreign());
+        Some(own.into_iter().chain(foreign).next().unwrap_or(first))
     }
 
     /// Takes in that the store has a user of that name, after the cutoffs of the same reading.

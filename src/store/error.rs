@@ -59,7 +59,7 @@ pub enum StoreError {
     LogChanged,
     /// The store has forgotten what was committed once.
     #[error(
-        "the store is older than expected (its last sequence is {found}, and it has forgotten {known}): a backup was put in its place, its -wal was lost or a standby that lagged behind was promoted, and revocations are lost. Start the gateway once with `ds-gateway run --restored`, \
+        "the store is older than expected (its last sequence is {found}, and it has forgotten {known}): a backup was put in its place, its -wal was lost or a standby that lagged behind was promoted, and revocations are lost. If gateways of this store run elsewhere, try again first: they may be writing back what was lost. Otherwise start the gateway once with `ds-gateway run --restored`, \
          which revokes every token that was issued so far"
     )]
     Rewound {

@@ -83,7 +83,7 @@ impl Heartbeats {
     /// what it reads after the next heartbeat was due counts for nothing: a server that is no longer the primary still answers.
     pub(super) fn bound(&self, uptime: Duration) -> Duration {
         match self.store.is_shared() {
-            true => uptime.min(self.written_at + self.rhythm.interval),
+            true => uptime.min(self.written_at + self.rhythm.interval + LATENESS),
             false => uptime,
         }
     }
@@ -115,7 +115,7 @@ impl Heartbeats {
         let keys = self.gate.keys();
         self.reported = Some(keys.generation());
         // The last read may have come as late as the next heartbeat that failed.
-        let lease = self.rhythm.interval + self.rhythm.max_staleness;
+        let lease = self.rhythm.interval + LATENESS + self.rhythm.max_staleness;
         Heartbeat {
             gateway: self.rhythm.gateway.clone(),
             applied: self.gate.sequence(),
@@ -125,7 +125,7 @@ impl Heartbeats {
     }
 
     /// Takes the result of the one that was sent, if it is there.
-    async fn settle(&mut self) {
+    pub(super) async fn settle(&mut self) {
         let Some(running) = self.running.take_if(|running| running.task.is_finished()) else { return };
         match running.task.await.unwrap_or(Err(StoreError::Stopped)) {
             Ok(shared) => {
@@ -163,6 +163,9 @@ impl Heartbeats {
         }
     }
 }
+
+/// How much later than it is due a heartbeat may be known to be written: it is looked for with each look at the store.
+const LATENESS: Duration = Duration::from_secs(3);
 
 /// How often a heartbeat that could not be written is tried again, at least.
 const RETRY: Duration = Duration::from_secs(1);

@@ -342,6 +342,8 @@ impl Store {
         let mut snapshot = RevocationSnapshot::default();
         self.load_into(|piece| piece.apply(&mut snapshot)).await?;
         self.checked().await?;
+        // Before the first heartbeat has said it: no token is to be signed by a key that another gateway does not have.
+        snapshot.set_shared_keys(self.shared_keys().await?);
         Ok(snapshot)
     }
 

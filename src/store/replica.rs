@@ -12,13 +12,14 @@ use tokio::sync::oneshot::{Receiver, Sender, channel};
 use tokio::time::sleep;
 
 use super::Store;
+use super::command::{Actor, KeyRecord, RecordKeys, RecordKeysOutcome};
 use super::error::StoreError;
 use super::heartbeats::{Heartbeats, Rhythm};
 use super::read_gap::ReadGap;
 use super::records::{Changes, compare_keys};
 use super::sequence_waits::SequenceWaits;
 use crate::auth::gate::Gate;
-use crate::auth::keys::KeySet;
+use crate::auth::keys::{Key, KeySet};
 use crate::clock::{Clock, describe};
 
 /// Reads the signing keys again.
@@ -136,6 +137,7 @@ impl ReplicaLoop {
             self.settings.gap.end();
             match caught_up {
                 Ok(requested) => {
+                    heartbeats.settle().await;
                     match self.is_complete(&mut fork).await {
                         Ok(true) => self.gate.note_read(heartbeats.bound(uptime)),
                         Ok(false) => {}
@@ -187,10 +189,25 @@ impl ReplicaLoop {
             *fork = Fork::Found;
         }
         *fork = Fork::United(self.store.unite(&self.gate).await?);
+        self.record_keys().await?;
         // What was read said nothing of keys that are new.
         keys.is_due = true;
         heartbeats.hurry();
         self.catch_up(keys).await
+    }
+
+    /// Records the keys of this gateway that were recorded in what is lost.
+    async fn record_keys(&self) -> Result<(), StoreError> {
+        let keys = self.gate.keys();
+        let record = |key: &Key| KeyRecord { kid: key.kid().to_owned(), fingerprint: key.fingerprint() };
+        let record = RecordKeys { keys: keys.iter().map(record).collect() };
+        match self.store.execute(record, Actor::gateway()).await? {
+            RecordKeysOutcome::Recorded => {}
+            RecordKeysOutcome::Conflict(kid) => {
+                log::error!("the database knows another key by the name {kid:?} than this gateway has");
+            }
+        }
+        Ok(())
     }
 
     /// Has every gateway written back what it knows and the database had lost? Until then something may be missing here.

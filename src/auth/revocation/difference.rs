@@ -16,8 +16,9 @@ pub struct Difference {
 }
 
 impl RevocationSnapshot {
-    /// What is known here and not there, of cutoffs only those that were set after the sequence `since`: up to it both have the same past.
-    pub fn difference(&self, other: &Self, since: u64) -> Difference {
+    /// What is known here and not there, of cutoffs only those that were set after the sequence `since`: up to it both have the same past. The other
+    /// goes on at the sequence `number`, behind all that is known here.
+    pub fn difference(&self, other: &Self, since: u64, number: u64) -> Difference {
         let everybody = [(Subject::Everybody, Some(&self.everybody), Some(&other.everybody))].into_iter();
         let users = self
             .users
@@ -32,7 +33,9 @@ impl RevocationSnapshot {
             .map(|(email, cutoff)| (Subject::Email(email.into()), Some(cutoff), other.emails.get(email)));
         let cutoffs = everybody.chain(users).chain(organizations).chain(emails);
         let missing = cutoffs.filter_map(|(subject, here, there)| {
-            let cutoff = here.filter(|here| here.sequence > since && Some(*here) != there)?;
+            let is_there =
+                |here: &Cutoff| there.is_some_and(|there| here == there || here.is_covered(*there, number));
+            let cutoff = here.filter(|here| here.sequence > since && !is_there(here))?;
             Some((subject, *cutoff))
         });
         Difference {
@@ -75,7 +78,7 @@ mod tests {
             it.revoke_tokens([token(1, dated), token(2, undated)]);
             it.revoke_key(Fingerprint([1; 32]));
         });
-        assert_eq!(here.difference(&there, 0), Difference::default());
+        assert_eq!(here.difference(&there, 0, 100), Difference::default());
         here.apply_cutoff(Subject::Everybody, cutoff(11));
         here.apply_cutoff(user.clone(), cutoff(12));
         here.apply_cutoff(removed.clone(), Cutoff { blocked: true, ..cutoff(13) });
@@ -84,11 +87,16 @@ mod tests {
         here.revoke_tokens([token(3, dated), token(4, undated)]);
         there.revoke_tokens([token(5, dated)]);
         here.revoke_key(Fingerprint([2; 32]));
-        let difference = here.difference(&there, 10);
+        let difference = here.difference(&there, 10, 100);
         let subjects: Vec<_> =
             difference.cutoffs.iter().map(|(subject, cutoff)| (subject, cutoff.sequence)).collect();
         assert_eq!(subjects, [(&Subject::Everybody, 11), (&user, 12), (&removed, 13)]);
         assert_eq!(difference.keys, [Fingerprint([2; 32])]);
+        // One behind all that was lost stands for it, unless it lets a user in again.
+        there.apply_cutoff(user.clone(), cutoff(100));
+        there.apply_cutoff(removed.clone(), cutoff(101));
+        let left = here.difference(&there, 10, 100).cutoffs.into_iter().map(|(subject, _)| subject);
+        assert_eq!(left.collect::<Vec<_>>(), [Subject::Everybody, removed]);
         let [one, other] = &difference.tokens[..] else { panic!("{difference:?}") };
         assert_eq!((one.id, other.id), (TokenId([3; 16]), TokenId([4; 16])));
         // What is made of them answers as they do.

@@ -28,12 +28,19 @@ pub(super) struct Purpose {
     pub(super) statement_timeout: Duration,
     /// How long a statement may wait for a lock; zero: any time.
     pub(super) lock_timeout: Duration,
+    /// How long the server may say nothing, before it is given up.
+    pub(super) silence: Duration,
 }
 
 impl Purpose {
     /// With half a minute for a statement, and 5 s for a lock.
     pub(super) const fn new(name: &'static str) -> Self {
-        Self { name, statement_timeout: Duration::from_secs(30), lock_timeout: Duration::from_secs(5) }
+        Self {
+            name,
+            statement_timeout: Duration::from_secs(30),
+            lock_timeout: Duration::from_secs(5),
+            silence: SILENCE,
+        }
     }
 }
 
@@ -194,6 +201,9 @@ impl Dial<'_> {
         Ok(rows.iter().any(|row| matches!(row, SimpleQueryMessage::Row(row) if row.get(0) == Some("on"))))
     }
 }
+
+/// How long an answer may take: longer than any statement of ours waits for a lock.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// How long the other side of a connection may leave bytes unacknowledged.
 const UNANSWERED: Duration = Duration::from_secs(10);

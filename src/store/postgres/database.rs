@@ -15,7 +15,7 @@ use crate::store::command::Actor;
 use crate::store::error::StoreError;
 use crate::store::sql::connection::Connection;
 use crate::store::sql::transaction::{Time, Transaction};
-use crate::store::sql::{after_restore, new_store, sequence, time};
+use crate::store::sql::{after_restore, keys, new_store, sequence, time};
 
 /// Takes the lock of all who write, with the next statement and until the end of the transaction.
 pub(super) fn lock(session: &Session) -> Result<(), StoreError> {
@@ -110,6 +110,19 @@ pub(super) fn transaction<T>(
     Ok((done, commit))
 }
 
+/// On a standby that was promoted the last heartbeats may be lost, and a gateway that is cut off may go on for as long as its lease was: each counts as
+/// heard of when the first change is made there. Asked once in a session, which ends with its server.
+pub(super) fn renew_leases(connection: &Connection<'_>, now: UnixTime) -> Result<(), StoreError> {
+    let is_promoted = connection.change(
+        "UPDATE ds_gateway SET timeline = current_timeline() WHERE timeline <> current_timeline()",
+        (),
+    )? > 0;
+    if is_promoted {
+        connection.write("UPDATE gateways SET seen_at = ?1 WHERE seen_at < ?1", [now.0])?;
+    }
+    Ok(())
+}
+
 /// A random number that no other history has at the same sequence.
 pub(super) fn nonce() -> i64 {
     fastrand::i64(1..)
@@ -147,11 +160,32 @@ pub(super) fn resume(
     let actor = Actor::operator("ds-gateway", "run --restored");
     transaction(session, durability, clock, &actor, |transaction| {
         let number = after_restore::resume(transaction, known, &revoked)?.sequence;
-        history::note_fork(transaction, Fork { number, known: number - 1 })
+        history::note_fork(transaction, Fork { number, parted: 0, known: number - 1 })
     })?;
     log::warn!(
         "the store was restored: a key that was revoked after the backup was made is valid again, unless this machine's state folder notes it: \
          `ds-gateway key list` shows the keys, `ds-gateway revoke key KID --replace` revokes one"
+    );
+    Ok(())
+}
+
+/// Revokes the keys that are noted as revoked and that the database has forgotten, or never had.
+pub(super) fn revoke_forgotten(
+    session: &Session,
+    durability: Durability,
+    clock: &Clock,
+    notes: &Notes,
+) -> Result<(), StoreError> {
+    let forgotten = notes.forgotten_keys(&session.connection())?;
+    if forgotten.is_empty() {
+        return Ok(());
+    }
+    let actor = Actor::operator("ds-gateway", "start");
+    let revoke = |transaction: &Transaction<'_>| keys::revoke_known(transaction, &forgotten);
+    let (revoked, _) = transaction(session, durability, clock, &actor, revoke)?;
+    log::warn!(
+        "keys that this machine's state folder notes as revoked are revoked again: {}",
+        revoked.join(", ")
     );
     Ok(())
 }
@@ -184,8 +218,17 @@ pub(super) fn opened(
     name: &'static str,
     told: impl FnMut() + Send + 'static,
 ) -> Result<Session, StoreError> {
+    opened_for(settings, Purpose::new(name), told)
+}
+
+/// The same, for what takes another time than usual.
+pub(super) fn opened_for(
+    settings: &PostgresSettings,
+    purpose: Purpose,
+    told: impl FnMut() + Send + 'static,
+) -> Result<Session, StoreError> {
     // A start reads millions of rows by one statement; a server that says nothing is given up by the session.
-    let purpose = Purpose { statement_timeout: Duration::ZERO, ..Purpose::new(name) };
+    let purpose = Purpose { statement_timeout: Duration::ZERO, ..purpose };
     let session = Session::open(settings, purpose, told)?;
     check_schema(&session)?;
     Ok(session)
@@ -206,8 +249,11 @@ fn schema_of(connection: &Connection<'_>) -> Result<Option<u32>, StoreError> {
 }
 
 /// Which schema the store has, and which store it is: one row.
-const CREATE: &str =
-    "CREATE TABLE ds_gateway (schema BIGINT NOT NULL, id TEXT NOT NULL DEFAULT gen_random_uuid())";
+const CREATE: &str = "CREATE TABLE ds_gateway (
+    schema BIGINT NOT NULL,
+    id TEXT NOT NULL DEFAULT gen_random_uuid(),
+    timeline TEXT NOT NULL DEFAULT ''
+)";
 
 /// The schema that this program reads and writes.
 const SCHEMA: u32 = 1;

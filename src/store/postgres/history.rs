@@ -40,7 +40,9 @@ pub(super) struct Known {
 pub(super) struct Fork {
     /// The sequence at which the database goes on, behind all that was lost.
     pub(super) number: u64,
-    /// The last sequence that was known and lost.
+    /// Up to this sequence nothing was lost.
+    pub(super) parted: u64,
+    /// Up to this sequence what was lost is written back.
     pub(super) known: u64,
 }
 
@@ -98,14 +100,28 @@ impl History {
         }
         let checked = check(connection, known);
         if let Err(fork @ StoreError::Forked { .. }) = &checked {
-            self.0.lock().fork.get_or_insert(fork.clone());
+            let mut past = self.0.lock();
+            // Or what is looked for is from before a fork that has been mended meanwhile.
+            if past.united == known.united {
+                past.fork.get_or_insert(fork.clone());
+            }
         }
         checked
     }
 
-    /// All that was known here is in the database, up to that fork, and what it has is believed from that commit on.
-    pub(super) fn unite(&self, number: u64, commit: Commit) {
-        let seen = VecDeque::from([(Instant::now(), commit)]);
+    /// Learns the past of a database of which nothing is known yet, or nothing is believed.
+    pub(super) fn learn(&self, connection: &Connection<'_>) -> Result<(), StoreError> {
+        let past = self.known();
+        if past.united.is_none() {
+            self.begin(newest_fork(connection)?.map_or(0, |fork| fork.number), commits(connection)?);
+        }
+        Ok(())
+    }
+
+    /// All that was known here is in the database, up to that fork, and so are these commits, the latest first.
+    pub(super) fn begin(&self, number: u64, commits: Vec<Commit>) {
+        let now = Instant::now();
+        let seen = commits.into_iter().rev().map(|commit| (now, commit)).collect();
         *self.0.lock() = Past { seen, united: Some(number), fork: None };
     }
 }
@@ -129,7 +145,7 @@ pub(super) fn check(connection: &Connection<'_>, known: Known) -> Result<(), Sto
     if let (Some(fork), Some(united)) = (fork, known.united)
         && fork.number > united
     {
-        return Err(StoreError::Forked { found, known: fork.known });
+        return Err(StoreError::Forked { found, known: fork.parted });
     }
     let Some(Commit { sequence, nonce }) = known.latest else { return Ok(()) };
     let lost = StoreError::Forked { found, known: sequence };
@@ -147,20 +163,38 @@ pub(super) fn check(connection: &Connection<'_>, known: Known) -> Result<(), Sto
 
 /// The newest fork that somebody has found.
 pub(super) fn newest_fork(connection: &Connection<'_>) -> Result<Option<Fork>, StoreError> {
-    connection.find("SELECT number, known FROM forks ORDER BY number DESC LIMIT 1", (), |row| {
-        Ok(Fork { number: row.get(0)?, known: row.get(1)? })
+    connection.find("SELECT number, parted, known FROM forks ORDER BY number DESC LIMIT 1", (), |row| {
+        Ok(Fork { number: row.get(0)?, parted: row.get(1)?, known: row.get(2)? })
     })
 }
 
 /// Has a gateway that knew that commit written back what was lost with it?
 pub(super) fn is_mended(connection: &Connection<'_>, lost: Commit) -> Result<bool, StoreError> {
-    let asked = "SELECT EXISTS (SELECT 1 FROM forks WHERE number > ?1 AND known >= ?1)";
+    let asked = "SELECT EXISTS (SELECT 1 FROM forks WHERE number > ?1 AND parted < ?1 AND known >= ?1)";
     connection.one(asked, [lost.sequence], |row| row.get(0))
 }
 
 /// Tells everybody that the database goes on there.
-pub(super) fn note_fork(connection: &Connection<'_>, Fork { number, known }: Fork) -> Result<(), StoreError> {
-    connection.write("INSERT INTO forks (number, known) VALUES (?1, ?2)", (number, known))
+pub(super) fn note_fork(
+    connection: &Connection<'_>,
+    Fork { number, parted, known }: Fork,
+) -> Result<(), StoreError> {
+    connection.write("INSERT INTO forks (number, parted, known) VALUES (?1, ?2, ?3)", (number, parted, known))
+}
+
+/// Notes that what was lost is written back up to that sequence.
+pub(super) fn note_written_back(
+    connection: &Connection<'_>,
+    number: u64,
+    known: u64,
+) -> Result<(), StoreError> {
+    connection.write("UPDATE forks SET known = ?2 WHERE number = ?1 AND known < ?2", (number, known))
+}
+
+/// The latest commits, the last first, as far as this process would remember them.
+pub(super) fn commits(connection: &Connection<'_>) -> Result<Vec<Commit>, StoreError> {
+    let asked = "SELECT number, nonce FROM commits ORDER BY number DESC LIMIT ?1";
+    connection.all(asked, [SEEN], |row| Ok(Commit { sequence: row.get(0)?, nonce: row.get(1)? }))
 }
 
 /// Does the database have that commit?
@@ -213,7 +247,8 @@ mod tests {
         history.remember(commit(1001));
         history.remember(commit(1002));
         assert_eq!(history.seen(), [commit(1002), commit(1000), commit(999), commit(1)]);
-        history.unite(2000, commit(3000));
-        assert_eq!((history.seen(), history.known().united), (vec![commit(3000)], Some(2000)));
+        history.begin(2000, vec![commit(3000), commit(2500)]);
+        assert_eq!(history.seen(), [commit(3000), commit(2500)]);
+        assert_eq!(history.known().united, Some(2000));
     }
 }

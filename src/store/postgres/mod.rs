@@ -98,6 +98,7 @@ impl Postgres {
         }
         database::check_durability(&session.connection(), settings.durability)?;
         if opening.is_start() {
+            database::revoke_forgotten(&session, settings.durability, &clock, &notes)?;
             notes.add_revoked_keys(&keys::revoked(&session.connection())?);
         }
         drop(session);
@@ -207,7 +208,11 @@ impl Postgres {
         let (history, clock, settings) =
             (Arc::clone(&self.history), self.clock.clone(), Arc::clone(&self.settings));
         let unite = move |reading: &mut Reading| {
-            let session = opened(&settings, "reunion", || {})?;
+            let session = database::opened_for(
+                &settings,
+                Purpose { silence: LONG_SILENCE, ..Purpose::new("reunion") },
+                || {},
+            )?;
             let number = reunion::unite(&session, settings.durability, &clock, &history, &memory)?;
             reading.is_free_again();
             Ok(number)
@@ -244,6 +249,7 @@ impl Postgres {
             let known = history.known();
             reading.read(Questions::default(), |connection| {
                 history.check(connection, known)?;
+                history.learn(connection)?;
                 history.read(connection)?;
                 feed::snapshot(connection, send)
             })
@@ -266,6 +272,9 @@ struct Commits {
     /// Has this connection heard of any? Behind a pooler nobody does.
     are_heard: AtomicBool,
 }
+
+/// Longer than it takes to change each of some million rows.
+const LONG_SILENCE: Duration = Duration::from_secs(600);
 
 /// How often changes are asked for though nobody has told of any: a notification may be lost, and only an answer says that the database is
 /// there.

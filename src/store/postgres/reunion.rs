@@ -5,19 +5,20 @@
 
 use super::database;
 use super::history::{self, Fork, History};
+use super::questions::Questions;
 use super::session::Session;
 use crate::auth::revocation::difference::Difference;
 use crate::auth::revocation::{Cutoff, RevocationSnapshot, Subject};
+use crate::auth::time::UnixTime;
 use crate::auth::token_set::{Keep, RevokedToken};
 use crate::clock::Clock;
 use crate::config::Durability;
-use crate::store::beside::latest_commit::Commit;
 use crate::store::command::{Actor, Expiry, KeyRecord, RevokeToken};
 use crate::store::decision;
 use crate::store::error::StoreError;
 use crate::store::sql::connection::Connection;
 use crate::store::sql::transaction::{Apply as _, Transaction};
-use crate::store::sql::{audit, cutoffs, feed, keys};
+use crate::store::sql::{audit, cutoffs, feed, keys, time};
 
 /// Unites what `memory` knows with what the database has; says at which sequence the database goes on. After it both know all of it, but for what
 /// the database alone has, which is read anew.
@@ -31,9 +32,15 @@ pub(super) fn unite(
     let actor = Actor::gateway();
     let begin = |transaction: &Transaction<'_>| begin(transaction, history);
     let (parted, _) = database::transaction(session, durability, clock, &actor, begin)?;
-    let (number, mut latest, there) = read(session)?;
-    let Difference { cutoffs, tokens, keys } = memory.difference(&there, parted);
+    let Database { number, floor, there } = read(session)?;
+    let Difference { cutoffs, mut tokens, keys } = memory.difference(&there, parted, number);
     drop(there);
+    // One whose expiry somebody did not know may be there twice.
+    tokens.sort_unstable_by_key(|token| token.id);
+    tokens.dedup_by_key(|token| token.id);
+    // Memory forgets by the hour, and the database each by itself: those that have expired for everybody are not missing.
+    let expired = UnixTime(floor.0.saturating_sub(HOUR));
+    tokens.retain(|token| !matches!(token.keep, Keep::Expires(time) if time < expired));
     log::error!(
         "the database has lost commits: it goes on at sequence {number}, and {} cutoffs, {} revoked tokens and {} revoked keys that are known here are \
          written back; users that were added, changed or removed after sequence {parted} are to be looked at",
@@ -41,28 +48,28 @@ pub(super) fn unite(
         tokens.len(),
         keys.len()
     );
-    let mut write = |work: &dyn Fn(&Transaction<'_>) -> Result<(), StoreError>| {
+    let write = |work: &dyn Fn(&Transaction<'_>) -> Result<(), StoreError>| {
         let in_its_place = |transaction: &Transaction<'_>| {
             let is_another = history::newest_fork(transaction)?.is_none_or(|fork| fork.number != number);
             let (found, known) = (transaction.sequence(), number);
             if is_another { Err(StoreError::Forked { found, known }) } else { work(transaction) }
         };
-        let (_, commit) = database::transaction(session, durability, clock, &actor, in_its_place)?;
-        latest = commit.or(latest);
-        Ok::<_, StoreError>(())
+        database::transaction(session, durability, clock, &actor, in_its_place).map(drop)
     };
     for part in cutoffs.chunks(SLICE) {
-        write(&|transaction| part.iter().try_for_each(|lost| restore_cutoff(transaction, lost)))?;
+        write(&|transaction| part.iter().try_for_each(|lost| restore_cutoff(transaction, lost, number)))?;
     }
     for part in tokens.chunks(SLICE) {
-        write(&|transaction| part.iter().try_for_each(|lost| restore_token(transaction, *lost)))?;
+        write(&|transaction| restore_tokens(session, transaction, part))?;
     }
     if !keys.is_empty() {
         let named = |key| KeyRecord { kid: format!("revoked-{key}"), fingerprint: key };
         let keys: Vec<KeyRecord> = keys.into_iter().map(named).collect();
         write(&|transaction| keys::revoke_known(transaction, &keys).map(drop))?;
     }
-    latest.into_iter().for_each(|latest| history.unite(number, latest));
+    // Last, so that a start after a crash before this does not count on it. What this process has seen of commits may be more than its memory has.
+    write(&|transaction| history::note_written_back(transaction, number, memory.sequence()))?;
+    history.begin(number, history::commits(&session.connection())?);
     Ok(number)
 }
 
@@ -83,34 +90,49 @@ fn begin(transaction: &Transaction<'_>, history: &History) -> Result<u64, StoreE
     }
     transaction.skip_to(transaction.sequence().max(latest.sequence) + JUMP);
     let stamp = transaction.stamp();
-    history::note_fork(transaction, Fork { number: stamp.sequence, known: latest.sequence })?;
+    history::note_fork(transaction, Fork { number: stamp.sequence, parted, known: 0 })?;
     // A token whose mint was lost may have a number behind a cutoff that was set since.
     transaction.write("UPDATE marks SET number = ?1 WHERE number > ?2", (stamp.sequence, parted))?;
     audit::write(transaction, stamp, "commits_lost", "everybody", None)?;
     Ok(parted)
 }
 
-/// All that the database has: the sequence at which it went on, its latest commit, and its revocations.
-fn read(session: &Session) -> Result<(u64, Option<Commit>, RevocationSnapshot), StoreError> {
+/// What the database has.
+struct Database {
+    /// The sequence at which it went on.
+    number: u64,
+    /// The time that it is for everybody, at least.
+    floor: UnixTime,
+    there: RevocationSnapshot,
+}
+
+fn read(session: &Session) -> Result<Database, StoreError> {
     session.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
     let connection = session.connection();
     let number = history::newest_fork(&connection)?.map_or(0, |fork| fork.number);
-    let latest = history::latest(&connection)?;
+    let floor = time::read(&connection)?.floor;
     let mut there = RevocationSnapshot::default();
     feed::snapshot(&connection, |piece| {
         piece.apply(&mut there);
         Ok(())
     })?;
     session.finish("COMMIT")?;
-    Ok((number, latest, there))
+    Ok(Database { number, floor, there })
 }
 
-/// A user that was disabled, or is not there, gets no token until an operator has looked at it.
+/// A user that was disabled, or is not there, gets no token until an operator has looked at it. What was decided since the fork stands.
 fn restore_cutoff(
     transaction: &Transaction<'_>,
     (subject, lost): &(Subject, Cutoff),
+    number: u64,
 ) -> Result<(), StoreError> {
     let previous = cutoffs::get(transaction, subject)?;
+    let is_restored = cutoffs::reason(transaction, subject)?.is_some_and(|reason| reason == RESTORED);
+    if previous
+        .is_some_and(|there| lost.is_covered(there, number) || (there.sequence > number && !is_restored))
+    {
+        return Ok(());
+    }
     let was_blocked = lost.blocked || previous.is_some_and(|previous| previous.blocked);
     let stamp = transaction.stamp();
     let blocked = match subject {
@@ -138,15 +160,25 @@ fn block_user(
     Ok(was_blocked || changed == 0)
 }
 
-fn restore_token(transaction: &Transaction<'_>, lost: RevokedToken) -> Result<(), StoreError> {
-    let expiry = match lost.keep {
-        Keep::Expires(time) => Expiry::At(time),
-        Keep::Until(_) => {
-            let max_lifetime = transaction.one("SELECT retention FROM clock", (), |row| row.get(0))?;
-            Expiry::Within { max_lifetime }
-        }
+/// In a few round trips for all of them.
+fn restore_tokens(
+    session: &Session,
+    transaction: &Transaction<'_>,
+    lost: &[RevokedToken],
+) -> Result<(), StoreError> {
+    let max_lifetime = transaction.one("SELECT retention FROM clock", (), |row| row.get(0))?;
+    let revocation = |token: &RevokedToken| {
+        let expiry = match token.keep {
+            Keep::Expires(time) => Expiry::At(time),
+            Keep::Until(_) => Expiry::Within { max_lifetime },
+        };
+        RevokeToken { id: token.id, expiry, user: None }
     };
-    RevokeToken { id: lost.id, expiry, user: None }.apply(transaction).map(drop)
+    let questions = Questions::default();
+    lost.iter().for_each(|token| revocation(token).foresee(&questions.connection()));
+    session.ask_ahead(questions, true)?;
+    lost.iter().try_for_each(|token| revocation(token).apply(transaction).map(drop))?;
+    session.ask_ahead(Questions::default(), false)
 }
 
 /// How the audit trail and lists call what was written back.
@@ -155,8 +187,17 @@ const RESTORED: &str = "revocation_restored";
 /// How far the database goes on behind all that was given out: further than a standby lags behind.
 const JUMP: u64 = 1 << 20;
 
+/// How long after its expiry a token has expired for every gateway, whatever their clocks, in seconds.
+const HOUR: u64 = 3600;
+
 /// What is written back in one transaction.
 const SLICE: usize = 500;
 
 #[cfg(test)]
+mod leases;
+#[cfg(test)]
+mod losses;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;

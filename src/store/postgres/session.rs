@@ -41,6 +41,8 @@ pub(super) struct Session {
     fault: RefCell<Option<StoreError>>,
     /// How often the server has warned of something.
     warnings: Arc<AtomicU32>,
+    /// How long the server may say nothing.
+    silence: Duration,
 }
 
 enum Unsent {
@@ -59,6 +61,7 @@ impl Session {
         told: impl FnMut() + Send + 'static,
     ) -> Result<Self, StoreError> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
+        let silence = purpose.silence;
         let (client, driver) = runtime.block_on(connect(settings, purpose))?;
         let warnings = Arc::<AtomicU32>::default();
         drop(runtime.spawn(drive(driver, told, Arc::clone(&warnings))));
@@ -72,6 +75,7 @@ impl Session {
             answers_stay: Cell::new(false),
             fault: RefCell::default(),
             warnings,
+            silence,
         })
     }
 
@@ -165,12 +169,12 @@ impl Session {
     }
 
     fn wait<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, StoreError> {
-        let answered = self.runtime.block_on(async { timeout(UNANSWERED, work).await });
+        let answered = self.runtime.block_on(async { timeout(self.silence, work).await });
         let error = match answered {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => self.settings.account().explain(&error),
             // A server that was stopped acknowledges what it is sent, and says nothing.
-            Err(_) => StoreError::Unavailable(format!("no answer within {} s", UNANSWERED.as_secs())),
+            Err(_) => StoreError::Unavailable(format!("no answer within {} s", self.silence.as_secs())),
         };
         self.fault.replace(Some(error.clone()));
         Err(error)
@@ -308,9 +312,6 @@ async fn drive(mut driver: Driver, mut told: impl FnMut(), warnings: Arc<AtomicU
         }
     }
 }
-
-/// How long an answer may take: longer than any statement of ours waits for a lock.
-const UNANSWERED: Duration = Duration::from_secs(10);
 
 /// Rows that are read before they are looked at.
 const PORTION: usize = 4096;

@@ -99,10 +99,10 @@ impl Work {
         let rest = committed.as_ref().map_or_else(|_| Vec::new(), |done| batch.split_off(*done));
         let verdict = committed.map(drop);
         let revokes_keys = verdict.is_ok() && batch.iter().any(|job| job.revokes_keys());
-        batch.into_iter().for_each(|job| job.settle(&verdict));
         if verdict.is_ok() {
             self.note(revokes_keys);
         }
+        batch.into_iter().for_each(|job| job.settle(&verdict));
         activity.commit_ends();
         activity.is_faulty(verdict.err());
         rest
@@ -124,7 +124,9 @@ impl Work {
 
     /// Commits the first of a batch; says how many.
     fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<usize, StoreError> {
-        let session = match self.session.take_if(|session| !session.is_over()) {
+        let kept = self.session.take_if(|session| !session.is_over());
+        let is_new = kept.is_none();
+        let session = match kept {
             Some(session) => self.session.insert(session),
             None => self.session.insert(self.reconnect.attempt(|| {
                 let session = Session::open(&self.settings, Purpose::new("writer"), || {})?;
@@ -144,6 +146,9 @@ impl Work {
         let taken = Cell::new(sequence::current(&connection)?);
         let before = taken.get();
         let now = self.clock.of_database(database::time(&connection)?);
+        if is_new {
+            database::renew_leases(&connection, now)?;
+        }
         let time = time::advance(&connection, &self.clock, before, Some(now))?;
         session.forget(of_each_batch(), is_independent(batch));
         let (began, mut done) = (Instant::now(), 0);
@@ -176,6 +181,10 @@ impl Work {
         let is_numbered = commit.sequence != before;
         if is_numbered {
             history::leave(&connection, commit)?;
+        }
+        if !is_numbered && self.settings.durability == Durability::RemoteApply {
+            // What changes nothing waits for no standby, and may acknowledge a change that none has.
+            sequence::touch(&connection)?;
         }
         if is_numbered || batch.iter().any(|job| job.is_told()) {
             database::notify(session)?;

@@ -17,6 +17,19 @@ pub(in crate::store) fn get(
     Ok(found.map(|(_, cutoff)| cutoff))
 }
 
+/// Why the cutoff of a subject was set, as the audit trail calls it.
+pub(in crate::store) fn reason(
+    connection: &Connection<'_>,
+    subject: &Subject,
+) -> Result<Option<String>, StoreError> {
+    let found = connection.find(
+        "SELECT reason FROM marks WHERE kind = ?1 AND name = ?2",
+        key_of(subject),
+        |row| row.get(0),
+    )?;
+    Ok(found.flatten())
+}
+
 /// Puts a cutoff in the place of the one that is there. The reason is that of the audit trail; without one it is not a
 /// revocation, and leaves one that is there what it is.
 pub(in crate::store) fn set(

@@ -18,6 +18,11 @@ pub(in crate::store) fn set(connection: &Connection<'_>, sequence: u64) -> Resul
     connection.write("UPDATE sequence SET number = ?1", [sequence])
 }
 
+/// Writes it again as it is, so that the transaction is one that writes.
+pub(in crate::store) fn touch(connection: &Connection<'_>) -> Result<(), StoreError> {
+    connection.write("UPDATE sequence SET number = number", ())
+}
+
 /// Requests acknowledgements up to that sequence.
 pub(super) fn request_acknowledgements(connection: &Connection<'_>, sequence: u64) -> Result<(), StoreError> {
     connection.write("UPDATE sequence SET wanted = ?1", [sequence])

@@ -18,7 +18,8 @@ CREATE TABLE commits (
 -- that runs writes back what it knows of revocations, once for each row.
 CREATE TABLE forks (
     number BIGINT PRIMARY KEY,
-    known BIGINT NOT NULL              -- the last sequence that was known and lost
+    parted BIGINT NOT NULL,            -- up to here nothing was lost
+    known BIGINT NOT NULL              -- up to here what was lost is written back; 0: nothing is yet
 );
 
 -- Who follows, and how far it has come.
@@ -213,6 +214,14 @@ CREATE TABLE user_changes (
 );
 CREATE INDEX user_changes_by_change ON user_changes (change);
 CREATE INDEX user_changes_by_time ON user_changes (begun_at);
+
+-- What changes when a standby is promoted; nothing where the server does not say.
+CREATE FUNCTION current_timeline() RETURNS TEXT LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8);
+EXCEPTION WHEN OTHERS THEN
+    RETURN '';
+END $$;
 
 -- As SQLite calls it.
 CREATE FUNCTION unhex(digits TEXT) RETURNS BYTEA LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
