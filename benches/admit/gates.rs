@@ -34,7 +34,7 @@ pub(super) fn tokens(gate: &Gate, count: u64) -> Vec<String> {
             organization: Name::parse("Main Org.").unwrap(),
         };
         let random = u128::from(number).to_le_bytes();
-        mint(&identity, number + 1, random, NOW, gate.rules(), gate.keys().signer()).unwrap().token
+        mint(&identity, number + 1, random, NOW, &gate.rules(), gate.keys().signer()).unwrap().token
     };
     (0..count).map(token).collect()
 }

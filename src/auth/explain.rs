@@ -148,7 +148,7 @@ pub fn explain(gate: &Gate, token: &[u8], reading: ClockReading) -> Vec<(Check, 
 fn claim_at_fault(gate: &Gate, token: &[u8], denial: Denial, reading: ClockReading) -> Option<ClaimFault> {
     let of_time = |claim, reason| Some(ClaimFault { claim, reason });
     match denial {
-        Denial::TokenClaims => examine(token, &gate.keys(), gate.rules()).err()?.claim,
+        Denial::TokenClaims => examine(token, &gate.keys(), &gate.rules()).err()?.claim,
         Denial::TokenExpired => of_time(Claim::Exp, ClaimError::Past),
         Denial::TokenLifetime => of_time(Claim::Exp, ClaimError::TooFar),
         Denial::TokenNotYetValid => {

@@ -55,8 +55,7 @@ impl<'r> TokenField<'r> {
 
 /// Keys, rules, and the snapshot that the replica keeps up to date.
 pub struct Gate {
-    keys: ArcSwap<KeySet>,
-    rules: TokenRules,
+    basis: ArcSwap<Basis>,
     max_staleness: Duration,
     cache: Cache,
     snapshot: ArcSwap<RevocationSnapshot>,
@@ -65,9 +64,19 @@ pub struct Gate {
     read_at: AtomicU64,
 }
 
+/// What tokens are verified by, replaced as one: no token is judged by the keys of one configuration and the rules of another.
+struct Basis {
+    /// What it verified is known by its generation.
+    keys: Arc<KeySet>,
+    rules: TokenRules,
+}
+
 impl std::fmt::Debug for Gate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gate").field("keys", &self.keys()).field("rules", &self.rules).finish_non_exhaustive()
+        f.debug_struct("Gate")
+            .field("keys", &self.keys())
+            .field("rules", &self.rules())
+            .finish_non_exhaustive()
     }
 }
 
@@ -82,8 +91,7 @@ impl Gate {
         uptime: Duration,
     ) -> Self {
         let gate = Self {
-            keys: ArcSwap::from_pointee(keys),
-            rules,
+            basis: ArcSwap::from_pointee(Basis { keys: Arc::new(keys), rules }),
             max_staleness,
             cache,
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -131,29 +139,34 @@ impl Gate {
         if self.is_stale(reading.uptime) {
             return Err(Denial::StateStale);
         }
-        let verified = self.identify(token)?;
+        let basis = self.basis.load();
+        let verified = self.identify_by(token, &basis)?;
         let snapshot = self.snapshot.load();
-        verified.check_time(reading.now, || snapshot.cutoff_time(&verified), &self.rules)?;
-        snapshot.check(&verified, &self.rules)?;
+        verified.check_time(reading.now, || snapshot.cutoff_time(&verified), &basis.rules)?;
+        snapshot.check(&verified, &basis.rules)?;
         Ok(Permit::new(verified))
     }
 
     /// What a token says that has not expired, revoked or not: anyone who holds it may end it.
     pub fn identify_at(&self, token: &[u8], now: UnixTime) -> Result<Arc<Verified>, Denial> {
-        let verified = self.identify(token)?;
+        let basis = self.basis.load();
+        let verified = self.identify_by(token, &basis)?;
         let snapshot = self.snapshot.load();
-        verified.check_time(now, || snapshot.cutoff_time(&verified), &self.rules)?;
+        verified.check_time(now, || snapshot.cutoff_time(&verified), &basis.rules)?;
         Ok(verified)
     }
 
     /// What a token says, expired or not.
     pub fn identify(&self, token: &[u8]) -> Result<Arc<Verified>, Denial> {
-        let keys = self.keys.load();
+        self.identify_by(token, &self.basis.load())
+    }
+
+    fn identify_by(&self, token: &[u8], basis: &Basis) -> Result<Arc<Verified>, Denial> {
         let found = self.cache.find(token);
-        if let Some(verified) = found.filter(|found| found.generation == keys.generation()) {
+        if let Some(verified) = found.filter(|found| found.generation == basis.keys.generation()) {
             return Ok(verified);
         }
-        let verified = Arc::new(token::verify(token, &keys, &self.rules)?);
+        let verified = Arc::new(token::verify(token, &basis.keys, &basis.rules)?);
         self.cache.keep(token, &verified);
         Ok(verified)
     }
@@ -217,24 +230,33 @@ impl Gate {
 
     /// The key set of this moment.
     pub fn keys(&self) -> Arc<KeySet> {
-        self.keys.load_full()
+        Arc::clone(&self.basis.load().keys)
     }
 
     /// The name of the key that signs now; `None` if every key is revoked.
     pub fn signs_with(&self) -> Option<String> {
         let snapshot = self.snapshot.load();
-        let keys = self.keys.load();
+        let keys = self.keys();
         snapshot.signer(&keys).map(|key| key.kid().to_owned())
     }
 
     /// Puts another key set in the place of the one that is there; what the old one verified is verified again.
     pub fn replace_keys(&self, keys: KeySet) {
-        self.keys.store(Arc::new(keys));
+        let _one_at_a_time = self.updating.lock();
+        let rules = self.rules();
+        self.basis.store(Arc::new(Basis { keys: Arc::new(keys), rules }));
     }
 
-    /// The rules, for minting.
-    pub const fn rules(&self) -> &TokenRules {
-        &self.rules
+    /// Replaces the rules, and the keys where others are given. What was verified by the old ones is verified again.
+    pub fn replace_rules(&self, rules: TokenRules, keys: Option<KeySet>) {
+        let _one_at_a_time = self.updating.lock();
+        let keys = keys.unwrap_or_else(|| self.keys().next_generation());
+        self.basis.store(Arc::new(Basis { keys: Arc::new(keys), rules }));
+    }
+
+    /// The rules of this moment.
+    pub fn rules(&self) -> TokenRules {
+        self.basis.load().rules
     }
 }
 

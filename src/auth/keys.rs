@@ -254,6 +254,13 @@ impl KeySet {
         Ok(Self { signer, others: keys.collect(), generation })
     }
 
+    /// The same keys, as another set: what this one verified says nothing under it.
+    #[must_use]
+    pub fn next_generation(&self) -> Self {
+        let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
+        Self { signer: Arc::clone(&self.signer), others: self.others.clone(), generation }
+    }
+
     /// Are the keys of both the same, and in the same order?
     pub fn has_keys_of(&self, other: &Self) -> bool {
         let of = |key: &Key| (key.fingerprint(), key.algorithm(), key.foreign());

@@ -249,7 +249,7 @@ impl TokenEndpoint {
         let source = client.map(|client| Source::of(client.ip));
         let client = client.map(|client| client.to_string()).unwrap_or_default();
         let actor = Actor::client(user.identity.user.as_str(), client);
-        let (rules, max_revocations) = (*self.gate.rules(), self.max_revocations);
+        let (rules, max_revocations) = (self.gate.rules(), self.max_revocations);
         let mint =
             Mint { user: user.clone(), random, rules, signer, max_revocations, source, asked_at, checked_by };
         match self.store.execute(mint, actor).await? {

@@ -223,7 +223,7 @@ impl World {
         let signer = Arc::clone(snapshot.signer(&keys).unwrap());
         let key = KEYS.iter().position(|kid| *kid == signer.kid()).unwrap();
         let random = self.random.u128(..).to_le_bytes();
-        let rules = *gate.rules();
+        let rules = gate.rules();
         let max_revocations = u64::MAX;
         let mint = Mint {
             user: stored.clone(),

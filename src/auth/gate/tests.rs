@@ -42,8 +42,30 @@ fn token(gate: &Gate) -> String {
         email: "anna@example.com".into(),
         organization: Name::parse("Main Org.").unwrap(),
     };
-    let minted = mint(&anna, 5, [1; 16], NOW, gate.rules(), gate.keys().signer()).unwrap();
+    let minted = mint(&anna, 5, [1; 16], NOW, &gate.rules(), gate.keys().signer()).unwrap();
     minted.token
+}
+
+#[test]
+fn what_new_rules_refuse_is_not_admitted_from_the_cache() {
+    let gate = gate();
+    let token = token(&gate);
+    let verdict = || gate.admit(TokenField::One(token.as_bytes()), at(0)).map(|_| ());
+    let day = TokenRules::DEFAULT;
+    for (rules, expected) in [
+        (TokenRules { max_lifetime: 3600, ..day }, Err(Denial::TokenLifetime)),
+        (TokenRules { max_bytes: 64, ..day }, Err(Denial::TokenOversized)),
+        (day, Ok(())),
+    ] {
+        gate.replace_rules(day, None);
+        assert_eq!([verdict(), verdict()], [Ok(()), Ok(())], "it is cached");
+        gate.replace_rules(rules, None);
+        assert_eq!([verdict(), verdict()], [expected, expected], "{rules:?}");
+    }
+    let secret = Secret::new(b"another secret, and long enough too".to_vec());
+    let other = Key::new("other", Algorithm::Hs256, &secret, false).unwrap();
+    gate.replace_rules(day, Some(KeySet::new(vec![other]).unwrap()));
+    assert_eq!([verdict(), verdict()], [Err(Denial::TokenKey), Err(Denial::TokenKey)]);
 }
 
 #[test]
@@ -87,7 +109,7 @@ fn the_published_example_is_admitted_between_its_times() {
         let mut snapshot = RevocationSnapshot::default();
         snapshot.set_account("myUser".into(), Account::Enabled);
         let key_set = KeySet::new(vec![key(foreign)]).unwrap();
-        let gate = Gate::new(key_set, *gate().rules(), cache(), Duration::MAX, snapshot, Duration::ZERO);
+        let gate = Gate::new(key_set, gate().rules(), cache(), Duration::MAX, snapshot, Duration::ZERO);
         let reading = ClockReading { now: UnixTime(now), uptime: Duration::ZERO };
         let verdict = gate.admit(TokenField::One(token.as_bytes()), reading);
         assert_eq!(verdict.as_ref().err(), expected.as_ref(), "{foreign} {now}");
@@ -228,7 +250,7 @@ proptest! {
             let key = |kid, fill| Key::new(kid, Algorithm::Hs256, &secret(fill), false).unwrap();
             let key_set = KeySet::new(vec![key("k", 0), key("old", 64)]).unwrap();
             let cache = Cache::new(CacheLimits { entries, bytes: 1 << 20 }, 1, || 0, 3);
-            let rules = *gate().rules();
+            let rules = gate().rules();
             Gate::new(key_set, rules, cache, Duration::MAX, RevocationSnapshot::default(), Duration::ZERO)
         };
         let (cached, bare) = (with(entries), with(0));
@@ -242,7 +264,7 @@ proptest! {
                 let key_set = bare.keys();
                 let key = key_set.by_kid(if number % 4 == 0 { "old" } else { "k" }).unwrap();
                 let at = NOW.plus(number * 1000);
-                mint(&identity, number + 1, [1; 16], at, bare.rules(), key).unwrap().token
+                mint(&identity, number + 1, [1; 16], at, &bare.rules(), key).unwrap().token
             })
             .collect();
         let (mut now, mut number) = (NOW, 6);

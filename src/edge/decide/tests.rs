@@ -99,7 +99,7 @@ pub(in crate::edge) static TOKEN: LazyLock<String> = LazyLock::new(|| {
         organization: Name::parse("Main Org.").unwrap(),
     };
     let (keys, rules) = (RUNTIME.gate.keys(), RUNTIME.gate.rules());
-    mint(&anna, 5, [1; 16], NOW, rules, keys.signer()).unwrap().token
+    mint(&anna, 5, [1; 16], NOW, &rules, keys.signer()).unwrap().token
 });
 
 /// A request as text, and as the engine would hand it on.

@@ -313,7 +313,7 @@ fn gateway(platform: SocketAddr, settings: &str, folder: &Path) -> (Gateway, Str
         max_revocations: limits.revocations_per_user,
     };
     let (keys, rules) = (runtime.gate.keys(), runtime.gate.rules());
-    let token = mint(&ANNA, 5, [1; 16], clock.now(), rules, keys.signer()).unwrap().token;
+    let token = mint(&ANNA, 5, [1; 16], clock.now(), &rules, keys.signer()).unwrap().token;
     let sink = Sink::install(config.log);
     let gate = Arc::clone(&runtime.gate);
     let user_changes = UserChanges::new(tokens.store.clone(), gate, clock.clone(), Arc::default());
