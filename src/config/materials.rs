@@ -29,6 +29,25 @@ pub struct MaterialFiles {
     pub ldap: Option<LdapFiles>,
 }
 
+impl MaterialFiles {
+    /// Every file.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let Self { keys, state_dir: _, server, platform, platforms, ldap } = self;
+        let pair = |pair: &Option<PairPaths>| {
+            pair.iter().flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]).collect::<Vec<_>>()
+        };
+        let mut paths: Vec<PathBuf> = keys.iter().flatten().map(|key| key.path.clone()).collect();
+        paths.extend(pair(server));
+        for PlatformFiles { section: _, ca, client } in std::iter::once(platform).chain(platforms) {
+            paths.extend(ca.iter().cloned().chain(pair(client)));
+        }
+        if let Some(LdapFiles { ca, client, bind_password }) = ldap {
+            paths.extend(ca.iter().chain(bind_password).cloned().chain(pair(client)));
+        }
+        paths
+    }
+}
+
 /// The files of a directory.
 #[derive(Clone, Debug, Default)]
 pub struct LdapFiles {

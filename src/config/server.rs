@@ -27,6 +27,7 @@ pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> (Option<Serv
         section.or("forwarded_fields", ForwardedFields::XForwarded, "write \"x-forwarded\" or \"forwarded\"");
     let half_close = section.or("half_close", false, "write true or false");
     let fast_lane = section.or("fast_lane", true, "write true or false");
+    let watch = section.or("watch", false, "write true or false");
     let proxy_protocol = read_addresses(&mut section, "proxy_protocol");
     for address in &proxy_protocol {
         if !https.contains(address) && !http.contains(address) {
@@ -56,6 +57,7 @@ pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> (Option<Serv
         half_close,
         fast_lane,
         stop,
+        watch,
     };
     (Some(server), pair)
 }

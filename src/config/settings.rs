@@ -36,6 +36,8 @@ pub struct Server {
     pub fast_lane: bool,
     /// How the gateway stops.
     pub stop: Stop,
+    /// Is the configuration reloaded when one of its files changes?
+    pub watch: bool,
 }
 
 /// How the gateway stops once it is asked to.
