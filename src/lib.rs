@@ -19,6 +19,7 @@
 
 pub mod auth;
 pub mod thread_slot;
+pub mod control;
 pub mod config;
 pub mod clock;
 pub mod metrics;

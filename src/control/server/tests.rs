@@ -1,0 +1,87 @@
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+
+use super::*;
+use crate::control::{Verdict, ask_all};
+
+fn serve(request: Request) -> Reply {
+    match request {
+        Request::Reload => Reply::Verdict(Verdict { applied: vec!["a.b".into()], ..Verdict::default() }),
+        Request::Compare { config } => Reply::Error(config.display().to_string()),
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o777
+}
+
+fn ask(folder: &Path, request: &Request) -> Vec<(String, Reply)> {
+    let answers = ask_all(folder, request).unwrap();
+    answers.into_iter().map(|asked| (asked.id, asked.reply.unwrap())).collect()
+}
+
+#[test]
+fn each_gateway_of_a_folder_answers_for_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(ask(folder.path(), &Request::Reload).is_empty());
+    let one = Server::start(folder.path(), "1-a", serve).unwrap();
+    let _other = Server::start(folder.path(), "2-b", serve).unwrap();
+    let of = |id: &str| (id.to_owned(), serve(Request::Reload));
+    assert_eq!(ask(folder.path(), &Request::Reload), [of("1-a"), of("2-b")]);
+    assert_eq!(mode(&folder.path().join("control")), 0o700);
+    assert_eq!(mode(&folder.path().join("control/1-a")), 0o600);
+    one.remove();
+    assert_eq!(ask(folder.path(), &Request::Reload), [of("2-b")]);
+    let compare = Request::Compare { config: "/x".into() };
+    assert_eq!(ask(folder.path(), &compare), [("2-b".into(), Reply::Error("/x".into()))]);
+}
+
+#[test]
+fn a_socket_that_nobody_listens_on_is_passed_over_and_then_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let sockets = folder.path().join("control");
+    fs::create_dir(&sockets).unwrap();
+    drop(UnixListener::bind(sockets.join("1-dead")).unwrap());
+    drop(UnixListener::bind(sockets.join("2-b")).unwrap());
+    assert!(ask(folder.path(), &Request::Reload).is_empty());
+    // By its own name one is replaced.
+    let _server = Server::start(folder.path(), "2-b", serve).unwrap();
+    assert_eq!(names(&sockets), ["2-b"]);
+    assert_eq!(ask(folder.path(), &Request::Reload).len(), 1);
+}
+
+#[test]
+fn a_folder_may_be_deeper_than_the_path_of_a_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let deep = folder.path().join("d".repeat(200)).join("e".repeat(200));
+    fs::create_dir_all(&deep).unwrap();
+    let server = Server::start(&deep, "1-a", serve).unwrap();
+    assert_eq!(ask(&deep, &Request::Reload).len(), 1);
+    server.remove();
+    assert!(names(&deep.join("control")).is_empty());
+}
+
+#[test]
+fn what_is_not_understood_is_said_and_what_is_endless_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let _server = Server::start(folder.path(), "1-a", serve).unwrap();
+    let path = folder.path().join("control/1-a");
+    let told = |bytes: &[u8]| {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        // It may be closed before all is written.
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut text = String::new();
+        let _ = stream.read_to_string(&mut text);
+        text
+    };
+    for unknown in [&b"{\"command\": \"fly\"}\n"[..], b"reload\n", b"\xff\n", b"{}\n"] {
+        assert!(told(unknown).contains("not understood"), "{unknown:?}");
+    }
+    assert_eq!(told(b""), "");
+    assert_eq!(told(b"{\"command\": \"reload\"}"), "", "a line that does not end is none");
+    assert_eq!(told(&vec![b' '; 2 << 20]), "");
+    // And a peer that says nothing lets others have their turn.
+    let _silent = UnixStream::connect(&path).unwrap();
+    assert_eq!(ask(folder.path(), &Request::Reload).len(), 1);
+}
