@@ -17,6 +17,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use chrono::{SecondsFormat, Utc};
 use log::{LevelFilter, Metadata, Record};
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -35,7 +36,8 @@ pub struct Sink {
     /// Bytes in the queue, and with the writer.
     queued: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
-    settings: Arc<Settings>,
+    /// What a reload may replace.
+    settings: Arc<ArcSwap<Settings>>,
 }
 
 struct Settings {
@@ -44,6 +46,17 @@ struct Settings {
     level: LevelFilter,
     access: bool,
     redaction: Redaction,
+}
+
+impl Settings {
+    fn of(Log { format, level, access, redact }: &Log) -> Self {
+        let is_text = match format {
+            LogFormat::Auto => std::io::stderr().is_terminal(),
+            LogFormat::Text => true,
+            LogFormat::Json => false,
+        };
+        Self { is_text, level: *level, access: *access, redaction: Redaction::new(redact) }
+    }
 }
 
 enum Entry {
@@ -111,13 +124,8 @@ impl Sink {
     /// Starts the writer and makes it the process's logger, once.
     pub fn install(settings: Log) -> Self {
         let (queue, entries) = sync_channel(QUEUE);
-        let Log { format, level, access, redact } = settings;
-        let is_text = match format {
-            LogFormat::Auto => std::io::stderr().is_terminal(),
-            LogFormat::Text => true,
-            LogFormat::Json => false,
-        };
-        let settings = Arc::new(Settings { is_text, level, access, redaction: Redaction::new(&redact) });
+        let level = settings.level;
+        let settings = Arc::new(ArcSwap::from_pointee(Settings::of(&settings)));
         let sink = Self { queue, queued: Arc::default(), dropped: Arc::default(), settings };
         let (queued, dropped) = (Arc::clone(&sink.queued), Arc::clone(&sink.dropped));
         thread::spawn(move || write(&entries, &queued, &dropped));
@@ -125,6 +133,12 @@ impl Sink {
             log::set_max_level(level);
         }
         sink
+    }
+
+    /// Writes lines as these settings say from now on.
+    pub fn configure(&self, settings: &Log) {
+        self.settings.store(Arc::new(Settings::of(settings)));
+        log::set_max_level(settings.level);
     }
 
     /// Writes the line of a request, where the configuration wants one.
@@ -136,12 +150,13 @@ impl Sink {
 
     /// Are access lines written at all?
     pub fn writes_access(&self) -> bool {
-        self.settings.access && self.settings.level >= LevelFilter::Info
+        let settings = self.settings.load();
+        settings.access && settings.level >= LevelFilter::Info
     }
 
     /// Path and query as they may be logged.
     pub fn redact_target(&self, target: &[u8]) -> String {
-        self.settings.redaction.target(target)
+        self.settings.load().redaction.target(target)
     }
 
     /// Lines that were lost: nobody read them in time, or they could not be written.
@@ -180,7 +195,7 @@ impl Sink {
             message,
             more,
         };
-        let line = match self.settings.is_text {
+        let line = match self.settings.load().is_text {
             false => serde_json::to_string(&line).unwrap_or_default() + "\n",
             true => as_text(&line),
         };
@@ -196,7 +211,7 @@ impl log::Log for Sink {
         // The engine's own lines below a warning are about itself. Its errors about single requests and
         // handshakes are ours to tell, in the access line.
         let quiet = metadata.target().starts_with("pingora");
-        let limit = if quiet { LevelFilter::Warn } else { self.settings.level };
+        let limit = if quiet { LevelFilter::Warn } else { self.settings.load().level };
         metadata.level() <= limit && !metadata.target().starts_with("pingora_proxy")
     }
 

@@ -12,6 +12,7 @@ mod histogram;
 mod labels;
 mod layout;
 mod login_sources;
+mod reload;
 mod scrape;
 mod sequence_wait;
 mod servers;
@@ -30,6 +31,7 @@ pub use self::labels::{
     TryFault,
 };
 pub use self::login_sources::SourceAnswer;
+pub use self::reload::ReloadState;
 pub use self::scrape::Facts;
 pub use self::sequence_wait::SequenceWait;
 pub use self::servers::{Addresses, ServerMetrics};

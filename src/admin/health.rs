@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::auth::gate::{Gate, Observation};
+use arc_swap::ArcSwap;
+
+use super::shown::Shown;
+use crate::auth::gate::Gate;
 use crate::auth::time::UnixTime;
 use crate::clock::{Clock, describe};
 use crate::service::pending_revocations::Pending;
@@ -19,8 +22,8 @@ pub struct Health {
     pub pending: Arc<Pending>,
     /// For its own health.
     pub store: Store,
-    /// What is not enforced yet.
-    pub observation: Option<Observation>,
+    /// For what is not enforced yet.
+    pub shown: Arc<ArcSwap<Shown>>,
     /// Set once the process is asked to stop.
     pub stopping: Arc<AtomicBool>,
 }
@@ -53,7 +56,8 @@ impl Health {
 
     /// Until when routes are observed, while they are.
     pub fn observed_until(&self) -> Option<UnixTime> {
-        let observation = self.observation.as_ref()?;
+        let shown = self.shown.load();
+        let observation = shown.observation.as_ref()?;
         observation.is_on(self.clock.read()).then(|| observation.until())
     }
 

@@ -3,10 +3,12 @@
 //! It may use `service`, `store` and the layers that all use.
 
 pub mod health;
+mod shown;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use http::header::HOST;
 use http::uri::Authority;
@@ -15,9 +17,10 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
 use self::health::Health;
+pub use self::shown::Shown;
 use crate::auth::time::UnixTime;
 use crate::logging::Sink;
-use crate::metrics::{Addresses, Facts, Metrics, ServerMetrics};
+use crate::metrics::{Facts, Metrics};
 
 /// What the admin listener shows.
 pub struct Admin {
@@ -27,14 +30,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// For its dropped lines.
     pub sink: Sink,
-    /// The settings of the configuration that metrics show.
-    pub info_labels: Vec<(&'static str, &'static str)>,
-    /// Expiry of the TLS listener's certificate, in seconds since the epoch.
-    pub certificate_not_after: Option<i64>,
-    /// What is counted for each server of the platform.
-    pub servers: Arc<ServerMetrics>,
-    /// Reads the addresses of each of them.
-    pub addresses: Arc<dyn Fn() -> Vec<Addresses> + Send + Sync>,
+    /// What it shows of the configuration.
+    pub shown: Arc<ArcSwap<Shown>>,
     /// Whether it listens on a loopback address: then only this machine asks.
     pub is_loopback: bool,
 }
@@ -54,19 +51,21 @@ impl ServeHttp for Admin {
             "/metrics" => {
                 let Health { gate, clock, pending, store, .. } = &self.health;
                 let health = store.health();
-                let addresses = (self.addresses)();
+                let shown = self.shown.load_full();
+                let addresses = (shown.addresses)();
                 let text = self.metrics.scrape(Facts {
                     gate,
                     uptime: clock.uptime(),
                     dropped_log_lines: self.sink.dropped(),
-                    info_labels: &self.info_labels,
+                    info_labels: &shown.info_labels,
                     observed_until: self.health.observed_until(),
                     pending_revocations: pending.len(),
                     clock_error: clock.error().unwrap_or_default(),
                     store_queue_length: health.queue_length,
                     store_commit_age: health.commit_age,
-                    certificate_not_after: self.certificate_not_after,
-                    servers: &self.servers,
+                    certificate_not_after: shown.certificate_not_after,
+                    servers: &shown.servers,
+                    reload: &shown.reload,
                     addresses: &addresses,
                 });
                 respond(200, prometheus::TEXT_FORMAT, text)

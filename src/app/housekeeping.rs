@@ -5,19 +5,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
+use tokio::sync::watch;
 
+use super::reload::Directory;
 use crate::auth::gate::Gate;
 use crate::auth::revocation::RevocationSnapshot;
 use crate::service::login::failed_logins::FailedLogins;
 use crate::service::login::passwords::Logins;
 use crate::service::login::revalidation::Revalidation;
-use crate::service::login::source::UserSource;
 use crate::service::pending_revocations::Pending;
-use crate::service::token_endpoint::MintLimiter;
+use crate::service::token_endpoint::EndpointSettings;
 use crate::service::user_changes::UserChanges;
 use crate::state_dir::login_counts::LoginCounts;
 use crate::state_dir::presence::Presence;
@@ -32,13 +34,13 @@ pub(super) struct Housekeeping {
     pub(super) presence: Option<Arc<Presence>>,
     pub(super) gate: Arc<Gate>,
     pub(super) pending: Arc<Pending>,
-    pub(super) mints: Arc<MintLimiter>,
+    pub(super) endpoint: Arc<ArcSwap<EndpointSettings>>,
     pub(super) failures: Arc<FailedLogins>,
     /// What has been counted of failed logins, and where it is kept.
     pub(super) logins: (Arc<Logins>, LoginCounts),
     pub(super) store: Store,
     /// What of the audit trail is deleted.
-    pub(super) prune: Prune,
+    pub(super) prune: Arc<ArcSwap<Prune>>,
     /// Until the gateway stops.
     pub(super) replica: Arc<Mutex<Option<Replica>>>,
     /// Changes on the platform whose end nobody knows are ended.
@@ -74,7 +76,7 @@ impl Housekeeping {
             let housekeeping = self.clone();
             // A disk may hang.
             let _ = tokio::task::spawn_blocking(move || housekeeping.save_login_counts()).await;
-            self.mints.retain_recent();
+            self.endpoint.load().mints.retain_recent();
         }
     }
 
@@ -105,15 +107,15 @@ impl Housekeeping {
 
     /// Deletes what is old, in memory and in the store.
     async fn delete(&self) {
-        let retention = self.gate.rules().retention();
         loop {
             tokio::time::sleep(self.interval).await;
+            let (retention, prune) = (self.gate.rules().retention(), **self.prune.load());
             self.expire();
             // A slice of each in turn, so that neither waits for the end of the other.
             let (mut is_purging, mut is_pruning) = (true, true);
             while is_purging || is_pruning {
                 is_purging = is_purging && self.delete_slice(Purge { retention }).await;
-                is_pruning = is_pruning && self.delete_slice(self.prune).await;
+                is_pruning = is_pruning && self.delete_slice(prune).await;
             }
         }
     }
@@ -174,24 +176,39 @@ impl BackgroundService for PendingRetry {
 /// Asks for users of the directory again.
 pub(super) struct Revalidate {
     store: Store,
-    source: Arc<dyn UserSource>,
-    interval: Duration,
+    directory: watch::Receiver<Directory>,
 }
 
 impl Revalidate {
-    /// Once in `interval` for each.
-    pub(super) const fn new(store: Store, source: Arc<dyn UserSource>, interval: Duration) -> Self {
-        Self { store, source, interval }
+    /// Of the directory that there is, once in its interval for each.
+    pub(super) const fn new(store: Store, directory: watch::Receiver<Directory>) -> Self {
+        Self { store, directory }
     }
 }
 
 #[async_trait]
 impl BackgroundService for Revalidate {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        let mut rounds = Revalidation::new(self.store.clone(), Arc::clone(&self.source), self.interval);
-        tokio::select! {
-            () = rounds.run() => {}
-            _ = shutdown.changed() => {}
+        let mut directory = self.directory.clone();
+        loop {
+            let known = directory.borrow_and_update().clone();
+            let rounds = async {
+                match known {
+                    Some((source, interval)) => {
+                        Revalidation::new(self.store.clone(), source, interval).run().await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = rounds => {}
+                changed = directory.changed() => {
+                    if changed.is_err() {
+                        return std::future::pending().await;
+                    }
+                }
+                _ = shutdown.changed() => return,
+            }
         }
     }
 }

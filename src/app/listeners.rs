@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::v2::server::default_h2_options;
@@ -15,47 +16,47 @@ use crate::edge::gateway::{self, Gateway};
 use crate::edge::lane::Lane;
 use crate::edge::listener::{Bound, Listeners};
 use crate::edge::local::Local;
-use crate::edge::quota::{Kept, Quotas};
+use crate::edge::quota::Quotas;
 use crate::edge::runtime::Runtime;
 use crate::edge::worker::App;
 use crate::metrics::Metrics;
 use crate::state_dir::error::StartError;
 use crate::tls::acceptor::TlsAcceptor;
 
-/// The listeners for clients, with a proxy for each worker.
+/// What each worker decides by.
+pub(super) type Runtimes = Vec<Arc<ArcSwap<Runtime>>>;
+
+/// The listeners for clients, with a proxy for each worker; and what each worker decides by.
 pub(super) fn front(
     conf: &Arc<ServerConf>,
     (runtime, shared): (&Runtime, &gateway::Shared),
     quotas: &Quotas,
     (threads, has_lane): (usize, bool),
-    kept: Kept,
     sockets: Traffic,
-    tls: Option<TlsAcceptor>,
-) -> Result<Listeners, StartError> {
+    tls: Option<&Arc<TlsAcceptor>>,
+) -> Result<(Listeners, Runtimes), StartError> {
     let limits = runtime.limits;
-    let apps = (0..threads).map(|_| {
-        let gateway = Gateway::new(runtime.clone(), shared.clone());
-        let lane = has_lane.then(|| Lane::new(gateway.clone(), limits, kept.lane));
+    let gateways: Vec<Gateway> =
+        (0..threads).map(|_| Gateway::new(runtime.clone(), shared.clone())).collect();
+    let runtimes = gateways.iter().map(|gateway| Arc::clone(&gateway.runtime)).collect();
+    let apps = gateways.into_iter().map(|gateway| {
+        let lane = has_lane.then(|| Lane::new(gateway.clone(), threads));
         let mut proxy = http_proxy(conf, gateway);
-        // A fresh set would lose the engine's bounds on HTTP/2, so only what differs is set.
-        let mut options = HttpServerOptions::default();
-        options.h2_idle_timeout = Some(limits.keepalive_timeout);
-        proxy.server_options = Some(options);
+        // A fresh set would lose the engine's bounds on HTTP/2, so only what differs is set; what the limits say is set for each connection.
+        proxy.server_options = Some(HttpServerOptions::default());
         let mut http2 = default_h2_options();
-        http2.max_concurrent_streams(limits.requests_per_connection);
         http2.max_send_buffer_size(STREAM_BUFFER);
-        // Fields are counted with 32 bytes more each (RFC 9113 §6.5.2), and what is judged later is told so.
-        http2.max_header_list_size(u32::try_from(limits.header_bytes * 2).unwrap_or(u32::MAX));
         proxy.h2_options = Some(http2);
         App { engine: Arc::new(proxy), lane, budget: quotas.budget() }
     });
     let metrics = Arc::clone(&shared.metrics);
     let front = Listeners::new("gateway", apps.collect(), limits, Arc::clone(&runtime.proxies), metrics);
     let front = front.map_err(StartError::refused)?.listen(sockets.http, None);
-    Ok(match tls {
-        Some(tls) => front.listen(sockets.https, Some(&Arc::new(tls))),
+    let front = match tls {
+        Some(tls) => front.listen(sockets.https, Some(tls)),
         None => front,
-    })
+    };
+    Ok((front, runtimes))
 }
 
 /// A small HTTP application, on sockets bound before. It has bounds and a thread of its own, so that nothing that clients do takes

@@ -3,17 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
-use crate::auth::gate::Observation;
+use crate::admin::Shown;
+use crate::auth::gate::{ClockReading, Observation};
+use crate::auth::time::UnixTime;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
 /// Tells the log how the observation stands. Whether a request is observed is decided without it.
 pub(super) struct Observing {
-    pub(super) observation: Observation,
+    /// Which observation there is, if any.
+    pub(super) shown: Arc<ArcSwap<Shown>>,
     pub(super) clock: Clock,
     /// For what would have been refused.
     pub(super) metrics: Arc<Metrics>,
@@ -22,7 +26,8 @@ pub(super) struct Observing {
 #[async_trait]
 impl BackgroundService for Observing {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        let mut said = Said { is_on: true, at: self.clock.uptime() };
+        let reading = self.clock.read();
+        let mut said = self.now(reading);
         loop {
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => self.look(&mut said),
@@ -34,31 +39,43 @@ impl BackgroundService for Observing {
 
 /// What the log was told last, and when.
 struct Said {
-    is_on: bool,
+    /// Until when routes are observed, if they are.
+    until: Option<UnixTime>,
+    /// Which end was configured.
+    configured: Option<UnixTime>,
     at: Duration,
 }
 
 impl Observing {
+    fn now(&self, reading: ClockReading) -> Said {
+        let shown = self.shown.load();
+        let observation = shown.observation.as_ref();
+        Said {
+            until: observation.filter(|there| there.is_on(reading)).map(Observation::until),
+            configured: observation.map(Observation::until),
+            at: reading.uptime,
+        }
+    }
+
     fn look(&self, said: &mut Said) {
-        let reading = self.clock.read();
-        let is_on = self.observation.is_on(reading);
-        let is_due = is_on && reading.uptime.saturating_sub(said.at) >= DAY;
-        if is_on == said.is_on && !is_due {
+        let now = self.now(self.clock.read());
+        let is_due = now.until.is_some() && now.at.saturating_sub(said.at) >= DAY;
+        if now.until == said.until && !is_due {
             return;
         }
-        let (until, would_refuse) = (self.observation.until(), self.metrics.would_refuse());
-        match (is_on, said.is_on) {
-            (true, true) => log::warn!(
+        let would_refuse = self.metrics.would_refuse();
+        match (now.until, said.until) {
+            (None, _) => log::warn!(would_refuse; "the observation has ended: every route is enforced"),
+            // A clock that was ahead for a while.
+            (Some(until), None) if now.configured == said.configured => {
+                log::warn!("the clock was set back: routes are observed again until {until} UTC")
+            }
+            (Some(until), _) => log::warn!(
                 would_refuse;
                 "routes are observed until {until} UTC: requests that would be refused are forwarded"
             ),
-            (false, _) => log::warn!(would_refuse; "the observation has ended: every route is enforced"),
-            // A clock that was ahead for a while.
-            (true, false) => {
-                log::warn!("the clock was set back: routes are observed again until {until} UTC")
-            }
         }
-        *said = Said { is_on, at: reading.uptime };
+        *said = now;
     }
 }
 

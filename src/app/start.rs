@@ -4,79 +4,39 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use super::descriptors;
+use super::parts::{PartFiles, Parts};
 use super::probe::probe;
+use super::report::{NO_SIGNER, Purpose, Report};
 use super::sockets::Sockets;
 use crate::auth::cache::Cache;
-use crate::auth::gate::{Gate, Observation};
+use crate::auth::gate::Gate;
 use crate::auth::keys::KeySet;
 use crate::auth::token::TokenRules;
-use crate::clock::{Clock, describe, wall};
-use crate::config::{
-    CertifiedKey, Config, ConfigError, Limits, Materials, Period, PlatformMaterials, ServerPool, SigningKeys,
-    StoreSettings,
-};
-use crate::edge::platforms::Platforms;
-use crate::edge::upstream::Upstream;
-use crate::metrics::ServerMetrics;
-use crate::service::login::ldap::LdapUsers;
+use crate::clock::{Clock, wall};
+use crate::config::{Config, Limits, Materials, PlatformMaterials, SigningKeys, StoreSettings};
 use crate::state_dir::error::{StartError, store_error};
 use crate::state_dir::privileges::as_root;
-use crate::state_dir::{Creation, Services, State, presence};
-use crate::store::{Opening, Store, StoreError, block_on};
+use crate::state_dir::{Services, State, presence};
+use crate::store::{Store, StoreError, block_on};
 use crate::thread_slot;
-use crate::tls::acceptor::TlsAcceptor;
-use crate::tls::self_signed;
-
-/// What the steps are taken for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// To serve.
-    Run {
-        /// How the store that is found is treated.
-        opening: Opening,
-        /// May a store be made?
-        creation: Creation,
-    },
-    /// To find out what would happen: nothing is made, changed or kept.
-    Check,
-}
 
 /// What the steps have made.
 pub(super) struct Prepared {
     pub(super) store: Store,
     pub(super) key_folder: Option<PathBuf>,
     pub(super) gate: Gate,
-    pub(super) observation: Option<Observation>,
-    pub(super) platforms: Platforms,
-    pub(super) servers: Arc<ServerMetrics>,
-    pub(super) certificate: Option<CertifiedKey>,
-    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) limits: Limits,
+    pub(super) parts: Parts,
     pub(super) sockets: Sockets,
-    pub(super) directory: Option<Arc<LdapUsers>>,
-}
-
-/// What a start would meet.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// Why it would be refused.
-    pub failures: Vec<StartError>,
-    /// What an operator should know, and is no reason not to start.
-    pub warnings: Vec<String>,
-    /// What has to be so for a start to work.
-    pub conditions: Vec<String>,
-    /// Settings whose time is over. A start goes on without them; an operator who checks is to change them.
-    pub outdated: Vec<ConfigError>,
 }
 
 /// Tries every step of a start, and asks the platform for an answer. May change the account of this process, as a start does.
-pub fn check(mut config: Config, materials: Materials, services: &Services) -> Report {
+pub fn check(config: &Config, materials: Materials, services: &Services) -> Report {
     let mut report = Report::default();
     let asked: Vec<PlatformMaterials> =
         std::iter::once(&materials.platform).chain(&materials.platforms).cloned().collect();
-    report.take(Purpose::Check, &mut config, materials, services);
+    report.take(Purpose::Check, config, materials, services);
     for (pool, materials) in config.pools().zip(asked) {
         report.warnings.extend(probe(pool, materials));
     }
@@ -88,57 +48,25 @@ impl Report {
     pub(super) fn take(
         &mut self,
         purpose: Purpose,
-        config: &mut Config,
+        config: &Config,
         materials: Materials,
         services: &Services,
     ) -> Option<Prepared> {
-        self.warnings.extend(config.warnings());
-        self.warnings.extend(materials.warnings(wall()));
+        self.warn(config, &materials);
         self.warnings.extend(config.store.place.warnings(wall()));
-        let lowered = self.result(descriptors::provide(&mut config.limits, config.server.threads));
-        self.warnings.extend(lowered.flatten());
-        fit_memory(&mut config.limits);
+        let limits = self.limits(config);
         let Materials { keys, certificate, platform, platforms, ldap } = materials;
-        let directory =
-            config.ldap.clone().map(|settings| LdapUsers::new(settings, &ldap, services.clock.clone()));
-        let directory = self.result(directory.transpose().map_err(|error| {
-            StartError::Refused(format!("users.ldap: OpenSSL does not take the certificates: {error}"))
-        }));
         let failures = self.failures.len();
         let state = self.state(purpose, config, keys, services);
         let has_folder = self.failures.len() == failures;
         let loaded = state.and_then(|state| self.gate(config, state, services));
-        let observation = self.observation(purpose, config, &services.clock);
-        let names = config.pools().flat_map(|pool| &pool.servers);
-        let servers = Arc::new(ServerMetrics::new(names.map(|server| server.name.as_str())));
-        let platforms = self.platforms(config, platform, platforms, &servers);
-        let certificate = match certificate {
-            None if !config.server.https.is_empty() && has_folder => self.self_signed(purpose, config),
-            certificate => certificate,
-        };
-        let tls = certificate.as_ref().map(TlsAcceptor::new).transpose().map_err(|error| {
-            StartError::Refused(format!("server.certificate: OpenSSL does not serve with it: {error}"))
-        });
-        let tls = self.result(tls);
+        let files = PartFiles { certificate, platform, platforms, ldap, has_folder };
+        let parts = self.parts(purpose, config, files, &services.clock, None);
         let sockets = self.sockets(purpose, config);
         let (store, key_folder, gate) = loaded?;
-        let prepared = Prepared {
-            store,
-            key_folder,
-            gate,
-            observation,
-            platforms: platforms?,
-            servers,
-            certificate,
-            tls: tls?,
-            sockets: sockets?,
-            directory: directory?.map(Arc::new),
-        };
+        let prepared =
+            Prepared { store, key_folder, gate, limits: limits?, parts: parts?, sockets: sockets? };
         self.failures.is_empty().then_some(prepared)
-    }
-
-    fn result<T>(&mut self, result: Result<T, StartError>) -> Option<T> {
-        result.map_err(|error| self.failures.push(error)).ok()
     }
 
     /// The state folder, the store in it and the keys.
@@ -179,71 +107,6 @@ impl Report {
         let (clock, warnings) = (&services.clock, &mut self.warnings);
         let gate = load(&store, &config.store, keys, config.token, cache, clock, warnings);
         Some((store, key_folder, self.result(gate)?))
-    }
-
-    /// What is observed, and until when; after the store has said what time it is at least. In doubt every route is enforced.
-    fn observation(&mut self, purpose: Purpose, config: &Config, clock: &Clock) -> Option<Observation> {
-        let observe = config.observe.as_ref()?;
-        let reading = clock.read();
-        match observe.period(reading.now) {
-            Period::Current => {}
-            Period::TooLong(error) => {
-                self.failures.push(StartError::Configuration(vec![error]));
-                return None;
-            }
-            Period::Over(error) if purpose == Purpose::Check => {
-                self.outdated.push(error);
-                return None;
-            }
-            // A gateway that is started again after the end does what it did before it was stopped.
-            Period::Over(error) => {
-                self.warnings.push(error.to_string());
-                return None;
-            }
-        }
-        // How much time is left is known to nobody then.
-        if let Some(behind) = clock.error().filter(|error| *error < 0) {
-            let behind = describe(behind);
-            self.warnings.push(format!("routes.mode: every route is enforced, since {behind}; then restart"));
-            return None;
-        }
-        self.warnings.extend(config.observe_warnings());
-        let enforced = observe.enforced.clone();
-        Some(Observation::begin(observe.until, enforced, config.inspect_auth, reading))
-    }
-
-    /// The servers of each platform.
-    fn platforms(
-        &mut self,
-        config: &Config,
-        default: PlatformMaterials,
-        others: Vec<PlatformMaterials>,
-        metrics: &Arc<ServerMetrics>,
-    ) -> Option<Platforms> {
-        let mut upstream = |pool: &ServerPool, materials: PlatformMaterials| {
-            let PlatformMaterials { ca, client, section } = materials;
-            let mut unresolved = Vec::new();
-            let made = Upstream::new(pool, ca, client, metrics, &mut unresolved);
-            self.warnings.extend(unresolved.into_iter().map(|text| format!("{section}.servers: {text}")));
-            self.result(made.map_err(StartError::refused))
-        };
-        let default = upstream(&config.platform.pool, default);
-        // All of them, so that every failure is told.
-        let routes = config.platforms.iter().zip(others);
-        let prefixed: Vec<Option<_>> = routes
-            .map(|(route, materials)| Some((route.prefix.clone(), upstream(&route.pool, materials)?)))
-            .collect();
-        Some(Platforms::new(default?, prefixed.into_iter().collect::<Option<_>>()?))
-    }
-
-    /// The certificate for TLS listeners where the operator names none.
-    fn self_signed(&mut self, purpose: Purpose, config: &Config) -> Option<CertifiedKey> {
-        let folder = &config.server.state_dir;
-        let made = match purpose {
-            Purpose::Run { .. } => self_signed::self_signed(folder, &config.server.https).map(Some),
-            Purpose::Check => self_signed::check(folder).map(|()| None),
-        };
-        self.result(made.map_err(StartError::refused))?
     }
 
     /// Every socket. Those that a check has bound are closed again.
@@ -310,20 +173,9 @@ fn load(
         warnings.push(NO_USERS.to_owned());
     }
     if snapshot.signer(&keys).is_none() {
-        return Err(StartError::Refused(
-            "every signing key is revoked: add one to token.keys, or run `ds-gateway key generate` if the gateway manages its keys"
-                .into(),
-        ));
+        return Err(StartError::refused(NO_SIGNER));
     }
     Ok(Gate::new(keys, rules, cache, settings.max_staleness, snapshot, uptime))
-}
-
-/// Lowers `limits.connections` to what `limits.memory` can hold, of which the configuration warns.
-fn fit_memory(limits: &mut Limits) {
-    let most = Limits::connections_within(limits.memory);
-    if limits.connections > most {
-        limits.connections = most;
-    }
 }
 
 /// What a gateway can do little without.

@@ -19,6 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::housekeeping::Housekeeping;
+use super::reload::Reloader;
 use crate::config::Stop;
 use crate::edge::connection::ACCEPT_GRACE;
 use crate::logging::Sink;
@@ -48,16 +49,16 @@ impl End {
         metrics: Arc<Metrics>,
         sink: Sink,
         housekeeping: Housekeeping,
-        on_exit: Option<OnExit>,
+        on_exit: OnExit,
     ) -> Self {
-        let on_exit = Mutex::new(on_exit);
+        let on_exit = Mutex::new(Some(on_exit));
         Self(Arc::new(Inner { settings, stopping, metrics, sink, housekeeping, on_exit }))
     }
 
     /// SIGTERM stops gracefully, SIGINT and the loss of the terminal at once; a second signal does not wait for anything.
-    /// Without a terminal SIGHUP is what some daemons read their files again at, and nothing is lost by it.
-    pub(super) fn signals(&self, queue: SignalQueue) -> Signals {
-        Signals { end: self.clone(), queue: Mutex::new(Some(queue)) }
+    /// Without a terminal SIGHUP has the configuration read again.
+    pub(super) fn signals(&self, queue: SignalQueue, reloader: Option<Arc<Reloader>>) -> Signals {
+        Signals { end: self.clone(), queue: Mutex::new(Some(queue)), reloader }
     }
 
     /// Ends the process when nothing is in flight.
@@ -128,6 +129,7 @@ async fn forward(mut stream: Signal, asked: Asked, sender: UnboundedSender<Asked
 pub(super) struct Signals {
     end: End,
     queue: Mutex<Option<SignalQueue>>,
+    reloader: Option<Arc<Reloader>>,
 }
 
 #[async_trait]
@@ -144,9 +146,7 @@ impl ShutdownSignalWatch for Signals {
                 Some(Asked::Terminate) => break,
                 Some(Asked::Interrupt) => end.exit_at_once(0).await,
                 Some(Asked::HangUp) if has_terminal => end.exit_at_once(0).await,
-                Some(Asked::HangUp) => {
-                    log::warn!("SIGHUP does not reload: restart to apply a new configuration or certificate");
-                }
+                Some(Asked::HangUp) => self.reload(),
                 None => return std::future::pending().await,
             }
         }
@@ -163,6 +163,15 @@ impl ShutdownSignalWatch for Signals {
         // Listeners stay open meanwhile, so that a balancer that saw `/readyz` loses nothing.
         sleep(end.0.settings.drain_delay).await;
         ShutdownSignal::GracefulTerminate
+    }
+}
+
+impl Signals {
+    fn reload(&self) {
+        match &self.reloader {
+            Some(reloader) => reloader.reload_soon(),
+            None => log::warn!("SIGHUP does not reload this gateway: its configuration is in no file"),
+        }
     }
 }
 

@@ -2,6 +2,7 @@ use clap::Args;
 
 use super::context::{ConfigArgs, LOCK_WAIT};
 use super::output::{Failure, note, say};
+use super::reload::compare;
 use crate::app;
 use crate::app::descriptors::needed;
 use crate::clock::{Clock, wall};
@@ -21,10 +22,16 @@ pub(super) struct Check {
     /// Read the configuration and the files that it names, and nothing else: for a machine where the gateway does not run
     #[arg(long)]
     config_only: bool,
+    /// Ask the gateway that runs what a reload of this file would do: what would be applied, what would take a restart, every error. Nothing is applied
+    #[arg(long, conflicts_with_all = ["config_only", "as_user"])]
+    against_running: bool,
 }
 
 impl Check {
     pub(super) fn execute(self) -> Result<(), Failure> {
+        if self.against_running {
+            return compare(&self.config);
+        }
         if let Some(user) = &self.as_user {
             act_as(user).map_err(|text| Failure::usage(format!("--as-user: {text}")))?;
         }
@@ -54,7 +61,7 @@ impl Check {
         }
         let services =
             Services { clock: Clock::observer(), metrics: Default::default(), lock_wait: LOCK_WAIT };
-        let report = app::check(config, materials, &services);
+        let report = app::check(&config, materials, &services);
         report.warnings.iter().for_each(|warning| note(format_args!("warning: {warning}")));
         if !report.failures.is_empty() {
             report.outdated.iter().for_each(|error| note(format_args!("warning: {error}")));

@@ -11,6 +11,7 @@ use nix::unistd::{User, geteuid, getuid};
 use once_cell::sync::Lazy;
 
 use super::output::{Failure, note};
+use crate::app::ConfigSource;
 use crate::auth::gate::Gate;
 use crate::auth::keys::KeySet;
 use crate::auth::name::Name;
@@ -63,6 +64,27 @@ impl ConfigArgs {
 
     pub(super) fn load(&self) -> Result<(Config, Materials), Failure> {
         load(&self.path()?)
+    }
+
+    /// Where a gateway that runs reads its configuration again: whatever folder it is in by then, it is the same file.
+    pub(super) fn source(&self) -> Result<ConfigSource, Failure> {
+        let path = self.path()?;
+        let path = std::path::absolute(&path)
+            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        Ok(ConfigSource { path, load: reload })
+    }
+
+    /// The state folder alone, whatever else is wrong with the file.
+    pub(super) fn state_dir(&self) -> Result<PathBuf, Failure> {
+        let path = self.path()?;
+        match Config::state_dir(&path, variables().map_err(Failure::usage)?.into_iter()) {
+            Some(folder) => Ok(folder),
+            // Then there is an error to tell, most often that the file is not TOML.
+            None => match load(&path) {
+                Ok((config, _)) => Ok(config.server.state_dir),
+                Err(failure) => Err(failure.after("not reloaded, and what runs goes on")),
+            },
+        }
     }
 
     /// What a running gateway works with, or a new store by the same rule as the gateway's.
@@ -279,6 +301,19 @@ pub(super) const LOCK_WAIT: LockWait =
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) fn load(path: &Path) -> Result<(Config, Materials), Failure> {
+    let variables = variables().map_err(Failure::usage)?;
+    Config::load(path, variables.into_iter()).map_err(|errors| Failure::configuration(path, &errors))
+}
+
+/// The same for a gateway that runs, with every error by itself.
+fn reload(path: &Path) -> Result<(Config, Materials), Vec<String>> {
+    let variables = variables().map_err(|error| vec![error])?;
+    let loaded = Config::load(path, variables.into_iter());
+    loaded.map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+/// The environment, as far as it can be ours.
+fn variables() -> Result<Vec<(String, String)>, String> {
     let mut variables = Vec::new();
     for (name, value) in std::env::vars_os() {
         // A name that is no UTF-8 cannot be one of ours.
@@ -286,10 +321,10 @@ pub(super) fn load(path: &Path) -> Result<(Config, Materials), Failure> {
         match value.into_string() {
             Ok(value) => variables.push((name, value)),
             Err(_) if name.starts_with(PREFIX) => {
-                return Err(Failure::usage(format!("{name}: the value is not UTF-8: correct or unset it")));
+                return Err(format!("{name}: the value is not UTF-8: correct or unset it"));
             }
             Err(_) => {}
         }
     }
-    Config::load(path, variables.into_iter()).map_err(|errors| Failure::configuration(path, &errors))
+    Ok(variables)
 }

@@ -50,6 +50,7 @@ impl Demo {
         let hooks = Hooks {
             services: vec![Box::new(app::local_service("platform", Echo, config.limits, vec![platform])?)],
             announce: Some(Box::new(explain)),
+            source: None,
             on_exit: Some(Box::new(move || drop(folder))),
         };
         let outcome = app::run((config, materials), Opening::Run, Creation::IfNew, &sink, hooks);

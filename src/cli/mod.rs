@@ -14,6 +14,7 @@ mod key;
 mod man;
 mod output;
 mod password;
+mod reload;
 mod revocations;
 mod revoke;
 mod run;
@@ -57,6 +58,11 @@ enum Command {
     /// Reads the configuration, keys and certificates, looks at the state folder and the store, resolves names, binds every port
     /// for a moment, and asks the platform for an answer. Changes nothing; a gateway may be running.
     Check(check::Check),
+    /// Have the running gateway read its configuration again, and print what changed, or every error
+    ///
+    /// Settings, certificates, keys and passwords are read and checked whole; then all of them replace those in force at once, and no request is lost. If
+    /// anything is wrong, nothing is replaced. What takes a restart is named. Every gateway on the state folder is asked.
+    Reload(reload::Reload),
     /// Run a throwaway demo gateway: loopback only, with a sample platform and user; nothing is kept
     Demo(demo::Demo),
     /// Add, change, list and remove users
@@ -126,6 +132,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(run) => run.execute(),
         Command::Check(check) => check.execute(),
+        Command::Reload(reload) => reload.execute(),
         Command::Demo(demo) => demo.execute(),
         Command::User(user) => user.execute(),
         Command::Token(token) => token.execute(),

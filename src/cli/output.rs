@@ -81,6 +81,10 @@ impl Failure {
         Self { code: 65, text: text.to_string() }
     }
 
+    pub(super) fn not_permitted(text: impl fmt::Display) -> Self {
+        Self { code: 77, text: text.to_string() }
+    }
+
     pub(super) fn try_again(text: impl fmt::Display) -> Self {
         Self { code: 75, text: text.to_string() }
     }

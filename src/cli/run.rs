@@ -1,6 +1,6 @@
 use clap::Args;
 
-use super::context::{ConfigArgs, InitArgs, RestoredArgs};
+use super::context::{ConfigArgs, InitArgs, RestoredArgs, load};
 use super::output::Failure;
 use crate::app::{self, Hooks};
 use crate::logging::Sink;
@@ -22,10 +22,17 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn execute(self) -> Result<(), Failure> {
-        let (config, materials) = self.config.load()?;
+        let source = self.config.source()?;
+        let (config, materials) = load(&source.path)?;
         let sink = Sink::install(config.log.clone());
         let (opening, creation) = (self.restored.opening(), self.init.creation());
-        let outcome = app::run((config, materials), opening, creation, &sink, Hooks::default());
+        let outcome = app::run(
+            (config, materials),
+            opening,
+            creation,
+            &sink,
+            Hooks { source: Some(source), ..Hooks::default() },
+        );
         sink.drain();
         outcome.map_err(|error| match error {
             StartError::Busy(_) | StartError::Configuration(_) => error.into(),

@@ -29,7 +29,7 @@ pub struct Admission {
     started: Instant,
     table: Mutex<Table>,
     refusing: AtomicUsize,
-    most_refusing: usize,
+    most_refusing: AtomicUsize,
     metrics: Arc<Metrics>,
 }
 
@@ -48,7 +48,7 @@ impl Admission {
     /// Nobody is there yet.
     pub fn new(bounds: Bounds, workers: usize, metrics: Arc<Metrics>) -> Arc<Self> {
         let table = Mutex::new(Table::new(bounds, workers));
-        let most_refusing = REFUSALS.min(bounds.connections);
+        let most_refusing = AtomicUsize::new(most_refusing(bounds));
         Arc::new(Self {
             started: Instant::now(),
             table,
@@ -56,6 +56,12 @@ impl Admission {
             most_refusing,
             metrics,
         })
+    }
+
+    /// Has other bounds from now on. Connections that are served already are served on.
+    pub fn set_bounds(&self, bounds: Bounds) {
+        self.table.lock().set_bounds(bounds);
+        self.most_refusing.store(most_refusing(bounds), Ordering::Relaxed);
     }
 
     /// A place for a connection of `address`, which has no bound of its own if it is a proxy's, on the worker that has the
@@ -84,8 +90,9 @@ impl Admission {
     /// Leave to tell a refused client; none while many are being told.
     pub(super) fn refuse(self: &Arc<Self>) -> Option<RefusalSlot> {
         let slot = RefusalSlot(Arc::clone(self));
+        let most = self.most_refusing.load(Ordering::Relaxed);
         // One too many is given back at once.
-        (self.refusing.fetch_add(1, Ordering::Relaxed) < self.most_refusing).then_some(slot)
+        (self.refusing.fetch_add(1, Ordering::Relaxed) < most).then_some(slot)
     }
 }
 
@@ -117,6 +124,10 @@ impl Drop for RefusalSlot {
     fn drop(&mut self) {
         self.0.refusing.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn most_refusing(bounds: Bounds) -> usize {
+    REFUSALS.min(bounds.connections)
 }
 
 /// Clients that are told at once that they are refused; no more than are served.

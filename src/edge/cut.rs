@@ -20,6 +20,8 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use crate::config::Limits;
+
 /// Why a request was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
@@ -110,15 +112,20 @@ const DONE: u64 = u64::MAX;
 /// made inside: a task-local is the only thing that both sides can see.
 pub(super) struct ConnectionApp<A> {
     inner: Arc<A>,
-    body_timeout: Duration,
-    /// May a request have a deadline?
-    has_deadlines: bool,
+    options: Option<HttpServerOptions>,
+    /// Those that the connection began with.
+    limits: Limits,
 }
 
-impl<A> ConnectionApp<A> {
-    /// `body_timeout` is how long a body may stand still.
-    pub(super) fn new(inner: Arc<A>, body_timeout: Duration, has_deadlines: bool) -> Arc<Self> {
-        Arc::new(Self { inner, body_timeout, has_deadlines })
+impl<A: HttpServerApp> ConnectionApp<A> {
+    /// Of a connection with these limits.
+    pub(super) fn new(inner: Arc<A>, limits: Limits) -> Arc<Self> {
+        let options = inner.server_options().map(|options| {
+            let mut options = options.clone();
+            options.h2_idle_timeout = Some(limits.keepalive_timeout);
+            options
+        });
+        Arc::new(Self { inner, options, limits })
     }
 }
 
@@ -136,18 +143,23 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for ConnectionApp<A
         's: 'f,
         Self: 'f,
     {
-        if !session.is_http2() && !self.has_deadlines {
+        if !session.is_http2() && !self.limits.has_deadlines {
             return self.inner.process_new_http(session, shutdown);
         }
         Box::pin(self.watched(session, shutdown))
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        self.inner.h2_options()
+        let mut options = self.inner.h2_options()?;
+        options.max_concurrent_streams(self.limits.requests_per_connection);
+        // Fields are counted with 32 bytes more each (RFC 9113 §6.5.2), and what is judged later is told so.
+        let header_bytes = u32::try_from(self.limits.header_bytes.saturating_mul(2)).unwrap_or(u32::MAX);
+        options.max_header_list_size(header_bytes);
+        Some(options)
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.inner.server_options()
+        self.options.as_ref()
     }
 
     async fn http_cleanup(&self) {
@@ -162,7 +174,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ConnectionApp<A> {
         tokio::select! {
             biased;
             reused = request => reused,
-            () = stands_still(&stream.moves, self.body_timeout) => cut(&stream, Cut::BodyStalled),
+            () = stands_still(&stream.moves, self.limits.body_timeout) => cut(&stream, Cut::BodyStalled),
             () = overdue(&stream) => cut(&stream, Cut::Overdue),
         }
     }

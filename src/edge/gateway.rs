@@ -276,7 +276,8 @@ pub(super) fn judge<H: RequestHead>(
 
 /// Where the request comes from: its connection's other end, or whom a trusted proxy names.
 fn read_origin<H: RequestHead>(connection: &Connection, head: &H, state: &mut RequestState) {
-    if !connection.is_trusted() {
+    // A proxy that is trusted no longer is not believed on a connection that it has either.
+    if !connection.is_trusted() || !state.runtime.proxies.contains(connection.peer().ip) {
         state.client = Some(connection.peer());
         state.reserved = Some(connection.reserved());
         return;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -23,7 +24,7 @@ use tokio::sync::oneshot;
 
 use super::admission::{Admission, Bounds, Refusal};
 use super::connection_log::ConnectionLog;
-use super::worker::{self, Accepted, App, Inbox};
+use super::worker::{self, Accepted, App, ConnectionRules, Inbox};
 use crate::config::{Limits, Networks};
 use crate::metrics::{ConnectionEnd, Metrics};
 use crate::tls::acceptor::TlsAcceptor;
@@ -94,6 +95,7 @@ pub struct Listeners {
     name: &'static str,
     endpoints: Vec<Endpoint>,
     acceptor: Option<Arc<Acceptor>>,
+    bounds: ConnectionBounds,
     serves_until_exit: bool,
 }
 
@@ -108,7 +110,26 @@ struct Acceptor {
     inboxes: Vec<Inbox>,
     admission: Arc<Admission>,
     log: Arc<ConnectionLog>,
-    proxies: Arc<Networks>,
+    rules: Arc<ArcSwap<ConnectionRules>>,
+}
+
+/// What of a listener follows a reload: which connections are accepted, and by which limits.
+#[derive(Clone)]
+pub struct ConnectionBounds {
+    rules: Arc<ArcSwap<ConnectionRules>>,
+    admission: Arc<Admission>,
+}
+
+impl ConnectionBounds {
+    /// New connections are accepted by these from now on.
+    pub fn set(&self, limits: Limits, proxies: Arc<Networks>) {
+        self.admission.set_bounds(bounds(&limits));
+        self.rules.store(Arc::new(ConnectionRules { limits, proxies }));
+    }
+}
+
+const fn bounds(limits: &Limits) -> Bounds {
+    Bounds { connections: limits.connections, per_address: limits.connections_per_address }
 }
 
 impl Listeners {
@@ -123,14 +144,20 @@ impl Listeners {
     where
         A: HttpServerApp + Send + Sync + 'static,
     {
-        let bounds = Bounds { connections: limits.connections, per_address: limits.connections_per_address };
-        let admission = Admission::new(bounds, apps.len(), Arc::clone(&metrics));
+        let admission = Admission::new(bounds(&limits), apps.len(), Arc::clone(&metrics));
         let log = Arc::new(ConnectionLog::new(Arc::clone(&metrics)));
-        let shared = worker::Shared { limits, metrics, log: Arc::clone(&log), proxies: Arc::clone(&proxies) };
+        let rules = Arc::new(ArcSwap::from_pointee(ConnectionRules { limits, proxies }));
+        let shared = worker::Shared { rules: Arc::clone(&rules), metrics, log: Arc::clone(&log) };
         let start = |(number, app)| worker::start(name, number, app, shared.clone());
         let inboxes = (0..).zip(apps).map(start).collect::<io::Result<_>>()?;
-        let acceptor = Some(Arc::new(Acceptor { inboxes, admission, log, proxies }));
-        Ok(Self { name, endpoints: Vec::new(), acceptor, serves_until_exit: false })
+        let bounds = ConnectionBounds { rules: Arc::clone(&rules), admission: Arc::clone(&admission) };
+        let acceptor = Some(Arc::new(Acceptor { inboxes, admission, log, rules }));
+        Ok(Self { name, endpoints: Vec::new(), acceptor, bounds, serves_until_exit: false })
+    }
+
+    /// What of it follows a reload.
+    pub fn bounds(&self) -> ConnectionBounds {
+        self.bounds.clone()
     }
 
     /// Accepts on these sockets, with TLS if so.
@@ -191,7 +218,7 @@ impl Acceptor {
         if socket.set_nonblocking(true).is_err() {
             return;
         }
-        let is_proxy = self.proxies.contains(client.ip());
+        let is_proxy = self.rules.load().proxies.contains(client.ip());
         if endpoint.bound.expects_proxy_header && !is_proxy {
             return self.log.count(ConnectionEnd::ProxyHeader, Some(client));
         }

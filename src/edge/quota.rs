@@ -2,7 +2,7 @@
 //! it without a word that all of them write, each drawing from it in batches; and no network of clients takes all of it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -15,26 +15,52 @@ use crate::config::Limits;
 pub struct Quotas {
     all: [Arc<Quota>; Overload::ALL.len()],
     workers: usize,
+    /// Those who draw from it.
+    budgets: Mutex<Vec<Weak<Budget>>>,
 }
 
 impl Quotas {
     /// As configured, for so many workers.
     pub fn new(limits: &Limits, workers: usize) -> Self {
-        let kept = kept_connections(limits, workers) * workers;
-        let busy = limits.platform_connections.saturating_sub(kept).max(1);
-        let memory = limits.memory.saturating_sub(limits.connections as u64 * Limits::CONNECTION_BYTES);
-        let quota = |resource| match resource {
-            Overload::Requests => limits.requests,
-            Overload::PlatformConnections => busy as u64,
-            Overload::Memory => memory,
-        };
-        Self { all: Overload::ALL.map(|resource| Quota::new(quota(resource), workers)), workers }
+        let quota = |resource| Quota::new(amount(resource, limits, workers), workers);
+        Self { all: Overload::ALL.map(quota), workers, budgets: Mutex::default() }
+    }
+
+    /// Has other limits from now on. What is taken stays taken: where there is less now than that, nothing is given until enough has come
+    /// back.
+    pub fn set(&self, limits: &Limits) {
+        for (resource, quota) in Overload::ALL.into_iter().zip(&self.all) {
+            quota.set(amount(resource, limits, self.workers), self.workers);
+        }
+        // What workers have drawn by the limits before and do not use is not theirs by these.
+        let budgets = self.budgets.lock();
+        budgets
+            .iter()
+            .filter_map(Weak::upgrade)
+            .for_each(|budget| budget.shares.iter().for_each(Share::surrender));
     }
 
     /// What one worker draws from.
     pub fn budget(&self) -> Arc<Budget> {
         let shares = self.all.each_ref().map(Share::of);
-        Arc::new(Budget { shares, workers: self.workers.max(1) as u64, networks: Mutex::default() })
+        let budget =
+            Arc::new(Budget { shares, workers: self.workers.max(1) as u64, networks: Mutex::default() });
+        self.budgets.lock().push(Arc::downgrade(&budget));
+        budget
+    }
+}
+
+/// What there is of one kind.
+fn amount(resource: Overload, limits: &Limits, workers: usize) -> u64 {
+    match resource {
+        Overload::Requests => limits.requests,
+        Overload::PlatformConnections => {
+            let kept = kept_connections(limits, workers) * workers;
+            limits.platform_connections.saturating_sub(kept).max(1) as u64
+        }
+        Overload::Memory => {
+            limits.memory.saturating_sub(limits.connections as u64 * Limits::CONNECTION_BYTES)
+        }
     }
 }
 
@@ -67,21 +93,37 @@ impl Kept {
 /// One kind of thing, bounded in all.
 #[derive(Debug)]
 struct Quota {
-    left: AtomicU64,
-    batch: u64,
+    /// Below zero once the limit is lowered below what is taken.
+    left: AtomicI64,
+    limit: AtomicU64,
+    batch: AtomicU64,
 }
 
 impl Quota {
     /// What a worker has drawn and does not use is missing to the others: less than an eighth of the limit, in all.
     fn new(limit: u64, workers: usize) -> Arc<Self> {
-        let batch = limit / (16 * workers.max(1) as u64);
-        Arc::new(Self { left: AtomicU64::new(limit), batch })
+        let quota = Self { left: AtomicI64::new(0), limit: AtomicU64::new(0), batch: AtomicU64::new(0) };
+        quota.set(limit, workers);
+        Arc::new(quota)
+    }
+
+    fn set(&self, limit: u64, workers: usize) {
+        self.batch.store(limit / (16 * workers.max(1) as u64), Ordering::Relaxed);
+        let before = self.limit.swap(limit, Ordering::Relaxed);
+        self.left.fetch_add(signed(limit).saturating_sub(signed(before)), Ordering::Relaxed);
+    }
+
+    fn batch(&self) -> u64 {
+        self.batch.load(Ordering::Relaxed)
     }
 
     /// Draws at least `least`, and `most` if there is so much.
     fn draw(&self, least: u64, most: u64) -> Option<u64> {
-        let drawn = |left: u64| (left >= least).then(|| left.min(most));
-        let subtract = |left: u64| Some(left - drawn(left)?);
+        let drawn = |left: i64| {
+            let left = u64::try_from(left).ok()?;
+            (left >= least).then(|| left.min(most))
+        };
+        let subtract = |left: i64| Some(left - signed(drawn(left)?));
         let before = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract).ok()?;
         drawn(before)
     }
@@ -100,9 +142,16 @@ impl Share {
         Self { quota: Arc::clone(quota), spare: AtomicU64::new(0) }
     }
 
+    /// Gives back what is drawn and not taken.
+    fn surrender(&self) {
+        let spare = self.spare.swap(0, Ordering::Relaxed);
+        self.quota.left.fetch_add(signed(spare), Ordering::Relaxed);
+    }
+
     /// What could be taken at most.
     fn free(&self) -> u64 {
-        self.quota.left.load(Ordering::Relaxed) + self.spare.load(Ordering::Relaxed)
+        let left = u64::try_from(self.quota.left.load(Ordering::Relaxed)).unwrap_or_default();
+        left + self.spare.load(Ordering::Relaxed)
     }
 
     /// Takes so much; whether there was so much left.
@@ -110,7 +159,7 @@ impl Share {
         let spare = |spare: u64| spare.checked_sub(amount);
         while self.spare.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spare).is_err() {
             let missing = amount.saturating_sub(self.spare.load(Ordering::Relaxed));
-            let Some(drawn) = self.quota.draw(missing, missing.saturating_add(self.quota.batch)) else {
+            let Some(drawn) = self.quota.draw(missing, missing.saturating_add(self.quota.batch())) else {
                 return false;
             };
             self.spare.fetch_add(drawn, Ordering::Relaxed);
@@ -120,13 +169,13 @@ impl Share {
 
     fn give_back(&self, amount: u64) {
         let spare = self.spare.fetch_add(amount, Ordering::Relaxed) + amount;
-        let kept = self.quota.batch;
+        let kept = self.quota.batch();
         // Between nothing and twice a batch the spare goes up and down without the others.
         if spare > 2 * kept {
             let surplus = spare - kept;
             let subtract = |spare: u64| spare.checked_sub(surplus);
             if self.spare.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract).is_ok() {
-                self.quota.left.fetch_add(surplus, Ordering::Relaxed);
+                self.quota.left.fetch_add(signed(surplus), Ordering::Relaxed);
             }
         }
     }
@@ -134,7 +183,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.quota.left.fetch_add(*self.spare.get_mut(), Ordering::Relaxed);
+        self.surrender();
     }
 }
 
@@ -220,6 +269,11 @@ impl Drop for Reserved {
     fn drop(&mut self) {
         self.release();
     }
+}
+
+/// Amounts are bytes and numbers of things that there can be.
+fn signed(amount: u64) -> i64 {
+    i64::try_from(amount).unwrap_or(i64::MAX)
 }
 
 /// A network may have so many times of what is left.

@@ -317,11 +317,10 @@ impl Upstream {
         self.servers.get(server).map_or("", |server| &server.name)
     }
 
-    /// Adds up how many addresses each server has, by its number in the metrics.
-    pub fn count_addresses(&self, counts: &mut [Addresses]) {
+    /// Adds up how many addresses each server has, by its number in these metrics, which may be later ones than its own.
+    pub fn count_addresses(&self, metrics: &ServerMetrics, counts: &mut [Addresses]) {
         for endpoint in self.endpoints.load().iter() {
-            let metric = self.servers.get(endpoint.server).map(|server| server.metric);
-            if let Some(count) = metric.and_then(|metric| counts.get_mut(metric)) {
+            if let Some(count) = counts.get_mut(metrics.number(self.name(endpoint.server))) {
                 if endpoint.health.is_in_use() {
                     count.in_use += 1;
                 } else {

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream as StdStream};
 use std::sync::Arc;
 use std::thread;
 
+use arc_swap::ArcSwap;
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::protocols::{ALPN, Ssl as _, Stream};
 use pingora::server::ShutdownWatch;
@@ -46,9 +47,15 @@ pub(super) struct Accepted {
 /// What the connections of all workers have in common.
 #[derive(Clone)]
 pub(super) struct Shared {
-    pub(super) limits: Limits,
+    pub(super) rules: Arc<ArcSwap<ConnectionRules>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) log: Arc<ConnectionLog>,
+}
+
+/// What a connection is accepted by. A reload may replace it; a connection keeps the limits that it began with.
+pub(super) struct ConnectionRules {
+    pub(super) limits: Limits,
+    /// Peers whose word about a client counts.
     pub(super) proxies: Arc<Networks>,
 }
 
@@ -118,7 +125,8 @@ where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let Accepted { socket, mut client, slot, expects_proxy_header, tls } = accepted;
-    let limits = shared.limits;
+    let limits = shared.rules.load().limits;
+    let is_listed = |client: SocketAddr| shared.rules.load().proxies.contains(client.ip());
     let Ok(mut socket) = TcpStream::from_std(socket) else {
         return;
     };
@@ -126,12 +134,12 @@ where
         Ok(slot) => (Some(slot), None),
         Err(refusal) => (None, Some(refusal)),
     };
-    let mut is_proxy = shared.proxies.contains(client.ip());
+    let mut is_proxy = is_listed(client);
     if expects_proxy_header {
         match timeout(limits.header_timeout, read_header(&mut socket)).await {
             Ok(Ok(Some(told))) => {
                 client = SocketAddr::new(told.ip().to_canonical(), told.port());
-                is_proxy = shared.proxies.contains(client.ip());
+                is_proxy = is_listed(client);
             }
             // Of nobody that it knows: what follows is not the balancer's word.
             Ok(Ok(None)) => is_proxy = false,
@@ -168,9 +176,9 @@ where
     };
     let peer = ClientAddress::of_socket(client);
     let connection = Connection::new(peer, is_proxy, is_http2, activity, Arc::clone(&app.budget));
-    let engine = ConnectionApp::new(Arc::clone(&app.engine), limits.body_timeout, limits.has_deadlines);
+    let engine = ConnectionApp::new(Arc::clone(&app.engine), limits);
     match &app.lane {
-        Some(lane) if !is_http2 => lane.serve(stream, connection, &engine, stopping).await,
+        Some(lane) if !is_http2 => lane.serve(stream, connection, &limits, &engine, stopping).await,
         lane => {
             let stream = LimitedStream::new(stream, connection, limits, Arc::clone(&shared.metrics));
             match lane {

@@ -15,6 +15,7 @@ use super::labels::{
 };
 use super::layout::*;
 use super::login_sources::SourceAnswer;
+use super::reload::ReloadState;
 use super::sequence_wait::SequenceWait;
 use super::servers::{Addresses, ServerMetrics};
 use crate::auth::gate::{Gate, WouldRefuse};
@@ -49,12 +50,15 @@ pub struct Facts<'f> {
     pub servers: &'f ServerMetrics,
     /// The addresses of each of them, in the same order.
     pub addresses: &'f [Addresses],
+    /// Which configuration is in force.
+    pub reload: &'f ReloadState,
 }
 
 /// The text of a scrape, in the Prometheus exposition format 0.0.4.
 pub(super) fn text(cells: &Cells<CELLS>, facts: Facts<'_>) -> String {
     let mut families = counted(cells);
     families.extend(facts.servers.families(facts.addresses));
+    families.extend(facts.reload.families());
     families.extend(read(facts));
     families.extend(ProcessCollector::for_self().collect());
     families.sort_by(|one, other| one.name().cmp(other.name()));
@@ -245,7 +249,7 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
             "ds_gateway_config_info",
             "Always 1; the labels describe the configuration.",
             1.0,
-            facts.info_labels,
+            &[facts.info_labels, &[("hash", facts.reload.hash.as_str())]].concat(),
         ),
         // Numbers stay exact up to 2^53.
         gauge(

@@ -14,6 +14,8 @@ use super::layout::*;
 #[derive(Debug)]
 pub struct ServerMetrics {
     servers: Vec<(String, Cells<SERVER_CELLS>)>,
+    /// Those that a configuration before this one had: what was counted of them goes on where one comes back.
+    retired: Vec<(String, Cells<SERVER_CELLS>)>,
 }
 
 /// How many addresses a server has, by what is done with them.
@@ -28,13 +30,22 @@ pub struct Addresses {
 impl ServerMetrics {
     /// Of servers with these names; a name that comes again is the same server. They live as long as the process: make them once.
     pub fn new<'n>(names: impl IntoIterator<Item = &'n str>) -> Self {
+        Self { servers: Vec::new(), retired: Vec::new() }.with(names)
+    }
+
+    /// Of servers with these names. What has been counted of those that are known goes on.
+    #[must_use]
+    pub fn with<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Self {
         let mut servers = Vec::<(String, _)>::new();
         for name in names {
             if !servers.iter().any(|(other, _)| other == name) {
-                servers.push((name.to_owned(), Cells::new()));
+                let known = self.servers.iter().chain(&self.retired).find(|(other, _)| other == name);
+                servers.push((name.to_owned(), known.map_or_else(Cells::new, |(_, cells)| *cells)));
             }
         }
-        Self { servers }
+        let is_gone = |known: &&(String, _)| !servers.iter().any(|(name, _)| *name == known.0);
+        let retired = self.servers.iter().chain(&self.retired).filter(is_gone).cloned().collect();
+        Self { servers, retired }
     }
 
     /// The number of a server.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::login::{AuthenticationError, Authenticator, LoginAttempt, LoginError, MAX_RETRY_AFTER};
@@ -30,16 +31,23 @@ use crate::store::{Store, StoreError};
 pub struct TokenEndpoint {
     /// Keys, rules and the revocation snapshot.
     pub gate: Arc<Gate>,
-    /// Who may log in.
-    pub users: Arc<dyn Authenticator>,
+    /// What a reload may replace; a request has what it began with.
+    pub settings: Arc<ArcSwap<EndpointSettings>>,
     /// Where mints and revocations become durable.
     pub store: Store,
     /// Revocations that the store has not taken yet.
     pub pending: Arc<Pending>,
-    /// How many tokens each user has had of late.
-    pub mints: Arc<MintLimiter>,
     /// Reads the clock.
     pub clock: Clock,
+}
+
+/// What the configuration says of the endpoint.
+#[derive(Clone)]
+pub struct EndpointSettings {
+    /// Who may log in.
+    pub users: Arc<dyn Authenticator>,
+    /// How many tokens each user has had of late.
+    pub mints: Arc<MintLimiter>,
     /// Who may inspect.
     pub inspect_auth: InspectAuth,
     /// `limits.revocations_per_user`
@@ -145,7 +153,7 @@ impl TokenEndpoint {
                 return Served { reply, counted: None, user: None, token: None };
             }
         };
-        match self.answer(&call).await {
+        match self.answer(&call, &self.settings.load_full()).await {
             Ok(served) => served,
             Err(failure) => fail(failure, action),
         }
@@ -190,13 +198,13 @@ impl TokenEndpoint {
         }
     }
 
-    async fn answer(&self, call: &Call) -> Result<Served, Failure> {
+    async fn answer(&self, call: &Call, by: &EndpointSettings) -> Result<Served, Failure> {
         let authorization: Vec<&[u8]> = call.authorization.iter().map(Secret::expose_secret).collect();
         let query = call.query.as_ref().map(Secret::expose_secret);
-        let read = endpoint::read(&call.method, query, &authorization, self.inspect_auth);
+        let read = endpoint::read(&call.method, query, &authorization, by.inspect_auth);
         match read.map_err(Failure::Refused)? {
             TokenRequest::Mint { credentials } => {
-                let (user, minted) = self.mint(credentials, call).await?;
+                let (user, minted) = self.mint(credentials, call, by).await?;
                 let reply = Reply::minted(&minted.token, minted.sequence);
                 Ok(Served {
                     user: Some(user.identity.user.as_str().into()),
@@ -206,7 +214,7 @@ impl TokenEndpoint {
             }
             TokenRequest::Inspect { credentials, token } => {
                 if let Some(credentials) = credentials {
-                    self.log_in(credentials, call).await?;
+                    log_in(credentials, call, &*by.users).await?;
                 }
                 let permit = self.inspect(token.as_bytes(), call)?;
                 let reply = Reply::inspected(&permit);
@@ -220,15 +228,22 @@ impl TokenEndpoint {
     }
 
     /// Mints for a user whose password fits. If the user changes in between, once more, then no.
-    async fn mint(&self, credentials: Credentials, call: &Call) -> Result<(User, Minted), Failure> {
+    async fn mint(
+        &self,
+        credentials: Credentials,
+        call: &Call,
+        by: &EndpointSettings,
+    ) -> Result<(User, Minted), Failure> {
         for _ in 0..2 {
-            let (user, asked_at, checked_by) = match self.log_in(credentials.clone(), call).await {
+            let (user, asked_at, checked_by) = match log_in(credentials.clone(), call, &*by.users).await {
                 Err(Failure::Revoked) => continue,
                 other => other?,
             };
             let name: Box<str> = user.identity.user.as_str().into();
-            self.mints.check_key(&name).map_err(|_| Failure::RateLimited(name))?;
-            if let Some(minted) = self.store_mint(&user, asked_at, checked_by, call.client).await? {
+            by.mints.check_key(&name).map_err(|_| Failure::RateLimited(name))?;
+            if let Some(minted) =
+                self.store_mint(&user, asked_at, checked_by, call.client, by.max_revocations).await?
+            {
                 return Ok((user, minted));
             }
         }
@@ -241,6 +256,7 @@ impl TokenEndpoint {
         asked_at: u64,
         checked_by: Option<(SourceName, u64)>,
         client: Option<ClientAddress>,
+        max_revocations: u64,
     ) -> Result<Option<Minted>, Failure> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| Failure::Random)?;
@@ -249,7 +265,7 @@ impl TokenEndpoint {
         let source = client.map(|client| Source::of(client.ip));
         let client = client.map(|client| client.to_string()).unwrap_or_default();
         let actor = Actor::client(user.identity.user.as_str(), client);
-        let (rules, max_revocations) = (self.gate.rules(), self.max_revocations);
+        let rules = self.gate.rules();
         let mint =
             Mint { user: user.clone(), random, rules, signer, max_revocations, source, asked_at, checked_by };
         match self.store.execute(mint, actor).await? {
@@ -263,19 +279,6 @@ impl TokenEndpoint {
         }
     }
 
-    /// A user of the organization in the path whose password is right.
-    async fn log_in(&self, credentials: Credentials, call: &Call) -> Result<LoggedIn, Failure> {
-        let (client, arrived) = (call.client.map(|client| client.ip), Instant::now());
-        let accepted = self.users.authenticate(LoginAttempt { credentials, client, arrived }).await?;
-        if let Err(failure) = belongs(&accepted.verified.user.identity, call) {
-            // As late as a wrong password's: nothing may tell that it was right.
-            tokio::time::sleep_until(accepted.refuse_at.into()).await;
-            return Err(failure);
-        }
-        let (asked_at, checked_by) = (accepted.asked_at, accepted.checked_by);
-        Ok((self.users.complete(accepted).await, asked_at, checked_by))
-    }
-
     fn inspect(&self, token: &[u8], call: &Call) -> Result<Permit, Failure> {
         let permit = self.gate.inspect(token, self.clock.read()).map_err(|denial| match denial {
             Denial::StateStale => Failure::Stale,
@@ -286,6 +289,23 @@ impl TokenEndpoint {
             Err(_) => Err(Failure::Token),
         }
     }
+}
+
+/// A user of the organization in the path whose password is right.
+async fn log_in(
+    credentials: Credentials,
+    call: &Call,
+    users: &dyn Authenticator,
+) -> Result<LoggedIn, Failure> {
+    let (client, arrived) = (call.client.map(|client| client.ip), Instant::now());
+    let accepted = users.authenticate(LoginAttempt { credentials, client, arrived }).await?;
+    if let Err(failure) = belongs(&accepted.verified.user.identity, call) {
+        // As late as a wrong password's: nothing may tell that it was right.
+        tokio::time::sleep_until(accepted.refuse_at.into()).await;
+        return Err(failure);
+    }
+    let (asked_at, checked_by) = (accepted.asked_at, accepted.checked_by);
+    Ok((users.complete(accepted).await, asked_at, checked_by))
 }
 
 /// Is the organization in the path, if there is one, this identity's?

@@ -92,7 +92,7 @@ impl State {
                 (key_set, Some(key_folder))
             }
         };
-        settle_keys(&store, &recorded, &keys, path)?;
+        settle_keys(&store, &recorded, &keys, path, "start")?;
         Ok(Self { store, keys, key_folder })
     }
 }
@@ -261,12 +261,25 @@ fn open_store(
     }
 }
 
+/// Is every key of a running gateway's new configuration the one that the store knows by its name, if it knows one? Changes nothing.
+pub fn check_keys(store: &Store, keys: &KeySet, path: &Path) -> Result<(), StartError> {
+    let recorded = block_on(store.keys()).map_err(|error| store_error(path, error))?;
+    compare_keys(&recorded, keys).map_or_else(|kid| Err(other_key(&kid)), |_| Ok(()))
+}
+
+/// Has the store know the keys of a running gateway's new configuration, as a start does.
+pub fn record_keys(store: &Store, keys: &KeySet, path: &Path) -> Result<(), StartError> {
+    let recorded = block_on(store.keys()).map_err(|error| store_error(path, error))?;
+    settle_keys(store, &recorded, keys, path, "reload")
+}
+
 /// Every key is the one that the store knows by its name, or becomes it.
 fn settle_keys(
     store: &Store,
     recorded: &[RecordedKey],
     keys: &KeySet,
     path: &Path,
+    occasion: &'static str,
 ) -> Result<(), StartError> {
     match compare_keys(recorded, keys) {
         // Most starts change nothing, and then they wait for nobody.
@@ -276,7 +289,7 @@ fn settle_keys(
     }
     block_on(store.checked()).map_err(|error| store_error(path, error))?;
     let record = RecordKeys { keys: KeyRecord::all(keys) };
-    let outcome = block_on(store.execute(record, Actor::operator("ds-gateway", "start")));
+    let outcome = block_on(store.execute(record, Actor::operator("ds-gateway", occasion)));
     match outcome.map_err(|error| store_error(path, error))? {
         RecordKeysOutcome::Recorded => Ok(()),
         RecordKeysOutcome::Conflict(kid) => Err(other_key(&kid)),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use openssl::error::ErrorStack;
 use openssl::ssl::{AlpnError, SslAcceptor, SslMethod, select_next_proto};
 use pingora::protocols::IO;
@@ -12,7 +13,11 @@ use tokio::time::timeout;
 use crate::config::CertifiedKey;
 
 /// Makes TLS of accepted connections.
-pub struct TlsAcceptor {
+pub struct TlsAcceptor(ArcSwap<Acceptors>);
+
+/// Those with one certificate. Which certificate a client is shown is decided here: several of them, by the name that it asks for, would be here
+/// too.
+struct Acceptors {
     any: SslAcceptor,
     http1: SslAcceptor,
 }
@@ -40,6 +45,37 @@ pub enum HandshakeError {
 impl TlsAcceptor {
     /// TLS 1.2 and 1.3 with this certificate, HTTP/2 and HTTP/1.1.
     pub fn new(pair: &CertifiedKey) -> Result<Self, ErrorStack> {
+        Ok(Self(ArcSwap::from_pointee(Acceptors::new(pair)?)))
+    }
+
+    /// Takes over the certificate of another one. Handshakes that have begun end with the one that they began with.
+    pub fn replace(&self, other: &Self) {
+        self.0.store(other.0.load_full());
+    }
+    /// Makes the handshake, which may take `limit`.
+    pub async fn accept<S: IO>(
+        &self,
+        socket: S,
+        offer: Offer,
+        limit: Duration,
+    ) -> Result<SslStream<S>, HandshakeError> {
+        let acceptors = self.0.load_full();
+        let acceptor = match offer {
+            Offer::Any => &acceptors.any,
+            Offer::Http1 => &acceptors.http1,
+        };
+        match timeout(limit, handshake(acceptor, socket)).await {
+            Ok(Ok(stream)) => Ok(stream),
+            // The engine keeps OpenSSL's reason as text only.
+            Ok(Err(error)) if error.to_string().contains("http request") => Err(HandshakeError::PlainHttp),
+            Ok(Err(_)) => Err(HandshakeError::Failed),
+            Err(_) => Err(HandshakeError::TimedOut),
+        }
+    }
+}
+
+impl Acceptors {
+    fn new(pair: &CertifiedKey) -> Result<Self, ErrorStack> {
         Ok(Self { any: Self::build(pair, HTTP_2_AND_1)?, http1: Self::build(pair, HTTP_1_AND_2)? })
     }
 
@@ -61,26 +97,6 @@ impl TlsAcceptor {
         // The socket below is not buffered: without this each record would be read in two parts, its length first.
         builder.set_read_ahead(true);
         Ok(builder.build())
-    }
-
-    /// Makes the handshake, which may take `limit`.
-    pub async fn accept<S: IO>(
-        &self,
-        socket: S,
-        offer: Offer,
-        limit: Duration,
-    ) -> Result<SslStream<S>, HandshakeError> {
-        let acceptor = match offer {
-            Offer::Any => &self.any,
-            Offer::Http1 => &self.http1,
-        };
-        match timeout(limit, handshake(acceptor, socket)).await {
-            Ok(Ok(stream)) => Ok(stream),
-            // The engine keeps OpenSSL's reason as text only.
-            Ok(Err(error)) if error.to_string().contains("http request") => Err(HandshakeError::PlainHttp),
-            Ok(Err(_)) => Err(HandshakeError::Failed),
-            Err(_) => Err(HandshakeError::TimedOut),
-        }
     }
 }
 

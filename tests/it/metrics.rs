@@ -13,7 +13,10 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, mpsc};
 
 /// Every name of ours; histograms by the name of their family.
-const NAMES: [&str; 31] = [
+const NAMES: [&str; 34] = [
+    "ds_gateway_config_last_reload_successful",
+    "ds_gateway_config_last_reload_success_timestamp_seconds",
+    "ds_gateway_config_settings_awaiting_restart",
     "ds_gateway_requests_total",
     "ds_gateway_decisions_total",
     "ds_gateway_would_refuse_total",

@@ -114,8 +114,15 @@ impl Options {
     }
 
     /// Writes the configuration and its key files, and starts nothing.
-    pub fn folder(mut self) -> Folder {
-        let dir = TempDir::new().expect("a temporary folder");
+    pub fn folder(self) -> Folder {
+        let folder = Folder { dir: TempDir::new().expect("a temporary folder") };
+        self.write(&folder);
+        folder
+    }
+
+    /// The same, in a folder that is there: what its gateway has after a reload.
+    pub fn write(mut self, folder: &Folder) {
+        let dir = &folder.dir;
         let mut rows = Vec::new();
         for key in &self.keys {
             let file = format!("{}.key", key.kid);
@@ -128,6 +135,11 @@ impl Options {
         if !rows.is_empty() {
             self = self.set("token", "keys", format!("[{}]", rows.join(", ")));
         }
+        fs::write(folder.config(), self.text()).expect("a configuration");
+    }
+
+    /// The configuration, without its keys.
+    pub fn text(&self) -> String {
         let mut text = String::new();
         for (section, keys) in &self.sections {
             writeln!(text, "[{section}]").expect("a string");
@@ -135,9 +147,7 @@ impl Options {
                 writeln!(text, "{key} = {value}").expect("a string");
             }
         }
-        let folder = Folder { dir };
-        fs::write(folder.config(), text).expect("a configuration");
-        folder
+        text
     }
 
     /// Starts the gateway with its users, and waits until it is ready and knows them.

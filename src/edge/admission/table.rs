@@ -67,6 +67,11 @@ impl Table {
         }
     }
 
+    /// Has other bounds from now on. Who is there already stays.
+    pub(super) const fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
     /// Sees to it that there is a place for one more; the socket that must be ended for it, if there was none.
     pub(super) fn make_place(&mut self, address: IpAddr, is_proxy: bool) -> Result<Option<RawFd>, Refusal> {
         self.check_address(address, is_proxy)?;

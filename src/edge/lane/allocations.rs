@@ -11,6 +11,7 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use tokio::runtime::Builder;
@@ -31,11 +32,11 @@ use crate::edge::gateway::{Gateway, Shared};
 use crate::edge::quota::Quotas;
 use crate::edge::socket::Socket;
 use crate::logging::Sink;
-use crate::metrics::{Addresses, Facts, Metrics, ServerMetrics};
+use crate::metrics::{Addresses, Facts, Metrics, ReloadState, ServerMetrics};
 use crate::service::login::chain::Chain;
 use crate::service::login::failed_logins::FailedLogins;
 use crate::service::login::passwords::Logins;
-use crate::service::token_endpoint::{TokenEndpoint, mint_limiter};
+use crate::service::token_endpoint::{EndpointSettings, TokenEndpoint, mint_limiter};
 use crate::service::user_changes::UserChanges;
 use crate::store::Store;
 
@@ -195,10 +196,10 @@ fn allocated(case: &Case) -> u64 {
             let connection =
                 Connection::new(ClientAddress::of_socket(client), case.is_trusted, false, activity, budget);
             let engine = Arc::new(http_proxy(&Arc::<ServerConf>::default(), gateway.clone()));
-            let engine = ConnectionApp::new(engine, limits.body_timeout, limits.has_deadlines);
-            let lane = Lane::new(gateway.clone(), limits, 8);
+            let engine = ConnectionApp::new(engine, limits);
+            let lane = Lane::new(gateway.clone(), 1);
             let socket = Box::new(Socket::new(stream, client, None, limits.write_timeout));
-            let bytes = counted(lane.serve(socket, connection, &engine, &stopping), &phase).await;
+            let bytes = counted(lane.serve(socket, connection, &limits, &engine, &stopping), &phase).await;
             let metrics = scrape(&gateway);
             let taken = format!("fast_lane_requests_total{{result=\"taken\"}} {}\n", WARM + COUNTED);
             assert!(metrics.contains(&taken), "{}: {metrics}", case.name);
@@ -222,6 +223,7 @@ fn scrape(gateway: &Gateway) -> String {
         certificate_not_after: None,
         servers: &ServerMetrics::new(["a"]),
         addresses: &[Addresses::default()],
+        reload: &ReloadState::default(),
     })
 }
 
@@ -297,20 +299,23 @@ fn gateway(platform: SocketAddr, settings: &str, folder: &Path) -> (Gateway, Str
         .unwrap();
     let failures = Arc::<FailedLogins>::default();
     let logins = Logins::start(&limits, config.trusted_logins, None, Arc::clone(&metrics), failures).unwrap();
-    let tokens = TokenEndpoint {
-        gate: Arc::clone(&runtime.gate),
+    let settings = EndpointSettings {
         users: Arc::new(Chain::of_store(
             store.clone(),
             Arc::new(logins),
             clock.clone(),
             Arc::clone(&metrics),
         )),
-        store,
-        pending: Arc::default(),
         mints: Arc::new(mint_limiter(&limits)),
-        clock: clock.clone(),
         inspect_auth: config.inspect_auth,
         max_revocations: limits.revocations_per_user,
+    };
+    let tokens = TokenEndpoint {
+        gate: Arc::clone(&runtime.gate),
+        settings: Arc::new(ArcSwap::from_pointee(settings)),
+        store,
+        pending: Arc::default(),
+        clock: clock.clone(),
     };
     let (keys, rules) = (runtime.gate.keys(), runtime.gate.rules());
     let token = mint(&ANNA, 5, [1; 16], clock.now(), &rules, keys.signer()).unwrap().token;

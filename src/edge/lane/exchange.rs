@@ -147,7 +147,8 @@ pub(super) async fn read_head(
 pub(super) fn keep(resources: &Resources, platform: Platform, came: &[u8]) {
     let Platform { stream, address, is_spent, times, .. } = platform;
     if !is_spent && came.is_empty() {
-        resources.pool.give(address, stream, times.idle);
+        let most = resources.kept(&resources.gateway.runtime.load().limits);
+        resources.pool.give(address, stream, times.idle, most);
     }
 }
 

@@ -84,7 +84,7 @@ async fn serve(resources: &Resources, mut session: HttpSession) -> Option<HttpSe
             return Some(session);
         }
     };
-    let limits = resources.limits;
+    let limits = &taken.state.runtime.limits;
     session.set_write_timeout(Some(limits.write_timeout));
     let has_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
     let deadline = Deadline::after(limits.body_timeout);

@@ -32,7 +32,7 @@ mod taken;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pingora::apps::{HttpServerApp, ServerApp as _};
 use pingora::protocols::Stream;
@@ -68,9 +68,9 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// The lane beside an engine's proxy for the same gateway; it keeps `kept` connections to the platform.
-    pub fn new(gateway: Gateway, limits: Limits, kept: usize) -> Self {
-        Self { resources: Arc::new(Resources::new(gateway, limits, kept)), stop: Notify::new() }
+    /// The lane beside an engine's proxy for the same gateway, of one of so many workers.
+    pub fn new(gateway: Gateway, workers: usize) -> Self {
+        Self { resources: Arc::new(Resources::new(gateway, workers)), stop: Notify::new() }
     }
 
     /// Ends every connection that has no request.
@@ -83,17 +83,17 @@ impl Lane {
         Streams::new(Arc::clone(&self.resources), engine)
     }
 
-    /// Serves a connection over HTTP/1 until it ends; `engine` serves what the lane does not take.
+    /// Serves a connection over HTTP/1 until it ends, within the limits that it began with; `engine` serves what the lane does not take.
     pub(super) async fn serve<A>(
         &self,
         stream: Stream,
         connection: Arc<Connection>,
+        limits: &Limits,
         engine: &Arc<ConnectionApp<A>>,
         stopping: &ShutdownWatch,
     ) where
         A: HttpServerApp + Send + Sync + 'static,
     {
-        let limits = self.resources.limits;
         let mut client = Client::new(stream, connection, limits.header_timeout);
         let mut stop = pin!(self.stop.notified());
         let mut idle = limits.header_timeout;
@@ -106,10 +106,10 @@ impl Lane {
                 client.began = Instant::now();
             }
             idle = limits.keepalive_timeout;
-            let goes_on = match self.plan(&mut client).await {
+            let goes_on = match self.plan(&mut client, limits.header_timeout).await {
                 Plan::Detour(reason, length) => {
                     self.resources.gateway.shared.metrics.lane(Some(reason));
-                    match self.detour(client, length, engine, stopping).await {
+                    match self.detour(client, length, limits, engine, stopping).await {
                         Some(back) => client = back,
                         None => return,
                     }
@@ -127,15 +127,15 @@ impl Lane {
     }
 
     /// Reads until it is known what becomes of the request.
-    async fn plan(&self, client: &mut Client) -> Plan {
-        let mut due = Some(client.began + self.resources.limits.header_timeout);
+    async fn plan(&self, client: &mut Client, timeout: Duration) -> Plan {
+        let mut due = Some(client.began + timeout);
         loop {
             let clock = self.resources.gateway.read_clock().await;
             match plan(&self.resources.gateway, client, clock, HEAD_BYTES) {
                 Plan::More => {}
                 other => return other,
             }
-            if client.more_bytes(self.resources.limits.header_timeout, &mut due).await != Came::Bytes {
+            if client.more_bytes(timeout, &mut due).await != Came::Bytes {
                 return Plan::Detour(Declined::Incomplete, None);
             }
         }
@@ -146,6 +146,7 @@ impl Lane {
         &self,
         client: Client,
         length: Option<u64>,
+        limits: &Limits,
         engine: &Arc<ConnectionApp<A>>,
         stopping: &ShutdownWatch,
     ) -> Option<Client>
@@ -154,7 +155,7 @@ impl Lane {
     {
         let Client { stream, connection, input, began, is_tls, .. } = client;
         let metrics = Arc::clone(&self.resources.gateway.shared.metrics);
-        let limited = LimitedStream::new(stream, Arc::clone(&connection), self.resources.limits, metrics);
+        let limited = LimitedStream::new(stream, Arc::clone(&connection), *limits, metrics);
         let limited = Box::new(limited.resume(Replay::new(&input, length), began));
         self.resources.heads.give_back(input);
         if length.is_none() {
@@ -167,7 +168,7 @@ impl Lane {
         let (stream, replay) = stream.into_any().downcast::<LimitedStream>().ok()?.into_parts();
         let mut input = self.resources.heads.lend();
         input.extend_from_slice(replay.rest());
-        let mut client = Client::new(stream, connection, self.resources.limits.keepalive_timeout);
+        let mut client = Client::new(stream, connection, limits.keepalive_timeout);
         (client.input, client.is_tls) = (input, is_tls);
         Some(client)
     }

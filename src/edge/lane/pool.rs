@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::time::sleep_until;
 
 /// Idle connections of one worker, each to one address. A connection is here or with one request, never both.
+#[derive(Default)]
 pub(super) struct Pool {
-    most: usize,
     kept: Mutex<Kept>,
 }
 
@@ -31,11 +31,6 @@ struct Idle {
 }
 
 impl Pool {
-    /// Keeps `most` connections.
-    pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, kept: Mutex::default() })
-    }
-
     /// A connection to an address on which nothing has come, not even its end.
     pub(super) fn take(&self, address: u64) -> Option<Stream> {
         loop {
@@ -50,16 +45,15 @@ impl Pool {
         }
     }
 
-    /// Keeps one on which the last answer has ended, for so long.
-    pub(super) fn give(self: &Arc<Self>, address: u64, stream: Stream, time: Duration) {
-        if time.is_zero() || self.most == 0 {
+    /// Keeps one on which the last answer has ended, for so long, and `most` in all.
+    pub(super) fn give(self: &Arc<Self>, address: u64, stream: Stream, time: Duration, most: usize) {
+        if time.is_zero() || most == 0 {
             return;
         }
         let until = Instant::now() + time;
         let mut kept = self.kept.lock();
-        if kept.idle.len() >= self.most {
-            kept.idle.remove(0);
-        }
+        let excess = (kept.idle.len() + 1).saturating_sub(most);
+        kept.idle.drain(..excess);
         kept.idle.push(Idle { address, until, stream });
         if !std::mem::replace(&mut kept.is_swept, true) {
             tokio::spawn(sweep(Arc::downgrade(self), until));
@@ -109,9 +103,9 @@ mod tests {
     #[test]
     fn a_connection_is_lent_once_and_only_for_its_address() {
         run(async {
-            let pool = Pool::new(2);
+            let pool = Arc::<Pool>::default();
             let (near, _far) = duplex(64);
-            pool.give(1, Box::new(near), Duration::from_secs(9));
+            pool.give(1, Box::new(near), Duration::from_secs(9), 3);
             assert!(pool.take(2).is_none());
             assert!(pool.take(1).is_some());
             assert!(pool.take(1).is_none());
@@ -121,7 +115,7 @@ mod tests {
     #[test]
     fn a_connection_that_has_ended_or_spoken_is_not_lent() {
         run(async {
-            let pool = Pool::new(3);
+            let pool = Arc::<Pool>::default();
             let (ended, far) = duplex(64);
             drop(far);
             let (spoken, mut far) = duplex(64);
@@ -129,7 +123,7 @@ mod tests {
             let (silent, _other) = duplex(64);
             let id = 7;
             for stream in [silent, ended, spoken] {
-                pool.give(id, Box::new(stream), Duration::from_secs(9));
+                pool.give(id, Box::new(stream), Duration::from_secs(9), 3);
             }
             assert!(pool.take(id).is_some());
             assert!(pool.take(id).is_none());
@@ -139,15 +133,15 @@ mod tests {
     #[test]
     fn the_oldest_yields_and_all_are_closed_in_time() {
         run(async {
-            let pool = Pool::new(2);
+            let pool = Arc::<Pool>::default();
             let mut others = Vec::new();
             for address in 0..3 {
                 let (near, far) = duplex(64);
-                pool.give(address, Box::new(near), Duration::from_millis(30));
+                pool.give(address, Box::new(near), Duration::from_millis(30), 2);
                 others.push(far);
             }
             assert!(pool.take(0).is_none());
-            pool.give(9, Box::new(duplex(64).0), Duration::ZERO);
+            pool.give(9, Box::new(duplex(64).0), Duration::ZERO, 2);
             assert_eq!(pool.kept.lock().idle.len(), 2);
             for _ in 0..400 {
                 if pool.kept.lock().idle.is_empty() {

@@ -9,15 +9,17 @@ use super::buffers::Buffers;
 use super::pool::Pool;
 use crate::config::Limits;
 use crate::edge::gateway::Gateway;
+use crate::edge::quota::Kept;
 
 /// Shared by the connections of one worker, and by nobody else.
 pub(super) struct Resources {
     pub(super) gateway: Gateway,
-    pub(super) limits: Limits,
     /// Makes connections to the platform.
     pub(super) connector: TransportConnector,
     /// Keeps them.
     pub(super) pool: Arc<Pool>,
+    /// Among how many workers the connections to the platform are shared out.
+    workers: usize,
     /// For what clients send.
     pub(super) heads: Buffers,
     answers: Buffers,
@@ -40,17 +42,22 @@ impl Work {
 }
 
 impl Resources {
-    /// For a gateway; `kept` connections to the platform are kept.
-    pub(super) fn new(gateway: Gateway, limits: Limits, kept: usize) -> Self {
+    /// For the gateway of one of so many workers.
+    pub(super) fn new(gateway: Gateway, workers: usize) -> Self {
         Self {
             gateway,
-            limits,
             connector: TransportConnector::new(None),
-            pool: Pool::new(kept),
+            pool: Arc::default(),
+            workers,
             heads: Buffers::new(HEAD_BYTES),
             answers: Buffers::new(ANSWER_BYTES),
             large: Buffers::new(LARGE_BYTES),
         }
+    }
+
+    /// How many connections to the platform are kept within these limits.
+    pub(super) fn kept(&self, limits: &Limits) -> usize {
+        Kept::new(limits, self.workers, true).lane
     }
 
     /// Is each answer the last of its connection?

@@ -4,10 +4,10 @@ use proptest::prelude::any;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 
 fn quotas(limit: u64, workers: usize) -> Quotas {
-    Quotas { all: Overload::ALL.map(|_| Quota::new(limit, workers)), workers }
+    Quotas { all: Overload::ALL.map(|_| Quota::new(limit, workers)), workers, budgets: Mutex::default() }
 }
 
-fn left(quotas: &Quotas) -> u64 {
+fn left(quotas: &Quotas) -> i64 {
     quotas.all[0].left.load(Ordering::SeqCst)
 }
 
@@ -38,6 +38,47 @@ fn a_network_leaves_the_last_fifth_to_others() {
     drop((greedy, other));
     assert!(budget.networks.lock().values().all(|usage| usage.strong_count() == 0));
     drop(budget);
+    assert_eq!(left(&quotas), 1_000);
+}
+
+#[test]
+fn a_limit_that_is_lowered_below_what_is_taken_gives_nothing_until_enough_has_come_back() {
+    let quota = Quota::new(10, 1);
+    let share = Share::of(&quota);
+    assert!((0..8).all(|_| share.take(1)));
+    quota.set(3, 1);
+    assert!(!share.take(1) && share.free() == 0);
+    share.give_back(5);
+    assert!(!share.take(1));
+    share.give_back(1);
+    assert!(share.take(1) && !share.take(1));
+    quota.set(5, 1);
+    assert!(share.take(2) && !share.take(1));
+    share.give_back(5);
+    drop(share);
+    assert_eq!(quota.left.load(Ordering::SeqCst), 5);
+}
+
+#[test]
+fn limits_that_are_lowered_hold_at_once_whatever_workers_have_drawn() {
+    let quotas = quotas(1_000, 2);
+    let budgets = [quotas.budget(), quotas.budget()];
+    let request = |worker: usize| {
+        let network = Network::of("10.0.0.1".parse().unwrap());
+        Reserved::new(Arc::clone(&budgets[worker]), budgets[worker].usage(network))
+    };
+    let mut taken: Vec<Reserved> = [0, 1].map(request).into();
+    assert!(taken.iter_mut().all(|one| one.take(Overload::Requests, 1).is_ok()));
+    for (quota, shares) in quotas.all.iter().zip(0..) {
+        quota.set(3, 2);
+        budgets.iter().for_each(|budget| budget.shares[shares].surrender());
+    }
+    let mut third = request(1);
+    assert!(third.take(Overload::Requests, 1).is_ok());
+    assert!([0, 1].into_iter().all(|worker| request(worker).take(Overload::Requests, 1).is_err()));
+    drop((taken, third));
+    quotas.all[0].set(1_000, 2);
+    drop(budgets);
     assert_eq!(left(&quotas), 1_000);
 }
 
@@ -91,7 +132,7 @@ proptest! {
             }
             let used: u64 = taken.iter().map(|(_, amount)| amount).sum();
             let spare: u64 = shares.iter().map(|share| share.spare.load(Ordering::Relaxed)).sum();
-            prop_assert_eq!(used + spare + quota.left.load(Ordering::Relaxed), 1_000);
+            prop_assert_eq!(signed(used + spare) + quota.left.load(Ordering::Relaxed), 1_000);
         }
     }
 }

@@ -249,7 +249,7 @@ fn addresses_keep_what_is_known_of_them() {
     upstream.take_over(&names(&FOUR)).unwrap();
     assert_eq!((ids(&upstream), upstream.in_use()), (before, vec![0, 1, 3]));
     let mut counts = [Addresses::default(); 4];
-    upstream.count_addresses(&mut counts);
+    upstream.count_addresses(&upstream.metrics, &mut counts);
     assert_eq!(counts[2], Addresses { in_use: 0, ejected: 1 });
     // Where only one is left, it is used.
     let mut alone = names(&FOUR[..3]);

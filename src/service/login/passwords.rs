@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -41,7 +42,7 @@ pub struct Logins {
     pool: Pool,
     metrics: Arc<Metrics>,
     /// Places that every account knows.
-    trusted: Networks,
+    trusted: ArcSwap<Networks>,
 }
 
 impl Logins {
@@ -69,7 +70,12 @@ impl Logins {
             }
         };
         let pool = Pool::start(limits.login_workers, Throttle::new(sketch), Arc::clone(&metrics), failures)?;
-        Ok(Self { pool, metrics, trusted })
+        Ok(Self { pool, metrics, trusted: ArcSwap::from_pointee(trusted) })
+    }
+
+    /// Every account knows these places from now on.
+    pub fn set_trusted(&self, trusted: Networks) {
+        self.trusted.store(Arc::new(trusted));
     }
 
     /// What has been counted of failed logins, so that it outlives the process.
@@ -94,7 +100,7 @@ impl Logins {
         arrived: Instant,
     ) -> Result<Admitted<'_>, LoginError> {
         let shared = self.pool.shared();
-        let is_trusted = client.is_some_and(|client| self.trusted.contains(client));
+        let is_trusted = client.is_some_and(|client| self.trusted.load().contains(client));
         let attempt = Attempt {
             name: credentials.user.as_str(),
             unlocks: record.unlocks,

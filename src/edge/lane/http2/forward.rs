@@ -49,7 +49,7 @@ async fn exchange(
     work: &mut Work,
     ended: &mut Ended,
 ) -> Result<(), Failed> {
-    read_body(stream, taken, resources.limits.body_timeout).await?;
+    read_body(stream, taken, taken.state.runtime.limits.body_timeout).await?;
     let mut platform = begin(resources, stream, taken, work).await?;
     let runtime = Arc::clone(&taken.state.runtime);
     let mut fields = Fields(None);
