@@ -11,9 +11,11 @@ mod peers;
 mod probe;
 mod tries;
 
+use std::convert::Infallible;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,6 +47,8 @@ pub struct Upstream {
     turns: Turns,
     metrics: Arc<ServerMetrics>,
     started: Instant,
+    /// Dropped with it, it ends the thread that looks up its names: a reload may replace it often.
+    _is_used: Sender<Infallible>,
 }
 
 /// One address of a server.
@@ -107,6 +111,7 @@ impl Upstream {
         }
         let mut names = Names::new(&pool.servers);
         warnings.extend(names.resolve()?);
+        let (is_used, is_dropped) = channel();
         let upstream = Arc::new(Self {
             endpoints: ArcSwap::default(),
             servers,
@@ -117,11 +122,18 @@ impl Upstream {
             turns: Turns::new(),
             metrics: Arc::clone(metrics),
             started: Instant::now(),
+            _is_used: is_used,
         });
         upstream.take_over(&names)?;
         if !names.are_literal() {
             let (weak, interval) = (Arc::downgrade(&upstream), pool.resolve_interval);
-            thread::Builder::new().name("resolver".into()).spawn(move || refresh(&weak, names, interval))?;
+            let take_over = move |names: &Names| {
+                if let Some(Err(error)) = weak.upgrade().map(|upstream| upstream.take_over(names)) {
+                    log::warn!("the platform's addresses cannot be used: {error}");
+                }
+            };
+            let refresh = move || names.refresh(interval, &is_dropped, take_over);
+            thread::Builder::new().name("resolver".into()).spawn(refresh)?;
         }
         Ok(upstream)
     }
@@ -378,21 +390,6 @@ fn next_id() -> u64 {
 
 fn host_value(host: &str) -> std::io::Result<HeaderValue> {
     HeaderValue::from_str(host).map_err(std::io::Error::other)
-}
-
-/// Looks the names up again and again.
-fn refresh(upstream: &Weak<Upstream>, mut names: Names, interval: Duration) {
-    loop {
-        thread::sleep(interval);
-        let Some(upstream) = upstream.upgrade() else {
-            return;
-        };
-        // Each name that failed has logged that.
-        let _ = names.resolve();
-        if let Err(error) = upstream.take_over(&names) {
-            log::warn!("the platform's addresses cannot be used: {error}");
-        }
-    }
 }
 
 #[cfg(test)]

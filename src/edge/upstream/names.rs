@@ -1,10 +1,13 @@
 //! The addresses of the servers' names. Each name keeps the last ones that it had: one that cannot be resolved takes nothing from the
 //! others, and loses nothing itself.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
+use std::time::Duration;
 
 use crate::config::{PlatformServer, ServerAddress};
 
@@ -56,6 +59,20 @@ impl Names {
             Name { text: server.name.clone(), known, kind }
         };
         Self(servers.iter().map(name).collect())
+    }
+
+    /// Looks the names up again and again, for as long as somebody has the other end of that channel.
+    pub(super) fn refresh(
+        mut self,
+        interval: Duration,
+        is_dropped: &Receiver<Infallible>,
+        take_over: impl Fn(&Self),
+    ) {
+        while is_dropped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+            // Each name that failed has logged that.
+            let _ = self.resolve();
+            take_over(&self);
+        }
     }
 
     /// Is there nothing to look up?
@@ -198,6 +215,15 @@ mod tests {
         assert_eq!(shown(&names), [a.clone(), b, literal.clone()]);
         names.resolve_with(table(&[("a:1", &[]), ("b:1", &["10.0.0.4:1"])])).unwrap();
         assert_eq!(shown(&names), [a, vec!["10.0.0.4:1".to_owned()], literal]);
+    }
+
+    #[test]
+    fn nobody_looks_names_up_whose_platform_is_gone() {
+        let (is_used, is_dropped) = std::sync::mpsc::channel();
+        let names = names(&["localhost:1"]);
+        let looking = thread::spawn(move || names.refresh(Duration::from_secs(3600), &is_dropped, |_| {}));
+        drop(is_used);
+        looking.join().unwrap();
     }
 
     #[test]
