@@ -70,7 +70,7 @@ impl Gateway {
     }
 
     /// Its rules.
-    pub fn rules(&self) -> &TokenRules {
+    pub fn rules(&self) -> TokenRules {
         self.gate.rules()
     }
 }

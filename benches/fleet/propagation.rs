@@ -129,7 +129,7 @@ fn token(gateway: &Gateway) -> Minted {
     let signer = keys.signer();
     // A sequence that the store will not have given out by then.
     let random = fastrand::u128(..).to_be_bytes();
-    mint(&identity, 1 << 40, random, wall(), gateway.rules(), signer).unwrap()
+    mint(&identity, 1 << 40, random, wall(), &gateway.rules(), signer).unwrap()
 }
 
 fn figures(values: &[f64], shares: &[f64]) -> String {
