@@ -17,7 +17,7 @@ use crate::auth::gate::enforces_endpoint;
 use crate::auth::policy::{PathPattern, Policy, PublicRoute};
 use crate::auth::token::{TokenRules, UnknownUsers};
 
-/// Everything that an operator can decide, checked: plain data. The files that it names are [`Materials`].
+/// Everything that an operator can decide, checked: plain data. The files that it names are [`Materials`](super::Materials).
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `[server]`
