@@ -44,12 +44,14 @@ pub fn expected(name: &[u8], configured: &[&str]) -> Field {
     }
 }
 
-const FIXED: [&str; 14] = [
+const FIXED: [&str; 16] = [
     "authorization",
     "client-ip",
     "forwarded",
     "proxy",
     "remote-user",
+    "traceparent",
+    "tracestate",
     "true-client-ip",
     "x-ds-at-least",
     "x-ds-sequence",
