@@ -13,6 +13,7 @@
 )]
 #![allow(unreachable_pub, reason = "nothing is outside of a bench")]
 
+mod admission;
 mod database;
 mod gateway;
 mod load;
@@ -35,6 +36,9 @@ fn main() {
     if "propagation".starts_with(&only) {
         let counts = std::env::var("GATEWAYS").unwrap_or_else(|_| "3,20,100".into());
         propagation::measure(counts.split(',').map(|count| count.parse().expect("GATEWAYS=3,20,100")));
+    }
+    if "admission".starts_with(&only) {
+        admission::measure();
     }
     if "starts".starts_with(&only) {
         starts::measure(variable("ROWS", 10_000_000));

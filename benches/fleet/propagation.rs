@@ -119,7 +119,7 @@ fn sample(gateways: &[Gateway], time: Duration) -> Sample {
 }
 
 /// A token of somebody, as a gateway would have minted it.
-fn token(gateway: &Gateway) -> Minted {
+pub fn token(gateway: &Gateway) -> Minted {
     let identity = Identity {
         user: Name::parse_user(&format!("user-{}", fastrand::u16(..))).unwrap(),
         email: "someone@example.com".into(),

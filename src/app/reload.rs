@@ -244,6 +244,12 @@ impl Reloader {
         let signer =
             (gate.snapshot().signer(&keys)).filter(|key| gate.signs_with().as_deref() != Some(key.kid()));
         let signs = signer.map(|key| format!("token.keys: the key {:?} signs from now on", key.kid()));
+        let signs = signs.or_else(|| {
+            let snapshot = gate.snapshot();
+            let first = keys.iter().find(|key| !snapshot.is_key_revoked(key.fingerprint()))?;
+            let waits = gate.signs_with().as_deref() != Some(first.kid());
+            waits.then(|| format!("token.keys: the key {:?} signs once every gateway has it", first.kid()))
+        });
         let notes = gone.chain(new).chain(signs).collect();
         (Some(keys), notes)
     }
