@@ -19,7 +19,7 @@ use super::read_gap::ReadGap;
 use super::records::{Changes, compare_keys};
 use super::sequence_waits::SequenceWaits;
 use crate::auth::gate::Gate;
-use crate::auth::keys::{Key, KeySet};
+use crate::auth::keys::KeySet;
 use crate::clock::{Clock, describe};
 
 /// Reads the signing keys again.
@@ -198,9 +198,7 @@ impl ReplicaLoop {
 
     /// Records the keys of this gateway that were recorded in what is lost.
     async fn record_keys(&self) -> Result<(), StoreError> {
-        let keys = self.gate.keys();
-        let record = |key: &Key| KeyRecord { kid: key.kid().to_owned(), fingerprint: key.fingerprint() };
-        let record = RecordKeys { keys: keys.iter().map(record).collect() };
+        let record = RecordKeys { keys: KeyRecord::all(&self.gate.keys()) };
         match self.store.execute(record, Actor::gateway()).await? {
             RecordKeysOutcome::Recorded => {}
             RecordKeysOutcome::Conflict(kid) => {
