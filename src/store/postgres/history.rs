@@ -84,7 +84,7 @@ impl History {
     /// Remembers the latest commit of a snapshot.
     pub(super) fn read(&self, connection: &Connection<'_>) -> Result<(), StoreError> {
         latest(connection)?.into_iter().for_each(|commit| self.remember(commit));
-        let number = newest_fork(connection)?.map_or(0, |fork| fork.number);
+        let number = fork_number(connection)?;
         self.0.lock().united.get_or_insert(number);
         Ok(())
     }
@@ -113,7 +113,7 @@ impl History {
     pub(super) fn learn(&self, connection: &Connection<'_>) -> Result<(), StoreError> {
         let past = self.known();
         if past.united.is_none() {
-            self.begin(newest_fork(connection)?.map_or(0, |fork| fork.number), commits(connection)?);
+            self.begin(fork_number(connection)?, commits(connection)?);
         }
         Ok(())
     }
@@ -166,6 +166,11 @@ pub(super) fn newest_fork(connection: &Connection<'_>) -> Result<Option<Fork>, S
     connection.find("SELECT number, parted, known FROM forks ORDER BY number DESC LIMIT 1", (), |row| {
         Ok(Fork { number: row.get(0)?, parted: row.get(1)?, known: row.get(2)? })
     })
+}
+
+/// At which sequence the database goes on since the newest fork; 0 if there was none.
+pub(super) fn fork_number(connection: &Connection<'_>) -> Result<u64, StoreError> {
+    Ok(newest_fork(connection)?.map_or(0, |fork| fork.number))
 }
 
 /// Has a gateway that knew that commit written back what was lost with it?

@@ -50,7 +50,7 @@ pub(super) fn unite(
     );
     let write = |work: &dyn Fn(&Transaction<'_>) -> Result<(), StoreError>| {
         let in_its_place = |transaction: &Transaction<'_>| {
-            let is_another = history::newest_fork(transaction)?.is_none_or(|fork| fork.number != number);
+            let is_another = history::fork_number(transaction)? != number;
             let (found, known) = (transaction.sequence(), number);
             if is_another { Err(StoreError::Forked { found, known }) } else { work(transaction) }
         };
@@ -109,7 +109,7 @@ struct Database {
 fn read(session: &Session) -> Result<Database, StoreError> {
     session.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
     let connection = session.connection();
-    let number = history::newest_fork(&connection)?.map_or(0, |fork| fork.number);
+    let number = history::fork_number(&connection)?;
     let floor = time::read(&connection)?.floor;
     let mut there = RevocationSnapshot::default();
     feed::snapshot(&connection, |piece| {

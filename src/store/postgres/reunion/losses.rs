@@ -1,10 +1,12 @@
 //! What a reunion must not lose, and must not do.
 
 use super::world::{NEVER, World, fail_over, folder};
+use crate::auth::token::Verified;
 use crate::store::command::{ChangeUser, UserChange};
 use crate::store::conformance::samples::user_subject;
 use crate::store::postgres::test_server::{Stop, TestServer};
 use crate::store::{Store, StoreError};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A start passes once its loss was written back, and not once somebody has begun to.
@@ -74,14 +76,7 @@ fn what_the_uniting_gateway_had_not_read_is_not_mended() {
     fail_over(&mut primary, &mut standby);
     world.unite(&minting, &gate).unwrap();
     println!("lost {lost}; forks: {}", standby.psql_in(&world.database, "SELECT * FROM forks"));
-    match world.open(folders[0].path()) {
-        Err(refused) => assert!(matches!(refused, StoreError::Rewound { .. }), "{refused}"),
-        Ok(store) => assert_ne!(
-            world.verdict(&store, &token),
-            Ok(()),
-            "the start passes, and so does the revoked token"
-        ),
-    }
+    is_not_forgotten(&world, folders[0].path(), &token);
 }
 
 /// A fork of a later history, under the same numbers, says nothing of what an earlier one has lost.
@@ -112,14 +107,7 @@ fn a_second_fork_does_not_mend_the_first() {
     fail_over(&mut first, &mut second);
     world.unite(&ignorant, &gate).unwrap();
     println!("lost {lost}; forks: {}", second.psql_in(&world.database, "SELECT * FROM forks"));
-    match world.open(folders[0].path()) {
-        Err(refused) => assert!(matches!(refused, StoreError::Rewound { .. }), "{refused}"),
-        Ok(store) => assert_ne!(
-            world.verdict(&store, &token),
-            Ok(()),
-            "the start passes, and so does the revoked token"
-        ),
-    }
+    is_not_forgotten(&world, folders[0].path(), &token);
 }
 
 /// What one gateway has written back is not written back again by those that come later: users and operators have gone on.
@@ -286,4 +274,36 @@ fn gateways_that_unite_at_once_write_each_loss_back_once() {
         server.psql_in(&world.database, "SELECT count(*) FROM audit WHERE action = 'revocation_restored'");
     let forks = server.psql_in(&world.database, "SELECT count(*) FROM forks");
     assert_eq!((rows.as_str(), forks.as_str()), ("200", "1"));
+}
+
+/// Somebody was led to a standby that lags behind, and back: nothing is lost, and nothing is in the way of going on.
+#[test]
+fn commits_that_are_there_again_end_the_fork() {
+    let server = TestServer::start();
+    let (world, folder) = (World::new(&[&server], server.create_database()), folder());
+    let store = world.create(folder.path());
+    world.add(&store, "anna");
+    let gate = world.gate(&store, NEVER);
+    let look = || world.runtime.block_on(store.changes(gate.sequence(), 10));
+    look().unwrap();
+    let sql = |sql: &str| server.psql_in(&world.database, sql);
+    sql("CREATE TABLE aside AS SELECT * FROM commits; DELETE FROM commits");
+    assert!(matches!(look(), Err(StoreError::Forked { .. })));
+    sql("INSERT INTO commits SELECT * FROM aside");
+    world.unite(&store, &gate).unwrap();
+    look().unwrap();
+    world.add(&store, "bert");
+    assert_eq!(sql("SELECT count(*) FROM forks"), "0");
+}
+
+/// A start is refused, or refuses a token that was revoked.
+fn is_not_forgotten(world: &World, state_dir: &Path, token: &Verified) {
+    match world.open(state_dir) {
+        Err(refused) => assert!(matches!(refused, StoreError::Rewound { .. }), "{refused}"),
+        Ok(store) => assert_ne!(
+            world.verdict(&store, token),
+            Ok(()),
+            "the start passes, and so does the revoked token"
+        ),
+    }
 }
