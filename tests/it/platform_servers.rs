@@ -262,12 +262,12 @@ fn a_killed_server_costs_what_it_was_at_work_on() {
     process.end();
     setup.is_left_out();
     load.goes_on_for(200);
+    // What it was at work on may have been enough to leave it out. Then it is a request that asks it again after a while, so there must be some.
+    eventually("a connection to be refused", || (setup.failed("connect_refused") >= 1.0).then_some(()));
     let lost = load.stop();
     println!("killed: {} of the requests are lost: {lost:?}", lost.len());
     let is_expected = |status: &u16| matches!(*status, 502 | BROKEN_OFF);
     assert!(lost.len() <= CLIENTS && lost.iter().all(is_expected), "{lost:?}");
-    // What it was at work on may have been enough to leave it out; it is asked again after a while.
-    eventually("a connection to be refused", || (setup.failed("connect_refused") >= 1.0).then_some(()));
     setup.the_rest_is_served_evenly();
     setup.is_logged("connect_refused", "connection refused");
     let _again = Process::start(port);
