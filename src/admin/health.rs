@@ -48,7 +48,7 @@ impl Health {
                 "this machine's clock and the database's differ by more than token.max_skew: correct them",
             ),
             (forked, "the database has forgotten what it had committed: see the log"),
-            (self.gate.signs_with().is_none(), "every signing key is revoked: no token can be issued"),
+            (!self.gate.can_sign(), "every signing key is revoked or retired: no token can be issued"),
             (stopping, "the gateway is stopping"),
         ];
         reasons.into_iter().filter(|(on, _)| *on).map(|(_, reason)| reason).collect()

@@ -225,7 +225,7 @@ impl Reloader {
         if keys.has_keys_of(&before) {
             return (None, Vec::new());
         }
-        if gate.snapshot().signer(&keys).is_none() {
+        if !gate.snapshot().can_sign(&keys) {
             report.failures.push(StartError::refused(NO_SIGNER));
         }
         report.result(check_keys(&self.fixed.store, &keys, &self.fixed.store_path(config)));
@@ -241,14 +241,14 @@ impl Reloader {
             .iter()
             .filter(|key| !is_in(&before, key))
             .map(|key| format!("token.keys: the key {:?} verifies from now on", key.kid()));
-        let signer =
-            (gate.snapshot().signer(&keys)).filter(|key| gate.signs_with().as_deref() != Some(key.kid()));
+        let (snapshot, now) = (gate.snapshot(), self.fixed.clock.now());
+        let signs_now = gate.signs_with(now);
+        let signer = snapshot.signer(&keys, now).filter(|key| signs_now.as_deref() != Some(key.kid()));
         let signs = signer.map(|key| format!("token.keys: the key {:?} signs from now on", key.kid()));
         let signs = signs.or_else(|| {
-            let snapshot = gate.snapshot();
-            let first = keys.iter().find(|key| !snapshot.is_key_revoked(key.fingerprint()))?;
-            let waits = gate.signs_with().as_deref() != Some(first.kid());
-            waits.then(|| format!("token.keys: the key {:?} signs once every gateway has it", first.kid()))
+            let next = snapshot.next_signer(&keys, now)?;
+            let waits = signs_now.as_deref() != Some(next.kid());
+            waits.then(|| format!("token.keys: the key {:?} signs once every gateway has it", next.kid()))
         });
         let notes = gone.chain(new).chain(signs).collect();
         (Some(keys), notes)

@@ -40,4 +40,4 @@ impl Report {
 }
 
 /// What no token can be issued without.
-pub(super) const NO_SIGNER: &str = "every signing key is revoked: add one to token.keys, or run `ds-gateway key generate` if the gateway manages its keys";
+pub(super) const NO_SIGNER: &str = "every signing key is revoked or retired: add one to token.keys, or run `ds-gateway key generate` if the gateway manages its keys";

@@ -172,7 +172,7 @@ fn load(
     if snapshot.users() == 0 {
         warnings.push(NO_USERS.to_owned());
     }
-    if snapshot.signer(&keys).is_none() {
+    if !snapshot.can_sign(&keys) {
         return Err(StartError::refused(NO_SIGNER));
     }
     Ok(Gate::new(keys, rules, cache, settings.max_staleness, snapshot, uptime))

@@ -233,11 +233,16 @@ impl Gate {
         Arc::clone(&self.basis.load().keys)
     }
 
-    /// The name of the key that signs now; `None` if every key is revoked.
-    pub fn signs_with(&self) -> Option<String> {
+    /// The name of the key that signs at `now`; `None` if each is revoked or retired.
+    pub fn signs_with(&self, now: UnixTime) -> Option<String> {
         let snapshot = self.snapshot.load();
         let keys = self.keys();
-        snapshot.signer(&keys).map(|key| key.kid().to_owned())
+        snapshot.signer(&keys, now).map(|key| key.kid().to_owned())
+    }
+
+    /// Is there a key that may sign, neither revoked nor retired?
+    pub fn can_sign(&self) -> bool {
+        self.snapshot.load().can_sign(&self.keys())
     }
 
     /// Puts another key set in the place of the one that is there; what the old one verified is verified again.

@@ -5,6 +5,7 @@
 //! no un-revoke.
 
 pub mod difference;
+mod key_uses;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,6 +17,9 @@ use super::names::{self, Names};
 use super::time::{Lived, UnixTime};
 use super::token::{Origin, TokenRules, UnknownUsers, Verified};
 use super::token_set::{RevokedToken, TokenSet};
+
+use self::key_uses::KeyUses;
+pub use self::key_uses::{Activation, KeyUse};
 
 /// The line between the tokens that a revocation ends and those that came after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,7 +96,7 @@ pub struct RevocationSnapshot {
     /// How many they are.
     email_count: usize,
     tokens: TokenSet,
-    keys: HashSet<Fingerprint>,
+    keys: KeyUses,
     /// Keys that every running gateway has, where they have said which they have.
     shared_keys: Option<Arc<HashSet<Fingerprint>>>,
     /// Subjects all of whose tokens are refused for now, and how often each is held.
@@ -209,12 +213,22 @@ impl RevocationSnapshot {
 
     /// Takes in a key that was revoked: it verifies nothing ever again.
     pub fn revoke_key(&mut self, key: Fingerprint) {
-        self.keys.insert(key);
+        self.apply_key_use(key, KeyUse::REVOKED);
+    }
+
+    /// Takes in when a key was activated, and when it ends.
+    pub fn apply_key_use(&mut self, key: Fingerprint, given: KeyUse) {
+        self.keys.merge(key, given);
+    }
+
+    /// When that key was activated, and when it ends.
+    pub fn key_use(&self, key: Fingerprint) -> KeyUse {
+        self.keys.of(key)
     }
 
     /// Is that key revoked?
     pub fn is_key_revoked(&self, key: Fingerprint) -> bool {
-        self.keys.contains(&key)
+        self.key_use(key).is_revoked()
     }
 
     /// Takes in which keys every running gateway has; `None` where no other has said which it has.
@@ -232,17 +246,25 @@ impl RevocationSnapshot {
         self.shared_keys.as_ref().is_none_or(|keys| keys.contains(&key))
     }
 
-    /// The key of the key set that signs: the first that is not revoked and that every gateway has, so that no other refuses what it signs.
-    /// If no key is everywhere, the first that is not revoked.
-    pub fn signer<'r>(&self, key_set: &'r KeySet) -> Option<&'r Arc<Key>> {
-        let mut usable = key_set.shared().filter(|key| !self.is_key_revoked(key.fingerprint()));
-        let first = usable.next()?;
-        if self.is_shared(first.fingerprint()) {
-            return Some(first);
-        }
-        let (own, foreign): (Vec<_>, Vec<_>) =
-            usable.filter(|key| self.is_shared(key.fingerprint())).partition(|key| !key.foreign());
-        Some(own.into_iter().chain(foreign).next().unwrap_or(first))
+    /// The key of the key set that signs at `now`: the one that was activated last, else the first, if every gateway has it, so that no other
+    /// refuses what it signs; `None` if each is revoked or retired.
+    pub fn signer<'r>(&self, key_set: &'r KeySet, now: UnixTime) -> Option<&'r Arc<Key>> {
+        self.keys.signer(key_set, now, |key| self.is_shared(key))
+    }
+
+    /// The key that would sign at `now` if every gateway had all keys.
+    pub fn next_signer<'r>(&self, key_set: &'r KeySet, now: UnixTime) -> Option<&'r Arc<Key>> {
+        self.keys.signer(key_set, now, |_| true)
+    }
+
+    /// Is there a key of the set that may sign, neither revoked nor retired?
+    pub fn can_sign(&self, key_set: &KeySet) -> bool {
+        key_set.iter().any(|key| self.may_sign(key.fingerprint()))
+    }
+
+    /// Is that key neither revoked nor retired?
+    pub fn may_sign(&self, key: Fingerprint) -> bool {
+        self.key_use(key).ends_at.is_none()
     }
 
     /// Takes in that the store has a user of that name, after the cutoffs of the same reading.
@@ -321,7 +343,7 @@ impl RevocationSnapshot {
             users: self.revoked,
             organizations: self.organizations.len(),
             emails: self.email_count,
-            keys: self.keys.len(),
+            keys: self.keys.revoked(),
         }
     }
 
@@ -332,7 +354,7 @@ impl RevocationSnapshot {
             return Err(Denial::TokenExpired);
         }
         let covered = |cutoff: Option<&Cutoff>| cutoff.is_some_and(|cutoff| cutoff.covers(token, rules));
-        if !self.keys.is_empty() && self.keys.contains(&token.key) {
+        if self.keys.refuse(token.key, token.expires_at) {
             return Err(Denial::RevokedKey);
         }
         if covered(Some(&self.everybody)) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chrono::{DateTime, NaiveDate, NaiveTime};
 use serde::Serialize;
 
 /// Whole seconds since 1970-01-01T00:00:00Z. What a token writes, which may have a fraction (RFC 7519 §2), is rounded to one.
@@ -18,6 +19,17 @@ impl UnixTime {
     /// This moment moved `seconds` earlier; stops at the epoch instead of wrapping.
     pub const fn minus(self, seconds: u64) -> Self {
         Self(self.0.saturating_sub(seconds))
+    }
+
+    /// A date (its first second, UTC), or a time with its zone as RFC 3339 writes it. A part of a second is left out.
+    pub fn parse(text: &str) -> Option<Self> {
+        let seconds = match NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+            Ok(date) if text.len() == "2026-12-20".len() => {
+                date.and_time(NaiveTime::MIN).and_utc().timestamp()
+            }
+            _ => DateTime::parse_from_rfc3339(text).ok()?.timestamp(),
+        };
+        u64::try_from(seconds).ok().map(Self)
     }
 
     /// As RFC 3339 writes it, in UTC.
@@ -42,8 +54,7 @@ impl Lived {
 /// `YYYY-MM-DD HH:MM:SS` in UTC, the form of `expire_time` in the published API.
 impl fmt::Display for UnixTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reading =
-            i64::try_from(self.0).ok().and_then(|seconds| chrono::DateTime::from_timestamp(seconds, 0));
+        let reading = i64::try_from(self.0).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
         match reading {
             Some(reading) => write!(f, "{}", reading.format("%Y-%m-%d %H:%M:%S")),
             None => f.write_str("9999-12-31 23:59:59"),

@@ -204,6 +204,8 @@ impl Opened {
             lock_wait: LOCK_WAIT,
             retry: RETRY,
             actor: ACCOUNT.actor(),
+            clock: self.clock,
+            longest: self.rules.max_lifetime.saturating_add(self.rules.max_skew),
         }
     }
 

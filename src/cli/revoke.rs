@@ -125,7 +125,7 @@ impl Revoke {
                     .map_err(|error| Failure::usage(format!("the e-mail address {error}")))?;
                 all(&how, Subject::Email(fold_email(&address).into()))
             }
-            Action::Key { kid, replace, how } => key(kid, replace, &how),
+            Action::Key { kid, replace, how } => key(kid, replace, how.json, &how.config),
             Action::All { yes, how } => {
                 if !yes && io::stdin().is_terminal() {
                     confirm("Revoke every token of every user?")?;
@@ -157,11 +157,11 @@ fn whose(user: Result<Option<String>, StoreError>) -> Of {
     match user {
         Ok(Some(user)) => {
             note(format_args!("ds-gateway: a token of the user {user:?}"));
-            Of { known: Some(true), user: Some(user) }
+            Of { known: Some(true), user: Some(user), ..Of::default() }
         }
         Ok(None) => {
             note("ds-gateway: warning: not issued here, as far as the audit trail knows; revoked anyway");
-            Of { known: Some(false), user: None }
+            Of { known: Some(false), ..Of::default() }
         }
         Err(error) => {
             note(format_args!("ds-gateway: whose token it is cannot be read: {error}"));
@@ -203,7 +203,7 @@ fn all(how: &How, subject: Subject) -> Result<(), Failure> {
         note(format_args!("ds-gateway: whether the name is known cannot be read: {error}"));
         true
     });
-    let of = Of { known: unknown.is_some().then_some(is_known), user: None };
+    let of = Of { known: unknown.is_some().then_some(is_known), ..Of::default() };
     let Some(warning) = unknown.filter(|_| !is_known) else {
         return reach.wait_for(sequence, of, how.json);
     };
@@ -215,13 +215,14 @@ fn all(how: &How, subject: Subject) -> Result<(), Failure> {
     }
 }
 
-fn key(kid: String, replace: bool, how: &How) -> Result<(), Failure> {
-    let opened = how.open()?;
+/// Revokes a key.
+pub(super) fn key(kid: String, replace: bool, json: bool, config: &ConfigArgs) -> Result<(), Failure> {
+    let opened = config.open_to_revoke()?;
     let reach = Reach::of(&opened);
     let RevokedKey { sequence, successor } = run(opened.into_keys().revoke(kid, replace))?;
-    let outcome = reach.wait_for(sequence, Of::default(), how.json);
+    let outcome = reach.wait_for(sequence, Of::default(), json);
     match successor {
-        Some(made) if !how.json => outcome.and(say(format_args!("made {made}"))),
+        Some(made) if !json => outcome.and(say(format_args!("made {made}"))),
         _ => outcome,
     }
 }

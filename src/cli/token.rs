@@ -94,8 +94,8 @@ impl Token {
 }
 
 fn print_new(name: &str, json: bool, opened: &Opened) -> Result<(), Failure> {
-    let Opened { store, keys, rules, max_revocations, .. } = opened;
-    let minting = Minting { keys, rules: *rules, max_revocations: *max_revocations };
+    let Opened { store, keys, rules, max_revocations, clock, .. } = opened;
+    let minting = Minting { keys, now: clock.now(), rules: *rules, max_revocations: *max_revocations };
     let minted = run(tokens::mint(store, minting, name, &ACCOUNT.actor()))?;
     if json {
         say(serde_json::json!({ "user-token": minted.token, "number": minted.sequence }))

@@ -232,7 +232,7 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
     let (keys, snapshot) = (gate.keys(), gate.snapshot());
     let (sizes, cache) = (snapshot.sizes(), gate.cache().statistics());
     let revoked = keys.iter().filter(|key| snapshot.is_key_revoked(key.fingerprint())).count();
-    let signing = usize::from(snapshot.signer(&keys).is_some());
+    let signing = usize::from(snapshot.can_sign(&keys));
     let verifying = keys.iter().count() - revoked - signing;
     let mut families = vec![
         gauge(

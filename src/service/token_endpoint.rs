@@ -1,10 +1,11 @@
 //! The token endpoint: asks the pool, the store and the gate, and lets `auth` decide what it means.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tokio::time::sleep;
 
 use super::login::{AuthenticationError, Authenticator, LoginAttempt, LoginError, MAX_RETRY_AFTER};
 use super::pending_revocations::{Pending, Revocation};
@@ -13,6 +14,7 @@ use crate::auth::denial::Denial;
 use crate::auth::endpoint::{self, Credentials, InspectAuth, Refusal, TokenRequest};
 use crate::auth::gate::{Gate, Permit};
 use crate::auth::identity::Identity;
+use crate::auth::keys::Fingerprint;
 use crate::auth::reply::Reply;
 use crate::auth::secret::Secret;
 use crate::auth::source::Source;
@@ -258,25 +260,38 @@ impl TokenEndpoint {
         client: Option<ClientAddress>,
         max_revocations: u64,
     ) -> Result<Option<Minted>, Failure> {
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|_| Failure::Random)?;
-        let (keys, snapshot) = (self.gate.keys(), self.gate.snapshot());
-        let signer = Arc::clone(snapshot.signer(&keys).ok_or(Failure::NoKey)?);
         let source = client.map(|client| Source::of(client.ip));
         let client = client.map(|client| client.to_string()).unwrap_or_default();
         let actor = Actor::client(user.identity.user.as_str(), client);
-        let rules = self.gate.rules();
-        let mint =
-            Mint { user: user.clone(), random, rules, signer, max_revocations, source, asked_at, checked_by };
-        match self.store.execute(mint, actor).await? {
-            MintOutcome::Minted(minted, cutoffs) => {
-                self.gate.apply_cutoffs(&cutoffs);
-                Ok(Some(minted))
+        let deadline = Instant::now() + SUCCESSOR;
+        loop {
+            let mut random = [0; 16];
+            getrandom::fill(&mut random).map_err(|_| Failure::Random)?;
+            let (keys, snapshot) = (self.gate.keys(), self.gate.snapshot());
+            let signer = Arc::clone(snapshot.signer(&keys, self.clock.now()).ok_or(Failure::NoKey)?);
+            let (key, rules, user) = (signer.fingerprint(), self.gate.rules(), user.clone());
+            let mint = Mint { user, random, rules, signer, max_revocations, source, asked_at, checked_by };
+            match self.store.execute(mint, actor.clone()).await? {
+                MintOutcome::Minted(minted, cutoffs) => {
+                    self.gate.apply_cutoffs(&cutoffs);
+                    return Ok(Some(minted));
+                }
+                MintOutcome::UserChanged => return Ok(None),
+                MintOutcome::RevocationLimit => return Err(Failure::RevocationLimit(actor.name)),
+                MintOutcome::SignerRevoked => self.read_of_end(key, deadline).await?,
             }
-            MintOutcome::UserChanged => Ok(None),
-            MintOutcome::RevocationLimit => Err(Failure::RevocationLimit(user.identity.user.as_str().into())),
-            MintOutcome::SignerRevoked => Err(Failure::SignerRevoked),
         }
+    }
+
+    /// Waits until the gate knows that a key signs no more, of which the store has just said so: another signs in its place.
+    async fn read_of_end(&self, key: Fingerprint, deadline: Instant) -> Result<(), Failure> {
+        while self.gate.snapshot().may_sign(key) {
+            if Instant::now() >= deadline {
+                return Err(Failure::SignerRevoked);
+            }
+            sleep(ASK_AGAIN).await;
+        }
+        Ok(())
     }
 
     fn inspect(&self, token: &[u8], call: &Call) -> Result<Permit, Failure> {
@@ -316,6 +331,12 @@ fn belongs(identity: &Identity, call: &Call) -> Result<(), Failure> {
     }
 }
 
+/// How long a login waits for the key that signs in the place of one that has ended meanwhile.
+const SUCCESSOR: Duration = Duration::from_secs(1);
+
+/// How often it is looked for.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
+
 fn fail(failure: Failure, action: TokenAction) -> Served {
     let mut user = None;
     let (reply, outcome) = match failure {
@@ -346,7 +367,7 @@ fn fail(failure: Failure, action: TokenAction) -> Served {
             (Reply::store_unavailable(), TokenOutcome::StoreUnavailable)
         }
         Failure::SignerRevoked => {
-            log::warn!("the signing key was just revoked and its successor is not loaded yet");
+            log::warn!("the signing key was just revoked or retired and its successor is not loaded yet");
             (Reply::store_unavailable(), TokenOutcome::StoreUnavailable)
         }
         Failure::RateLimited(name) => {
@@ -358,7 +379,9 @@ fn fail(failure: Failure, action: TokenAction) -> Served {
             (Reply::too_many_revocations(), TokenOutcome::RevocationLimit)
         }
         Failure::NoKey => {
-            log::error!("no token can be issued: every signing key is revoked and no other could be read");
+            log::error!(
+                "no token can be issued: every signing key is revoked or retired and no other could be read"
+            );
             (Reply::no_signing_key(), TokenOutcome::NoKey)
         }
         Failure::Random => {

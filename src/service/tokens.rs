@@ -9,6 +9,7 @@ use super::keys::revoked_keys;
 use crate::auth::cache::{Cache, CacheLimits};
 use crate::auth::gate::Gate;
 use crate::auth::keys::KeySet;
+use crate::auth::time::UnixTime;
 use crate::auth::token::{Minted, TokenRules};
 use crate::store::command::{Actor, Mint, MintOutcome};
 use crate::store::{Store, StoreError};
@@ -18,6 +19,8 @@ use crate::store::{Store, StoreError};
 pub struct Minting<'m> {
     /// The keys that are loaded.
     pub keys: &'m KeySet,
+    /// By which the key is chosen that signs.
+    pub now: UnixTime,
     /// How long a token lives.
     pub rules: TokenRules,
     /// `limits.revocations_per_user`
@@ -55,7 +58,7 @@ pub async fn mint(
     actor: &Actor,
 ) -> Result<Minted, MintError> {
     let snapshot = revoked_keys(store).await?;
-    let signer = snapshot.signer(minting.keys).ok_or(MintError::NoKey)?;
+    let signer = snapshot.signer(minting.keys, minting.now).ok_or(MintError::NoKey)?;
     // If the user changes in between, once more, as the gateway does.
     for _ in 0..2 {
         let record = store.user(name).await?.ok_or_else(|| MintError::NoUser(name.to_owned()))?;

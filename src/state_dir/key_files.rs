@@ -53,7 +53,7 @@ pub(super) fn generated_key_set(
 pub(super) fn refuse_lost_keys(recorded: &[RecordedKey], folder: &Path) -> Result<(), StartError> {
     // Key and record are two steps: a key that is not yet recorded is recorded at the next start, one
     // that was recorded and is gone is a loss.
-    if recorded.iter().any(|key| !key.revoked) {
+    if recorded.iter().any(RecordedKey::may_sign) {
         return Err(StartError::Refused(format!(
             "the signing keys in {} are missing, but the store has recorded some: restore them from a backup, or set token.keys",
             folder.display()
@@ -130,6 +130,7 @@ const EXTENSION: &str = "hs256";
 mod tests {
     use super::*;
     use crate::auth::keys::Fingerprint;
+    use crate::auth::revocation::KeyUse;
 
     #[test]
     fn a_second_key_of_one_day_stands_behind_the_first() {
@@ -149,7 +150,7 @@ mod tests {
         let recorded = |kid: &str| RecordedKey {
             kid: kid.into(),
             fingerprint: Fingerprint([0; 32]),
-            revoked: kid.ends_with('2'),
+            key_use: if kid.ends_with('2') { KeyUse::REVOKED } else { KeyUse::default() },
         };
         let recorded = ["2023-11-14", "2023-11-14-002", "2023-11-14-004"].map(recorded);
         for expected in ["2023-11-14-003", "2023-11-14-005"] {

@@ -234,7 +234,7 @@ impl Source {
     }
 }
 
-/// Makes a key beside those that are staged, if every one of them is revoked; says its name.
+/// Makes a key beside those that are staged, if every one of them is revoked or retired; says its name.
 fn provide_key(
     folder: &Path,
     recorded: &[RecordedKey],
@@ -242,8 +242,9 @@ fn provide_key(
 ) -> Result<Option<String>, StartError> {
     // One that cannot be used ends the start, which says why.
     let Ok(keys) = read_key_set(folder) else { return Ok(None) };
-    let is_revoked = |fingerprint| recorded.iter().any(|key| key.fingerprint == fingerprint && key.revoked);
-    if keys.iter().any(|key| !is_revoked(key.fingerprint())) {
+    let has_ended =
+        |fingerprint| recorded.iter().any(|key| key.fingerprint == fingerprint && !key.may_sign());
+    if keys.iter().any(|key| !has_ended(key.fingerprint())) {
         return Ok(None);
     }
     // The next start records it.

@@ -104,7 +104,7 @@ pub enum MintOutcome {
     Minted(Minted, Vec<(Subject, Cutoff)>),
     /// The user changed since its password was checked, or a cutoff was set that concerns it; or it is disabled or gone.
     UserChanged,
-    /// The key was revoked a moment ago; this gateway has not read of it, nor of the key in its place.
+    /// The key was revoked or retired a moment ago; this gateway has not read of it, nor of the key in its place.
     SignerRevoked,
     /// [`max_revocations`](Mint::max_revocations) tokens of the user are revoked, one by one, and kept.
     RevocationLimit,
@@ -191,6 +191,70 @@ pub enum RevokeKeyOutcome {
 
 impl Command for RevokeKey {
     type Outcome = RevokeKeyOutcome;
+}
+
+/// Lets a key sign from some time on, in the place of the one that signs until then.
+#[derive(Clone, Debug)]
+pub struct ActivateKey {
+    /// Its name.
+    pub kid: String,
+    /// From when on; `None`: at once.
+    pub at: Option<UnixTime>,
+}
+
+/// What becomes of an [`ActivateKey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActivateKeyOutcome {
+    /// It signs from then on, on each gateway that has this sequence, once every gateway has the key.
+    Activated {
+        /// The sequence of the transaction that said so.
+        sequence: u64,
+        /// From when on.
+        from: UnixTime,
+    },
+    /// The store has never had a key of that name.
+    Unknown,
+    /// It was revoked.
+    Revoked,
+    /// It was retired.
+    Retired,
+}
+
+impl Command for ActivateKey {
+    type Outcome = ActivateKeyOutcome;
+}
+
+/// Ends a key without ending a token: it signs nothing more, and verifies no token that ends later than those that it has signed.
+#[derive(Clone, Debug)]
+pub struct RetireKey {
+    /// Its name.
+    pub kid: String,
+    /// How far from now the `exp` of a token may be that a gateway admits, in seconds.
+    pub longest: u64,
+}
+
+/// What becomes of a [`RetireKey`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RetireKeyOutcome {
+    /// It signs nothing from this sequence on, or from an earlier one if it was retired before.
+    Retired {
+        /// The sequence of the transaction that said so.
+        sequence: u64,
+        /// It verifies no token whose `exp` is later.
+        ends_at: UnixTime,
+    },
+    /// The store has never had a key of that name.
+    Unknown,
+    /// It was revoked.
+    Revoked,
+    /// It may be the one that signs: no other was activated after it.
+    Signs,
+    /// This other one was activated after it, and some running gateway does not have it.
+    NotEverywhere(String),
+}
+
+impl Command for RetireKey {
+    type Outcome = RetireKeyOutcome;
 }
 
 /// A key to be recorded.

@@ -2,19 +2,23 @@
 //!
 //! A store reads the rows, asks here, and writes what it is told. Nothing here knows SQL, reads a clock or fails.
 
+mod keys;
 mod logins;
 mod minted;
 
+pub(super) use self::keys::{
+    KeyRecording, KeyRevocation, record_key, refuse_activation, refuse_retirement, revoke_fingerprint,
+    revoke_key,
+};
 pub(super) use self::logins::{LoginStep, described, is_remembered, record_login, recorded};
 pub(super) use self::minted::{MintedRow, Owner, complete_revocation, token_state};
 
 use super::command::{
-    ChangeUser, Difference, Expiry, ImportConflict, ImportEffect, ImportedUser, KeyRecord, Mint, MintOutcome,
-    NameConflict, NewUser, Prune, RevokeKeyOutcome, Role, UserChange,
+    ChangeUser, Difference, Expiry, ImportConflict, ImportEffect, ImportedUser, Mint, MintOutcome,
+    NameConflict, NewUser, Prune, Role, UserChange,
 };
-use super::records::{FieldChange, RecordedKey, User, UserRecord};
+use super::records::{FieldChange, User, UserRecord};
 use crate::auth::identity::Identity;
-use crate::auth::keys::Fingerprint;
 use crate::auth::password::HashDigest;
 use crate::auth::revocation::{Cutoff, Subject, is_revoked_since};
 use crate::auth::time::{Lived, UnixTime};
@@ -38,8 +42,8 @@ pub(super) struct Stamp {
 pub(super) struct MintRows {
     /// Credential version and whether the user is disabled; `None` if there is no such user.
     pub(super) user: Option<(u64, bool)>,
-    /// Whether the key that is to sign was revoked.
-    pub(super) signer_revoked: bool,
+    /// Whether the key that is to sign was revoked or retired.
+    pub(super) signer_ended: bool,
     /// How many of the user's tokens were revoked one by one and are kept.
     pub(super) revocations: u64,
     /// The cutoffs that concern the user.
@@ -55,7 +59,7 @@ pub(super) fn refuse_mint(command: &Mint, rows: &MintRows) -> Option<MintOutcome
     if rows.revocations >= command.max_revocations {
         return Some(MintOutcome::RevocationLimit);
     }
-    rows.signer_revoked.then_some(MintOutcome::SignerRevoked)
+    rows.signer_ended.then_some(MintOutcome::SignerRevoked)
 }
 
 /// The token, issued at `now` and no earlier than the cutoffs that concern its user; `None` if it cannot be signed.
@@ -124,60 +128,6 @@ pub(super) fn audit_of(subject: &Subject) -> (&'static str, &str) {
         Subject::Organization(name) => ("revoke_organization", name),
         Subject::Email(email) => ("revoke_email", email),
         Subject::User(name) => ("revoke_user", name),
-    }
-}
-
-/// What of a key is to be done to record it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeyRecording {
-    /// Nothing: it is recorded.
-    Known,
-    /// A new row.
-    New,
-    /// Its `kid` stands for another secret.
-    Conflict,
-}
-
-/// Decides from the fingerprint that is recorded under the key's `kid`.
-pub(super) fn record_key(recorded: Option<Fingerprint>, fingerprint: Fingerprint) -> KeyRecording {
-    match recorded {
-        None => KeyRecording::New,
-        Some(recorded) if recorded == fingerprint => KeyRecording::Known,
-        Some(_) => KeyRecording::Conflict,
-    }
-}
-
-/// What comes of a key's revocation without a change, from its record and the sequence of its last change. `None`: it
-/// is to be revoked.
-pub(super) fn revoke_key(recorded: Option<(&RecordedKey, u64)>) -> Option<RevokeKeyOutcome> {
-    match recorded {
-        None => Some(RevokeKeyOutcome::Unknown),
-        Some((key, sequence)) if key.revoked => Some(RevokeKeyOutcome::Revoked(sequence)),
-        Some(_) => None,
-    }
-}
-
-/// What of a key is to be done so that a store which may not know of it holds it for revoked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum KeyRevocation {
-    /// Nothing.
-    Known,
-    /// Every row with its fingerprint is revoked.
-    Revoke,
-    /// A new row of this name.
-    Add(String),
-}
-
-/// Decides from all that is recorded. It is the fingerprint that counts; where its `kid` stands for another secret, it gets a
-/// name that no key can have, since it is too long.
-pub(super) fn revoke_fingerprint(recorded: &[RecordedKey], key: &KeyRecord) -> KeyRevocation {
-    let same: Vec<_> = recorded.iter().filter(|row| row.fingerprint == key.fingerprint).collect();
-    let is_name_free = recorded.iter().all(|row| row.kid != key.kid);
-    match same.as_slice() {
-        [] if is_name_free => KeyRevocation::Add(key.kid.clone()),
-        [] => KeyRevocation::Add(format!("revoked-{}", key.fingerprint)),
-        rows if rows.iter().all(|row| row.revoked) => KeyRevocation::Known,
-        _ => KeyRevocation::Revoke,
     }
 }
 

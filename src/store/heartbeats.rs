@@ -39,6 +39,8 @@ pub(super) struct Heartbeats {
     is_failing: bool,
     /// Uptime when the last was sent that was written.
     written_at: Duration,
+    /// Since when keys of ours are not everywhere.
+    unshared_since: Option<Instant>,
     /// Keys that are ours and not everywhere, as logged.
     unshared: Vec<String>,
 }
@@ -67,6 +69,7 @@ impl Heartbeats {
             running: None,
             is_failing: false,
             written_at,
+            unshared_since: None,
             unshared: Vec::new(),
         }
     }
@@ -150,6 +153,13 @@ impl Heartbeats {
             keys.iter().map(|key| key.kid()).filter(missing).map(str::to_owned).collect();
         if snapshot.shared_keys() != Some(&shared) {
             self.gate.apply(|snapshot| snapshot.set_shared_keys(Some(shared)));
+        }
+        // A key that was just made is on its way to all of them.
+        let since = *self.unshared_since.get_or_insert_with(Instant::now);
+        if unshared.is_empty() {
+            self.unshared_since = None;
+        } else if since.elapsed() < self.rhythm.interval {
+            return;
         }
         if unshared != self.unshared {
             match unshared.as_slice() {

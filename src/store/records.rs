@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::auth::identity::Identity;
 use crate::auth::keys::{Fingerprint, KeySet};
 use crate::auth::password::Phc;
+use crate::auth::revocation::KeyUse;
 use crate::auth::revocation::{Account, Cutoff, RevocationSnapshot, Subject};
 use crate::auth::time::{Lived, UnixTime};
 use crate::auth::token::TokenId;
@@ -134,8 +135,20 @@ pub struct RecordedKey {
     pub kid: String,
     /// What its secret is recognised by.
     pub fingerprint: Fingerprint,
-    /// It verifies nothing any more.
-    pub revoked: bool,
+    /// From when on it signs, and until when it verifies.
+    pub key_use: KeyUse,
+}
+
+impl RecordedKey {
+    /// Does it verify nothing any more?
+    pub fn is_revoked(&self) -> bool {
+        self.key_use.is_revoked()
+    }
+
+    /// Is it neither revoked nor retired?
+    pub const fn may_sign(&self) -> bool {
+        self.key_use.ends_at.is_none()
+    }
 }
 
 /// Compares a key set with what is recorded. `Ok(true)`: all of it is; `Ok(false)`: some key is not recorded yet;
@@ -179,9 +192,9 @@ impl Changes {
         self.through >= self.sequence
     }
 
-    /// Has a key appeared that was not revoked at once?
+    /// Has a key appeared that may sign? Its file is to be read.
     pub fn has_new_key(&self) -> bool {
-        self.keys.iter().any(|key| !key.revoked)
+        self.keys.iter().any(RecordedKey::may_sign)
     }
 
     /// Brings the gate's memory up to [`through`](Self::through).
@@ -190,8 +203,8 @@ impl Changes {
             snapshot.apply_cutoff(subject, cutoff);
         }
         snapshot.revoke_tokens(self.tokens);
-        for key in self.keys.into_iter().filter(|key| key.revoked) {
-            snapshot.revoke_key(key.fingerprint);
+        for key in self.keys {
+            snapshot.apply_key_use(key.fingerprint, key.key_use);
         }
         // After the cutoffs: a blocked one makes its user unknown, and a disabled user's record says what it is.
         for (name, account) in self.users {

@@ -275,7 +275,7 @@ impl KeyReload {
     fn expect(&mut self, changes: &Changes) {
         for key in &changes.keys {
             self.expected.retain(|kid| *kid != key.kid);
-            if !key.revoked {
+            if key.may_sign() {
                 self.expected.push(key.kid.clone());
             }
         }

@@ -5,7 +5,7 @@
 //! What was revoked is never admitted again once a gateway has read of it, whatever the clocks do. What is valid is never refused where
 //! the clocks are right, or have been for a month.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,8 +13,9 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use super::command::{
-    Actor, AddUser, ChangeOutcome, ChangeUser, Expiry, Heartbeat, KeyRecord, Mint, MintOutcome, NewUser,
-    Purge, RecordKeys, RevokeKey, RevokeSubject, RevokeToken, UserChange,
+    ActivateKey, Actor, AddUser, ChangeOutcome, ChangeUser, Expiry, Heartbeat, KeyRecord, Mint, MintOutcome,
+    NewUser, Purge, RecordKeys, RetireKey, RetireKeyOutcome, RevokeKey, RevokeSubject, RevokeToken,
+    UserChange,
 };
 use super::conformance::harness::{ENGINES, Place};
 use super::records::User;
@@ -92,6 +93,7 @@ struct World {
     tokens: Vec<Token>,
     organizations: HashMap<usize, String>,
     revoked_keys: usize,
+    retired_keys: HashSet<usize>,
     /// True time, how long the machine has run, and how far the wall clock is off.
     time: u64,
     boot: u64,
@@ -120,6 +122,7 @@ impl World {
             tokens: Vec::new(),
             organizations: HashMap::new(),
             revoked_keys: 0,
+            retired_keys: HashSet::new(),
             time,
             boot: 0,
             error: 0,
@@ -218,9 +221,9 @@ impl World {
     fn mint(&mut self) {
         let (at, user) = (self.random.usize(0..2), self.random.usize(0..USERS.len()));
         let Some(stored) = self.stored(user) else { return };
-        let Gateway { gate, store, .. } = &self.gateways[at];
+        let Gateway { gate, store, clock, .. } = &self.gateways[at];
         let (keys, snapshot) = (gate.keys(), gate.snapshot());
-        let signer = Arc::clone(snapshot.signer(&keys).unwrap());
+        let signer = Arc::clone(snapshot.signer(&keys, clock.now()).unwrap());
         let key = KEYS.iter().position(|kid| *kid == signer.kid()).unwrap();
         let random = self.random.u128(..).to_le_bytes();
         let rules = gate.rules();
@@ -257,7 +260,8 @@ impl World {
             }
             MintOutcome::RevocationLimit => panic!("nobody has so many revocations"),
             MintOutcome::SignerRevoked => {
-                assert!(KEYS[..self.revoked_keys].contains(&KEYS[key]), "only a revoked key signs nothing");
+                let has_ended = key < self.revoked_keys || self.retired_keys.contains(&key);
+                assert!(has_ended, "only a key that is revoked or retired signs nothing");
             }
         }
     }
@@ -347,6 +351,22 @@ impl World {
                 let wild = self.clocks == Clocks::Wild;
                 self.end_for_certain(|token| token.id == id && !(token.is_foreign() && wild));
             }
+        }
+    }
+
+    /// Whatever it signs passes everywhere, and so does what others have signed.
+    fn activate_key(&mut self) {
+        let kid = KEYS[self.random.usize(0..KEYS.len() - 1)].into();
+        self.execute(ActivateKey { kid, at: None });
+    }
+
+    /// Ends no token.
+    fn retire_key(&mut self) {
+        let at = self.random.usize(0..KEYS.len() - 2);
+        let TokenRules { max_lifetime, max_skew, .. } = TokenRules::DEFAULT;
+        let retire = RetireKey { kid: KEYS[at].into(), longest: max_lifetime + max_skew };
+        if matches!(self.execute(retire), RetireKeyOutcome::Retired { .. }) {
+            self.retired_keys.insert(at);
         }
     }
 
@@ -482,6 +502,8 @@ impl World {
                 }
                 57 => self.purge(),
                 58 if self.random.u8(0..40) == 0 => self.revoke_key(),
+                58 if self.random.u8(0..4) == 0 => self.activate_key(),
+                58 if !wild && self.random.u8(0..10) == 0 => self.retire_key(),
                 58 if wild && self.random.u8(0..20) == 0 => self.power_off(),
                 _ if self.tokens.is_empty() => {}
                 _ => {

@@ -49,7 +49,7 @@ pub struct Folder {
 }
 
 /// How a command ended.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Done {
     pub code: Option<i32>,
     pub stdout: String,

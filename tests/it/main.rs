@@ -23,6 +23,7 @@ mod gateway;
 mod h2_client;
 mod deployment;
 mod jwt;
+mod key_rotation;
 mod options;
 mod overload;
 mod paths;

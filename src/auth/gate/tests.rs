@@ -122,10 +122,10 @@ fn the_published_example_is_admitted_between_its_times() {
 #[test]
 fn a_key_that_is_revoked_signs_no_more() {
     let gate = gate();
-    assert_eq!(gate.signs_with().as_deref(), Some("k"));
+    assert_eq!(gate.signs_with(NOW).as_deref(), Some("k"));
     let key = gate.keys().signer().fingerprint();
     gate.apply(|snapshot| snapshot.revoke_key(key));
-    assert_eq!(gate.signs_with(), None);
+    assert_eq!(gate.signs_with(NOW), None);
 }
 
 #[test]

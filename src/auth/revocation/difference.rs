@@ -1,5 +1,6 @@
 //! What one process knows of revocations and another store does not.
 
+use super::key_uses::KeyUse;
 use super::{Cutoff, RevocationSnapshot, Subject};
 use crate::auth::keys::Fingerprint;
 use crate::auth::token_set::RevokedToken;
@@ -11,8 +12,8 @@ pub struct Difference {
     pub cutoffs: Vec<(Subject, Cutoff)>,
     /// Tokens that were revoked one by one, each with an expiry in the right hour.
     pub tokens: Vec<RevokedToken>,
-    /// Revoked keys.
-    pub keys: Vec<Fingerprint>,
+    /// Keys that were activated, retired or revoked.
+    pub keys: Vec<(Fingerprint, KeyUse)>,
 }
 
 impl RevocationSnapshot {
@@ -41,7 +42,7 @@ impl RevocationSnapshot {
         Difference {
             cutoffs: missing.collect(),
             tokens: self.tokens.difference(&other.tokens),
-            keys: self.keys.difference(&other.keys).copied().collect(),
+            keys: self.keys.difference(&other.keys),
         }
     }
 }
@@ -91,7 +92,7 @@ mod tests {
         let subjects: Vec<_> =
             difference.cutoffs.iter().map(|(subject, cutoff)| (subject, cutoff.sequence)).collect();
         assert_eq!(subjects, [(&Subject::Everybody, 11), (&user, 12), (&removed, 13)]);
-        assert_eq!(difference.keys, [Fingerprint([2; 32])]);
+        assert_eq!(difference.keys, [(Fingerprint([2; 32]), KeyUse::REVOKED)]);
         // One behind all that was lost stands for it, unless it lets a user in again.
         there.apply_cutoff(user.clone(), cutoff(100));
         there.apply_cutoff(removed.clone(), cutoff(101));

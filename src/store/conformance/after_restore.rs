@@ -133,7 +133,8 @@ fn restored_store_holds_for_revoked_what_was_revoked_since_by_the_fingerprint() 
         let is_revoked = |secret: u8| snapshot.is_key_revoked(key_record("any", secret).fingerprint);
         assert_eq!([1, 2, 3, 4, 5, 6, 7].map(is_revoked), [false, true, true, true, true, true, false]);
         let keys: Vec<RecordedKey> = fixture.wait(fixture.store.keys());
-        let mut names: Vec<(&str, bool)> = keys.iter().map(|key| (key.kid.as_str(), key.revoked)).collect();
+        let mut names: Vec<(&str, bool)> =
+            keys.iter().map(|key| (key.kid.as_str(), key.is_revoked())).collect();
         let (added, _) = names.remove(names.iter().position(|(kid, _)| kid.len() > 64).unwrap());
         assert_eq!(added, format!("revoked-{}", key_record("a", 6).fingerprint));
         let expected = [("a", false), ("b", true), ("c", true), ("d", true), ("new", true), ("twin", true)];

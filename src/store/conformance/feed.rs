@@ -6,6 +6,7 @@ use super::samples::{
     revoke_id, token_id, user_subject,
 };
 use crate::auth::name::Name;
+use crate::auth::revocation::KeyUse;
 use crate::auth::revocation::{Account, Cutoff, Subject};
 use crate::auth::time::{Lived, UnixTime};
 use crate::auth::token_set::{Keep, RevokedToken};
@@ -60,7 +61,7 @@ fn feed_brings_each_change_as_it_stands_now() {
         assert_eq!((cutoffs, tokens), (vec![], expected));
         let (.., keys) = after(&|it| it.record_keys(&[("a", 1)]));
         let fingerprint = key_record("a", 1).fingerprint;
-        assert_eq!(keys, [RecordedKey { kid: "a".into(), fingerprint, revoked: false }]);
+        assert_eq!(keys, [RecordedKey { kid: "a".into(), fingerprint, key_use: KeyUse::default() }]);
         let (.., tokens, keys) = {
             fixture.add("bert");
             after(&|it| _ = it.mint("bert"))

@@ -2,8 +2,12 @@
 
 use super::harness::{Fixture, on_every_engine};
 use super::samples::{START, key, key_record, key_records, key_set};
+use crate::auth::revocation::{Activation, KeyUse};
 use crate::auth::time::UnixTime;
-use crate::store::command::{KeyRecord, RecordKeys, RecordKeysOutcome, RevokeKey, RevokeKeyOutcome};
+use crate::store::command::{
+    ActivateKey, ActivateKeyOutcome, Heartbeat, KeyRecord, RecordKeys, RecordKeysOutcome, RetireKey,
+    RetireKeyOutcome, RevokeKey, RevokeKeyOutcome,
+};
 use crate::store::records::{RecordedKey, Revocation, compare_keys};
 
 fn record(fixture: &Fixture, keys: &[(&str, u8)]) -> RecordKeysOutcome {
@@ -15,7 +19,8 @@ fn revoke(fixture: &Fixture, kid: &str, successors: &[(&str, u8)]) -> RevokeKeyO
 }
 
 fn recorded(kid: &str, secret: u8, revoked: bool) -> RecordedKey {
-    RecordedKey { kid: kid.into(), fingerprint: key_record(kid, secret).fingerprint, revoked }
+    let key_use = if revoked { KeyUse::REVOKED } else { KeyUse::default() };
+    RecordedKey { kid: kid.into(), fingerprint: key_record(kid, secret).fingerprint, key_use }
 }
 
 fn keys(fixture: &Fixture) -> Vec<RecordedKey> {
@@ -189,5 +194,82 @@ fn key_set_is_compared_with_what_is_recorded() {
         assert_eq!(compare("a", 1), Ok(true));
         assert_eq!(compare("a", 2), Err("a".into()));
         assert_eq!(compare("b", 2), Ok(false));
+    });
+}
+
+fn activate(fixture: &Fixture, kid: &str, at: Option<u64>) -> ActivateKeyOutcome {
+    fixture.execute(ActivateKey { kid: kid.into(), at: at.map(UnixTime) })
+}
+
+fn retire(fixture: &Fixture, kid: &str) -> RetireKeyOutcome {
+    fixture.execute(RetireKey { kid: kid.into(), longest: 100 })
+}
+
+fn key_use(fixture: &Fixture, kid: &str) -> KeyUse {
+    keys(fixture).into_iter().find(|key| key.kid == kid).unwrap().key_use
+}
+
+#[test]
+fn key_is_activated_for_a_time_and_the_feed_says_so() {
+    on_every_engine(|fixture| {
+        fixture.record_keys(&[("a", 1), ("b", 2)]);
+        let before = fixture.sequence();
+        fixture.set_time(START + 5);
+        let from = UnixTime(START + 5);
+        let first = ActivateKeyOutcome::Activated { sequence: before + 1, from };
+        assert_eq!(activate(&fixture, "b", None), first);
+        let activation = Some(Activation { from, sequence: before + 1 });
+        let expected = KeyUse { activation, ends_at: None };
+        assert_eq!((key_use(&fixture, "a"), key_use(&fixture, "b")), (KeyUse::default(), expected));
+        let changes = fixture.changes(before, 9);
+        assert_eq!(changes.keys.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(fixture.load().key_use(key("b", 2).fingerprint()), expected);
+        // Again, for another time: the later word counts.
+        let later = ActivateKeyOutcome::Activated { sequence: before + 2, from: UnixTime(START + 99) };
+        assert_eq!(activate(&fixture, "b", Some(START + 99)), later);
+        let activation = Some(Activation { from: UnixTime(START + 99), sequence: before + 2 });
+        assert_eq!(key_use(&fixture, "b").activation, activation);
+        let told = fixture.audit();
+        let told: Vec<_> =
+            told.iter().rev().take(2).map(|row| (row.action.as_str(), row.subject.as_str())).collect();
+        assert_eq!(told, [("activate_key", "b"); 2]);
+        assert_eq!(fixture.unchanged(|| activate(&fixture, "c", None)), ActivateKeyOutcome::Unknown);
+        revoke(&fixture, "a", &[]);
+        assert_eq!(fixture.unchanged(|| activate(&fixture, "a", None)), ActivateKeyOutcome::Revoked);
+    });
+}
+
+#[test]
+fn key_is_retired_once_another_signs_in_its_place_everywhere() {
+    on_every_engine(|fixture| {
+        fixture.record_keys(&[("a", 1), ("b", 2), ("c", 3)]);
+        let refused = |kid| fixture.unchanged(|| retire(&fixture, kid));
+        assert_eq!(refused("x"), RetireKeyOutcome::Unknown);
+        assert_eq!(refused("a"), RetireKeyOutcome::Signs);
+        // One that will sign, or that is the same secret, does not do.
+        activate(&fixture, "b", Some(START + 50));
+        assert_eq!(refused("a"), RetireKeyOutcome::Signs);
+        fixture.set_time(START + 60);
+        let heartbeat = |keys: &[u8]| {
+            let keys = keys.iter().map(|secret| key("k", *secret).fingerprint()).collect();
+            fixture.execute(Heartbeat { gateway: "g".into(), applied: 1, lease: 60, keys })
+        };
+        heartbeat(&[1]);
+        assert_eq!(refused("a"), RetireKeyOutcome::NotEverywhere("b".into()));
+        heartbeat(&[1, 2]);
+        let sequence = fixture.sequence() + 1;
+        let ends_at = UnixTime(START + 160);
+        let retired = RetireKeyOutcome::Retired { sequence, ends_at };
+        assert_eq!(retire(&fixture, "a"), retired);
+        assert_eq!(refused("a"), retired);
+        assert_eq!(fixture.load().key_use(key("a", 1).fingerprint()).ends_at, Some(ends_at));
+        let changes = fixture.changes(sequence - 1, 9);
+        assert!(!changes.has_new_key() && changes.keys.len() == 1);
+        assert_eq!(refused("b"), RetireKeyOutcome::Signs);
+        assert_eq!(fixture.unchanged(|| activate(&fixture, "a", None)), ActivateKeyOutcome::Retired);
+        // It may be revoked all the same, and then it is not retired.
+        revoke(&fixture, "a", &[]);
+        assert_eq!(refused("a"), RetireKeyOutcome::Revoked);
+        assert!(fixture.load().is_key_revoked(key("a", 1).fingerprint()));
     });
 }

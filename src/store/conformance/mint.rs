@@ -13,7 +13,9 @@ use crate::auth::gate::{ClockReading, Gate};
 use crate::auth::revocation::{Cutoff, Subject};
 use crate::auth::time::{Lived, UnixTime};
 use crate::auth::token::TokenRules;
-use crate::store::command::{Mint, MintOutcome, RevokeKey, RevokeSubject, UserChange};
+use crate::store::command::{
+    ActivateKey, Mint, MintOutcome, RetireKey, RevokeKey, RevokeSubject, UserChange,
+};
 
 #[test]
 fn minted_token_carries_the_user_the_sequence_and_the_time() {
@@ -125,6 +127,24 @@ fn no_token_from_a_revoked_key() {
         assert!(matches!(fixture.execute(mint("new", 2)), MintOutcome::Minted(..)));
         // A gateway may sign with a key that it has not recorded yet.
         assert!(matches!(fixture.execute(mint("unrecorded", 3)), MintOutcome::Minted(..)));
+    });
+}
+
+#[test]
+fn no_token_from_a_retired_key() {
+    on_every_engine(|fixture| {
+        fixture.add("anna");
+        fixture.record_keys(&[("old", 1), ("new", 2)]);
+        fixture.execute(ActivateKey { kid: "new".into(), at: None });
+        let mint = |kid, secret| fixture.execute(mint_with(fixture.user("anna"), key(kid, secret)));
+        // Until it is retired another gateway may not have heard of its successor.
+        assert!(matches!(mint("old", 1), MintOutcome::Minted(..)));
+        fixture.execute(RetireKey { kid: "old".into(), longest: 9 });
+        for (kid, secret) in [("old", 1), ("alias", 1)] {
+            let outcome = fixture.unchanged(|| mint(kid, secret));
+            assert!(matches!(outcome, MintOutcome::SignerRevoked), "{kid}: {outcome:?}");
+        }
+        assert!(matches!(mint("new", 2), MintOutcome::Minted(..)));
     });
 }
 

@@ -195,7 +195,7 @@ impl Postgres {
     /// Notes in the state folder which keys others have revoked, where nobody waits for it.
     fn note_revoked_keys(&self, keys: &[RecordedKey]) -> Result<(), StoreError> {
         let record = |key: &RecordedKey| KeyRecord { kid: key.kid.clone(), fingerprint: key.fingerprint };
-        let revoked: Vec<KeyRecord> = keys.iter().filter(|key| key.revoked).map(record).collect();
+        let revoked: Vec<KeyRecord> = keys.iter().filter(|key| key.is_revoked()).map(record).collect();
         if revoked.is_empty() {
             return Ok(());
         }

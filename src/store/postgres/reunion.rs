@@ -42,7 +42,7 @@ pub(super) fn unite(
     let expired = UnixTime(floor.0.saturating_sub(HOUR));
     tokens.retain(|token| !matches!(token.keep, Keep::Expires(time) if time < expired));
     log::error!(
-        "the database has lost commits: it goes on at sequence {number}, and {} cutoffs, {} revoked tokens and {} revoked keys that are known here are \
+        "the database has lost commits: it goes on at sequence {number}, and {} cutoffs, {} revoked tokens and {} keys that were activated, retired or revoked and are known here are \
          written back; users that were added, changed or removed after sequence {parted} are to be looked at",
         cutoffs.len(),
         tokens.len(),
@@ -63,9 +63,13 @@ pub(super) fn unite(
         write(&|transaction| restore_tokens(session, transaction, part))?;
     }
     if !keys.is_empty() {
-        let named = |key| KeyRecord { kid: format!("revoked-{key}"), fingerprint: key };
-        let keys: Vec<KeyRecord> = keys.into_iter().map(named).collect();
-        write(&|transaction| keys::revoke_known(transaction, &keys).map(drop))?;
+        let (revoked, others): (Vec<_>, Vec<_>) = keys.into_iter().partition(|(_, known)| known.is_revoked());
+        let named = |(key, _)| KeyRecord { kid: format!("revoked-{key}"), fingerprint: key };
+        let revoked: Vec<KeyRecord> = revoked.into_iter().map(named).collect();
+        write(&|transaction| {
+            keys::revoke_known(transaction, &revoked)?;
+            keys::restore_uses(transaction, &others)
+        })?;
     }
     // Last, so that a start after a crash before this does not count on it. What this process has seen of commits may be more than its memory has.
     write(&|transaction| history::note_written_back(transaction, number, memory.sequence()))?;

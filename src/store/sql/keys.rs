@@ -1,12 +1,16 @@
 //! Which secret each `kid` stands for, and which keys are revoked.
 
-use super::audit;
 use super::connection::Connection;
 use super::transaction::{Apply, Transaction};
 use super::value::Row;
+use super::{audit, heartbeat};
 use crate::auth::keys::{Fingerprint, Key};
+use crate::auth::revocation::{Activation, KeyUse};
 use crate::auth::time::UnixTime;
-use crate::store::command::{KeyRecord, RecordKeys, RecordKeysOutcome, RevokeKey, RevokeKeyOutcome};
+use crate::store::command::{
+    ActivateKey, ActivateKeyOutcome, KeyRecord, RecordKeys, RecordKeysOutcome, RetireKey, RetireKeyOutcome,
+    RevokeKey, RevokeKeyOutcome,
+};
 use crate::store::decision::{self, KeyRecording, KeyRevocation};
 use crate::store::error::StoreError;
 use crate::store::records::{RecordedKey, Revocation, RevocationKind};
@@ -17,6 +21,45 @@ impl Apply for RecordKeys {
             Some(kid) => RecordKeysOutcome::Conflict(kid),
             None => RecordKeysOutcome::Recorded,
         })
+    }
+}
+
+impl Apply for ActivateKey {
+    fn apply(self, transaction: &Transaction<'_>) -> Result<ActivateKeyOutcome, StoreError> {
+        let recorded = find(transaction, &self.kid)?;
+        if let Some(outcome) = decision::refuse_activation(recorded.as_ref().map(|(key, _)| key)) {
+            return Ok(outcome);
+        }
+        let stamp = transaction.stamp();
+        let from = self.at.unwrap_or(stamp.now);
+        transaction.write(
+            "UPDATE keys SET signs_from = ?2, activation = ?3, number = ?3 WHERE kid = ?1",
+            (&self.kid, from.0, stamp.sequence),
+        )?;
+        audit::write(transaction, stamp, "activate_key", &self.kid, None)?;
+        Ok(ActivateKeyOutcome::Activated { sequence: stamp.sequence, from })
+    }
+}
+
+impl Apply for RetireKey {
+    fn apply(self, transaction: &Transaction<'_>) -> Result<RetireKeyOutcome, StoreError> {
+        let recorded = find(transaction, &self.kid)?;
+        let shared = heartbeat::shared_keys(transaction, transaction.shared)?;
+        let is_shared = |key| shared.as_ref().is_none_or(|keys| keys.contains(&key));
+        let now = transaction.now;
+        let recorded = recorded.as_ref().map(|(key, sequence)| (key, *sequence));
+        if let Some(outcome) = decision::refuse_retirement(recorded, &all(transaction)?, now, is_shared) {
+            return Ok(outcome);
+        }
+        let stamp = transaction.stamp();
+        // No gateway admits a token that ends later.
+        let ends_at = stamp.now.plus(self.longest);
+        transaction.write(
+            "UPDATE keys SET ends_at = ?2, number = ?3 WHERE kid = ?1",
+            (&self.kid, ends_at.0, stamp.sequence),
+        )?;
+        audit::write(transaction, stamp, "retire_key", &self.kid, None)?;
+        Ok(RetireKeyOutcome::Retired { sequence: stamp.sequence, ends_at })
     }
 }
 
@@ -98,9 +141,35 @@ pub(in crate::store) fn revoke_known(
     Ok(revoked)
 }
 
+/// Brings back what is known of keys that are recorded, and that the database has lost: when they were activated, and when they end.
+pub(in crate::store) fn restore_uses(
+    transaction: &Transaction<'_>,
+    known: &[(Fingerprint, KeyUse)],
+) -> Result<(), StoreError> {
+    let recorded = all(transaction)?;
+    for (fingerprint, known) in known {
+        for row in recorded.iter().filter(|row| row.fingerprint == *fingerprint) {
+            let mut merged = row.key_use;
+            merged.merge(*known);
+            if merged == row.key_use {
+                continue;
+            }
+            let KeyUse { activation, ends_at } = merged;
+            let stamp = transaction.stamp();
+            let (from, sequence) =
+                activation.map(|activation| (activation.from.0, activation.sequence)).unzip();
+            transaction.write(
+                "UPDATE keys SET signs_from = ?2, activation = ?3, ends_at = ?4, number = ?5 WHERE kid = ?1",
+                (&row.kid, from, sequence, ends_at.map(|end| end.0), stamp.sequence),
+            )?;
+        }
+    }
+    Ok(())
+}
+
 /// Every key that is revoked.
 pub(in crate::store) fn revoked(connection: &Connection<'_>) -> Result<Vec<KeyRecord>, StoreError> {
-    let rows = all(connection)?.into_iter().filter(|key| key.revoked);
+    let rows = all(connection)?.into_iter().filter(RecordedKey::is_revoked);
     Ok(rows.map(|key| KeyRecord { kid: key.kid, fingerprint: key.fingerprint }).collect())
 }
 
@@ -118,10 +187,10 @@ pub(in crate::store) fn after(
     connection.all(&format!("{SELECT} WHERE number > ?1 ORDER BY kid"), [sequence], read)
 }
 
-/// Is that key revoked, under its name or another? Gates know revoked keys by their fingerprints.
-pub(in crate::store) fn is_revoked(connection: &Connection<'_>, key: &Key) -> Result<bool, StoreError> {
+/// Is that key revoked or retired, under its name or another? Gates know those by their fingerprints.
+pub(in crate::store) fn has_ended(connection: &Connection<'_>, key: &Key) -> Result<bool, StoreError> {
     connection.one(
-        "SELECT EXISTS (SELECT 1 FROM keys WHERE (kid = ?1 OR fingerprint = ?2) AND revoked_at IS NOT NULL)",
+        "SELECT EXISTS (SELECT 1 FROM keys WHERE (kid = ?1 OR fingerprint = ?2) AND (revoked_at IS NOT NULL OR ends_at IS NOT NULL))",
         (key.kid(), key.fingerprint().0),
         |row| row.get(0),
     )
@@ -148,10 +217,13 @@ fn find(connection: &Connection<'_>, kid: &str) -> Result<Option<(RecordedKey, u
 }
 
 fn read(row: &Row<'_>) -> Result<(RecordedKey, u64), StoreError> {
-    let revoked: Option<u64> = row.get(2)?;
-    let key =
-        RecordedKey { kid: row.get(0)?, fingerprint: Fingerprint(row.get(1)?), revoked: revoked.is_some() };
+    let (revoked, ends_at): (Option<u64>, Option<u64>) = (row.get(2)?, row.get(6)?);
+    let (from, sequence): (Option<u64>, Option<u64>) = (row.get(4)?, row.get(5)?);
+    let activation = from.zip(sequence).map(|(from, sequence)| Activation { from: UnixTime(from), sequence });
+    let ends_at = if revoked.is_some() { KeyUse::REVOKED.ends_at } else { ends_at.map(UnixTime) };
+    let key_use = KeyUse { activation, ends_at };
+    let key = RecordedKey { kid: row.get(0)?, fingerprint: Fingerprint(row.get(1)?), key_use };
     Ok((key, row.get(3)?))
 }
 
-const SELECT: &str = "SELECT kid, fingerprint, revoked_at, number FROM keys";
+const SELECT: &str = "SELECT kid, fingerprint, revoked_at, number, signs_from, activation, ends_at FROM keys";

@@ -18,7 +18,7 @@ impl Apply for Mint {
         let identity = &self.user.identity;
         let name = identity.user.as_str();
         drop(users::version(connection, name));
-        drop(keys::is_revoked(connection, &self.signer));
+        drop(keys::has_ended(connection, &self.signer));
         drop(revocations::count(connection, name));
         drop(cutoffs::of(connection, identity));
         drop(self.source.map(|source| known_sources::last_seen(connection, name, source)));
@@ -29,7 +29,7 @@ impl Apply for Mint {
         let name = identity.user.as_str();
         let rows = MintRows {
             user: users::version(transaction, name)?,
-            signer_revoked: keys::is_revoked(transaction, &self.signer)?,
+            signer_ended: keys::has_ended(transaction, &self.signer)?,
             revocations: revocations::count(transaction, name)?,
             cutoffs: cutoffs::of(transaction, identity)?,
         };

@@ -53,6 +53,9 @@ pub(in crate::store) const TABLES: [Table; 14] = [
             ("recorded_at", Integer),
             ("revoked_at", Integer),
             ("number", Integer),
+            ("signs_from", Integer),
+            ("activation", Integer),
+            ("ends_at", Integer),
         ],
     },
     Table {

@@ -108,7 +108,10 @@ CREATE TABLE keys (
     fingerprint BYTEA NOT NULL,
     recorded_at BIGINT NOT NULL,
     revoked_at BIGINT,                 -- from then on it verifies nothing
-    number BIGINT NOT NULL
+    number BIGINT NOT NULL,
+    signs_from BIGINT,                 -- it was activated for then
+    activation BIGINT,                 -- by the transaction of that number
+    ends_at BIGINT                     -- retired: it signs nothing, and verifies no token that ends later
 );
 
 -- Order comes from the sequence, deletion from the time that the store has lived through; the wall clock decides neither.

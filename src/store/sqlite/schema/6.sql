@@ -39,3 +39,8 @@ CREATE INDEX user_changes_by_time ON user_changes (begun_at);
 -- How long each gateway may admit anything without another heartbeat, in seconds, and the fingerprints of the keys that it verifies with.
 ALTER TABLE gateways ADD COLUMN lease INTEGER NOT NULL DEFAULT 12;
 ALTER TABLE gateways ADD COLUMN keys TEXT NOT NULL DEFAULT '';
+
+-- From when on a key signs, by which transaction that was said, and until when the tokens of a retired key may last.
+ALTER TABLE keys ADD COLUMN signs_from INTEGER;
+ALTER TABLE keys ADD COLUMN activation INTEGER;
+ALTER TABLE keys ADD COLUMN ends_at INTEGER;
