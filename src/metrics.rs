@@ -6,6 +6,7 @@
 //! It may use `thread_slot` and `auth`.
 
 mod cells;
+mod certificates;
 mod declined;
 mod families;
 mod histogram;
@@ -25,6 +26,7 @@ use crate::auth::gate::WouldRefuse;
 use crate::auth::reply::{Overload, PlatformFault};
 use crate::auth::user_source::SourceName;
 
+pub use self::certificates::{CertificateState, ShownCertificate};
 pub use self::declined::Declined;
 pub use self::labels::{
     ConnectionEnd, DecisionLabel, Latency, LoginOutcome, RetryOutcome, RouteLabel, TokenAction, TokenOutcome,

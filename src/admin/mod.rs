@@ -63,7 +63,7 @@ impl ServeHttp for Admin {
                     clock_error: clock.error().unwrap_or_default(),
                     store_queue_length: health.queue_length,
                     store_commit_age: health.commit_age,
-                    certificate_not_after: shown.certificate_not_after,
+                    certificates: &shown.certificates,
                     servers: &shown.servers,
                     reload: &shown.reload,
                     addresses: &addresses,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::auth::gate::Observation;
-use crate::metrics::{Addresses, ReloadState, ServerMetrics};
+use crate::metrics::{Addresses, CertificateState, ReloadState, ServerMetrics};
 
 /// What is shown of the configuration that the gateway has now.
 #[derive(Clone)]
@@ -12,8 +12,8 @@ pub struct Shown {
     pub info_labels: Vec<(&'static str, &'static str)>,
     /// What is not enforced yet.
     pub observation: Option<Observation>,
-    /// Expiry of the TLS listener's certificate, in seconds since the epoch.
-    pub certificate_not_after: Option<i64>,
+    /// Which certificates the TLS listeners show, and how the last attempt to replace them went.
+    pub certificates: CertificateState,
     /// What is counted for each server of the platform.
     pub servers: Arc<ServerMetrics>,
     /// Reads the addresses of each of them.

@@ -18,6 +18,7 @@ mod report;
 mod sockets;
 mod start;
 mod stop;
+mod tls;
 mod users;
 mod watch;
 
@@ -184,7 +185,7 @@ pub fn run(
         stopping: Arc::clone(&stopping),
     };
     let (conf, workers) = (&server.configuration, (settings.threads, settings.fast_lane));
-    let tls = parts.tls.clone();
+    let tls = parts.tls.as_ref().map(|tls| Arc::clone(&tls.acceptor));
     let (front, runtimes) =
         front(conf, (&runtime, &common), &quotas, workers, sockets.traffic, tls.as_ref())?;
     let running = Running { config: config.clone(), contents, parts };

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use super::descriptors;
 use super::report::{Purpose, Report};
+use super::tls::Tls;
 use crate::auth::gate::{Gate, Observation};
 use crate::clock::{Clock, describe};
 use crate::config::{
-    CertifiedKey, Config, Contents, LdapMaterials, Limits, Materials, Period, PlatformMaterials, ServerPool,
+    CertifiedKey, Config, Contents, LdapMaterials, Limits, Materials, Period, PlatformMaterials,
+    ServerCertificates, ServerPool,
 };
 use crate::edge::forward::Rewrite;
 use crate::edge::platforms::Platforms;
@@ -17,7 +19,6 @@ use crate::edge::upstream::Upstream;
 use crate::metrics::ServerMetrics;
 use crate::service::login::ldap::LdapUsers;
 use crate::state_dir::error::StartError;
-use crate::tls::acceptor::TlsAcceptor;
 use crate::tls::self_signed;
 
 /// What requests are served with, beside the gate and the store.
@@ -27,8 +28,7 @@ pub(super) struct Parts {
     pub(super) directory: Option<Arc<LdapUsers>>,
     pub(super) servers: Arc<ServerMetrics>,
     pub(super) platforms: Platforms,
-    pub(super) certificate: Option<CertifiedKey>,
-    pub(super) tls: Option<Arc<TlsAcceptor>>,
+    pub(super) tls: Option<Tls>,
     made: Made,
 }
 
@@ -41,7 +41,7 @@ struct Pool(String, Contents);
 
 /// The files that the parts are made of.
 pub(super) struct PartFiles {
-    pub(super) certificate: Option<CertifiedKey>,
+    pub(super) certificates: ServerCertificates,
     pub(super) platform: PlatformMaterials,
     pub(super) platforms: Vec<PlatformMaterials>,
     pub(super) ldap: LdapMaterials,
@@ -109,7 +109,7 @@ impl Report {
         clock: &Clock,
         kept: Option<Kept<'_>>,
     ) -> Option<Parts> {
-        let PartFiles { certificate, platform, platforms, ldap, has_folder } = files;
+        let PartFiles { certificates, platform, platforms, ldap, has_folder } = files;
         let directory = self.directory(config, &ldap, clock, kept);
         let is_kept = kept.filter(|kept| kept.has(&["routes.mode", "token.inspect_auth"]));
         let observation = match is_kept {
@@ -122,24 +122,11 @@ impl Report {
             None => ServerMetrics::new(names),
         });
         let platforms = self.platforms(config, platform, platforms, &servers, kept);
-        let certificate = match certificate {
-            None if !config.server.https.is_empty() && has_folder => self.self_signed(purpose, config),
-            certificate => certificate,
-        };
-        let tls = certificate.as_ref().map(TlsAcceptor::new).transpose().map_err(|error| {
-            StartError::Refused(format!("server.certificate: OpenSSL does not serve with it: {error}"))
-        });
-        let tls = self.result(tls);
+        let needs_own = has_folder && Tls::needs_self_signed(config, &certificates);
+        let own = needs_own.then(|| self.self_signed(purpose, config, clock)).flatten();
+        let tls = self.result(Tls::new(certificates, own));
         let (platforms, made) = platforms?;
-        Some(Parts {
-            observation,
-            directory: directory?,
-            servers,
-            platforms,
-            certificate,
-            tls: tls?.map(Arc::new),
-            made,
-        })
+        Some(Parts { observation, directory: directory?, servers, platforms, tls: tls?, made })
     }
 
     /// The directory, if there is one.
@@ -224,11 +211,11 @@ impl Report {
     }
 
     /// The certificate for TLS listeners where the operator names none.
-    fn self_signed(&mut self, purpose: Purpose, config: &Config) -> Option<CertifiedKey> {
-        let folder = &config.server.state_dir;
+    fn self_signed(&mut self, purpose: Purpose, config: &Config, clock: &Clock) -> Option<CertifiedKey> {
+        let (folder, now) = (&config.server.state_dir, clock.wall());
         let made = match purpose {
-            Purpose::Run { .. } => self_signed::self_signed(folder, &config.server.https).map(Some),
-            Purpose::Check => self_signed::check(folder).map(|()| None),
+            Purpose::Run { .. } => self_signed::self_signed(folder, &config.server.https, now).map(Some),
+            Purpose::Check => self_signed::check(folder, now).map(|()| None),
         };
         self.result(made.map_err(StartError::refused))?
     }

@@ -71,8 +71,8 @@ pub(super) struct Running {
 pub(super) struct Reloader {
     source: ConfigSource,
     fixed: Fixed,
-    adjustable: Adjustable,
-    running: Mutex<Running>,
+    pub(super) adjustable: Adjustable,
+    pub(super) running: Mutex<Running>,
     /// A reload that a signal asked for has not begun to read: one more signal asks for nothing more.
     is_due: AtomicBool,
 }
@@ -159,7 +159,7 @@ impl Reloader {
         }
     }
 
-    /// The files that the configuration in force was read from.
+    /// The files that the configuration in force was read from, but for certificates that are reloaded alone.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let files = self.running.lock().config.files.paths();
         std::iter::once(self.source.path.clone()).chain(files).collect()
@@ -189,9 +189,9 @@ impl Reloader {
         let mut report = Report::default();
         report.warn(&config, &materials);
         let limits = report.limits(&config);
-        let Materials { keys, certificate, platform, platforms, ldap } = materials;
+        let Materials { keys, certificates, platform, platforms, ldap } = materials;
         let (keys, notes) = self.keys(keys, &config, &mut report);
-        let files = PartFiles { certificate, platform, platforms, ldap, has_folder: true };
+        let files = PartFiles { certificates, platform, platforms, ldap, has_folder: true };
         let kept = Kept { parts: &running.parts, changed: &changes.at_once };
         let parts = report.parts(purpose, &config, files, &self.fixed.clock, Some(kept));
         let endpoint = parts.as_ref().and_then(|parts| {
@@ -272,7 +272,7 @@ impl Reloader {
             worker.store(Arc::new(runtime.clone()));
         }
         if let (Some(tls), Some(new)) = (tls, &parts.tls) {
-            tls.replace(new);
+            tls.replace(&new.acceptor);
         }
         self.fixed.logins.set_trusted(config.trusted_logins.clone());
         self.adjustable.endpoint.store(Arc::new(endpoint));
@@ -336,7 +336,7 @@ pub(super) fn shown(config: &Config, parts: &Parts, reload: ReloadState) -> Show
     Shown {
         info_labels: config.info_labels(),
         observation: parts.observation.clone(),
-        certificate_not_after: parts.certificate.as_ref().and_then(crate::config::CertifiedKey::not_after),
+        certificates: parts.tls.as_ref().map(|tls| tls.state(wall())).unwrap_or_default(),
         servers: Arc::clone(&servers),
         addresses: Arc::new(move || {
             let mut counts = vec![Addresses::default(); servers.len()];

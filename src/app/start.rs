@@ -55,12 +55,12 @@ impl Report {
         self.warn(config, &materials);
         self.warnings.extend(config.store.place.warnings(wall()));
         let limits = self.limits(config);
-        let Materials { keys, certificate, platform, platforms, ldap } = materials;
+        let Materials { keys, certificates, platform, platforms, ldap } = materials;
         let failures = self.failures.len();
         let state = self.state(purpose, config, keys, services);
         let has_folder = self.failures.len() == failures;
         let loaded = state.and_then(|state| self.gate(config, state, services));
-        let files = PartFiles { certificate, platform, platforms, ldap, has_folder };
+        let files = PartFiles { certificates, platform, platforms, ldap, has_folder };
         let parts = self.parts(purpose, config, files, &services.clock, None);
         let sockets = self.sockets(purpose, config);
         let (store, key_folder, gate) = loaded?;

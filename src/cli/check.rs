@@ -39,6 +39,7 @@ impl Check {
         let shown = path.display();
         let (config, materials) = self.config.load()?;
         let limits = memory(&config);
+        let certificates = materials.certificates.describe(wall());
         if self.config_only {
             let warnings = config
                 .warnings()
@@ -57,6 +58,7 @@ impl Check {
                 None => {}
             }
             say(format_args!("{shown}: OK; whether the gateway can start here was not tried"))?;
+            certificates.iter().try_for_each(say)?;
             return say(limits);
         }
         let services =
@@ -75,6 +77,7 @@ impl Check {
         } else {
             say(format_args!("{shown}: OK, provided that:\n- {}", report.conditions.join("\n- ")))?;
         }
+        certificates.iter().try_for_each(say)?;
         say(limits)
     }
 }

@@ -5,12 +5,30 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
-use openssl::pkey::{PKey, Private};
+use openssl::pkey::{Id, PKey, Private};
 use openssl::x509::{X509, X509Ref, X509VerifyResult};
 use zeroize::Zeroizing;
 
 use super::files::{read_regular, text_mark};
+use super::source::ConfigError;
 use crate::auth::time::UnixTime;
+
+/// Where a certificate chain and its private key are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairPaths {
+    /// The chain, leaf first.
+    pub certificate: PathBuf,
+    /// The key of the leaf.
+    pub key: PathBuf,
+}
+
+impl PairPaths {
+    /// Reads the pair; an error lies at one of the two settings, `certificate` and `key`.
+    pub(super) fn read(&self, [certificate, key]: [&str; 2]) -> Result<CertifiedKey, ConfigError> {
+        CertifiedKey::read(&self.certificate, &self.key)
+            .map_err(|(file, text)| ConfigError::new(file.key(certificate, key), text))
+    }
+}
 
 /// A certificate chain, leaf first, and its private key.
 #[derive(Clone)]
@@ -99,8 +117,48 @@ impl CertifiedKey {
         seconds(self.chain.first()?.not_after())
     }
 
+    /// The DNS names of the first certificate in lower case, `*.example.com` among them: its subject alternative names (RFC 9525 §6.3). A wildcard that
+    /// is not the whole first label is none, and the common name is not looked at, as clients do it.
+    pub fn names(&self) -> Vec<String> {
+        let names = self.chain.first().and_then(|leaf| leaf.subject_alt_names());
+        let names = names.iter().flatten().filter_map(|name| name.dnsname());
+        let is_usable = |name: &&str| {
+            let rest = name.strip_prefix("*.").unwrap_or(name);
+            !rest.is_empty() && !rest.contains('*')
+        };
+        names.filter(is_usable).map(str::to_ascii_lowercase).collect()
+    }
+
+    /// What people call it: its first name, or the common name.
+    pub fn label(&self) -> String {
+        let common = || self.chain.first().map(|leaf| name(leaf)).unwrap_or_default();
+        self.names().into_iter().next().unwrap_or_else(common)
+    }
+
+    /// What kind of key it has. A connection may be offered one certificate of each.
+    pub fn key_type(&self) -> &'static str {
+        match self.key.id() {
+            Id::RSA => "RSA",
+            Id::RSA_PSS => "RSA-PSS",
+            Id::EC => "ECDSA",
+            Id::ED25519 => "Ed25519",
+            Id::ED448 => "Ed448",
+            _ => "another",
+        }
+    }
+
+    /// A line: the setting that names it, its names, its type of key, and how long it lasts.
+    pub fn describe(&self, setting: &str, now: UnixTime) -> String {
+        let names = self.names().join(", ");
+        let names = if names.is_empty() { "no DNS name" } else { names.as_str() };
+        let now = i64::try_from(now.0).unwrap_or(i64::MAX);
+        let left = self.not_after().map_or(0, |end| end.saturating_sub(now));
+        let left = if left < 0 { "expired".into() } else { format!("{} days left", left / DAY) };
+        format!("{setting}: {names} ({}), {left}", self.key_type())
+    }
+
     /// What a client that verifies the chain would refuse, now or within a month.
-    pub(super) fn warnings(&self, now: UnixTime) -> Vec<String> {
+    pub fn warnings(&self, now: UnixTime) -> Vec<String> {
         let now = i64::try_from(now.0).unwrap_or(i64::MAX);
         let mut warnings = Vec::new();
         for (number, certificate) in (1..).zip(&self.chain) {

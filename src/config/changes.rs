@@ -196,7 +196,8 @@ fn compare_token(all: &mut Changes, running: &TokenRules, wanted: TokenRules) {
 fn compare_files(all: &mut Changes, running: &MaterialFiles, wanted: &MaterialFiles) {
     let MaterialFiles { keys, state_dir: _, server, platform, platforms, ldap } = wanted;
     all.note("token.keys", &running.keys, keys);
-    all.note("server.certificate", &running.server, server);
+    all.note("server.certificate", &running.server.default, &server.default);
+    all.note("server.certificates", &running.server.others, &server.others);
     all.note("platform.ca_file", &running.platform.ca, &platform.ca);
     all.note("platform.client_certificate", &running.platform.client, &platform.client);
     all.note("platforms", &running.platforms, platforms);

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::certificates::CertifiedKey;
 use super::materials::{LdapMaterials, MaterialFiles, Materials, PlatformMaterials, SigningKeys};
+use super::server_certificates::{OTHERS, SERVER, ServerCertificates};
 use super::whole::Config;
 use crate::auth::keys::Key;
 
@@ -25,7 +26,7 @@ struct Content {
 impl Contents {
     /// Of these files.
     pub fn of(materials: &Materials) -> Self {
-        let Materials { keys, certificate, platform, platforms, ldap } = materials;
+        let Materials { keys, certificates, platform, platforms, ldap } = materials;
         let LdapMaterials { ca, client, bind_password } = ldap;
         let mut all = Self::default();
         if let SigningKeys::Configured(keys) = keys {
@@ -40,7 +41,6 @@ impl Contents {
             };
             all.add("token.keys", keys.iter().map(key));
         }
-        all.add_pair("server.certificate", certificate.as_ref());
         all.add_platform("platform.ca_file", "platform.client_certificate", platform);
         for platform in platforms {
             all.add_platform("platforms", "platforms", platform);
@@ -51,6 +51,16 @@ impl Contents {
             let digest = Sha256::digest(password.expose_secret()).into();
             all.0.push(Content { setting: "users.ldap".into(), digest, is_password: true });
         }
+        // Last, as `with_server` has them.
+        all.add_server(certificates);
+        all
+    }
+
+    /// The same, but for the certificates of the TLS listeners.
+    pub fn with_server(&self, certificates: &ServerCertificates) -> Self {
+        let is_other = |content: &&Content| !content.setting.starts_with(SERVER[0]);
+        let mut all = Self(self.0.iter().filter(is_other).cloned().collect());
+        all.add_server(certificates);
         all
     }
 
@@ -86,6 +96,11 @@ impl Contents {
     fn add<T: AsRef<[u8]>>(&mut self, setting: &str, parts: impl Iterator<Item = T>) {
         let digest = parts.fold(Sha256::new(), |digest, part| digest.chain_update(part)).finalize().into();
         self.0.push(Content { setting: setting.into(), digest, is_password: false });
+    }
+
+    fn add_server(&mut self, certificates: &ServerCertificates) {
+        self.add_pair(SERVER[0], certificates.default.as_ref());
+        certificates.others.iter().for_each(|pair| self.add_pair(OTHERS, Some(pair)));
     }
 
     fn add_platform(&mut self, ca: &str, client: &str, materials: &PlatformMaterials) {

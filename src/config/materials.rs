@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use openssl::x509::X509;
 
-use super::certificates::{CertifiedKey, read_certificates};
+use super::certificates::{CertifiedKey, PairPaths, read_certificates};
 use super::files::{Links, read_secret};
+use super::server_certificates::{SERVER, ServerCertificates, ServerPairs};
 use super::source::ConfigError;
 use crate::auth::keys::{Algorithm, Key, KeySet};
 use crate::auth::secret::Secret;
@@ -19,8 +20,8 @@ pub struct MaterialFiles {
     pub keys: Option<Vec<KeyFile>>,
     /// `server.state_dir`: its owner's files are the gateway's own.
     pub state_dir: Option<PathBuf>,
-    /// `server.certificate` and `server.private_key`.
-    pub server: Option<PairPaths>,
+    /// Those of the TLS listeners.
+    pub server: ServerPairs,
     /// Those of `[platform]`.
     pub platform: PlatformFiles,
     /// Those of each of `[[platforms]]`.
@@ -37,7 +38,7 @@ impl MaterialFiles {
             pair.iter().flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]).collect::<Vec<_>>()
         };
         let mut paths: Vec<PathBuf> = keys.iter().flatten().map(|key| key.path.clone()).collect();
-        paths.extend(pair(server));
+        paths.extend(server.paths());
         for PlatformFiles { section: _, ca, client } in std::iter::once(platform).chain(platforms) {
             paths.extend(ca.iter().cloned().chain(pair(client)));
         }
@@ -83,22 +84,13 @@ pub struct KeyFile {
     pub foreign: bool,
 }
 
-/// A certificate chain and its private key.
-#[derive(Clone, Debug)]
-pub struct PairPaths {
-    /// The chain, leaf first.
-    pub certificate: PathBuf,
-    /// The key of the leaf.
-    pub key: PathBuf,
-}
-
 /// What was in those files, checked.
 #[derive(Debug)]
 pub struct Materials {
     /// The signing keys.
     pub keys: SigningKeys,
-    /// The operator's certificate; none: a self-signed one in `state_dir`.
-    pub certificate: Option<CertifiedKey>,
+    /// Those that TLS listeners show.
+    pub certificates: ServerCertificates,
     /// Of `[platform]`.
     pub platform: PlatformMaterials,
     /// Of each of `[[platforms]]`.
@@ -143,14 +135,14 @@ impl Materials {
     pub fn read(files: &MaterialFiles) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Vec::new();
         let keys = read_keys(files.keys.as_deref(), files.state_dir.as_deref(), &mut errors);
-        let server = ["server.certificate", "server.private_key"];
-        let certificate = read_pair(files.server.as_ref(), server, &mut errors);
+        let certificates = ServerCertificates::read(&files.server).map_err(|more| errors.extend(more));
+        let certificates = certificates.unwrap_or_default();
         let platform = read_platform(&files.platform, &mut errors);
         let platforms = files.platforms.iter().map(|files| read_platform(files, &mut errors)).collect();
         let ldap = files.ldap.as_ref().map(|ldap| read_ldap(ldap, files.state_dir.as_deref(), &mut errors));
         let ldap = ldap.unwrap_or_default();
         if errors.is_empty() {
-            Ok(Self { keys, certificate, platform, platforms, ldap })
+            Ok(Self { keys, certificates, platform, platforms, ldap })
         } else {
             Err(errors)
         }
@@ -158,21 +150,29 @@ impl Materials {
 
     /// What is allowed and dangerous, or will not be accepted by others at this time, each with its reason.
     pub fn warnings(&self, now: UnixTime) -> Vec<String> {
-        let server = ("server.certificate".to_owned(), "server.private_key".to_owned(), &self.certificate);
+        let default = self.certificates.default.as_ref();
+        let server = default.map(|pair| (SERVER[0].to_owned(), SERVER[1].to_owned(), pair));
+        let others = self.certificates.others().map(|(setting, pair)| (setting.clone(), setting, pair));
         let platforms = std::iter::once(&self.platform).chain(&self.platforms).map(|platform| {
             let key = |key: &str| format!("{}.{key}", platform.section);
-            (key("client_certificate"), key("client_key"), &platform.client)
+            Some((key("client_certificate"), key("client_key"), platform.client.as_ref()?))
         });
         let of_ldap = |key: &str| format!("{LDAP}.{key}");
-        let ldap = (of_ldap("client_certificate"), of_ldap("client_key"), &self.ldap.client);
+        let client = self.ldap.client.as_ref();
+        let ldap = client.map(|pair| (of_ldap("client_certificate"), of_ldap("client_key"), pair));
         let mut warnings = Vec::new();
-        for (certificate, key, pair) in std::iter::once(server).chain(platforms).chain([ldap]) {
-            let Some(pair) = pair else { continue };
+        for (certificate, key, pair) in
+            server.into_iter().chain(others).chain(platforms.flatten()).chain(ldap)
+        {
             warnings.extend(pair.warnings(now).into_iter().map(|text| format!("{certificate}{text}")));
             if let Some(file) = &pair.open_file {
                 let shown = file.display();
                 warnings.push(format!("{key}: {shown} is world-readable: run `chmod 600 {shown}`"));
             }
+        }
+        if default.is_some_and(|pair| pair.names().is_empty()) {
+            let text = "has no DNS name among its subject alternative names, and clients look nowhere else: only those that ask for an address it has will connect";
+            warnings.push(format!("{} {text}", SERVER[0]));
         }
         warnings
     }
@@ -255,7 +255,5 @@ fn read_pair(
     errors: &mut Vec<ConfigError>,
 ) -> Option<CertifiedKey> {
     let paths = paths?;
-    CertifiedKey::read(&paths.certificate, &paths.key)
-        .map_err(|(file, text)| errors.push(error(file.key(certificate, key), text)))
-        .ok()
+    paths.read([certificate, key]).map_err(|error| errors.push(error)).ok()
 }

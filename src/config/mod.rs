@@ -22,6 +22,7 @@ mod postgres;
 mod routes;
 mod sections;
 mod server;
+mod server_certificates;
 mod settings;
 mod source;
 mod spelling;
@@ -33,13 +34,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use addresses::is_ipv6_only;
-pub use certificates::{CertifiedKey, PairFile};
+pub use certificates::{CertifiedKey, PairFile, PairPaths};
 pub use changes::{Changes, compare};
 pub use contents::{ConfigHash, Contents};
 pub use files::{Links, read_secret};
 pub use ldap::{Ldap, LdapLookup, LdapMembership, LdapOrganization, LdapSecurity, LdapServer, LdapSide};
 pub use materials::{
-    KeyFile, LdapFiles, LdapMaterials, MaterialFiles, Materials, PairPaths, PlatformFiles, PlatformMaterials,
+    KeyFile, LdapFiles, LdapMaterials, MaterialFiles, Materials, PlatformFiles, PlatformMaterials,
     SigningKeys,
 };
 pub use networks::{ForwardedFields, Network, Networks};
@@ -48,6 +49,7 @@ pub use origin::Origin;
 pub use postgres::{
     Durability, PasswordSource, PostgresFiles, PostgresHost, PostgresMaterials, PostgresSettings, PostgresTls,
 };
+pub use server_certificates::{ServerCertificates, ServerPairs, wildcard_of};
 pub use settings::{
     Audit, Ejection, HostField, Limits, Log, LogFormat, Platform, PlatformLogin, PlatformRoute, PlatformSays,
     PlatformServer, Server, ServerAddress, ServerPool, Stop, StorePlace, StoreSettings, Users,
@@ -107,7 +109,7 @@ impl Config {
             Ok(source) => source,
             Err(error) => return (Err(vec![error]), Vec::new()),
         };
-        let (server, pair) = read_server(source.section("server"), base);
+        let (server, pairs) = read_server(source.section("server"), base);
         let admin = read_admin(source.section("admin"));
         let (platform, platform_files) = read_platform(source.section("platform"), base);
         let (platforms, more_files) = read_platforms(&mut source, base).into_iter().unzip();
@@ -136,7 +138,7 @@ impl Config {
         let files = MaterialFiles {
             keys,
             state_dir: server.as_ref().map(|server| server.state_dir.clone()),
-            server: pair,
+            server: pairs,
             platform: platform_files,
             platforms: more_files,
             ldap: ldap_files,

@@ -16,7 +16,7 @@ pub use self::materials::{PasswordSource, PostgresFiles, PostgresMaterials};
 pub use self::settings::{Durability, PostgresSettings, PostgresTls};
 pub(super) use self::url::without_scheme;
 use self::url::{PostgresUrl, parse_url};
-use super::materials::PairPaths;
+use super::certificates::PairPaths;
 use super::source::Section;
 use crate::auth::secret::Secret;
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::certificates::PairPaths;
 use super::machine;
-use super::materials::{KeyFile, PairPaths};
+use super::materials::KeyFile;
 use super::networks::{Network, Networks};
 use super::postgres::{Durability, Surroundings, read_postgres, without_scheme};
 use super::routes::RouteDurations;

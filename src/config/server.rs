@@ -3,14 +3,17 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::materials::PairPaths;
 use super::networks::ForwardedFields;
+use serde::Deserialize;
+
+use super::certificates::PairPaths;
 use super::sections::{networks, read_pair};
+use super::server_certificates::ServerPairs;
 use super::settings::{Server, Stop};
 use super::source::Section;
 use super::{addresses, machine};
 
-pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> (Option<Server>, Option<PairPaths>) {
+pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> (Option<Server>, ServerPairs) {
     let https = read_addresses(&mut section, "https");
     let http = read_addresses(&mut section, "http");
     let state_dir: Option<PathBuf> = section.optional("state_dir", "write a path");
@@ -40,10 +43,17 @@ pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> (Option<Serv
     if threads == 0 || threads > 1024 {
         section.error("threads", "must be between 1 and 1024");
     }
-    let pair = read_pair(&mut section, base, ("certificate", "private_key"), (certificate, key));
+    let default = read_pair(&mut section, base, ("certificate", "private_key"), (certificate, key));
+    let hint = "write a list such as [{ certificate = \"b.crt\", private_key = \"b.key\" }], or sections [[server.certificates]]";
+    let others: Vec<PairEntry> = section.or("certificates", Vec::new(), hint);
+    let pair = |PairEntry { certificate, private_key }| PairPaths {
+        certificate: base.join(certificate),
+        key: base.join(private_key),
+    };
+    let pairs = ServerPairs { default, others: others.into_iter().map(pair).collect() };
     let Some(state_dir) = state_dir else {
         section.missing("state_dir", "is required: the folder for store, keys and certificate");
-        return (None, pair);
+        return (None, pairs);
     };
     let state_dir = base.join(state_dir);
     let server = Server {
@@ -59,7 +69,15 @@ pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> (Option<Serv
         stop,
         watch,
     };
-    (Some(server), pair)
+    (Some(server), pairs)
+}
+
+/// One entry of `server.certificates`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PairEntry {
+    certificate: PathBuf,
+    private_key: PathBuf,
 }
 
 pub(super) fn read_admin(mut section: Section<'_>) -> Vec<SocketAddr> {

@@ -7,6 +7,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{TextEncoder, proto::MetricFamily};
 
 use super::cells::Cells;
+use super::certificates::CertificateState;
 use super::declined::Declined;
 use super::families::{counters, gauge, gauges, histograms, labelled_counter};
 use super::histogram::observed;
@@ -44,8 +45,8 @@ pub struct Facts<'f> {
     pub store_queue_length: usize,
     /// How long the running commit has taken so far.
     pub store_commit_age: Duration,
-    /// Expiry of the TLS listener's certificate, in seconds since the epoch.
-    pub certificate_not_after: Option<i64>,
+    /// Which certificates are shown to clients.
+    pub certificates: &'f CertificateState,
     /// What was counted for each server of the platform.
     pub servers: &'f ServerMetrics,
     /// The addresses of each of them, in the same order.
@@ -59,6 +60,7 @@ pub(super) fn text(cells: &Cells<CELLS>, facts: Facts<'_>) -> String {
     let mut families = counted(cells);
     families.extend(facts.servers.families(facts.addresses));
     families.extend(facts.reload.families());
+    families.extend(facts.certificates.families());
     families.extend(read(facts));
     families.extend(ProcessCollector::for_self().collect());
     families.sort_by(|one, other| one.name().cmp(other.name()));
@@ -234,7 +236,7 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
     let revoked = keys.iter().filter(|key| snapshot.is_key_revoked(key.fingerprint())).count();
     let signing = usize::from(snapshot.can_sign(&keys));
     let verifying = keys.iter().count() - revoked - signing;
-    let mut families = vec![
+    vec![
         gauge(
             "ds_gateway_build_info",
             "Always 1; the labels describe the build.",
@@ -341,14 +343,5 @@ fn read(facts: Facts<'_>) -> Vec<MetricFamily> {
             "Log lines dropped because their reader is slow or writing failed.",
             vec![labelled_counter(facts.dropped_log_lines, &[])],
         ),
-    ];
-    if let Some(end) = facts.certificate_not_after {
-        families.push(gauge(
-            "ds_gateway_certificate_not_after_timestamp_seconds",
-            "Expiry of the TLS listener's certificate, in seconds since the epoch.",
-            end as f64,
-            &[],
-        ));
-    }
-    families
+    ]
 }

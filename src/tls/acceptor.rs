@@ -4,19 +4,18 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use openssl::error::ErrorStack;
-use openssl::ssl::{AlpnError, SslAcceptor, SslMethod, select_next_proto};
+use openssl::ssl::SslAcceptor;
 use pingora::protocols::IO;
 use pingora::protocols::tls::SslStream;
 use pingora::protocols::tls::server::handshake;
 use tokio::time::timeout;
 
-use crate::config::CertifiedKey;
+use super::contexts::acceptor;
+use crate::config::{CertifiedKey, ServerCertificates};
 
 /// Makes TLS of accepted connections.
 pub struct TlsAcceptor(ArcSwap<Acceptors>);
 
-/// Those with one certificate. Which certificate a client is shown is decided here: several of them, by the name that it asks for, would be here
-/// too.
 struct Acceptors {
     any: SslAcceptor,
     http1: SslAcceptor,
@@ -43,15 +42,24 @@ pub enum HandshakeError {
 }
 
 impl TlsAcceptor {
-    /// TLS 1.2 and 1.3 with this certificate, HTTP/2 and HTTP/1.1.
-    pub fn new(pair: &CertifiedKey) -> Result<Self, ErrorStack> {
-        Ok(Self(ArcSwap::from_pointee(Acceptors::new(pair)?)))
+    /// TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1. A client that asks for a name is shown its certificate; any other one, `default`.
+    ///
+    /// # Errors
+    ///
+    /// If OpenSSL does not take one of them.
+    pub fn new(default: &CertifiedKey, certificates: &ServerCertificates) -> Result<Self, ErrorStack> {
+        Ok(Self(ArcSwap::from_pointee(Acceptors {
+            any: acceptor(default, certificates, HTTP_2_AND_1)?,
+            http1: acceptor(default, certificates, HTTP_1_AND_2)?,
+        })))
     }
 
-    /// Takes over the certificate of another one. Handshakes that have begun end with the one that they began with.
+    /// Takes over the certificates of another one. Handshakes that have begun end with those that they began with. Sessions of before are not
+    /// resumed: whoever comes back is shown what is in force now.
     pub fn replace(&self, other: &Self) {
         self.0.store(other.0.load_full());
     }
+
     /// Makes the handshake, which may take `limit`.
     pub async fn accept<S: IO>(
         &self,
@@ -71,32 +79,6 @@ impl TlsAcceptor {
             Ok(Err(_)) => Err(HandshakeError::Failed),
             Err(_) => Err(HandshakeError::TimedOut),
         }
-    }
-}
-
-impl Acceptors {
-    fn new(pair: &CertifiedKey) -> Result<Self, ErrorStack> {
-        Ok(Self { any: Self::build(pair, HTTP_2_AND_1)?, http1: Self::build(pair, HTTP_1_AND_2)? })
-    }
-
-    fn build(pair: &CertifiedKey, protocols: &'static [u8]) -> Result<SslAcceptor, ErrorStack> {
-        // Mozilla's intermediate profile, version 5.
-        let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls())?;
-        let mut chain = pair.chain.iter();
-        if let Some(leaf) = chain.next() {
-            builder.set_certificate(leaf)?;
-        }
-        for intermediate in chain {
-            builder.add_extra_chain_cert(intermediate.clone())?;
-        }
-        builder.set_private_key(&pair.key)?;
-        builder.check_private_key()?;
-        builder.set_alpn_select_callback(move |_, offered| {
-            select_next_proto(protocols, offered).ok_or(AlpnError::NOACK)
-        });
-        // The socket below is not buffered: without this each record would be read in two parts, its length first.
-        builder.set_read_ahead(true);
-        Ok(builder.build())
     }
 }
 

@@ -1,6 +1,7 @@
 //! TLS towards clients: the handshake, and the certificate where the operator has none.
 //!
-//! It may use `clock` and `config`.
+//! It may use `config` and `auth`.
 
 pub mod acceptor;
+mod contexts;
 pub mod self_signed;

@@ -1,6 +1,6 @@
 //! A certificate that signs itself, for TLS listeners where the operator names none.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -17,35 +17,93 @@ use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
+use zeroize::Zeroizing;
 
-use crate::config::CertifiedKey;
+use crate::auth::time::UnixTime;
+use crate::config::{CertifiedKey, PairPaths};
 
-/// The self-signed certificate in `state_dir/tls`: made where there is none, and made again when less than
-/// 30 days of its life are left.
-pub fn self_signed(state_dir: &Path, addresses: &[SocketAddr]) -> io::Result<CertifiedKey> {
-    let folder = state_dir.join("tls");
-    let (certificate, key) = (folder.join("self-signed.crt"), folder.join("self-signed.key"));
-    if let Ok(pair) = CertifiedKey::read(&certificate, &key)
-        && is_fresh(&pair)
-    {
+/// The self-signed certificate in `state_dir/tls`: made where there is none, and made again when less than 30 days of its life are left. Only what
+/// a gateway has made is ever replaced.
+///
+/// # Errors
+///
+/// If it cannot be made, or if the files are somebody else's and do not fit.
+pub fn self_signed(state_dir: &Path, addresses: &[SocketAddr], now: UnixTime) -> io::Result<CertifiedKey> {
+    if let Some(pair) = kept(state_dir, now)? {
         return Ok(pair);
     }
-    check(state_dir)?;
+    check(state_dir, now)?;
+    let folder = state_dir.join(FOLDER);
     let named = |error: io::Error| named(&folder, error);
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(named)?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).map_err(named)?;
-    let pair = make(addresses).map_err(io::Error::other)?;
+    // Of two gateways on one folder, the second takes what the first has made.
+    let lock = File::open(&folder).map_err(named)?;
+    lock.lock().map_err(named)?;
+    if let Some(pair) = kept(state_dir, now)? {
+        return Ok(pair);
+    }
+    let pair = make(addresses, now).map_err(io::Error::other)?;
     let leaf = pair.chain.first().map(|leaf| leaf.to_pem()).transpose().map_err(io::Error::other)?;
-    let private = pair.key.private_key_to_pem_pkcs8().map_err(io::Error::other)?;
-    write(&key, &private).map_err(named)?;
+    let private = Zeroizing::new(pair.key.private_key_to_pem_pkcs8().map_err(io::Error::other)?);
+    let PairPaths { certificate, key } = paths(state_dir);
+    // The certificate first: it says whose the key beside it is, if this ends between the two.
     write(&certificate, &leaf.unwrap_or_default()).map_err(named)?;
-    log::info!("created a self-signed certificate, {}", certificate.display());
+    write(&key, &private).map_err(named)?;
+    lock.sync_all().map_err(named)?;
+    log::info!("created a self-signed certificate for a year, {}", certificate.display());
     Ok(pair)
 }
 
+/// Where it is.
+pub fn paths(state_dir: &Path) -> PairPaths {
+    let folder = state_dir.join(FOLDER);
+    PairPaths { certificate: folder.join("self-signed.crt"), key: folder.join("self-signed.key") }
+}
+
+/// Is another one to be made in its place?
+pub fn is_due(pair: &CertifiedKey, now: UnixTime) -> bool {
+    let soon = i64::try_from(now.0.saturating_add(RENEW_SECONDS)).unwrap_or(i64::MAX);
+    pair.chain.first().is_some_and(is_ours) && pair.not_after().is_none_or(|end| end <= soon)
+}
+
+/// What is there and stays; nothing, if one is to be made.
+fn kept(state_dir: &Path, now: UnixTime) -> io::Result<Option<CertifiedKey>> {
+    let PairPaths { certificate, key } = paths(state_dir);
+    let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
+    if !is_there(&certificate) && !is_there(&key) {
+        return Ok(None);
+    }
+    let text = match CertifiedKey::read(&certificate, &key) {
+        Ok(pair) => return Ok((!is_due(&pair, now)).then_some(pair)),
+        Err((_, text)) => text,
+    };
+    let found = fs::read(&certificate).ok().and_then(|pem| X509::from_pem(&pem).ok());
+    if found.as_ref().is_some_and(is_ours) {
+        return Ok(None);
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!(
+            "{text}; the gateway did not make what is there and does not replace it: remove {} and {}, or name a pair by server.certificate and server.private_key",
+            certificate.display(),
+            key.display()
+        ),
+    ))
+}
+
+/// Has a gateway made it?
+fn is_ours(leaf: &X509) -> bool {
+    let organizations = leaf.subject_name().entries_by_nid(Nid::ORGANIZATIONNAME);
+    let mut organizations = organizations.filter_map(|entry| entry.data().to_string().ok());
+    organizations.any(|organization| organization == ORGANIZATION)
+        && leaf.public_key().and_then(|key| leaf.verify(&key)).unwrap_or(false)
+}
+
 /// Could [`self_signed`] read what is there, and write? Changes nothing.
-pub fn check(state_dir: &Path) -> io::Result<()> {
-    let folder = state_dir.join("tls");
+pub fn check(state_dir: &Path, now: UnixTime) -> io::Result<()> {
+    kept(state_dir, now)?;
+    let folder = state_dir.join(FOLDER);
     let flags = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
     let found = match fs::metadata(&folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -60,28 +118,25 @@ fn named(folder: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), text)
 }
 
-fn is_fresh(pair: &CertifiedKey) -> bool {
-    let soon = Asn1Time::days_from_now(RENEW_DAYS);
-    let leaf = pair.chain.first();
-    leaf.zip(soon.ok()).is_some_and(|(leaf, soon)| leaf.not_after() > soon)
-}
-
+/// Replaces the file, or leaves it as it is.
 fn write(path: &Path, pem: &[u8]) -> io::Result<()> {
-    let _ = fs::remove_file(path);
-    let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+    let draft = path.with_extension("new");
+    let _ = fs::remove_file(&draft);
+    let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&draft)?;
     file.write_all(pem)?;
-    file.sync_all()
+    file.sync_all()?;
+    fs::rename(&draft, path)
 }
 
 /// P-256, for `localhost`, this host and the addresses listened on.
-fn make(addresses: &[SocketAddr]) -> Result<CertifiedKey, ErrorStack> {
+fn make(addresses: &[SocketAddr], now: UnixTime) -> Result<CertifiedKey, ErrorStack> {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
     let key: PKey<Private> = PKey::from_ec_key(EcKey::generate(&group)?)?;
 
     let host = host_name();
     let mut name = X509NameBuilder::new()?;
     name.append_entry_by_nid(Nid::COMMONNAME, host.as_deref().unwrap_or("localhost"))?;
-    name.append_entry_by_nid(Nid::ORGANIZATIONNAME, "ds-gateway (self-signed)")?;
+    name.append_entry_by_nid(Nid::ORGANIZATIONNAME, ORGANIZATION)?;
     let name = name.build();
 
     let mut serial = BigNum::new()?;
@@ -93,8 +148,9 @@ fn make(addresses: &[SocketAddr]) -> Result<CertifiedKey, ErrorStack> {
     builder.set_subject_name(&name)?;
     builder.set_issuer_name(&name)?;
     builder.set_pubkey(&key)?;
-    builder.set_not_before(&*Asn1Time::days_from_now(0)?)?;
-    builder.set_not_after(&*Asn1Time::days_from_now(LIFE_DAYS)?)?;
+    let time = |seconds: u64| Asn1Time::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX));
+    builder.set_not_before(&*time(now.0)?)?;
+    builder.set_not_after(&*time(now.0.saturating_add(LIFE_SECONDS))?)?;
     builder.append_extension(BasicConstraints::new().critical().build()?)?;
     builder.append_extension(KeyUsage::new().critical().digital_signature().build()?)?;
     builder.append_extension(ExtendedKeyUsage::new().server_auth().build()?)?;
@@ -122,39 +178,17 @@ fn host_name() -> Option<String> {
     (!name.is_empty() && name.len() <= 64 && name.bytes().all(sound)).then(|| name.to_owned())
 }
 
-/// The longest life that current clients accept without a word.
-const LIFE_DAYS: u32 = 825;
+/// In `state_dir`.
+const FOLDER: &str = "tls";
 
-/// A certificate with less than this left is made again at the next start.
-const RENEW_DAYS: u32 = 30;
+/// Who has made it.
+const ORGANIZATION: &str = "ds-gateway (self-signed)";
+
+/// A year: Mozilla's profile allows 366 days.
+const LIFE_SECONDS: u64 = 365 * 24 * 3600;
+
+/// A certificate with less than this left is made again.
+const RENEW_SECONDS: u64 = 30 * 24 * 3600;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_certificate_is_made_once_and_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let address: SocketAddr = "192.0.2.7:443".parse().unwrap();
-        let one = self_signed(folder.path(), &[address]).unwrap();
-        let two = self_signed(folder.path(), &[address]).unwrap();
-        let pem = |pair: &CertifiedKey| pair.chain[0].to_pem().unwrap();
-        assert_eq!(pem(&one), pem(&two));
-        let names = one.chain[0].subject_alt_names().unwrap();
-        assert!(names.iter().any(|name| name.dnsname() == Some("localhost")));
-        assert!(names.iter().any(|name| name.ipaddress() == Some(&[192, 0, 2, 7])));
-        assert!(one.chain[0].verify(&one.key).unwrap());
-        let now = i64::try_from(crate::clock::wall().0).unwrap();
-        let days = (one.not_after().unwrap() - now) / 86_400;
-        assert!((LIFE_DAYS as i64 - 1..=LIFE_DAYS as i64).contains(&days), "{days}");
-    }
-
-    #[test]
-    fn damaged_pair_is_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let one = self_signed(folder.path(), &[]).unwrap();
-        std::fs::write(folder.path().join("tls/self-signed.key"), "damaged").unwrap();
-        let two = self_signed(folder.path(), &[]).unwrap();
-        assert_ne!(one.chain[0].to_pem().unwrap(), two.chain[0].to_pem().unwrap());
-    }
-}
+mod tests;

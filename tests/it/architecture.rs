@@ -55,7 +55,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ),
     ("admin", &["service", "store", "logging", "metrics", "clock", "config", "auth"]),
     ("edge", &["tls", "service", "store", "logging", "metrics", "clock", "config", "thread_slot", "auth"]),
-    ("tls", &["clock", "config"]),
+    ("tls", &["config", "auth"]),
     ("service", &["state_dir", "store", "logging", "metrics", "clock", "config", "auth"]),
     ("state_dir", &["store", "metrics", "clock", "config", "auth"]),
     ("store", &["logging", "metrics", "clock", "config", "auth"]),

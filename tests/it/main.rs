@@ -43,6 +43,7 @@ mod audit;
 mod backup;
 mod basic;
 mod bodies;
+mod certificates;
 mod chaos;
 mod check;
 mod claims;

@@ -132,13 +132,14 @@ const TOGETHER: [Together; 9] = [
 ];
 
 /// Settings that name files or are about TLS and PostgreSQL: [`files_are_compared_by_what_is_in_them`], and `tests/it/reload_settings.rs`.
-const ELSEWHERE: [&str; 10] = [
+const ELSEWHERE: [&str; 11] = [
     "platform.ca_file",
     "platform.client_certificate",
     "platform.client_key",
     "platform.server_name",
     "platform.verify",
     "server.certificate",
+    "server.certificates",
     "server.private_key",
     "store.durability",
     "store.password_file",

@@ -7,9 +7,9 @@ use openssl::x509::X509;
 use super::host::PostgresHost;
 use super::pass_file::{PassLine, read_pass_file};
 use crate::auth::secret::Secret;
+use crate::config::certificates::PairPaths;
 use crate::config::certificates::{CertifiedKey, PairFile, read_certificates};
 use crate::config::files::{Links, read_secret};
-use crate::config::materials::PairPaths;
 
 /// Where certificates, keys and the password come from. Paths are complete.
 #[derive(Clone, Debug, Default)]

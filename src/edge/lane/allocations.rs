@@ -32,7 +32,7 @@ use crate::edge::gateway::{Gateway, Shared};
 use crate::edge::quota::Quotas;
 use crate::edge::socket::Socket;
 use crate::logging::Sink;
-use crate::metrics::{Addresses, Facts, Metrics, ReloadState, ServerMetrics};
+use crate::metrics::{Addresses, CertificateState, Facts, Metrics, ReloadState, ServerMetrics};
 use crate::service::login::chain::Chain;
 use crate::service::login::failed_logins::FailedLogins;
 use crate::service::login::passwords::Logins;
@@ -220,7 +220,7 @@ fn scrape(gateway: &Gateway) -> String {
         clock_error: 0,
         store_queue_length: 0,
         store_commit_age: Duration::ZERO,
-        certificate_not_after: None,
+        certificates: &CertificateState::default(),
         servers: &ServerMetrics::new(["a"]),
         addresses: &[Addresses::default()],
         reload: &ReloadState::default(),
