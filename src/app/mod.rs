@@ -5,6 +5,7 @@
 //!
 //! It may use every layer below `cli`.
 
+mod certificates;
 pub mod core_dumps;
 pub mod descriptors;
 mod housekeeping;

@@ -1,4 +1,5 @@
-//! `server.watch`: the files of the configuration are looked at every second, and a change that has come to rest is a reload.
+//! Files are looked at every second. With `server.watch` a change of the configuration's that has come to rest is a reload; one of the certificates of
+//! the TLS listeners is taken over in any case, and alone.
 //!
 //! What the name leads to is looked at, so that a file that is renamed over, a link that is turned round (as certbot and clusters do it) and
 //! a file that is written in place are all seen. One that is being written changes from look to look, and is not read before it rests: the first half of a
@@ -12,16 +13,19 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::certificates::{Attempts, Expiry};
 use super::reload::Reloader;
-use crate::control::Verdict;
+use crate::clock::wall;
 
-/// Starts the thread that looks. It costs a few calls a second, and nothing while `server.watch` is off.
+/// Starts the thread that looks. It costs a few calls a second.
 pub(super) fn start(reloader: &Arc<Reloader>) -> io::Result<()> {
     let reloader = Arc::clone(reloader);
     thread::Builder::new().name("watch".into()).spawn(move || {
         let mut watched: Option<Watched> = None;
+        let mut certificates = Certificates::new(&reloader);
         loop {
             thread::sleep(INTERVAL);
+            certificates.look(&reloader);
             if !reloader.is_watching() {
                 watched = None;
                 continue;
@@ -32,11 +36,39 @@ pub(super) fn start(reloader: &Arc<Reloader>) -> io::Result<()> {
             if watched.is_due(found, Instant::now()) {
                 let verdict = reloader.reload();
                 // Where that took over other files, they are the ones to look at.
-                watched.done(&verdict, look(&reloader.files()), Instant::now());
+                let again = (!verdict.is_ok()).then(|| Instant::now() + AGAIN);
+                watched.done(look(&reloader.files()), again);
             }
         }
     })?;
     Ok(())
+}
+
+/// The certificates of the TLS listeners.
+struct Certificates {
+    watched: Watched,
+    attempts: Attempts,
+    expiry: Expiry,
+}
+
+impl Certificates {
+    fn new(reloader: &Reloader) -> Self {
+        let expiry = Expiry::told(reloader.certificate_warnings(wall()), Instant::now());
+        Self { watched: Watched::default(), attempts: Attempts::default(), expiry }
+    }
+
+    fn look(&mut self, reloader: &Reloader) {
+        let now = Instant::now();
+        let is_changed = self.watched.is_due(look(&reloader.certificate_files()), now);
+        // One that cannot be made is tried again as files are that cannot be read.
+        if is_changed || (self.watched.again.is_none() && reloader.is_renewal_due(wall())) {
+            let again = self.attempts.try_now(reloader, now);
+            self.watched.done(look(&reloader.certificate_files()), again);
+        }
+        for warning in self.expiry.due(reloader.certificate_warnings(wall()), now) {
+            log::warn!("{warning}");
+        }
+    }
 }
 
 /// What there is to see of each file without reading it.
@@ -77,15 +109,19 @@ impl Watched {
     fn is_due(&mut self, found: Seen, now: Instant) -> bool {
         let rests = found == self.last;
         self.last = found;
-        rests && (self.last != self.read || self.again.is_some_and(|again| now >= again))
+        rests && (self.last != self.read || self.is_to_be_tried_again(now))
+    }
+
+    fn is_to_be_tried_again(&self, now: Instant) -> bool {
+        self.again.is_some_and(|again| now >= again)
     }
 
     /// After a reload, with what is seen then: what has changed since the look before it is looked at again.
-    fn done(&mut self, verdict: &Verdict, seen: Seen, now: Instant) {
+    fn done(&mut self, seen: Seen, again: Option<Instant>) {
         let before = |path: &PathBuf| self.last.iter().find(|(known, _)| known == path);
         self.read = seen.iter().map(|new| before(&new.0).unwrap_or(new).clone()).collect();
         self.last = seen;
-        self.again = (!verdict.is_ok()).then(|| now + AGAIN);
+        self.again = again;
     }
 }
 

@@ -31,14 +31,13 @@ pub struct MaterialFiles {
 }
 
 impl MaterialFiles {
-    /// Every file.
+    /// Every file, but for those of the TLS listeners: they are reloaded alone.
     pub fn paths(&self) -> Vec<PathBuf> {
-        let Self { keys, state_dir: _, server, platform, platforms, ldap } = self;
+        let Self { keys, state_dir: _, server: _, platform, platforms, ldap } = self;
         let pair = |pair: &Option<PairPaths>| {
             pair.iter().flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]).collect::<Vec<_>>()
         };
         let mut paths: Vec<PathBuf> = keys.iter().flatten().map(|key| key.path.clone()).collect();
-        paths.extend(server.paths());
         for PlatformFiles { section: _, ca, client } in std::iter::once(platform).chain(platforms) {
             paths.extend(ca.iter().cloned().chain(pair(client)));
         }

@@ -44,6 +44,7 @@ mod backup;
 mod basic;
 mod bodies;
 mod certificates;
+mod certificate_changes;
 mod chaos;
 mod check;
 mod claims;
