@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use self::cells::Cells;
 use self::layout::*;
+use crate::auth::denial::Denial;
 use crate::auth::gate::WouldRefuse;
 use crate::auth::reply::{Overload, PlatformFault};
 use crate::auth::user_source::SourceName;
@@ -154,6 +155,11 @@ impl Metrics {
     /// A request had to wait for a sequence of the store.
     pub fn sequence_wait(&self, outcome: SequenceWait) {
         self.cells.add(SEQUENCE_WAITS + outcome as usize, 1);
+    }
+
+    /// A request was ended in flight: its token no longer held.
+    pub fn ended_in_flight(&self, denial: Denial) {
+        self.cells.add(ENDED + denial as usize, 1);
     }
 
     /// A commit of the store failed.

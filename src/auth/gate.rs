@@ -62,6 +62,8 @@ pub struct Gate {
     updating: Mutex<()>,
     /// Uptime in milliseconds at the last successful read of the store.
     read_at: AtomicU64,
+    /// How often the snapshot, the keys or the rules were replaced.
+    version: AtomicU64,
 }
 
 /// What tokens are verified by, replaced as one: no token is judged by the keys of one configuration and the rules of another.
@@ -97,6 +99,7 @@ impl Gate {
             snapshot: ArcSwap::from_pointee(snapshot),
             updating: Mutex::new(()),
             read_at: AtomicU64::new(0),
+            version: AtomicU64::new(0),
         };
         gate.note_read(uptime);
         gate
@@ -141,10 +144,33 @@ impl Gate {
         }
         let basis = self.basis.load();
         let verified = self.identify_by(token, &basis)?;
-        let snapshot = self.snapshot.load();
-        verified.check_time(reading.now, || snapshot.cutoff_time(&verified), &basis.rules)?;
-        snapshot.check(&verified, &basis.rules)?;
+        self.check(&verified, &basis, reading)?;
         Ok(Permit::new(verified))
+    }
+
+    /// Would the token be admitted again that this permit was given for? What it says is read again only where keys or rules were
+    /// replaced since, and the permit then stands for that.
+    pub fn admit_again(
+        &self,
+        permit: &mut Permit,
+        token: &[u8],
+        reading: ClockReading,
+    ) -> Result<(), Denial> {
+        if self.is_stale(reading.uptime) {
+            return Err(Denial::StateStale);
+        }
+        let basis = self.basis.load();
+        if permit.generation() != basis.keys.generation() {
+            *permit = Permit::new(self.identify_by(token, &basis)?);
+        }
+        self.check(permit.verified(), &basis, reading)
+    }
+
+    /// May what a token says pass at this moment?
+    fn check(&self, verified: &Verified, basis: &Basis, reading: ClockReading) -> Result<(), Denial> {
+        let snapshot = self.snapshot.load();
+        verified.check_time(reading.now, || snapshot.cutoff_time(verified), &basis.rules)?;
+        snapshot.check(verified, &basis.rules)
     }
 
     /// What a token says that has not expired, revoked or not: anyone who holds it may end it.
@@ -193,7 +219,19 @@ impl Gate {
         let mut snapshot = RevocationSnapshot::clone(&self.snapshot.load());
         let value = change(&mut snapshot)?;
         self.snapshot.store(snapshot.into());
+        self.count_change();
         Ok(value)
+    }
+
+    /// Another number whenever what the gate decides by was replaced: while it and the second are the same, so is each verdict, unless
+    /// the store is not read for too long.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// After the change: who sees the number sees the change.
+    fn count_change(&self) {
+        self.version.fetch_add(1, Ordering::Release);
     }
 
     /// The same, for a change that cannot fail.
@@ -250,6 +288,7 @@ impl Gate {
         let _one_at_a_time = self.updating.lock();
         let rules = self.rules();
         self.basis.store(Arc::new(Basis { keys: Arc::new(keys), rules }));
+        self.count_change();
     }
 
     /// Replaces the rules, and the keys where others are given. What was verified by the old ones is verified again.
@@ -257,6 +296,7 @@ impl Gate {
         let _one_at_a_time = self.updating.lock();
         let keys = keys.unwrap_or_else(|| self.keys().next_generation());
         self.basis.store(Arc::new(Basis { keys: Arc::new(keys), rules }));
+        self.count_change();
     }
 
     /// The rules of this moment.

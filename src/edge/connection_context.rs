@@ -92,6 +92,11 @@ impl Connection {
         self.activity.was_ended_too_soon()
     }
 
+    /// The connection is to end as one that failed, with a reset: what was sent of an answer must not look like all of it.
+    pub(super) fn abort(&self) {
+        self.activity.abort();
+    }
+
     /// A request begins that the connection is kept for.
     pub(super) fn active_request(&self) -> ActiveRequest {
         self.activity.request()

@@ -2,13 +2,15 @@
 //!
 //! The engine gives each read of an HTTP/1 body its time, and a stream of HTTP/2 none: without this, a client could hold a
 //! stream, and a connection to the platform, for ever. A stream whose body has begun and moved no byte for
-//! `limits.body_timeout` is dropped; so is a request over either protocol that takes longer than its route allows. The
+//! `limits.body_timeout` is dropped; so is a request over either protocol that takes longer than its route allows, or whose token no longer
+//! holds. The
 //! client sees its stream reset or its connection closed, the platform its connection closed, and nothing goes back to a pool.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,7 +22,12 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use super::connection_context;
+use super::ongoing::Watched;
+use crate::auth::denial::Denial;
+use crate::auth::reply::Reply;
 use crate::config::Limits;
+use crate::metrics::Metrics;
 
 /// Why a request was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +36,8 @@ pub(super) enum Cut {
     BodyStalled,
     /// It took longer than `limits.request_duration`, or its route's.
     Overdue,
+    /// Its token no longer holds.
+    Denied(Denial),
 }
 
 impl Cut {
@@ -37,6 +46,24 @@ impl Cut {
         match self {
             Self::BodyStalled => "request body timed out",
             Self::Overdue => "request duration exceeded",
+            Self::Denied(denial) => denial.as_str(),
+        }
+    }
+
+    /// The status that it is counted and logged with.
+    pub(super) fn status(self) -> u16 {
+        match self {
+            Self::BodyStalled => 408,
+            Self::Overdue => 504,
+            // What the next request is told.
+            Self::Denied(denial) => Reply::denied(denial).status,
+        }
+    }
+
+    /// Counts it.
+    pub(super) fn count(self, metrics: &Metrics) {
+        if let Self::Denied(denial) = self {
+            metrics.ended_in_flight(denial);
         }
     }
 }
@@ -48,6 +75,8 @@ pub(super) struct Whereabouts {
     pub(super) server: Option<usize>,
     /// How often it was sent.
     pub(super) tries: usize,
+    /// Its answer is a stream of events.
+    pub(super) is_event_stream: bool,
 }
 
 /// Told by the proxy: `on_cut` is called if the request is ended, which nobody else logs.
@@ -76,6 +105,16 @@ pub(super) fn end_after(limit: Duration) {
     });
 }
 
+/// Told by the proxy: the request is ended once its token no longer holds.
+pub(super) fn ends_with(watched: Watched) {
+    let _ = STREAM.try_with(|stream| *stream.watched.lock() = Some(watched));
+}
+
+/// Told by the proxy: the answer is a stream of events.
+pub(super) fn streams_events() {
+    let _ = STREAM.try_with(|stream| stream.is_event_stream.store(true, Ordering::Relaxed));
+}
+
 /// Told by the proxy: bytes of the body came, or its end.
 pub(super) fn note(is_end: bool) {
     let _ = STREAM.try_with(|stream| {
@@ -102,6 +141,8 @@ struct Stream {
     on_cut: Mutex<Option<OnCut>>,
     deadline: Mutex<Option<Instant>>,
     has_deadline: Notify,
+    watched: Mutex<Option<Watched>>,
+    is_event_stream: AtomicBool,
 }
 
 type OnCut = Box<dyn FnOnce(Cut, Whereabouts) + Send>;
@@ -131,22 +172,29 @@ impl<A: HttpServerApp> ConnectionApp<A> {
 
 #[async_trait]
 impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for ConnectionApp<A> {
-    // Written as `async_trait` would, for HTTP/1 is only passed on: a future around the other would be one more
-    // allocation, and the session copied twice more.
-    fn process_new_http<'a, 's, 'f>(
-        self: &'a Arc<Self>,
+    async fn process_new_http(
+        self: &Arc<Self>,
         session: ServerSession,
-        shutdown: &'s ShutdownWatch,
-    ) -> Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'f>>
-    where
-        'a: 'f,
-        's: 'f,
-        Self: 'f,
-    {
-        if !session.is_http2() && !self.limits.has_deadlines {
-            return self.inner.process_new_http(session, shutdown);
-        }
-        Box::pin(self.watched(session, shutdown))
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let stream = Arc::<Stream>::default();
+        // Over HTTP/2 the others go on; over HTTP/1 an answer that ends with its connection must not look as if it were all of it.
+        let connection =
+            (!session.is_http2()).then(|| connection_context::of(session.digest()).cloned()).flatten();
+        let (is_http2, body_timeout) = (session.is_http2(), self.limits.body_timeout);
+        // Here to the end: a connection is told how it ends before it does.
+        let mut request =
+            pin!(STREAM.scope(Arc::clone(&stream), self.inner.process_new_http(session, shutdown)));
+        let reason = tokio::select! {
+            biased;
+            reused = &mut request => return reused,
+            () = stands_still(&stream.moves, body_timeout), if is_http2 => Cut::BodyStalled,
+            () = overdue(&stream) => Cut::Overdue,
+            denial = denied(&stream) => Cut::Denied(denial),
+        };
+        connection.into_iter().for_each(|connection| connection.abort());
+        cut(&stream, reason);
+        None
     }
 
     fn h2_options(&self) -> Option<H2Options> {
@@ -167,25 +215,23 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for ConnectionApp<A
     }
 }
 
-impl<A: HttpServerApp + Send + Sync + 'static> ConnectionApp<A> {
-    async fn watched(&self, session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
-        let stream = Arc::<Stream>::default();
-        let request = STREAM.scope(Arc::clone(&stream), self.inner.process_new_http(session, shutdown));
-        tokio::select! {
-            biased;
-            reused = request => reused,
-            () = stands_still(&stream.moves, self.limits.body_timeout) => cut(&stream, Cut::BodyStalled),
-            () = overdue(&stream) => cut(&stream, Cut::Overdue),
-        }
-    }
-}
-
-fn cut(stream: &Stream, reason: Cut) -> Option<ReusedHttpStream> {
+fn cut(stream: &Stream, reason: Cut) {
     let on_cut = stream.on_cut.lock().take();
     let tries = stream.tries.load(Ordering::Relaxed);
     let server = (tries > 0).then(|| stream.server.load(Ordering::Relaxed));
-    on_cut.into_iter().for_each(|on_cut| on_cut(reason, Whereabouts { server, tries }));
-    None
+    let is_event_stream = stream.is_event_stream.load(Ordering::Relaxed);
+    let whereabouts = Whereabouts { server, tries, is_event_stream };
+    on_cut.into_iter().for_each(|on_cut| on_cut(reason, whereabouts));
+}
+
+/// Resolves when the request has a token and it no longer holds.
+async fn denied(stream: &Stream) -> Denial {
+    // Asked again whenever the request was polled, which comes first: so it is known as soon as the request has a token.
+    poll_fn(|cx| match &mut *stream.watched.lock() {
+        Some(watched) => watched.poll_denied(cx),
+        None => Poll::Pending,
+    })
+    .await
 }
 
 /// Resolves when the request has a deadline and it has passed.

@@ -12,9 +12,11 @@ use pingora::proxy::Session;
 
 use super::access_log::{Exchange, access_line, millis};
 use super::client::origin;
+use super::clock_reading::read_clock;
 use super::connection_context::{self as connection, Connection};
-use super::cut::{self, Cut, Whereabouts};
+use super::cut::{self, Whereabouts};
 use super::decide::{Decision, Facts, decide};
+use super::ongoing::{Ongoing, sweep};
 use super::request_head::{EngineHead, RequestHead};
 use super::request_state::RequestState;
 use super::runtime::Runtime;
@@ -37,6 +39,8 @@ pub struct Gateway {
     pub runtime: Arc<ArcSwap<Runtime>>,
     /// What they have in common.
     pub shared: Shared,
+    /// Requests in flight that a token admitted.
+    pub(super) ongoing: Arc<Ongoing>,
 }
 
 /// What stays as it is while the process runs.
@@ -63,7 +67,7 @@ pub struct Shared {
 impl Gateway {
     /// Of one worker.
     pub fn new(runtime: Runtime, shared: Shared) -> Self {
-        Self { runtime: Arc::new(ArcSwap::from_pointee(runtime)), shared }
+        Self { runtime: Arc::new(ArcSwap::from_pointee(runtime)), shared, ongoing: Arc::default() }
     }
 
     /// A request whose head is complete.
@@ -102,11 +106,13 @@ impl Gateway {
         }
         match decision {
             Decision::Forward(pass, facts) => {
-                self.forwards(pass, facts, head.target, state)?;
+                self.forwards(pass, facts, &head, state)?;
                 Ok(Next::Forward)
             }
             Decision::Change(pass, facts, affected) => {
-                self.forwards(pass, facts, head.target, state)?;
+                self.forwards(pass, facts, &head, state)?;
+                // It may end its own token, and has an end that must be known.
+                state.watched = None;
                 Ok(match self.begin_change(&affected, state).await {
                     Ok(()) => Next::Forward,
                     Err(reply) => Next::Answer(reply),
@@ -158,19 +164,33 @@ impl Gateway {
     }
 
     /// A request goes on, for which there must be room.
-    pub(super) fn forwards(
+    pub(super) fn forwards<H: RequestHead>(
         &self,
         pass: Pass,
         facts: Facts,
-        target: &[u8],
+        head: &H,
         state: &mut RequestState,
     ) -> Result<(), Overload> {
         state.facts = facts;
         state.take_to_forward()?;
         facts.label.into_iter().for_each(|label| self.shared.metrics.decision(label));
+        if let Pass::Permit(permit) = &pass {
+            let token = head.values("user-token").next().unwrap_or_default();
+            let target = state.runtime.observation.is_some().then(|| head.target());
+            state.watched = Some(self.ongoing.watch(permit, token, target, state.started));
+            self.sweep();
+        }
         state.pass = Some(pass);
-        state.platform = state.runtime.platforms.of(target);
+        state.platform = state.runtime.platforms.of(head.target());
         Ok(())
+    }
+
+    /// Has the gate asked again about requests in flight, if it is not yet.
+    fn sweep(&self) {
+        if self.ongoing.wants_sweeper() {
+            let (ongoing, runtime) = (Arc::clone(&self.ongoing), Arc::clone(&self.runtime));
+            tokio::spawn(sweep(ongoing, runtime, self.shared.clock.clone(), Arc::clone(&self.shared.gap)));
+        }
     }
 
     /// A request is answered here.
@@ -181,13 +201,7 @@ impl Gateway {
 
     /// Both clocks, now. After a pause of the process this waits for what was revoked meanwhile.
     pub(super) async fn read_clock(&self) -> ClockReading {
-        let Shared { clock, gap, .. } = &self.shared;
-        let reading = clock.read();
-        if !gap.is_open(reading.uptime) {
-            return reading;
-        }
-        gap.wait(reading.uptime).await;
-        clock.read()
+        read_clock(&self.shared.clock, &self.shared.gap).await
     }
 
     /// Waits until the gate has applied that sequence; whether it has.
@@ -224,27 +238,33 @@ impl Gateway {
         access_line(&self.shared.sink, state, &exchange, status, elapsed)
     }
 
-    /// Has a request that is forwarded ended, and logged then, if its body stands still over HTTP/2 or if it takes too long.
-    pub(super) fn watch(&self, session: &Session, state: &RequestState) {
+    /// Has a request that is forwarded ended, and logged then, if its token no longer holds, if its body stands still over HTTP/2 or if it
+    /// takes too long.
+    pub(super) fn watch(&self, session: &Session, state: &mut RequestState) {
         let duration = state.runtime.request_duration(session.req_header().raw_path());
-        if duration.is_none() && !state.has_unannounced_body {
+        let watched = state.watched.take();
+        if duration.is_none() && !state.has_unannounced_body && watched.is_none() {
             return;
         }
-        let line = self.access_line(session, state, 0, Duration::ZERO);
+        let has_line = self.shared.sink.writes_access();
+        let line = has_line.then(|| self.access_line(session, state, 0, Duration::ZERO));
         let (sink, metrics) = (self.shared.sink.clone(), Arc::clone(&self.shared.metrics));
         let (route, started) = (state.facts.route, state.started);
         let (runtime, platform) = (Arc::clone(&state.runtime), state.platform);
-        cut::watch(move |reason, Whereabouts { server, tries }| {
-            let (status, fault) = match reason {
-                Cut::BodyStalled => (408, reason.as_str()),
-                Cut::Overdue => (504, reason.as_str()),
-            };
-            let elapsed = started.elapsed();
-            metrics.request(route, status, elapsed);
+        cut::watch(move |reason, Whereabouts { server, tries, is_event_stream }| {
+            let (status, elapsed) = (reason.status(), started.elapsed());
+            reason.count(&metrics);
+            if is_event_stream {
+                metrics.event_stream(route, status, elapsed);
+            } else {
+                metrics.request(route, status, elapsed);
+            }
+            let Some(line) = line else { return };
             let server = server.map(|server| runtime.platforms.get(platform).name(server).to_owned());
-            let duration_ms = millis(elapsed);
-            sink.access(&AccessLine { status, fault: Some(fault), duration_ms, server, tries, ..line });
+            let (fault, duration_ms) = (Some(reason.as_str()), millis(elapsed));
+            sink.access(&AccessLine { status, fault, duration_ms, server, tries, ..line });
         });
+        watched.into_iter().for_each(cut::ends_with);
         if state.has_unannounced_body {
             cut::body_begins();
         }

@@ -41,7 +41,7 @@ use super::gateway::{Gateway, Next};
 use super::normalize::normalize;
 use super::request_id::REQUEST_ID;
 use super::request_state::RequestState;
-use super::response::{self, EVENT_STREAM, MAX_INTERIM};
+use super::response::{self, MAX_INTERIM, is_event_stream};
 use super::trace::Trace;
 use super::upstream::is_verified;
 use crate::auth::reply::{Malformed, Reply};
@@ -251,6 +251,9 @@ impl ProxyHttp for Gateway {
         if self.shared.stopping.load(Ordering::Relaxed) {
             session.set_keepalive(None);
         }
+        if is_event_stream(response) {
+            cut::streams_events();
+        }
         let status = response.status;
         let is_bare = session.req_header().method == http::Method::HEAD
             || status.is_informational()
@@ -388,12 +391,4 @@ fn change_fields(
     change(&mut parts.headers)?;
     *request = parts.into();
     not_text.map_or(Ok(()), |target| request.set_raw_path(&target))
-}
-
-/// Is the answer open for as long as somebody listens?
-fn is_event_stream(response: &ResponseHeader) -> bool {
-    let kind =
-        response.headers.get(http::header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let (kind, _) = kind.split_at_checked(EVENT_STREAM.len()).unwrap_or_default();
-    kind.eq_ignore_ascii_case(EVENT_STREAM)
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::admission::ActiveRequest;
 use super::client::Origin;
 use super::decide::Facts;
+use super::ongoing::Watched;
 use super::quota::Reserved;
 use super::request::Body;
 use super::request_id::RequestId;
@@ -56,6 +57,8 @@ pub struct RequestState {
     pub(super) active: Option<ActiveRequest>,
     /// The change of users that it asks the platform for.
     pub(super) change: Option<Change>,
+    /// Ends it once its token no longer holds, for whoever carries it to take.
+    pub(super) watched: Option<Watched>,
     _in_flight: InFlight,
 }
 
@@ -85,6 +88,7 @@ impl RequestState {
             reserved: None,
             active: None,
             change: None,
+            watched: None,
             _in_flight: in_flight,
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::auth::fields::SEQUENCE;
 use crate::service::user_changes::Ended;
-use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
@@ -98,6 +98,13 @@ pub(super) fn tell(response: &mut ResponseHeader, ended: Ended) -> Result<()> {
         Ended::Durable(sequence) => response.insert_header(SEQUENCE, sequence),
         Ended::Pending => response.insert_header("x-ds-gateway-warning", text),
     }
+}
+
+/// Is the answer open for as long as somebody listens?
+pub(super) fn is_event_stream(response: &ResponseHeader) -> bool {
+    let kind = response.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let (kind, _) = kind.split_at_checked(EVENT_STREAM.len()).unwrap_or_default();
+    kind.eq_ignore_ascii_case(EVENT_STREAM)
 }
 
 /// Server-sent events (HTML §9.2).

@@ -135,7 +135,10 @@ impl AsyncWrite for Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.unsent.has_remaining() {
+        if self.slot.as_ref().is_some_and(|slot| slot.activity().is_aborted()) {
+            // An error means that it has ended already.
+            let _ = self.stream.set_zero_linger();
+        } else if self.unsent.has_remaining() {
             // What does not fit now has nobody left to wait for it.
             let _ = self.stream.try_write(&self.unsent);
         }

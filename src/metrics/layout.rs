@@ -37,7 +37,9 @@ pub(super) const LANE: usize = LOGINS + LoginOutcome::ALL.len();
 /// Of each source of users, its answers.
 pub(super) const SOURCES: usize = LANE + 1 + Declined::ALL.len();
 pub(super) const SEQUENCE_WAITS: usize = SOURCES + SourceName::ALL.len() * SourceAnswer::ALL.len();
-pub(super) const DURATIONS: usize = SEQUENCE_WAITS + SequenceWait::ALL.len();
+/// Requests that were ended in flight, by why their token no longer held.
+pub(super) const ENDED: usize = SEQUENCE_WAITS + SequenceWait::ALL.len();
+pub(super) const DURATIONS: usize = ENDED + Denial::ALL.len();
 /// Of event streams, whatever their route.
 pub(super) const STREAM_DURATIONS: usize = DURATIONS + RouteLabel::ALL.len() * HISTOGRAM;
 pub(super) const LATENCIES: usize = STREAM_DURATIONS + HISTOGRAM;

@@ -19,6 +19,7 @@ use super::login_sources::SourceAnswer;
 use super::reload::ReloadState;
 use super::sequence_wait::SequenceWait;
 use super::servers::{Addresses, ServerMetrics};
+use crate::auth::denial::Denial;
 use crate::auth::gate::{Gate, WouldRefuse};
 use crate::auth::reply::{Overload, PlatformFault};
 use crate::auth::time::UnixTime;
@@ -164,6 +165,11 @@ pub(super) fn counted(cells: &Cells<CELLS>) -> Vec<MetricFamily> {
             "ds_gateway_sequence_waits_total",
             "Requests that waited for the sequence of their X-DS-At-Least, by outcome.",
             each(SEQUENCE_WAITS, "outcome", &SequenceWait::ALL.map(|wait| (wait as usize, wait.as_str()))),
+        ),
+        counters(
+            "ds_gateway_requests_ended_total",
+            "Requests that were ended in flight because their token no longer held, by reason.",
+            each(ENDED, "reason", &Denial::ALL.map(|denial| (denial as usize, denial.as_str()))),
         ),
         counters(
             "ds_gateway_fast_lane_requests_total",

@@ -74,6 +74,7 @@ mod housekeeping;
 mod http2;
 mod identity;
 mod import;
+mod in_flight;
 mod inspection;
 mod lane_clients;
 mod lane;

@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, mpsc};
 
 /// Every name of ours; histograms by the name of their family.
-const NAMES: [&str; 34] = [
+const NAMES: [&str; 35] = [
     "ds_gateway_config_last_reload_successful",
     "ds_gateway_config_last_reload_success_timestamp_seconds",
     "ds_gateway_config_settings_awaiting_restart",
@@ -35,6 +35,7 @@ const NAMES: [&str; 34] = [
     "ds_gateway_login_duration_seconds",
     "ds_gateway_store_commit_duration_seconds",
     "ds_gateway_in_flight_requests",
+    "ds_gateway_requests_ended_total",
     "ds_gateway_connections",
     "ds_gateway_login_queue_length",
     "ds_gateway_logins_total",

@@ -10,8 +10,8 @@ use crate::auth::policy::PublicPass;
 use crate::auth::time::UnixTime;
 use crate::auth::token::{TokenId, Verified};
 
-/// Proof that a request carried a token that holds at this moment.
-#[derive(Debug)]
+/// Proof that a request carried a token that held when the gate was asked. A copy is for asking again while the request is in flight.
+#[derive(Clone, Debug)]
 pub struct Permit {
     verified: Arc<Verified>,
 }
@@ -19,6 +19,15 @@ pub struct Permit {
 impl Permit {
     pub(super) const fn new(verified: Arc<Verified>) -> Self {
         Self { verified }
+    }
+
+    pub(super) fn verified(&self) -> &Verified {
+        &self.verified
+    }
+
+    /// Of the key set that it was verified by.
+    pub(super) fn generation(&self) -> u64 {
+        self.verified.generation
     }
 
     /// The token's name.

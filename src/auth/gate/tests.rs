@@ -68,6 +68,52 @@ fn what_new_rules_refuse_is_not_admitted_from_the_cache() {
     assert_eq!([verdict(), verdict()], [Err(Denial::TokenKey), Err(Denial::TokenKey)]);
 }
 
+/// Whatever changes the verdict on a token, a permit that was given before has the same, and the version says that something changed.
+#[test]
+fn a_permit_that_is_asked_about_again_has_the_verdict_of_its_token() {
+    let day = TokenRules::DEFAULT;
+    let other = || {
+        let secret = Secret::new(b"another secret, and long enough too".to_vec());
+        KeySet::new(vec![Key::new("other", Algorithm::Hs256, &secret, false).unwrap()]).unwrap()
+    };
+    type Change<'c> = (Option<Denial>, &'c dyn Fn(&Gate));
+    let changes: [Change<'_>; 8] = [
+        (None, &|gate| gate.replace_rules(day, None)),
+        (None, &|gate| gate.apply(|snapshot| snapshot.advance(9))),
+        (Some(Denial::TokenLifetime), &|gate| {
+            gate.replace_rules(TokenRules { max_lifetime: 3600, ..day }, None);
+        }),
+        (Some(Denial::TokenOversized), &|gate| gate.replace_rules(TokenRules { max_bytes: 64, ..day }, None)),
+        (Some(Denial::TokenKey), &|gate| gate.replace_keys(other())),
+        (Some(Denial::RevokedKey), &|gate| {
+            let key = gate.keys().signer().fingerprint();
+            gate.apply(|snapshot| snapshot.revoke_key(key));
+        }),
+        (Some(Denial::RevokedUser), &|gate| {
+            gate.apply(|snapshot| snapshot.hold(Subject::User("anna".into())));
+        }),
+        (Some(Denial::RevokedEverybody), &|gate| {
+            let cutoff = Cutoff { sequence: 6, time: NOW, ..Cutoff::default() };
+            gate.apply_cutoffs(&[(Subject::Everybody, cutoff)]);
+        }),
+    ];
+    for (expected, change) in changes {
+        let gate = gate();
+        let token = token(&gate);
+        let mut permit = gate.inspect(token.as_bytes(), at(0)).unwrap();
+        let mut again = |reading| gate.admit_again(&mut permit, token.as_bytes(), reading).err();
+        assert_eq!(again(at(0)), None);
+        let version = gate.version();
+        change(&gate);
+        assert_ne!(gate.version(), version, "{expected:?}");
+        assert_eq!(again(at(0)), expected);
+        assert_eq!(again(at(0)), gate.inspect(token.as_bytes(), at(0)).err());
+        let expired = ClockReading { now: NOW.plus(86_400), uptime: Duration::ZERO };
+        assert_eq!(again(expired), gate.inspect(token.as_bytes(), expired).err());
+        assert_eq!(again(at(301)), Some(Denial::StateStale));
+    }
+}
+
 #[test]
 fn exactly_one_field_with_a_valid_token_gives_a_permit() {
     let gate = gate();

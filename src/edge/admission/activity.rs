@@ -14,12 +14,20 @@ pub(in crate::edge) struct Activity {
     idle_since: AtomicU64,
     /// Nothing more is read from it: another connection has its place.
     was_ended: AtomicBool,
+    /// It ends with a reset.
+    is_aborted: AtomicBool,
 }
 
 impl Activity {
     pub(in crate::edge) fn new(started: Instant, now: Instant) -> Self {
         let idle_since = AtomicU64::new(millis(now.duration_since(started)));
-        Self { started, requests: AtomicU32::new(0), idle_since, was_ended: AtomicBool::new(false) }
+        Self {
+            started,
+            requests: AtomicU32::new(0),
+            idle_since,
+            was_ended: AtomicBool::new(false),
+            is_aborted: AtomicBool::new(false),
+        }
     }
 
     /// A request is worth keeping its connection for, until the guard is dropped. One that is refused is not, however long its
@@ -31,6 +39,15 @@ impl Activity {
 
     pub(super) fn end(&self) {
         self.was_ended.store(true, Ordering::Relaxed);
+    }
+
+    /// It is to end with a reset.
+    pub(in crate::edge) fn abort(&self) {
+        self.is_aborted.store(true, Ordering::Relaxed);
+    }
+
+    pub(in crate::edge) fn is_aborted(&self) -> bool {
+        self.is_aborted.load(Ordering::Relaxed)
     }
 
     /// Did the gateway end it, and not the client, just as a request came? That is answered all the same.

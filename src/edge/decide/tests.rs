@@ -42,7 +42,7 @@ const SHARED: &str = r#"
 origins = ["https://dashboard.example"]
 "#;
 
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| runtime(CONFIG));
+pub(in crate::edge) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| runtime(CONFIG));
 
 /// The same, with pages of other origins.
 /// With the same gate: each has a number of its own.

@@ -1,5 +1,8 @@
 //! One request and the head of its answer, whatever protocol the client speaks: sent to the platform, and tried again where that is safe.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -11,7 +14,9 @@ use super::response::{self, AnswerHead, Body, Context, Head, Read};
 use super::taken::Taken;
 use crate::auth::cors::Sharing;
 use crate::auth::reply::{Malformed, PlatformFault, Reply};
+use crate::edge::cut::Cut;
 use crate::edge::errors::{platform_fault, try_fault};
+use crate::edge::ongoing::Watched;
 use crate::edge::response::MAX_INTERIM;
 use crate::edge::retry::count;
 use crate::metrics::TryFault;
@@ -26,22 +31,38 @@ pub(super) struct Ended {
     /// May the connection go on?
     pub(super) goes_on: bool,
     pub(super) is_event_stream: bool,
-    /// It took longer than it may.
-    pub(super) is_overdue: bool,
+    /// It was ended from outside.
+    pub(super) cut: Option<Cut>,
 }
 
 impl Ended {
-    /// Ended from outside: nothing more can be said to the client.
-    const OVERDUE: Self =
-        Self { status: 504, sent: 0, goes_on: false, is_event_stream: false, is_overdue: true };
+    /// Notes that it was ended from outside, if it was: nothing more can be said to the client.
+    pub(super) fn cut(&mut self, cut: Option<Cut>, resources: &Resources) {
+        let Some(reason) = cut else { return };
+        reason.count(&resources.gateway.shared.metrics);
+        (self.status, self.goes_on, self.cut) = (reason.status(), false, cut);
+    }
 }
 
-/// Ends an exchange that takes longer than its request may.
-pub(super) async fn within(limit: Option<Duration>, exchange: impl Future<Output = Ended>) -> Ended {
+/// Ends an exchange that takes longer than its request may, or whose token no longer holds; whether it did. What its caller drops then takes
+/// its connection to the platform with it.
+pub(super) async fn within(
+    limit: Option<Duration>,
+    mut watched: Option<Watched>,
+    mut exchange: Pin<&mut impl Future<Output = ()>>,
+) -> Option<Cut> {
+    let exchange = poll_fn(|cx| {
+        if exchange.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        match &mut watched {
+            Some(watched) => watched.poll_denied(cx).map(|denial| Some(Cut::Denied(denial))),
+            None => Poll::Pending,
+        }
+    });
     match limit {
         None => exchange.await,
-        // What is dropped here takes its connection to the platform with it.
-        Some(limit) => timeout(limit, exchange).await.unwrap_or(Ended::OVERDUE),
+        Some(limit) => timeout(limit, exchange).await.unwrap_or(Some(Cut::Overdue)),
     }
 }
 

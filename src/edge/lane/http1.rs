@@ -17,10 +17,10 @@ pub(super) async fn forward(
     client: &mut Client,
     taken: &mut Taken,
     work: &mut Work,
-) -> Ended {
-    let mut ended = Ended::default();
-    let Err(failed) = exchange(resources, client, taken, work, &mut ended).await else {
-        return ended;
+    ended: &mut Ended,
+) {
+    let Err(failed) = exchange(resources, client, taken, work, ended).await else {
+        return;
     };
     let reply = reply_to(resources, taken, &failed);
     // What has begun can only end.
@@ -33,7 +33,6 @@ pub(super) async fn forward(
         ended.goes_on = is_sent && !taken.closes;
         ended.sent = if taken.is_head { 0 } else { reply.body.len() as u64 };
     }
-    ended
 }
 
 async fn exchange(

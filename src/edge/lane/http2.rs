@@ -3,6 +3,7 @@
 mod forward;
 mod stream;
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,7 +16,7 @@ use pingora::server::ShutdownWatch;
 
 use self::forward::forward;
 use self::stream::{Stream, head, host};
-use super::exchange::within;
+use super::exchange::{Ended, within};
 use super::head::{digits, is_plain, takes_method};
 use super::record::record;
 use super::resources::{LONGEST_BODY, Resources};
@@ -90,8 +91,13 @@ async fn serve(resources: &Resources, mut session: HttpSession) -> Option<HttpSe
     let deadline = Deadline::after(limits.body_timeout);
     let mut stream = Stream { session, connection, body: Vec::new(), deadline, has_tls };
     let mut work = resources.work();
-    let limit = taken.limit;
-    let ended = within(limit, forward(resources, &mut stream, &mut taken, &mut work)).await;
+    let (limit, watched) = (taken.limit, taken.state.watched.take());
+    let mut ended = Ended::default();
+    let cut = {
+        let exchange = pin!(forward(resources, &mut stream, &mut taken, &mut work, &mut ended));
+        within(limit, watched, exchange).await
+    };
+    ended.cut(cut, resources);
     work.give_back(resources);
     let request = stream.session.req_header();
     record(resources, &taken, &ended, || {
@@ -146,7 +152,7 @@ async fn take(
         Decision::Forward(_, facts) if facts.expects_continue => Err(Declined::Field),
         Decision::Forward(pass, facts) => {
             state.active = Some(connection.active_request());
-            gateway.forwards(pass, facts, head.target, &mut state).map_err(|_| Declined::Overload)?;
+            gateway.forwards(pass, facts, &head, &mut state).map_err(|_| Declined::Overload)?;
             Ok(Taken::new(state, head.method, head.target, Extent::default()))
         }
         Decision::Answer(..) | Decision::Endpoint(..) | Decision::Change(..) | Decision::Wait(..) => {

@@ -189,8 +189,13 @@ impl Lane {
     async fn forward(&self, client: &mut Client, mut taken: Taken) -> bool {
         let mut work = self.resources.work();
         (client.request, client.half_close) = (taken.extent, taken.state.runtime.half_close);
-        let limit = taken.limit;
-        let ended = within(limit, http1::forward(&self.resources, client, &mut taken, &mut work)).await;
+        let (limit, watched) = (taken.limit, taken.state.watched.take());
+        let mut ended = Ended::default();
+        let cut = {
+            let exchange = pin!(http1::forward(&self.resources, client, &mut taken, &mut work, &mut ended));
+            within(limit, watched, exchange).await
+        };
+        ended.cut(cut, &self.resources);
         work.give_back(&self.resources);
         self.done(client, &taken, &ended);
         ended.goes_on

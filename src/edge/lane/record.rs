@@ -31,7 +31,7 @@ pub(super) fn record<'h>(
     let Some(exchange) = exchange() else { return };
     let exchange = Exchange { bytes_received, bytes_sent, ..exchange };
     let line = access_line(&shared.sink, state, &exchange, status, elapsed);
-    let overdue = ended.is_overdue.then_some(Cut::Overdue.as_str());
-    let fault = overdue.or(state.fault).or(line.fault);
+    let cut = ended.cut.map(Cut::as_str);
+    let fault = cut.or(state.fault).or(line.fault);
     shared.sink.access(&AccessLine { fault, ..line });
 }

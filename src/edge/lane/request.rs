@@ -70,7 +70,7 @@ pub(super) fn plan(gateway: &Gateway, client: &Client, clock: ClockReading, long
                 return detour(Declined::Field);
             }
             state.active = Some(client.connection.active_request());
-            match gateway.forwards(pass, facts, head.target(), &mut state) {
+            match gateway.forwards(pass, facts, &head, &mut state) {
                 Ok(()) => Plan::Forward(taken(state)),
                 Err(_) => detour(Declined::Overload),
             }

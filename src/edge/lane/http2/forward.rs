@@ -27,19 +27,18 @@ pub(super) async fn forward(
     stream: &mut Stream,
     taken: &mut Taken,
     work: &mut Work,
-) -> Ended {
-    let mut ended = Ended::default();
-    let Err(failed) = exchange(resources, stream, taken, work, &mut ended).await else {
-        return ended;
+    ended: &mut Ended,
+) {
+    let Err(failed) = exchange(resources, stream, taken, work, ended).await else {
+        return;
     };
     let reply = reply_to(resources, taken, &failed);
     if ended.status != 0 {
         // What has begun can only end.
         stream.session.shutdown();
     } else if let Some(reply) = reply {
-        answer(stream, taken, &reply, &mut ended).await;
+        answer(stream, taken, &reply, ended).await;
     }
-    ended
 }
 
 async fn exchange(
