@@ -75,6 +75,7 @@ mod http2;
 mod identity;
 mod import;
 mod in_flight;
+mod in_flight_many;
 mod inspection;
 mod lane_clients;
 mod lane;
