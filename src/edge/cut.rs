@@ -3,8 +3,7 @@
 //! The engine gives each read of an HTTP/1 body its time, and a stream of HTTP/2 none: without this, a client could hold a
 //! stream, and a connection to the platform, for ever. A stream whose body has begun and moved no byte for
 //! `limits.body_timeout` is dropped; so is a request over either protocol that takes longer than its route allows, or whose token no longer
-//! holds. The
-//! client sees its stream reset or its connection closed, the platform its connection closed, and nothing goes back to a pool.
+//! holds. The client sees its stream reset or its connection closed, the platform its connection closed, and nothing goes back to a pool.
 
 use std::future::poll_fn;
 use std::pin::pin;
