@@ -2,7 +2,7 @@
 //! within its limits. `make attack` holds each for longer and with more of everything, and prints how honest clients fared.
 
 use crate::client::{Client, request};
-use crate::command::{eventually, started_by};
+use crate::command::{Stop, eventually, started_by};
 use crate::connections::{ATTACKER, HONEST};
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
 use crate::h2_client::{H2Client, statuses, tls};
@@ -298,12 +298,6 @@ fn attack(gateway: &Gateway, platform: &Platform, token: &str, bounds: (u64, usi
                 scope.spawn(move || attack(target, stop, &mut random));
             }
             // Even where an honest client is let down, the attackers must end.
-            struct Stop<'s>(&'s AtomicBool);
-            impl Drop for Stop<'_> {
-                fn drop(&mut self) {
-                    self.0.store(true, Ordering::Relaxed);
-                }
-            }
             let _stop = Stop(&stop);
             let end = Instant::now() + duration();
             honest(gateway, token, || Instant::now() > end)

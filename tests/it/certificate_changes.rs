@@ -2,7 +2,7 @@
 
 use crate::certificates::{ecdsa, handshake, label, pair, shown, with, write};
 use crate::client::request;
-use crate::command::{eventually, private};
+use crate::command::{Stop, eventually, private};
 use crate::gateway::Gateway;
 use crate::h2_client::{H2Client, statuses};
 use crate::options::Options;
@@ -226,6 +226,7 @@ fn no_request_fails_through_twenty_changes_of_certificates() {
         scope.spawn(|| streams(https, &token, &counts, &stop));
         scope.spawn(|| handshakes(https, &token, &counts, &stop));
         scope.spawn(|| connections(https, &token, &counts, &stop));
+        let _stop = Stop(&stop);
         for number in 1..=20 {
             let (file, name) = if number % 2 == 0 { ("gw", "gw.test") } else { ("a", "a.test") };
             let (certificate, key) = pair(&format!("{file} next"), &[name], &ecdsa(), 200);
@@ -247,7 +248,6 @@ fn no_request_fails_through_twenty_changes_of_certificates() {
             write("key", &key);
             eventually("the change", || (gateway.log.messages(RELOADED).len() >= number).then_some(()));
         }
-        stop.store(true, Ordering::Relaxed);
     });
     for (what, expected) in [
         ("protected", &["200"][..]),

@@ -8,6 +8,7 @@ use std::io::{Read, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -46,6 +47,15 @@ pub fn private(path: &Path, content: &[u8]) {
 /// A temporary folder with a configuration in it.
 pub struct Folder {
     pub dir: TempDir,
+}
+
+/// Ends the clients of a test however the test ends: without it, clients that never stop would have it wait for ever.
+pub struct Stop<'s>(pub &'s AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// How a command ended.

@@ -1,7 +1,7 @@
 //! Keys are rotated while clients log in and ask: nobody is refused, and what is retired ends by itself.
 
 use crate::client::{Client, basic, request};
-use crate::command::{Done, Folder, eventually};
+use crate::command::{Done, Folder, Stop, eventually};
 use crate::gateway::{Gateway, PASSWORD, USER};
 use crate::options::{Key, Options};
 use crate::platform::Platform;
@@ -44,15 +44,6 @@ impl Counts {
         if status != expected {
             self.failed.lock().expect("a lock").push(format!("{what}: {status}"));
         }
-    }
-}
-
-/// Ends the clients however the test ends.
-struct Stop<'c>(&'c AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

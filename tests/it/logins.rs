@@ -1,7 +1,7 @@
 //! Logins as those see them who log in, and those who guess.
 
 use crate::client::{Answer, Client, basic, request};
-use crate::command::{Folder, eventually, finish, started_by};
+use crate::command::{Folder, Stop, eventually, finish, started_by};
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
 use crate::options::{Options, User};
 use crate::platform::Platform;
@@ -221,13 +221,6 @@ fn a_password_over_the_longest_is_refused_before_anybody_is_asked() {
 fn a_storm_of_wrong_passwords_keeps_nobody_waiting() {
     let platform = Platform::echo();
     let gateway = Options::new(&platform).start();
-    /// However the test goes on: attackers who never stop would have it wait for ever.
-    struct Stop<'s>(&'s AtomicBool);
-    impl Drop for Stop<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
     let stop = AtomicBool::new(false);
     let served = thread::scope(|scope| {
         let _stop = Stop(&stop);

@@ -1,6 +1,7 @@
 //! A hundred reloads under load, some of them refused: no request fails, and each has the answer of one configuration or the other.
 
 use crate::client::{Client, request, request_with};
+use crate::command::Stop;
 use crate::gateway::{EMAIL, Gateway};
 use crate::h2_client::{H2Client, statuses};
 use crate::options::{Key, Options};
@@ -95,8 +96,8 @@ fn no_request_fails_through_a_hundred_reloads() {
             scope.spawn(|| plain(gateway.http(), &token, &counts, &stop));
         }
         scope.spawn(|| streams(gateway.https(), &token, &counts, &stop));
+        let _stop = Stop(&stop);
         reload_often(&gateway, &variants);
-        stop.store(true, Ordering::Relaxed);
     });
     let asked = [
         ("protected", &["200"][..]),
