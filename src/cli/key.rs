@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::context::{ConfigArgs, run};
 use super::gateways::{Change, Of, Reach};
 use super::output::{Failure, note, say};
-use super::revoke;
+use super::revoke::{self, How};
 use crate::auth::time::UnixTime;
 use crate::service::keys::{
     ActivateKeyError, ActivatedKey, ListedKey, NewKeyError, RetireKeyError, RetiredKey,
@@ -70,15 +70,6 @@ enum Action {
     },
 }
 
-#[derive(Args, Debug)]
-struct How {
-    /// Print the result as JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    config: ConfigArgs,
-}
-
 impl Key {
     pub(super) fn execute(self) -> Result<(), Failure> {
         match self.action {
@@ -87,7 +78,7 @@ impl Key {
                 say(format_args!("made {kid}"))
             }
             Action::Activate { kid, at, how } => activate(&kid, at, &how),
-            Action::Retire { kid, now: true, how } => revoke::key(kid, false, how.json, &how.config),
+            Action::Retire { kid, now: true, how } => revoke::key(kid, false, &how),
             Action::Retire { kid, now: false, how } => retire(&kid, &how),
             Action::List { json, config } => {
                 let keys = run(config.open()?.into_keys().list())?;

@@ -82,13 +82,14 @@ enum Action {
     List(List),
 }
 
+/// How a change that gateways are waited for is made and shown.
 #[derive(Args, Debug)]
-struct How {
+pub(super) struct How {
     /// Print the result as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     #[command(flatten)]
-    config: ConfigArgs,
+    pub(super) config: ConfigArgs,
 }
 
 impl How {
@@ -125,7 +126,7 @@ impl Revoke {
                     .map_err(|error| Failure::usage(format!("the e-mail address {error}")))?;
                 all(&how, Subject::Email(fold_email(&address).into()))
             }
-            Action::Key { kid, replace, how } => key(kid, replace, how.json, &how.config),
+            Action::Key { kid, replace, how } => key(kid, replace, &how),
             Action::All { yes, how } => {
                 if !yes && io::stdin().is_terminal() {
                     confirm("Revoke every token of every user?")?;
@@ -216,13 +217,13 @@ fn all(how: &How, subject: Subject) -> Result<(), Failure> {
 }
 
 /// Revokes a key.
-pub(super) fn key(kid: String, replace: bool, json: bool, config: &ConfigArgs) -> Result<(), Failure> {
-    let opened = config.open_to_revoke()?;
+pub(super) fn key(kid: String, replace: bool, how: &How) -> Result<(), Failure> {
+    let opened = how.open()?;
     let reach = Reach::of(&opened);
     let RevokedKey { sequence, successor } = run(opened.into_keys().revoke(kid, replace))?;
-    let outcome = reach.wait_for(sequence, Of::default(), json);
+    let outcome = reach.wait_for(sequence, Of::default(), how.json);
     match successor {
-        Some(made) if !json => outcome.and(say(format_args!("made {made}"))),
+        Some(made) if !how.json => outcome.and(say(format_args!("made {made}"))),
         _ => outcome,
     }
 }
