@@ -113,7 +113,7 @@ impl Attempts {
     /// A certificate and its key are two files: one that was written before the other does not fit for a while, and that is no error yet.
     fn is_to_be_told(&mut self, errors: &[String], now: Instant) -> bool {
         let since = *self.failing_since.get_or_insert(now);
-        let is_new = now.saturating_duration_since(since) >= PATIENCE && self.told != errors;
+        let is_new = now.saturating_duration_since(since) >= GRACE && self.told != errors;
         if is_new {
             self.told = errors.to_vec();
         }
@@ -147,7 +147,7 @@ impl Expiry {
 }
 
 /// For how long files that do not fit may be about to.
-const PATIENCE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// How long after a failure it is tried again, though no file has changed, while nothing was said of it.
 const SOON: Duration = Duration::from_secs(1);

@@ -57,7 +57,7 @@ pub struct RequestState {
     pub(super) active: Option<ActiveRequest>,
     /// The change of users that it asks the platform for.
     pub(super) change: Option<Change>,
-    /// Ends it once its token no longer holds, for whoever carries it to take.
+    /// Ends it once its token no longer holds, to be taken by what carries it.
     pub(super) watched: Option<Watched>,
     _in_flight: InFlight,
 }

@@ -55,7 +55,7 @@ impl TlsAcceptor {
     }
 
     /// Takes over the certificates of another one. Handshakes that have begun end with those that they began with. Sessions of before are not
-    /// resumed: whoever comes back is shown what is in force now.
+    /// resumed: a client that comes back is shown what is in force now.
     pub fn replace(&self, other: &Self) {
         self.0.store(other.0.load_full());
     }
