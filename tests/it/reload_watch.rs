@@ -51,6 +51,7 @@ fn a_file_that_is_written_renamed_or_linked_anew_is_a_reload() {
     }
     assert_eq!([status(&gateway, "/linked-1"), status(&gateway, "/renamed")], [401, 401]);
     // Nothing changes, nothing happens.
+    eventually("their lines", || (reloads(&gateway) == 4).then_some(()));
     let before = reloads(&gateway);
     thread::sleep(Duration::from_secs(3));
     assert_eq!(reloads(&gateway), before);
