@@ -102,7 +102,8 @@ fn what_is_in_flight_is_finished_and_then_the_process_ends_at_once() {
     slow.is_closed();
     assert_eq!(streamed.join().expect("a client").is(200).text(), "held");
     assert_eq!(gateway.ends(), Some(0));
-    assert!(gateway.log.lines().iter().any(|line| line.contains("\"stopped\"")));
+    let is_said = |word: &str| gateway.log.lines().iter().any(|line| line.contains(word));
+    eventually("its last line", || is_said("\"stopped\"").then_some(()));
 }
 
 #[test]
@@ -141,7 +142,8 @@ fn what_does_not_end_within_the_grace_is_cut() {
     assert_eq!(gateway.ends(), Some(0));
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
     assert_eq!(slow.answer().map(|answer| answer.status), Err(Fault::Closed));
-    assert!(gateway.log.lines().iter().any(|line| line.contains("grace") && line.contains("warn")));
+    let is_told = |line: &String| line.contains("grace") && line.contains("warn");
+    eventually("a warning", || gateway.log.lines().iter().any(is_told).then_some(()));
 }
 
 #[test]
