@@ -111,6 +111,11 @@ impl Metrics {
         self.cells.add(CONNECTIONS, change.cast_unsigned());
     }
 
+    /// Client connections now.
+    pub fn connections(&self) -> u64 {
+        self.cells.sum(CONNECTIONS)
+    }
+
     /// A client connection was not served, or not for longer.
     pub fn connection_ended(&self, reason: ConnectionEnd) {
         self.cells.add(CONNECTION_ENDS + reason as usize, 1);

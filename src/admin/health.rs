@@ -1,7 +1,6 @@
 //! Readiness: whether traffic should come to this gateway, and what its operator should know.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -25,7 +24,7 @@ pub struct Health {
     /// For what is not enforced yet.
     pub shown: Arc<ArcSwap<Shown>>,
     /// Set once the process is asked to stop.
-    pub stopping: Arc<AtomicBool>,
+    pub is_ending: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Health {
@@ -33,7 +32,7 @@ impl Health {
     pub fn unready(&self) -> Vec<&'static str> {
         let log_changed = self.store.health().fault == Some(StoreError::LogChanged);
         let stale = self.gate.is_stale(self.clock.uptime());
-        let stopping = self.stopping.load(Ordering::Relaxed);
+        let stopping = (self.is_ending)();
         let skewed = self.store.clock_skew().unsigned_abs() > self.gate.rules().max_skew;
         let forked = matches!(self.store.health().fault, Some(StoreError::Forked { .. }));
         let reasons = [

@@ -12,6 +12,7 @@ use pingora::server::configuration::ServerConf;
 use super::descriptors::ADMIN_CONNECTIONS;
 use super::sockets::Traffic;
 use crate::config::Limits;
+use crate::edge::ending::Ending;
 use crate::edge::gateway::{self, Gateway};
 use crate::edge::lane::Lane;
 use crate::edge::listener::{Bound, Listeners};
@@ -50,7 +51,8 @@ pub(super) fn front(
         App { engine: Arc::new(proxy), lane, budget: quotas.budget() }
     });
     let metrics = Arc::clone(&shared.metrics);
-    let front = Listeners::new("gateway", apps.collect(), limits, Arc::clone(&runtime.proxies), metrics);
+    let (apps, proxies) = (apps.collect(), Arc::clone(&runtime.proxies));
+    let front = Listeners::new("gateway", apps, limits, proxies, metrics, &shared.ending);
     let front = front.map_err(StartError::refused)?.listen(sockets.http, None);
     let front = match tls {
         Some(tls) => front.listen(sockets.https, Some(tls)),
@@ -66,6 +68,7 @@ pub fn local_service<A>(
     app: A,
     limits: Limits,
     sockets: Vec<Bound>,
+    ending: &Arc<Ending>,
 ) -> Result<Listeners, StartError>
 where
     A: ServeHttp + Send + Sync + 'static,
@@ -73,7 +76,7 @@ where
     let budget = Quotas::new(&limits, 1).budget();
     let apps = vec![App { engine: Arc::new(Local::new(app, limits.header_bytes)), lane: None, budget }];
     // Its connections are no clients', and are not counted with them.
-    let listeners = Listeners::new(name, apps, limits, Arc::default(), Arc::new(Metrics::new()));
+    let listeners = Listeners::new(name, apps, limits, Arc::default(), Arc::new(Metrics::new()), ending);
     Ok(listeners.map_err(StartError::refused)?.listen(sockets, None))
 }
 

@@ -11,15 +11,20 @@ pub mod descriptors;
 mod housekeeping;
 mod listeners;
 mod observing;
+mod other_process;
 mod panics;
 mod parts;
+mod predecessor;
 mod probe;
+mod program;
 mod reload;
 mod report;
+mod requests;
 mod sockets;
 mod start;
 mod stop;
 mod tls;
+mod upgrade;
 mod users;
 mod watch;
 
@@ -35,13 +40,15 @@ use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server};
 use pingora::services::ServiceWithDependents;
 use pingora::services::background::background_service;
+use sd_notify::NotifyState;
 use tokio::sync::watch::channel;
 
 use crate::admin::Admin;
 use crate::admin::health::Health;
 use crate::clock::{Clock, wall};
 use crate::config::{Config, Contents, Materials, Stop};
-use crate::control;
+use crate::control::{self, Progress};
+use crate::edge::ending::Ending;
 use crate::edge::gateway::{self};
 use crate::edge::quota::{Kept, Quotas};
 use crate::edge::upstream::MAX_TRIES;
@@ -64,19 +71,25 @@ use crate::store::sequence_waits::SequenceWaits;
 use crate::store::{Opening, Store, block_on};
 
 pub use self::listeners::local_service;
+pub use self::predecessor::Succeeds;
+pub use self::program::Program;
 pub use self::reload::ConfigSource;
 pub use self::report::Report;
-pub use self::sockets::Listening;
+pub use self::sockets::{Inherited, Listening};
 pub use self::start::check;
 pub use self::stop::OnExit;
 
 use self::housekeeping::{Housekeeping, PendingRetry, Revalidate};
 use self::listeners::{admin_limits, front};
 use self::observing::Observing;
+use self::other_process::OtherProcess;
+use self::predecessor::Predecessor;
 use self::reload::{Adjustable, Reloader, Running, hash, prune, revalidation, shown};
 use self::report::Purpose;
+use self::requests::Requests;
 use self::start::Prepared;
 use self::stop::{End, SignalQueue};
+use self::upgrade::Upgrader;
 use self::users::{Fixed, endpoint_settings};
 
 /// What a caller adds to a run.
@@ -86,8 +99,12 @@ pub struct Hooks {
     pub services: Vec<Box<dyn ServiceWithDependents>>,
     /// Told where the gateway listens, once it does.
     pub announce: Option<Announce>,
-    /// Where the configuration is read from again; without it there is no reload.
+    /// Where the configuration is read from again; without it there is no reload and no upgrade.
     pub source: Option<ConfigSource>,
+    /// What an upgrade starts.
+    pub program: Option<Program>,
+    /// What whoever started the process has handed over.
+    pub inherited: Inherited,
     /// Called before the process ends, however it is asked to.
     pub on_exit: Option<OnExit>,
 }
@@ -109,26 +126,38 @@ pub fn run(
     let services = Services { clock: clock.clone(), metrics: Arc::clone(&metrics), lock_wait };
     let contents = Contents::of(&materials);
     let mut report = Report::default();
-    let prepared = report.take(Purpose::Run { opening, creation }, &config, materials, &services);
+    let succeeds = hooks.inherited.succeeds().cloned();
+    // What it is asked for once, at the first start, was done then.
+    let purpose = match &succeeds {
+        Some(_) => Purpose::Run { opening: Opening::Successor, creation: Creation::IfNew },
+        None => Purpose::Run { opening, creation },
+    };
+    let reach = |succeeds| Predecessor::reach(succeeds, &config.server.state_dir);
+    let mut predecessor = succeeds.as_ref().map(reach).transpose()?;
+    let prepared = report.take(purpose, &config, materials, &services, hooks.inherited);
     report.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     let Some(prepared) = prepared else {
         return Err(StartError::of(report.failures));
     };
     let Prepared { store, key_folder, gate, limits, parts, sockets } = prepared;
-    let (gate, stopping) = (Arc::new(gate), Arc::<AtomicBool>::default());
+    let (gate, ending) = (Arc::new(gate), Arc::<Ending>::default());
     let (settings, store_settings) = (&config.server, &config.store);
     let listening = sockets.listening();
 
     let id = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
     // Before the first heartbeat: a process that finds it tells by the lock whether we run.
     let presence = announce(&settings.state_dir, &id, &listening.all(), &store);
-    let pending = Arc::<Pending>::default();
+    let pending = Arc::new(Pending::new(store.peers().clone()));
     let failures = Arc::<FailedLogins>::default();
     let counts = LoginCounts::new(&settings.state_dir);
+    let counted = match &mut predecessor {
+        Some(predecessor) => Some(predecessor.login_counts()?),
+        None => counts.read(),
+    };
     let logins = Logins::start(
         &limits,
         config.trusted_logins.clone(),
-        counts.read().as_deref(),
+        counted.as_deref(),
         Arc::clone(&metrics),
         Arc::clone(&failures),
     );
@@ -168,7 +197,20 @@ pub fn run(
     };
     let replica = block_on(Replica::start(store.clone(), Arc::clone(&gate), clock.clone(), replica));
     let replica = replica.map_err(StartError::refused)?;
-    block_on(user_changes.end_those_of_before()).map_err(StartError::refused)?;
+    if predecessor.is_none() {
+        block_on(user_changes.end_those_of_before()).map_err(StartError::refused)?;
+    }
+    let other = Arc::new(OtherProcess {
+        state_dir: settings.state_dir.clone(),
+        peers: store.peers().clone(),
+        pending: Arc::clone(&pending),
+        gate: Arc::clone(&gate),
+        clock: clock.clone(),
+        sequence_waits: Arc::clone(&sequence_waits),
+        logins: Arc::clone(&logins),
+        has_said_so: AtomicBool::new(false),
+        is_idle: AtomicBool::new(false),
+    });
 
     let kept = Kept::new(&limits, settings.threads, settings.fast_lane).engine;
     let mut server = Server::new_with_opt_and_conf(Some(Opt::default()), server_conf(settings.stop, kept));
@@ -183,8 +225,9 @@ pub fn run(
         sequence_waits,
         metrics: Arc::clone(&metrics),
         sink: sink.clone(),
-        stopping: Arc::clone(&stopping),
+        ending: Arc::clone(&ending),
     };
+    let duplicates = sockets.duplicates().map_err(StartError::refused)?;
     let (conf, workers) = (&server.configuration, (settings.threads, settings.fast_lane));
     let tls = parts.tls.as_ref().map(|tls| Arc::clone(&tls.acceptor));
     let (front, runtimes) =
@@ -198,7 +241,10 @@ pub fn run(
         pending: Arc::clone(&pending),
         store: store.clone(),
         shown: Arc::clone(&shown),
-        stopping: Arc::clone(&stopping),
+        is_ending: {
+            let ending = Arc::clone(&ending);
+            Arc::new(move || ending.has_begun())
+        },
     };
     let admin = Admin {
         health,
@@ -207,7 +253,7 @@ pub fn run(
         shown: Arc::clone(&shown),
         is_loopback: config.admin.iter().all(|address| address.ip().is_loopback()),
     };
-    let admin = local_service("admin", admin, admin_limits(limits), sockets.admin)?.until_exit();
+    let admin = local_service("admin", admin, admin_limits(limits), sockets.admin, &ending)?.until_exit();
     let bounds = [front.bounds(), admin.bounds()];
     server.add_service(front);
     server.add_service(admin);
@@ -230,7 +276,7 @@ pub fn run(
         store,
         prune: Arc::clone(&prune),
         replica: Arc::new(Mutex::new(Some(replica))),
-        user_changes,
+        user_changes: user_changes.clone(),
         interval: store_settings.upkeep_interval,
     };
     server.add_service(background_service("housekeeping", housekeeping.clone()));
@@ -249,14 +295,22 @@ pub fn run(
         sink: sink.clone(),
     };
     let reloader = hooks.source.map(|source| Arc::new(Reloader::new(source, fixed, adjustable, running)));
-    let control = reloader.as_ref().and_then(|reloader| control_socket(&settings.state_dir, &id, reloader));
+    let place = store_settings.place.shown().display().to_string();
+    let upgrader =
+        reloader.clone().map(|reloader| {
+            let upgrader =
+                Upgrader::new(Arc::clone(&other), reloader, Arc::clone(&ending), id.clone(), place.clone())
+                    .with(hooks.program, duplicates, predecessor.as_ref().map(|before| before.id.clone()));
+            Arc::new(upgrader)
+        });
+    upgrader.iter().for_each(listen_for_requests);
     reloader.iter().try_for_each(watch::start).map_err(StartError::refused)?;
-    let on_exit = hooks.on_exit;
-    let on_exit: OnExit = Box::new(move || {
-        control.iter().for_each(control::Server::remove);
-        on_exit.into_iter().for_each(|on_exit| on_exit());
-    });
-    let end = End::new(settings.stop, stopping, metrics, sink.clone(), housekeeping, on_exit);
+    if let Some(predecessor) = predecessor {
+        let serving = predecessor.take_over(&id, place, &other, user_changes)?;
+        server.add_service(background_service("succession", serving));
+    }
+    let end =
+        End::new(settings.stop, ending, metrics, sink.clone(), housekeeping, hooks.on_exit, upgrader.clone());
     server.add_service(end.service());
 
     // Before anybody knows that it runs: a signal would end the process otherwise. Not earlier: a start that waits can be ended.
@@ -265,21 +319,29 @@ pub fn run(
     if let Some(announce) = hooks.announce {
         announce(&listening);
     }
-    server.run(RunArgs { shutdown_signal: Box::new(end.signals(signals, reloader)) });
+    if succeeds.is_none()
+        && let Err(error) = sd_notify::notify(&[NotifyState::Ready])
+    {
+        log::warn!("systemd cannot be told that the gateway is ready: {error}");
+    }
+    server.run(RunArgs { shutdown_signal: Box::new(end.signals(signals)) });
     end.finish();
     Ok(())
 }
 
-/// Lets the command line ask for a reload. A gateway that cannot be asked serves all the same.
-fn control_socket(state_dir: &Path, id: &str, reloader: &Arc<Reloader>) -> Option<control::Server> {
-    let reloader = Arc::clone(reloader);
-    let started = control::Server::start(state_dir, id, move |request| reloader.serve(request));
-    let warn = |error| {
-        log::warn!(
-            "there is no control socket, so `ds-gateway reload` does not reach this gateway (SIGHUP does): {error}"
-        );
-    };
-    started.map_err(warn).ok()
+/// Lets the command line ask for a reload, and a successor for what it needs. A gateway that cannot be asked serves all the same.
+fn listen_for_requests(upgrader: &Arc<Upgrader>) {
+    let (reloader, other) = (Arc::clone(&upgrader.reloader), Arc::clone(&upgrader.other));
+    let requests = Requests { reloader, upgrader: Arc::clone(upgrader), other };
+    let state_dir = &upgrader.other.state_dir;
+    let serve = move |request, progress: &Progress<'_>| requests.serve(request, progress);
+    match control::Server::start(state_dir, &upgrader.id, serve) {
+        // It is the only one.
+        Ok(server) => drop(upgrader.control.set(server)),
+        Err(error) => log::warn!(
+            "there is no control socket, so `ds-gateway reload` does not reach this gateway (SIGHUP does), and there is no upgrade: {error}"
+        ),
+    }
 }
 
 /// Locks the file that says that this process runs and where it listens, and clears away what those that ended have left.

@@ -21,7 +21,7 @@ use crate::admin::Shown;
 use crate::auth::keys::{Key, KeySet};
 use crate::clock::wall;
 use crate::config::{Changes, Config, Contents, Limits, Loaded, Materials, SigningKeys, compare};
-use crate::control::{Reply, Request, Verdict};
+use crate::control::Verdict;
 use crate::edge::listener::ConnectionBounds;
 use crate::edge::quota::Quotas;
 use crate::logging::Sink;
@@ -100,14 +100,6 @@ impl Reloader {
         Self { source, fixed, adjustable, running: Mutex::new(running), is_due }
     }
 
-    /// Serves what the control socket asks for. Blocks.
-    pub(super) fn serve(&self, request: Request) -> Reply {
-        Reply::Verdict(match request {
-            Request::Reload => self.reload(),
-            Request::Compare { config } => self.compare(&config),
-        })
-    }
-
     /// Reloads on a thread of its own. The verdict is logged.
     pub(super) fn reload_soon(self: &Arc<Self>) {
         if self.is_due.swap(true, Ordering::Relaxed) {
@@ -151,12 +143,17 @@ impl Reloader {
     }
 
     /// Reads that file as a reload would, and says what one would do with it. Blocks.
-    fn compare(&self, path: &Path) -> Verdict {
+    pub(super) fn compare(&self, path: &Path) -> Verdict {
         let running = self.running.lock();
         match self.prepare(path, Purpose::Check, &running) {
             Ok(next) => self.verdict(&next),
             Err(errors) => Verdict { hash: hash(&running), ..Verdict::refused(errors) },
         }
+    }
+
+    /// The same with the file that a reload reads.
+    pub(super) fn compare_with_source(&self) -> Verdict {
+        self.compare(&self.source.path)
     }
 
     /// The files that the configuration in force was read from, but for certificates that are reloaded alone.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::parts::{PartFiles, Parts};
 use super::probe::probe;
 use super::report::{NO_SIGNER, Purpose, Report};
-use super::sockets::Sockets;
+use super::sockets::{Inherited, Sockets};
 use crate::auth::cache::Cache;
 use crate::auth::gate::Gate;
 use crate::auth::keys::KeySet;
@@ -36,7 +36,7 @@ pub fn check(config: &Config, materials: Materials, services: &Services) -> Repo
     let mut report = Report::default();
     let asked: Vec<PlatformMaterials> =
         std::iter::once(&materials.platform).chain(&materials.platforms).cloned().collect();
-    report.take(Purpose::Check, config, materials, services);
+    report.take(Purpose::Check, config, materials, services, Inherited::default());
     for (pool, materials) in config.pools().zip(asked) {
         report.warnings.extend(probe(pool, materials));
     }
@@ -51,6 +51,7 @@ impl Report {
         config: &Config,
         materials: Materials,
         services: &Services,
+        inherited: Inherited,
     ) -> Option<Prepared> {
         self.warn(config, &materials);
         self.warnings.extend(config.store.place.warnings(wall()));
@@ -62,7 +63,7 @@ impl Report {
         let loaded = state.and_then(|state| self.gate(config, state, services));
         let files = PartFiles { certificates, platform, platforms, ldap, has_folder };
         let parts = self.parts(purpose, config, files, &services.clock, None);
-        let sockets = self.sockets(purpose, config);
+        let sockets = self.sockets(purpose, config, inherited);
         let (store, key_folder, gate) = loaded?;
         let prepared =
             Prepared { store, key_folder, gate, limits: limits?, parts: parts?, sockets: sockets? };
@@ -110,14 +111,15 @@ impl Report {
     }
 
     /// Every socket. Those that a check has bound are closed again.
-    fn sockets(&mut self, purpose: Purpose, config: &Config) -> Option<Sockets> {
-        let bind = || Sockets::bind(&config.server, &config.admin);
-        let mut bound = bind();
+    fn sockets(&mut self, purpose: Purpose, config: &Config, mut inherited: Inherited) -> Option<Sockets> {
+        let bind = |inherited: &mut Inherited| Sockets::bind(&config.server, &config.admin, inherited);
+        let mut bound = bind(&mut inherited);
+        self.failures.extend(inherited.faults().into_iter().map(StartError::refused));
         let is_denied =
             |(_, error): &(SocketAddr, io::Error)| error.kind() == io::ErrorKind::PermissionDenied;
         if purpose == Purpose::Check && bound.as_ref().is_err_and(|errors| errors.iter().any(is_denied)) {
             // The unit gives the capability; whether the port is free shows all the same.
-            if let Some(as_root) = as_root(bind) {
+            if let Some(as_root) = as_root(|| bind(&mut Inherited::default())) {
                 let text =
                     "that user needs CAP_NET_BIND_SERVICE for ports below 1024, as the systemd unit gives it";
                 self.conditions.extend(as_root.is_ok().then(|| text.to_owned()));

@@ -1,11 +1,11 @@
-//! How the process ends: by which signal, and as soon as nothing is in flight.
+//! How the process ends: by which signal, or because another one serves, and as soon as nothing is in flight.
 //!
 //! The engine's own ends are not used: it sleeps through its whole grace period even when idle, and a fast
 //! one can leave its accept loops spinning in runtimes that are half gone. The process is ended from here.
 
 use std::io::{self, IsTerminal as _};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -19,9 +19,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::housekeeping::Housekeeping;
-use super::reload::Reloader;
+use super::upgrade::Upgrader;
 use crate::config::Stop;
+use crate::control::Server;
 use crate::edge::connection::ACCEPT_GRACE;
+use crate::edge::ending::Ending;
 use crate::logging::Sink;
 use crate::metrics::Metrics;
 
@@ -34,31 +36,33 @@ pub(super) struct End(Arc<Inner>);
 
 struct Inner {
     settings: Stop,
-    stopping: Arc<AtomicBool>,
+    ending: Arc<Ending>,
     metrics: Arc<Metrics>,
     sink: Sink,
     housekeeping: Housekeeping,
     on_exit: Mutex<Option<OnExit>>,
+    upgrader: Option<Arc<Upgrader>>,
 }
 
 impl End {
-    /// `stopping` is what the rest of the process looks at.
+    /// `ending` is what the rest of the process looks at.
     pub(super) fn new(
         settings: Stop,
-        stopping: Arc<AtomicBool>,
+        ending: Arc<Ending>,
         metrics: Arc<Metrics>,
         sink: Sink,
         housekeeping: Housekeeping,
-        on_exit: OnExit,
+        on_exit: Option<OnExit>,
+        upgrader: Option<Arc<Upgrader>>,
     ) -> Self {
-        let on_exit = Mutex::new(Some(on_exit));
-        Self(Arc::new(Inner { settings, stopping, metrics, sink, housekeeping, on_exit }))
+        let on_exit = Mutex::new(on_exit);
+        Self(Arc::new(Inner { settings, ending, metrics, sink, housekeeping, on_exit, upgrader }))
     }
 
     /// SIGTERM stops gracefully, SIGINT and the loss of the terminal at once; a second signal does not wait for anything.
-    /// Without a terminal SIGHUP has the configuration read again.
-    pub(super) fn signals(&self, queue: SignalQueue, reloader: Option<Arc<Reloader>>) -> Signals {
-        Signals { end: self.clone(), queue: Mutex::new(Some(queue)), reloader }
+    /// Without a terminal SIGHUP has the configuration read again; SIGUSR2 upgrades.
+    pub(super) fn signals(&self, queue: SignalQueue) -> Signals {
+        Signals { end: self.clone(), queue: Mutex::new(Some(queue)) }
     }
 
     /// Ends the process when nothing is in flight.
@@ -68,11 +72,50 @@ impl End {
 
     /// The last things to do.
     pub(super) fn finish(&self) {
+        self.0
+            .upgrader
+            .iter()
+            .for_each(|upgrader| upgrader.control.get().into_iter().for_each(Server::remove));
         if let Some(on_exit) = self.0.on_exit.lock().take() {
             on_exit();
         }
         log::info!("stopped");
         self.0.sink.drain();
+    }
+
+    /// No successor takes over from here on.
+    fn stop(&self) {
+        self.0.ending.stop();
+        self.0.upgrader.iter().for_each(|upgrader| upgrader.stop());
+    }
+
+    /// Waits until what there is to do is done, for as long as that may take; says how many requests are left then, and by which setting.
+    async fn drain(&self) -> Option<(u64, &'static str)> {
+        let Inner { settings, ending, metrics, .. } = &*self.0;
+        let begun = Instant::now();
+        let mut from = begun;
+        // On a busy machine the listeners may be later than this.
+        while ending.is_accepting() && begun.elapsed() < settings.grace {
+            sleep(POLL).await;
+        }
+        // What was accepted last may have its request on the way.
+        sleep(ACCEPT_GRACE + POLL).await;
+        while ending.is_handed_over() {
+            if begun.elapsed() >= settings.upgrade_grace {
+                return (metrics.in_flight() > 0).then(|| (metrics.in_flight(), "server.upgrade_grace"));
+            }
+            // A client that keeps its connection may be about to use it.
+            if metrics.connections() == 0 {
+                return None;
+            }
+            sleep(POLL).await;
+            from = Instant::now();
+        }
+        let deadline = from + settings.grace;
+        while metrics.in_flight() > 0 && Instant::now() < deadline {
+            sleep(POLL).await;
+        }
+        (metrics.in_flight() > 0).then(|| (metrics.in_flight(), "server.grace"))
     }
 
     /// For an end that cannot wait: other gateways and the command line are told, if the store takes it at once.
@@ -93,6 +136,7 @@ enum Asked {
     Terminate,
     Interrupt,
     HangUp,
+    Upgrade,
 }
 
 /// The signals that came, from the beginning on. Until somebody listens for them their default would end the process at once.
@@ -108,14 +152,15 @@ impl SignalQueue {
                 (signal(SignalKind::terminate())?, Asked::Terminate),
                 (signal(SignalKind::interrupt())?, Asked::Interrupt),
                 (signal(SignalKind::hangup())?, Asked::HangUp),
+                (signal(SignalKind::user_defined2())?, Asked::Upgrade),
             ]
         };
         let (sender, receiver) = unbounded_channel();
         thread::Builder::new().name("signals".into()).spawn(move || {
             runtime.block_on(async {
                 let forward = streams.map(|(stream, asked)| forward(stream, asked, sender.clone()));
-                let [terminate, interrupt, hang_up] = forward;
-                tokio::join!(terminate, interrupt, hang_up);
+                let [terminate, interrupt, hang_up, upgrade] = forward;
+                tokio::join!(terminate, interrupt, hang_up, upgrade);
             });
         })?;
         Ok(Self(receiver))
@@ -129,7 +174,6 @@ async fn forward(mut stream: Signal, asked: Asked, sender: UnboundedSender<Asked
 pub(super) struct Signals {
     end: End,
     queue: Mutex<Option<SignalQueue>>,
-    reloader: Option<Arc<Reloader>>,
 }
 
 #[async_trait]
@@ -141,36 +185,64 @@ impl ShutdownSignalWatch for Signals {
         let Some(SignalQueue(mut queue)) = self.queue.lock().take() else {
             return std::future::pending().await;
         };
+        let handed_over = async {
+            match &end.0.upgrader {
+                Some(upgrader) => upgrader.handed_over.notified().await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut handed_over = pin!(handed_over);
         loop {
-            match queue.recv().await {
-                Some(Asked::Terminate) => break,
+            let asked = tokio::select! {
+                asked = queue.recv() => asked,
+                () = &mut handed_over => {
+                    end.0.ending.hand_over();
+                    break;
+                }
+            };
+            match asked {
+                Some(Asked::Terminate) => {
+                    end.stop();
+                    log::info!("stopping once no request is in flight; a second signal stops at once");
+                    break;
+                }
                 Some(Asked::Interrupt) => end.exit_at_once(0).await,
                 Some(Asked::HangUp) if has_terminal => end.exit_at_once(0).await,
                 Some(Asked::HangUp) => self.reload(),
+                Some(Asked::Upgrade) => self.upgrade(),
                 None => return std::future::pending().await,
             }
         }
-        end.0.stopping.store(true, Ordering::Relaxed);
-        log::info!("stopping once no request is in flight; a second signal stops at once");
         let second = end.clone();
         tokio::spawn(async move {
             while let Some(asked) = queue.recv().await {
-                if asked != Asked::HangUp {
-                    second.exit_at_once(1).await;
+                match asked {
+                    Asked::HangUp | Asked::Upgrade => {}
+                    Asked::Terminate if second.0.ending.is_handed_over() => second.stop(),
+                    Asked::Terminate | Asked::Interrupt => second.exit_at_once(1).await,
                 }
             }
         });
-        // Listeners stay open meanwhile, so that a balancer that saw `/readyz` loses nothing.
-        sleep(end.0.settings.drain_delay).await;
+        if !end.0.ending.is_handed_over() {
+            // Listeners stay open meanwhile, so that a balancer that saw `/readyz` loses nothing.
+            sleep(end.0.settings.drain_delay).await;
+        }
         ShutdownSignal::GracefulTerminate
     }
 }
 
 impl Signals {
     fn reload(&self) {
-        match &self.reloader {
-            Some(reloader) => reloader.reload_soon(),
+        match &self.end.0.upgrader {
+            Some(upgrader) => upgrader.reloader.reload_soon(),
             None => log::warn!("SIGHUP does not reload this gateway: its configuration is in no file"),
+        }
+    }
+
+    fn upgrade(&self) {
+        match &self.end.0.upgrader {
+            Some(upgrader) => upgrader.upgrade_soon(),
+            None => log::warn!("SIGUSR2 does not upgrade this gateway: its configuration is in no file"),
         }
     }
 }
@@ -183,20 +255,19 @@ impl BackgroundService for Draining {
         let Self(end) = self;
         // An error means that the server is gone, which is an end too.
         let _ = shutdown.changed().await;
-        let deadline = Instant::now() + end.0.settings.grace;
-        // What was accepted last may have its request on the way.
-        sleep(ACCEPT_GRACE + POLL).await;
-        while end.0.metrics.in_flight() > 0 && Instant::now() < deadline {
-            sleep(POLL).await;
-        }
-        let cut = end.0.metrics.in_flight();
-        if cut > 0 {
-            log::warn!("{cut} requests did not finish within server.grace and are cut off");
+        let is_left = end.drain().await;
+        if let Some((cut, setting)) = is_left {
+            log::warn!("{cut} requests did not finish within {setting} and are cut off");
         }
         end.0.housekeeping.retry().await;
         // An error was logged by the writer; there is no later.
         let _ = end.0.housekeeping.write_failures().await;
-        end.0.housekeeping.save_login_counts();
+        match end.0.upgrader.as_ref().and_then(|upgrader| upgrader.successor().map(|id| (upgrader, id))) {
+            Some((upgrader, successor)) => {
+                upgrader.other.say_that_it_ends(&successor, end.0.metrics.connections() == 0);
+            }
+            None => end.0.housekeeping.save_login_counts(),
+        }
         end.0.housekeeping.deregister().await;
         end.exit(0)
     }

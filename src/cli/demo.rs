@@ -48,10 +48,16 @@ impl Demo {
             explain(listening, &place);
         };
         let hooks = Hooks {
-            services: vec![Box::new(app::local_service("platform", Echo, config.limits, vec![platform])?)],
+            services: vec![Box::new(app::local_service(
+                "platform",
+                Echo,
+                config.limits,
+                vec![platform],
+                &Arc::default(),
+            )?)],
             announce: Some(Box::new(explain)),
-            source: None,
             on_exit: Some(Box::new(move || drop(folder))),
+            ..Hooks::default()
         };
         let outcome = app::run((config, materials), Opening::Run, Creation::IfNew, &sink, hooks);
         sink.drain();

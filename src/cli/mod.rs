@@ -23,6 +23,7 @@ mod store_copy;
 mod terminal;
 mod token;
 mod tokens;
+mod upgrade;
 mod user;
 mod users;
 
@@ -63,6 +64,12 @@ enum Command {
     /// Settings, certificates, keys and passwords are read and checked whole; then all of them replace those in force at once, and no request is lost. If
     /// anything is wrong, nothing is replaced. What takes a restart is named. Every gateway on the state folder is asked.
     Reload(reload::Reload),
+    /// Start the gateway's binary anew, and have the new process take over without a lost request
+    ///
+    /// The new process is handed the sockets, loads everything, and serves; then the old one accepts no more, and ends once its requests and connections are
+    /// done. If the new process cannot start, nothing changes and this says why. It reads the configuration again: what takes a restart is changed, too, but for
+    /// the state folder and the store. Every gateway on the state folder is upgraded.
+    Upgrade(upgrade::Upgrade),
     /// Run a throwaway demo gateway: loopback only, with a sample platform and user; nothing is kept
     Demo(demo::Demo),
     /// Add, change, list and remove users
@@ -133,6 +140,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.execute(),
         Command::Check(check) => check.execute(),
         Command::Reload(reload) => reload.execute(),
+        Command::Upgrade(upgrade) => upgrade.execute(),
         Command::Demo(demo) => demo.execute(),
         Command::User(user) => user.execute(),
         Command::Token(token) => token.execute(),

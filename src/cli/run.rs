@@ -2,7 +2,7 @@ use clap::Args;
 
 use super::context::{ConfigArgs, InitArgs, RestoredArgs, load};
 use super::output::Failure;
-use crate::app::{self, Hooks};
+use crate::app::{self, Hooks, Inherited, Program};
 use crate::logging::Sink;
 use crate::state_dir::error::StartError;
 
@@ -22,6 +22,17 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn execute(self) -> Result<(), Failure> {
+        // Before there are threads.
+        let inherited = Inherited::from_environment();
+        let succeeds = inherited.succeeds().cloned();
+        let outcome = self.run(inherited);
+        if let (Err(failure), Some(succeeds)) = (&outcome, succeeds) {
+            succeeds.cannot_start(failure.text.clone());
+        }
+        outcome
+    }
+
+    fn run(self, inherited: Inherited) -> Result<(), Failure> {
         let source = self.config.source()?;
         let (config, materials) = load(&source.path)?;
         let sink = Sink::install(config.log.clone());
@@ -31,7 +42,12 @@ impl Run {
             opening,
             creation,
             &sink,
-            Hooks { source: Some(source), ..Hooks::default() },
+            Hooks {
+                source: Some(source),
+                program: Program::of_this_process().ok(),
+                inherited,
+                ..Hooks::default()
+            },
         );
         sink.drain();
         outcome.map_err(|error| match error {

@@ -124,7 +124,7 @@ fn compare_server(all: &mut Changes, running: &Server, wanted: &mut Server) {
         proxy_protocol,
         half_close,
         fast_lane,
-        stop: Stop { drain_delay, grace },
+        stop: Stop { drain_delay, grace, upgrade_grace },
         watch,
     } = wanted;
     all.keep("server.https", &running.https, https);
@@ -138,6 +138,7 @@ fn compare_server(all: &mut Changes, running: &Server, wanted: &mut Server) {
     all.keep("server.fast_lane", &running.fast_lane, fast_lane);
     all.keep("server.drain_delay", &running.stop.drain_delay, drain_delay);
     all.keep("server.grace", &running.stop.grace, grace);
+    all.keep("server.upgrade_grace", &running.stop.upgrade_grace, upgrade_grace);
     all.note("server.watch", &running.watch, watch);
 }
 

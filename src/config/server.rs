@@ -21,7 +21,11 @@ pub(super) fn read_server(mut section: Section<'_>, base: &Path) -> (Option<Serv
     let key: Option<PathBuf> = section.optional("private_key", "write a path to a PEM file");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = section.or("threads", cores, "write a number of threads");
-    let stop = Stop { drain_delay: section.delay("drain_delay", 0), grace: section.duration("grace", 30) };
+    let stop = Stop {
+        drain_delay: section.delay("drain_delay", 0),
+        grace: section.duration("grace", 30),
+        upgrade_grace: section.duration("upgrade_grace", 600),
+    };
     if https.is_empty() && http.is_empty() && !section.has_error("http") {
         section.missing("https", "no listener: give https or http at least one address");
     }

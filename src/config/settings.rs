@@ -47,6 +47,8 @@ pub struct Stop {
     pub drain_delay: Duration,
     /// How long requests in flight may take after that.
     pub grace: Duration,
+    /// How long the old process of an upgrade may go on with what it had.
+    pub upgrade_grace: Duration,
 }
 
 /// `[platform]`: what the gateway stands in front of.

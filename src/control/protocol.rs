@@ -15,14 +15,60 @@ pub enum Request {
         /// The file, as a complete path.
         config: PathBuf,
     },
+    /// Start the binary anew, and have the new process take over.
+    Upgrade {
+        /// Reload instead, where that does all that an upgrade would.
+        #[serde(default)]
+        if_needed: bool,
+    },
+    /// From a successor that loads: what was counted of failed logins?
+    LoginCounts,
+    /// From a successor that has loaded everything: from now on neither process acknowledges what the other has not applied.
+    TakeOver {
+        /// The successor, which has a control socket of this name.
+        id: String,
+        /// The store that it has opened, as messages name it.
+        store: String,
+    },
+    /// From a successor: it accepts connections.
+    Serving,
+    /// From a successor: it cannot start.
+    CannotStart {
+        /// Why.
+        errors: String,
+    },
+    /// From the other process of an upgrade: apply all that is committed now.
+    Apply,
+    /// From the same: this revocation waits for the store.
+    Hold {
+        /// As the other process of this program writes it.
+        record: String,
+    },
+    /// From a predecessor that ends.
+    Ended {
+        /// What it has counted of failed logins, in base64.
+        login_counts: String,
+    },
 }
 
 /// The answer of a running gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// To [`Request::Reload`] and [`Request::Compare`].
+    /// To [`Request::Reload`] and [`Request::Compare`], and to an upgrade that is not needed.
     Verdict(Verdict),
+    /// What is waited for; another reply follows.
+    Progress(String),
+    /// To [`Request::Upgrade`]: another process serves now.
+    Upgraded(Upgraded),
+    /// To [`Request::LoginCounts`], in base64.
+    LoginCounts(String),
+    /// To [`Request::TakeOver`]: revocations that wait for the store.
+    Pending(Vec<String>),
+    /// It is done.
+    Done,
+    /// To [`Request::Apply`]: not in time.
+    Late,
     /// The request was not understood, or cannot be served.
     Error(String),
 }
@@ -45,6 +91,15 @@ pub struct Verdict {
     pub hash: String,
 }
 
+/// Who serves after an upgrade.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upgraded {
+    /// The new gateway.
+    pub id: String,
+    /// Its process.
+    pub process: u32,
+}
+
 impl Verdict {
     /// Refused for these reasons.
     pub fn refused(errors: Vec<String>) -> Self {
@@ -60,5 +115,5 @@ impl Verdict {
 /// The folder of the sockets in the state folder.
 pub(super) const FOLDER: &str = "control";
 
-/// The longest line that is read, in bytes: a verdict may name every setting, each with a sentence.
-pub(super) const LONGEST: u64 = 1024 * 1024;
+/// The longest line that is read, in bytes: the counts of failed logins are up to 8 MiB, and base64 makes 11 of them.
+pub(super) const LONGEST: u64 = 16 * 1024 * 1024;

@@ -44,9 +44,9 @@ pub(super) fn names(folder: &Path) -> Vec<String> {
 }
 
 /// Reads one line of JSON, however its bytes come.
-pub(super) fn read<T: DeserializeOwned>(stream: &UnixStream) -> io::Result<T> {
+pub(super) fn read<T: DeserializeOwned>(stream: &mut BufReader<&UnixStream>) -> io::Result<T> {
     let mut line = Vec::new();
-    BufReader::new(stream).take(LONGEST).read_until(b'\n', &mut line)?;
+    stream.take(LONGEST).read_until(b'\n', &mut line)?;
     if line.last() != Some(&b'\n') {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no complete line came"));
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -16,6 +15,7 @@ use super::clock_reading::read_clock;
 use super::connection_context::{self as connection, Connection};
 use super::cut::{self, Whereabouts};
 use super::decide::{Decision, Facts, decide};
+use super::ending::Ending;
 use super::ongoing::{Ongoing, sweep};
 use super::request_head::{EngineHead, RequestHead};
 use super::request_state::RequestState;
@@ -60,8 +60,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Log lines.
     pub sink: Sink,
-    /// Set once the process is asked to stop: each answer is then the last of its connection.
-    pub stopping: Arc<AtomicBool>,
+    /// Is each answer the last of its connection?
+    pub ending: Arc<Ending>,
 }
 
 impl Gateway {

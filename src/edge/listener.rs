@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 
 use super::admission::{Admission, Bounds, Refusal};
 use super::connection_log::ConnectionLog;
+use super::ending::Ending;
 use super::worker::{self, Accepted, App, ConnectionRules, Inbox};
 use crate::config::{Limits, Networks};
 use crate::metrics::{ConnectionEnd, Metrics};
@@ -54,6 +55,16 @@ impl Bound {
             Ok(socket.into())
         };
         Self::take(kind, address, bound())
+    }
+
+    /// One that listens already, where `address` says; as a socket of this kind.
+    pub fn of(kind: &'static str, address: SocketAddr, listener: TcpListener) -> io::Result<Self> {
+        Self::take(kind, address, Ok(listener))
+    }
+
+    /// The same socket once more.
+    pub fn duplicate(&self) -> io::Result<TcpListener> {
+        self.listener.try_clone()
     }
 
     fn take(kind: &'static str, address: SocketAddr, bound: io::Result<TcpListener>) -> io::Result<Self> {
@@ -96,6 +107,7 @@ pub struct Listeners {
     endpoints: Vec<Endpoint>,
     acceptor: Option<Arc<Acceptor>>,
     bounds: ConnectionBounds,
+    ending: Arc<Ending>,
     serves_until_exit: bool,
 }
 
@@ -140,6 +152,7 @@ impl Listeners {
         limits: Limits,
         proxies: Arc<Networks>,
         metrics: Arc<Metrics>,
+        ending: &Arc<Ending>,
     ) -> io::Result<Self>
     where
         A: HttpServerApp + Send + Sync + 'static,
@@ -147,12 +160,18 @@ impl Listeners {
         let admission = Admission::new(bounds(&limits), apps.len(), Arc::clone(&metrics));
         let log = Arc::new(ConnectionLog::new(Arc::clone(&metrics)));
         let rules = Arc::new(ArcSwap::from_pointee(ConnectionRules { limits, proxies }));
-        let shared = worker::Shared { rules: Arc::clone(&rules), metrics, log: Arc::clone(&log) };
+        let (shared_log, ending) = (Arc::clone(&log), Arc::clone(ending));
+        let shared = worker::Shared {
+            rules: Arc::clone(&rules),
+            metrics,
+            log: shared_log,
+            ending: Arc::clone(&ending),
+        };
         let start = |(number, app)| worker::start(name, number, app, shared.clone());
         let inboxes = (0..).zip(apps).map(start).collect::<io::Result<_>>()?;
         let bounds = ConnectionBounds { rules: Arc::clone(&rules), admission: Arc::clone(&admission) };
         let acceptor = Some(Arc::new(Acceptor { inboxes, admission, log, rules }));
-        Ok(Self { name, endpoints: Vec::new(), acceptor, bounds, serves_until_exit: false })
+        Ok(Self { name, endpoints: Vec::new(), acceptor, bounds, ending, serves_until_exit: false })
     }
 
     /// What of it follows a reload.
@@ -166,7 +185,7 @@ impl Listeners {
         self
     }
 
-    /// Serves on while the rest stops, until the process is gone.
+    /// Serves on while the rest stops, until the process is gone or a successor accepts in its place.
     pub const fn until_exit(mut self) -> Self {
         self.serves_until_exit = true;
         self
@@ -265,6 +284,7 @@ impl ServiceWithDependents for Listeners {
             return;
         };
         let endpoints = std::mem::take(&mut self.endpoints);
+        self.ending.accepts();
         let accepting = UnixStream::pair().and_then(|(stop, stopped)| {
             let (done, is_done) = oneshot::channel();
             thread::Builder::new().name(format!("{} accept", self.name)).spawn(move || {
@@ -280,9 +300,14 @@ impl ServiceWithDependents for Listeners {
         });
         match accepting {
             Ok((stop, is_done)) => {
-                stopped((!self.serves_until_exit).then_some(shutdown)).await;
+                stopped(shutdown).await;
+                if self.serves_until_exit && !self.ending.is_handed_over() {
+                    self.ending.accepts_no_more();
+                    return std::future::pending().await;
+                }
                 drop(stop);
                 let _ = is_done.await;
+                self.ending.accepts_no_more();
             }
             Err(error) => give_up(&error),
         }
@@ -304,11 +329,8 @@ fn give_up(error: &io::Error) -> ! {
     std::process::exit(1)
 }
 
-/// Resolves once the process stops; never without a watch.
-async fn stopped(shutdown: Option<ShutdownWatch>) {
-    let Some(mut shutdown) = shutdown else {
-        return std::future::pending().await;
-    };
+/// Resolves once the process accepts no more.
+async fn stopped(mut shutdown: ShutdownWatch) {
     while !*shutdown.borrow() {
         if shutdown.changed().await.is_err() {
             return;

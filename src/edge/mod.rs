@@ -18,6 +18,7 @@ mod cors;
 mod cut;
 mod deadline;
 pub mod decide;
+pub mod ending;
 mod errors;
 mod expect_continue;
 pub mod forward;

@@ -13,7 +13,6 @@
 //! 8. [`logging`](ProxyHttp::logging): counters and one line
 
 use std::os::fd::RawFd;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -68,7 +67,7 @@ impl ProxyHttp for Gateway {
             session.set_ignore_info_resp(true);
         }
         state.has_unannounced_body = session.is_http2() && !session.is_body_empty();
-        if self.shared.stopping.load(Ordering::Relaxed) {
+        if self.shared.ending.has_begun() {
             session.set_keepalive(None);
         }
         // What comes behind a request waits until that one is answered (RFC 9112 §9.3.2). Without this the engine would give up
@@ -248,7 +247,7 @@ impl ProxyHttp for Gateway {
         state: &mut RequestState,
     ) -> Result<()> {
         // It may have begun before the process was asked to stop.
-        if self.shared.stopping.load(Ordering::Relaxed) {
+        if self.shared.ending.has_begun() {
             session.set_keepalive(None);
         }
         if is_event_stream(response) {

@@ -21,6 +21,7 @@ use super::connection::{ACCEPT_GRACE, LimitedStream, refuse};
 use super::connection_context::Connection;
 use super::connection_log::ConnectionLog;
 use super::cut::ConnectionApp;
+use super::ending::Ending;
 use super::lane::Lane;
 use super::proxy_protocol::read_header;
 use super::quota::Budget;
@@ -50,6 +51,7 @@ pub(super) struct Shared {
     pub(super) rules: Arc<ArcSwap<ConnectionRules>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) log: Arc<ConnectionLog>,
+    pub(super) ending: Arc<Ending>,
 }
 
 /// What a connection is accepted by. A reload may replace it; a connection keeps the limits that it began with.
@@ -112,9 +114,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> Worker<A> {
         stop.send_replace(true);
         // What was accepted last has its request on the way.
         sleep(ACCEPT_GRACE).await;
-        // Every connection without a request ends now.
-        self.app.lane.iter().for_each(Lane::end_idle);
-        self.app.engine.http_cleanup().await;
+        // A client that keeps its connection may be about to use it: only where nobody accepts in our place it ends without an answer.
+        if !self.shared.ending.is_handed_over() {
+            self.app.lane.iter().for_each(Lane::end_idle);
+            self.app.engine.http_cleanup().await;
+        }
         std::future::pending().await
     }
 }

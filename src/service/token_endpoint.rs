@@ -271,7 +271,7 @@ impl TokenEndpoint {
             let signer = Arc::clone(snapshot.signer(&keys, self.clock.now()).ok_or(Failure::NoKey)?);
             let (key, rules, user) = (signer.fingerprint(), self.gate.rules(), user.clone());
             let mint = Mint { user, random, rules, signer, max_revocations, source, asked_at, checked_by };
-            match self.store.execute(mint, actor.clone()).await? {
+            match self.store.execute_everywhere(mint, actor.clone()).await? {
                 MintOutcome::Minted(minted, cutoffs) => {
                     self.gate.apply_cutoffs(&cutoffs);
                     return Ok(Some(minted));

@@ -178,7 +178,7 @@ impl Drop for Change {
 
 async fn end_change(changes: UserChanges, command: EndChange, actor: Actor) -> Ended {
     let is_refused = command.end == ChangeEnd::Refused;
-    match changes.store.execute(command.clone(), actor.clone()).await {
+    match changes.store.execute_everywhere(command.clone(), actor.clone()).await {
         Ok(cutoffs) => {
             changes.gate.apply_cutoffs(&cutoffs);
             let sequence = cutoffs.iter().map(|(_, cutoff)| cutoff.sequence).max();

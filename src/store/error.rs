@@ -1,6 +1,7 @@
 //! Why the store could not do what it was asked; a refusal is an outcome of its command, never one of these.
 
 use std::io;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -91,6 +92,19 @@ pub enum StoreError {
         "the store did not answer in time; its disk is slow or hangs: the change is not acknowledged, but may still be made"
     )]
     TimedOut,
+    /// The change is durable, and the other process of an upgrade has not said in this time that it has it.
+    #[error("the other process of the upgrade did not apply the change within {} s: it is made, and not acknowledged", .0.as_secs())]
+    NotEverywhere(Duration),
+    /// The schema is older, and a process of the program before could not go on beside its migration.
+    #[error(
+        "the store has schema {found} and this program changes it to {needed}, which the gateway that runs cannot go on with: this upgrade needs a restart"
+    )]
+    NeedsRestart {
+        /// The schema found in the store.
+        found: u32,
+        /// The schema of this program.
+        needed: u32,
+    },
     /// No room is left.
     #[error("the store's disk is full ({0}): free some space")]
     DiskFull(String),
@@ -131,6 +145,7 @@ impl StoreError {
             Self::Locked
                 | Self::QueueFull
                 | Self::TimedOut
+                | Self::NotEverywhere(_)
                 | Self::Unavailable(_)
                 | Self::ReadOnly(_)
                 | Self::Conflict(_)
@@ -146,6 +161,7 @@ impl StoreError {
                 | Self::Damaged(_)
                 | Self::Newer { .. }
                 | Self::Older { .. }
+                | Self::NeedsRestart { .. }
                 | Self::Rewound { .. }
                 | Self::KeyForgotten(_)
                 | Self::UnfinishedCopy(_)
@@ -160,8 +176,31 @@ impl From<io::Error> for StoreError {
         match error.kind() {
             io::ErrorKind::NotFound => Self::Missing,
             io::ErrorKind::PermissionDenied => Self::NotPermitted(error.to_string()),
-            io::ErrorKind::StorageFull => Self::DiskFull(error.to_string()),
+            // A quota, or a limit on the size of files, leaves as little room as a full disk.
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::DiskFull(error.to_string())
+            }
             _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::errno::Errno;
+
+    #[test]
+    fn whatever_leaves_no_room_is_a_full_disk() {
+        for (errno, is_full) in [
+            (Errno::ENOSPC, true),
+            (Errno::EDQUOT, true),
+            (Errno::EFBIG, true),
+            (Errno::EIO, false),
+            (Errno::EROFS, false),
+        ] {
+            let error = StoreError::from(io::Error::from(errno));
+            assert_eq!(matches!(error, StoreError::DiskFull(_)), is_full, "{errno}: {error}");
         }
     }
 }

@@ -24,6 +24,7 @@ pub mod error;
 pub mod health;
 pub mod heartbeats;
 pub mod inspection;
+pub mod peers;
 mod postgres;
 mod queue;
 pub mod read_gap;
@@ -55,6 +56,7 @@ use self::after_restore::Legacy;
 use self::command::{Actor, Command, ImportEffect, ImportedUser, KeyRecord};
 use self::engine::Engine;
 use self::health::COMMAND_TIMEOUT;
+use self::peers::Peers;
 use self::records::{
     Acknowledgement, AuditFilter, AuditRow, Changes, ListedUser, LoginRecord, MintedToken, RecordedKey,
     Revocation, RevocationFilter, StoredTime, TokenFilter, UserFilter, UserRecord,
@@ -84,6 +86,7 @@ pub struct Store {
     engine: Arc<Engine>,
     clock: Clock,
     timeout: Duration,
+    peers: Peers,
 }
 
 impl std::fmt::Debug for Store {
@@ -109,7 +112,7 @@ impl Store {
     }
 
     fn of(engine: Engine, clock: Clock) -> Self {
-        Self { engine: Arc::new(engine), clock, timeout: COMMAND_TIMEOUT }
+        Self { engine: Arc::new(engine), clock, timeout: COMMAND_TIMEOUT, peers: Peers::default() }
     }
 
     /// The same store, for a caller that waits this long for each of its commands.
@@ -142,6 +145,26 @@ impl Store {
     /// the queue: nobody hears of its outcome, so a token that it mints is handed out to nobody.
     pub async fn execute<C: Executable>(&self, command: C, actor: Actor) -> Result<C::Outcome, StoreError> {
         self.in_time(self.engine.execute(command, actor)).await
+    }
+
+    /// The same, for what a client is told of as done: the other process of an upgrade, if there is one, has applied it too.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute). After [`NotEverywhere`](StoreError::NotEverywhere) the change is durable.
+    pub async fn execute_everywhere<C: Executable>(
+        &self,
+        command: C,
+        actor: Actor,
+    ) -> Result<C::Outcome, StoreError> {
+        let outcome = self.execute(command, actor).await?;
+        self.peers.applied().await?;
+        Ok(outcome)
+    }
+
+    /// The other process of an upgrade.
+    pub const fn peers(&self) -> &Peers {
+        &self.peers
     }
 
     /// The user of that name, byte for byte.

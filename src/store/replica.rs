@@ -131,6 +131,7 @@ impl ReplicaLoop {
             // The time before the read: what is written after it may be missing.
             let uptime = self.clock.uptime();
             self.settings.gap.begin(uptime);
+            let look = self.settings.sequence_waits.look_begins();
             let began = Instant::now();
             let caught_up = self.catch_up_or_unite(&mut keys, &mut fork, &mut heartbeats).await;
             pause = pause_after(began.elapsed());
@@ -144,6 +145,7 @@ impl ReplicaLoop {
                         Err(error) => log::warn!("it is not known how far other gateways are: {error}"),
                     }
                     keys.load_if_due(&self).await;
+                    self.settings.sequence_waits.look_done(look);
                     if std::mem::take(&mut is_failing) {
                         log::info!("the store can be read again");
                     }

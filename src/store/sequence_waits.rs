@@ -3,7 +3,7 @@
 //! The replica wakes them after each change that it applies, and looks for changes sooner where one waits. A request that does not wait
 //! touches nothing of this.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -19,12 +19,48 @@ pub struct SequenceWaits {
     applied: Notify,
     /// The replica is to look before its time.
     wanted: Notify,
+    /// The number of the look that began last, and of the last one that has applied everything.
+    looks: Looks,
+}
+
+#[derive(Debug, Default)]
+struct Looks {
+    begun: AtomicU64,
+    done: AtomicU64,
 }
 
 impl SequenceWaits {
     /// The replica has applied changes to the gate.
     pub fn note_applied(&self) {
         self.applied.notify_waiters();
+    }
+
+    /// The replica begins a look; what is committed by now will be found by it. To be given to [`look_done`](Self::look_done).
+    pub fn look_begins(&self) -> u64 {
+        self.looks.begun.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// That look has found everything, and it is applied.
+    pub fn look_done(&self, look: u64) {
+        self.looks.done.store(look, Ordering::SeqCst);
+        self.applied.notify_waiters();
+    }
+
+    /// Waits until all that is committed now is applied; whether it was, in that time.
+    pub async fn look(&self, limit: Duration) -> bool {
+        // One that is under way may have read before.
+        let wanted = self.looks.begun.load(Ordering::SeqCst) + 1;
+        self.wanted.notify_one();
+        let done = async {
+            loop {
+                let applied = self.applied.notified();
+                if self.looks.done.load(Ordering::SeqCst) >= wanted {
+                    return;
+                }
+                applied.await;
+            }
+        };
+        timeout(limit, done).await.is_ok()
     }
 
     /// Rests between two looks of the replica: for `interval`, or until a request waits for what it may find.

@@ -36,6 +36,8 @@ impl Log {
 /// A running gateway; dropping it kills it, and prints what it logged if the test has failed.
 pub struct Gateway {
     child: Child,
+    /// Processes that have taken over, in their order.
+    pub successors: Vec<u32>,
     pub folder: Folder,
     pub log: Log,
     http: Option<SocketAddr>,
@@ -72,7 +74,7 @@ impl Gateway {
         });
         let of = |kind: &str| found.get(kind).copied();
         let (http, https, admin) = (of("http"), of("https"), of("admin").expect("the admin listener"));
-        let gateway = Self { child, folder, log, http, https, admin };
+        let gateway = Self { child, successors: Vec::new(), folder, log, http, https, admin };
         eventually("/readyz", || (gateway.admin("/readyz").status == 200).then_some(()));
         gateway
     }
@@ -91,7 +93,15 @@ impl Gateway {
             assert!(ended.is_none(), "the gateway ended with {ended:?}");
             Some((listener(&child, "127.0.0.1")?, listener(&child, "127.0.0.2")?))
         });
-        let gateway = Self { child, folder, log: Log::default(), http: Some(http), https: None, admin };
+        let gateway = Self {
+            child,
+            successors: Vec::new(),
+            folder,
+            log: Log::default(),
+            http: Some(http),
+            https: None,
+            admin,
+        };
         eventually("/readyz", || (gateway.admin("/readyz").status == 200).then_some(()));
         gateway
     }
@@ -139,8 +149,9 @@ impl Gateway {
         client.answer().ok()
     }
 
+    /// The process that serves.
     pub fn process(&self) -> u32 {
-        self.child.id()
+        self.successors.last().copied().unwrap_or_else(|| self.child.id())
     }
 
     /// Lets no file of the process grow beyond so many bytes, or `unlimited`.
@@ -225,6 +236,9 @@ impl Gateway {
     }
 
     fn end(&mut self) {
+        for process in self.successors.drain(..) {
+            kill(process);
+        }
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -237,6 +251,20 @@ impl Drop for Gateway {
             eprintln!("--- the gateway's standard error ---\n{}", self.log.lines().join("\n"));
         }
     }
+}
+
+/// Kills a process that is not a child of this one, and waits until it is gone.
+fn kill(process: u32) {
+    let mut command = Command::new("bash");
+    command.args(["-c", &format!("kill -s KILL {process}")]);
+    finish(command, "");
+    eventually("a process to end", || (!is_alive(process)).then_some(()));
+}
+
+/// Does this process live? One that nobody has waited for does not.
+pub fn is_alive(process: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next()).is_some_and(|state| state != "Z")
 }
 
 fn admin_at(address: SocketAddr, path: &str) -> Answer {

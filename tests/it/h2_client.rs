@@ -2,8 +2,8 @@
 
 use crate::client::Client;
 use bytes::Bytes;
-use h2::SendStream;
 use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::{Reason, SendStream};
 use http::Request;
 use openssl::ssl::{self, ConnectConfiguration, SslConnector, SslMethod, SslVerifyMode};
 use std::io;
@@ -82,9 +82,14 @@ impl H2Client {
 impl H2Client {
     /// Asks with a token.
     pub fn get_as(&mut self, target: &str, token: &str) -> ResponseFuture {
+        self.try_get_as(target, token).expect("a stream")
+    }
+
+    /// As well, on a connection that may take no more streams.
+    pub fn try_get_as(&mut self, target: &str, token: &str) -> Option<ResponseFuture> {
         let uri = format!("https://{}{target}", self.authority);
         let request = Request::get(uri).header("user-token", token).body(()).expect("a request");
-        self.sender.send_request(request, true).expect("a stream").0
+        Some(self.sender.send_request(request, true).ok()?.0)
     }
 
     /// Asks with a body that is sent later.
@@ -100,6 +105,32 @@ impl H2Client {
         let request = Request::post(uri).header("user-token", token).header("expect", "100-continue");
         self.sender.send_request(request.body(()).expect("a request"), false).expect("a stream")
     }
+}
+
+/// What became of a stream.
+pub enum Outcome {
+    Status(u16),
+    /// It is certain that nobody has looked at it: it may be sent again (RFC 9113 §6.8).
+    Refused,
+    Failed(String),
+}
+
+/// What became of streams.
+pub fn outcomes(answers: Vec<ResponseFuture>) -> Vec<Outcome> {
+    let runtime = Runtime::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut outcomes = Vec::new();
+        for answer in answers {
+            outcomes.push(match answer.await {
+                Ok(answer) => Outcome::Status(answer.status().as_u16()),
+                Err(error) if error.is_go_away() && error.reason() == Some(Reason::NO_ERROR) => {
+                    Outcome::Refused
+                }
+                Err(error) => Outcome::Failed(format!("{error:?}")),
+            });
+        }
+        outcomes
+    })
 }
 
 /// The statuses of answers that come; 0 for a stream that was reset.

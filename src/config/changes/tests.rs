@@ -35,7 +35,7 @@ keys = [{ kid = "a", algorithm = "HS256", file = "a.key" }, { kid = "b", algorit
 "#;
 
 /// Every setting with another value than it has above, or by default; the part of the text that stands for it where it is not a key of its own.
-const OTHER: [(&str, &str); 72] = [
+const OTHER: [(&str, &str); 73] = [
     ("admin.listen", "127.0.0.1:1"),
     ("audit.keep", "1d"),
     ("audit.max_bytes", "99999999"),
@@ -101,6 +101,7 @@ const OTHER: [(&str, &str); 72] = [
     ("server.https", "[\"127.0.0.1:7\"]"),
     ("server.threads", "77"),
     ("server.trusted_proxies", "[\"10.0.0.1\"]"),
+    ("server.upgrade_grace", "7s"),
     ("server.watch", "true"),
     ("token.inspect_auth", "token"),
     ("token.lifetime", "7h"),

@@ -2,12 +2,23 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 
 use super::*;
-use crate::control::{Verdict, ask_all};
+use crate::control::{Link, Verdict, ask_all};
 
-fn serve(request: Request) -> Reply {
+fn serve(request: Request, progress: &Progress<'_>) -> Reply {
     match request {
         Request::Reload => Reply::Verdict(Verdict { applied: vec!["a.b".into()], ..Verdict::default() }),
         Request::Compare { config } => Reply::Error(config.display().to_string()),
+        Request::Upgrade { .. } => {
+            progress("first".into());
+            progress("then".into());
+            Reply::Done
+        }
+        Request::Apply => Reply::Done,
+        Request::Hold { record } => {
+            std::thread::sleep(Duration::from_millis(record.parse().unwrap()));
+            Reply::Pending(vec![record])
+        }
+        other => Reply::Error(format!("{other:?}")),
     }
 }
 
@@ -16,7 +27,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 fn ask(folder: &Path, request: &Request) -> Vec<(String, Reply)> {
-    let answers = ask_all(folder, request).unwrap();
+    let answers = ask_all(folder, request, |_, _| {}).unwrap();
     answers.into_iter().map(|asked| (asked.id, asked.reply.unwrap())).collect()
 }
 
@@ -26,7 +37,7 @@ fn each_gateway_of_a_folder_answers_for_itself() {
     assert!(ask(folder.path(), &Request::Reload).is_empty());
     let one = Server::start(folder.path(), "1-a", serve).unwrap();
     let _other = Server::start(folder.path(), "2-b", serve).unwrap();
-    let of = |id: &str| (id.to_owned(), serve(Request::Reload));
+    let of = |id: &str| (id.to_owned(), serve(Request::Reload, &|_| {}));
     assert_eq!(ask(folder.path(), &Request::Reload), [of("1-a"), of("2-b")]);
     assert_eq!(mode(&folder.path().join("control")), 0o700);
     assert_eq!(mode(&folder.path().join("control/1-a")), 0o600);
@@ -83,5 +94,53 @@ fn what_is_not_understood_is_said_and_what_is_endless_is_not_read() {
     assert_eq!(told(&vec![b' '; 2 << 20]), "");
     // And a peer that says nothing lets others have their turn.
     let _silent = UnixStream::connect(&path).unwrap();
+    assert_eq!(ask(folder.path(), &Request::Reload).len(), 1);
+}
+
+#[test]
+fn what_is_waited_for_is_told_before_the_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let _server = Server::start(folder.path(), "1-a", serve).unwrap();
+    let mut told = Vec::new();
+    let answers = ask_all(folder.path(), &Request::Upgrade { if_needed: false }, |id, text| {
+        told.push(format!("{id} {text}"))
+    })
+    .unwrap();
+    assert_eq!(told, ["1-a first", "1-a then"]);
+    assert_eq!(answers[0].reply.as_ref().unwrap(), &Reply::Done);
+}
+
+#[test]
+fn a_connection_that_is_kept_has_each_question_answered_by_its_own_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), "1-a", serve).unwrap();
+    let mut link = Link::connect(folder.path(), "1-a").unwrap();
+    // Who is connected already may go on.
+    server.remove();
+    let ask = |link: &mut Link, request: Request, millis| link.ask(&request, Duration::from_millis(millis));
+    let hold = |millis: u64| Request::Hold { record: millis.to_string() };
+    assert_eq!(ask(&mut link, Request::Apply, 5000).unwrap(), Reply::Done);
+    // Longer than a peer may take to ask.
+    std::thread::sleep(PATIENCE + Duration::from_millis(200));
+    assert!(!link.is_closed());
+    assert!(ask(&mut link, hold(300), 50).is_err(), "it is late");
+    assert_eq!(ask(&mut link, Request::Apply, 5000).unwrap(), Reply::Done, "and passed over then");
+    assert_eq!(ask(&mut link, hold(1), 5000).unwrap(), Reply::Pending(vec!["1".into()]));
+    // After what is not served nothing more is.
+    assert!(matches!(ask(&mut link, Request::Serving, 5000).unwrap(), Reply::Error(_)));
+    assert!(link.is_closed());
+    assert!(ask(&mut link, Request::Apply, 5000).is_err());
+}
+
+#[test]
+fn connections_are_as_many_as_there_are_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let _server = Server::start(folder.path(), "1-a", serve).unwrap();
+    let silent: Vec<UnixStream> =
+        (0..MOST).map(|_| UnixStream::connect(folder.path().join("control/1-a")).unwrap()).collect();
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(ask_all(folder.path(), &Request::Reload, |_, _| {}).unwrap()[0].reply.is_err());
+    drop(silent);
+    std::thread::sleep(Duration::from_millis(100));
     assert_eq!(ask(folder.path(), &Request::Reload).len(), 1);
 }

@@ -330,7 +330,7 @@ fn gateway(platform: SocketAddr, settings: &str, folder: &Path) -> (Gateway, Str
         sequence_waits: Arc::default(),
         metrics,
         sink,
-        stopping: Arc::default(),
+        ending: Arc::default(),
     };
     (Gateway::new(runtime, shared), token)
 }

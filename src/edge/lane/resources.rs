@@ -1,7 +1,6 @@
 //! What the lane of a worker has for all of its connections.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use pingora::connectors::TransportConnector;
 
@@ -62,7 +61,7 @@ impl Resources {
 
     /// Is each answer the last of its connection?
     pub(super) fn is_stopping(&self) -> bool {
-        self.gateway.shared.stopping.load(Ordering::Relaxed)
+        self.gateway.shared.ending.has_begun()
     }
 
     /// Buffers for an exchange.

@@ -84,6 +84,12 @@ impl Logins {
         shared.throttle.sketch().dump(shared.ticks())
     }
 
+    /// Takes over what another process of this gateway has counted: of each count the larger one. Says whether these were such counts.
+    pub fn take_over(&self, saved: &[u8]) -> bool {
+        let shared = self.pool.shared();
+        shared.throttle.sketch().take_over(saved, shared.ticks())
+    }
+
     /// Checks a password that the store has a hash of. A failure is answered at one time for all, however little its hash cost.
     pub async fn check(&self, login: Login) -> Result<Accepted, LoginError> {
         let Login { credentials, record, client, arrived } = login;

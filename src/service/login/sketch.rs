@@ -147,6 +147,21 @@ impl Sketch {
         }
         Some(sketch)
     }
+
+    /// Has at least what was dumped of one with the same secret; whether these are such bytes.
+    pub(super) fn take_over(&self, bytes: &[u8], now: Ticks) -> bool {
+        let Some(other) = Self::restore(bytes, now).filter(|other| other.secret == self.secret) else {
+            return false;
+        };
+        for (cell, other) in self.cells.iter().zip(&other.cells) {
+            let empty_at = other.load(Ordering::Relaxed);
+            // Most are empty, and need no write.
+            if empty_at > 0 {
+                cell.fetch_max(empty_at, Ordering::Relaxed);
+            }
+        }
+        true
+    }
 }
 
 /// What a dump begins with, its version included.
@@ -221,5 +236,29 @@ mod tests {
                 prop_assert_eq!(sketch.count(place, LIMIT, Ticks(now)), (*empty_at - now).div_ceil(LIMIT.every));
             }
         }
+    }
+
+    #[test]
+    fn what_another_process_has_counted_is_taken_over_and_nothing_is_forgotten() {
+        let limit = Limit::new(10, 60);
+        let (ours, theirs) = (Sketch::new([7; 32]), Sketch::new([7; 32]));
+        let [both, here, there] = ["both", "here", "there"].map(|key| ours.place(&[key.as_bytes()]));
+        // Their time is another one.
+        let (now, then) = (Ticks(1000), Ticks(50));
+        for (sketch, place, count, time) in [
+            (&ours, both, 2, now),
+            (&ours, here, 3, now),
+            (&theirs, both, 5, then),
+            (&theirs, there, 4, then),
+        ] {
+            sketch.add(place, limit, count, time);
+        }
+        for _ in 0..2 {
+            assert!(ours.take_over(&theirs.dump(then), now));
+            assert_eq!([both, here, there].map(|place| ours.count(place, limit, now)), [5, 3, 4]);
+        }
+        let stranger = Sketch::new([8; 32]);
+        assert!(!ours.take_over(&stranger.dump(then), now), "its places are others");
+        assert!(!ours.take_over(b"anything", now));
     }
 }

@@ -94,7 +94,9 @@ impl Postgres {
         let notes = Notes::on(&database::check_schema(&session)?, settings);
         match opening {
             Opening::Restored => database::resume(&session, settings.durability, &clock, &notes)?,
-            Opening::Run | Opening::Command | Opening::Look => notes.check(&session.connection())?,
+            Opening::Run | Opening::Successor | Opening::Command | Opening::Look => {
+                notes.check(&session.connection())?
+            }
         }
         database::check_durability(&session.connection(), settings.durability)?;
         if opening.is_start() {

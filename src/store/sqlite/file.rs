@@ -32,6 +32,8 @@ use crate::store::sql::{after_restore, audit, keys, new_store, sequence, skeleto
 pub enum Opening {
     /// The gateway: migrates an older schema.
     Run,
+    /// The gateway that takes over from one that runs: migrates only what that one can go on with.
+    Successor,
     /// The gateway, with a store that was restored from a backup or copied: revokes every token that was issued so
     /// far, and goes on at a sequence that was never given out.
     Restored,
@@ -44,7 +46,7 @@ pub enum Opening {
 impl Opening {
     /// Is it the gateway's, which brings the store and what lies beside it up to date?
     pub(in crate::store) const fn is_start(self) -> bool {
-        matches!(self, Self::Run | Self::Restored)
+        matches!(self, Self::Run | Self::Successor | Self::Restored)
     }
 }
 
@@ -126,13 +128,16 @@ impl DatabaseFile {
         let mut connection = database.connect()?;
         let found = schema_of(&connection)?;
         // What is to be written to now is checked now.
-        let is_written = opening == Opening::Restored || (opening == Opening::Run && found < SCHEMA);
+        let is_written = opening == Opening::Restored || (opening.is_start() && found < SCHEMA);
         if is_written {
             quick_check(&connection)?;
         }
         match found {
             SCHEMA => {}
             found if found > SCHEMA => return Err(StoreError::Newer { found, known: SCHEMA }),
+            found if opening == Opening::Successor && !are_additive(found, &MIGRATIONS) => {
+                return Err(StoreError::NeedsRestart { found, needed: SCHEMA });
+            }
             found if !opening.is_start() => {
                 return Err(StoreError::Older { found, needed: SCHEMA });
             }
@@ -294,7 +299,9 @@ fn schema_of(connection: &Connection) -> Result<u32, StoreError> {
 }
 
 pub(super) fn migrate(connection: &Connection, found: u32, now: UnixTime) -> Result<(), StoreError> {
-    for (version, script) in (1..).zip(MIGRATIONS).skip_while(|(version, _)| *version <= found) {
+    for (version, Migration { script, .. }) in
+        (1..).zip(MIGRATIONS).skip_while(|(version, _)| *version <= found)
+    {
         connection.execute_batch(script)?;
         connection.pragma_update(None, "user_version", version)?;
     }
@@ -348,15 +355,28 @@ const STATEMENTS: usize = 96;
 /// The schema that this program reads and writes.
 const SCHEMA: u32 = 6;
 
-/// One script a schema version, in order; a released one is never changed.
-const MIGRATIONS: [&str; SCHEMA as usize] = [
-    include_str!("schema/1.sql"),
-    include_str!("schema/2.sql"),
-    include_str!("schema/3.sql"),
-    include_str!("schema/4.sql"),
-    include_str!("schema/5.sql"),
-    include_str!("schema/6.sql"),
+/// A script that makes a schema version out of the one before.
+struct Migration {
+    script: &'static str,
+    /// Can a process of the version before go on beside it? Then it only adds what that one need not know of.
+    is_additive: bool,
+}
+
+/// One a schema version, in order; a released one is never changed.
+const MIGRATIONS: [Migration; SCHEMA as usize] = [
+    Migration { script: include_str!("schema/1.sql"), is_additive: false },
+    Migration { script: include_str!("schema/2.sql"), is_additive: false },
+    Migration { script: include_str!("schema/3.sql"), is_additive: false },
+    Migration { script: include_str!("schema/4.sql"), is_additive: false },
+    Migration { script: include_str!("schema/5.sql"), is_additive: false },
+    // A process that does not read when a key signs would sign with another one.
+    Migration { script: include_str!("schema/6.sql"), is_additive: false },
 ];
+
+/// Can a process of the schema `found` go on beside all migrations from there?
+fn are_additive(found: u32, migrations: &[Migration]) -> bool {
+    migrations.iter().skip(found as usize).all(|migration| migration.is_additive)
+}
 
 #[cfg(test)]
 mod tests;

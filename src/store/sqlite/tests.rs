@@ -15,6 +15,7 @@ use crate::store::command::{
 };
 use crate::store::engine::Engine;
 use crate::store::heartbeats::Rhythm;
+use crate::store::peers::Peers;
 use crate::store::replica::{Replica, Settings};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -28,6 +29,7 @@ fn revocation_is_written_and_applied_while_the_replica_reads() {
     let store = Store {
         engine: Arc::new(Engine::Sqlite(engine)),
         clock: clock.clone(),
+        peers: Peers::default(),
         timeout: Duration::from_secs(600),
     };
     let secret = Secret::new((0..48).collect());

@@ -49,7 +49,7 @@ fn only_a_store_is_opened() {
 fn write_schema_1(path: &Path) {
     let old = Connection::open(path).unwrap();
     old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
-    old.execute_batch(MIGRATIONS[0]).unwrap();
+    old.execute_batch(MIGRATIONS[0].script).unwrap();
     old.pragma_update(None, "user_version", 1).unwrap();
     old.execute_batch(
         "INSERT INTO users VALUES ('new', 'new', 'e', 'P', 'p', 0, 2, 10, 10, 2),
@@ -74,7 +74,7 @@ fn write_schema_1(path: &Path) {
 fn write_schema_2(path: &Path, content: &str) {
     let old = Connection::open(path).unwrap();
     old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
-    MIGRATIONS[..2].iter().for_each(|script| old.execute_batch(script).unwrap());
+    MIGRATIONS[..2].iter().for_each(|migration| old.execute_batch(migration.script).unwrap());
     old.pragma_update(None, "user_version", 2).unwrap();
     old.execute_batch(content).unwrap();
 }
@@ -109,7 +109,7 @@ fn older_store_gets_tables_for_what_logins_ask_and_keeps_all_that_it_has() {
     let path = folder.path().join("s.db");
     let old = Connection::open(&path).unwrap();
     old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
-    MIGRATIONS[..3].iter().for_each(|script| old.execute_batch(script).unwrap());
+    MIGRATIONS[..3].iter().for_each(|migration| old.execute_batch(migration.script).unwrap());
     old.pragma_update(None, "user_version", 3).unwrap();
     old.execute_batch(
         "INSERT INTO users VALUES ('anna', 'anna', 'e', 'P', 'p', 0, 2, 10, 10, 2);
@@ -163,7 +163,7 @@ fn names_and_mints_of_an_older_store_are_looked_up_like_new_ones() {
     let path = folder.path().join("s.db");
     let old = Connection::open(&path).unwrap();
     old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
-    MIGRATIONS[..4].iter().for_each(|script| old.execute_batch(script).unwrap());
+    MIGRATIONS[..4].iter().for_each(|migration| old.execute_batch(migration.script).unwrap());
     old.pragma_update(None, "user_version", 4).unwrap();
     let id = "000102030405060708090a0b0c0d0e0f";
     old.execute_batch(&format!(
@@ -449,4 +449,21 @@ fn a_file_that_was_replaced_is_noticed() {
     assert_eq!(database.check_in_place(), Err(StoreError::Replaced));
     std::fs::rename(folder.path().join("away.db"), &path).unwrap();
     assert_eq!(database.check_in_place(), Ok(()));
+}
+
+#[test]
+fn a_successor_migrates_only_what_the_process_before_can_go_on_with() {
+    let migration = |is_additive| Migration { script: "", is_additive };
+    let migrations = [false, true, false, true, true].map(migration);
+    let allowed: Vec<u32> = (1..=5).filter(|found| are_additive(*found, &migrations)).collect();
+    assert_eq!(allowed, [3, 4, 5], "5 is the newest, and needs none");
+    let folder = folder();
+    let path = folder.path().join("s.db");
+    write_schema_1(&path);
+    let opened = |opening| DatabaseFile::open(&path, opening, UnixTime(100)).map(drop);
+    assert_eq!(opened(Opening::Successor), Err(StoreError::NeedsRestart { found: 1, needed: SCHEMA }));
+    let schema = || schema_of(&Connection::open(&path).unwrap()).unwrap();
+    assert_eq!(schema(), 1, "nothing was changed");
+    assert_eq!(opened(Opening::Run), Ok(()));
+    assert_eq!((opened(Opening::Successor), schema()), (Ok(()), SCHEMA));
 }
