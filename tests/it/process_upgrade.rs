@@ -10,10 +10,10 @@ use crate::options::{Options, User};
 use crate::platform::{Behaviour, Platform};
 use command_fds::{CommandFdExt as _, FdMapping};
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
@@ -496,4 +496,27 @@ fn sockets_that_systemd_has_opened_are_used_and_handed_on() {
     let mut command = folder.command(&["check"]);
     command.env("LISTEN_FDS", "1").env("LISTEN_PID", "1");
     assert_eq!(finish(command, "").code, Some(0));
+}
+
+#[test]
+fn who_was_not_started_by_an_upgrade_takes_nothing_over() {
+    let platform = Platform::echo();
+    let gateway = Options::new(&platform).start();
+    let folder = gateway.folder.state().join("control");
+    let id = fs::read_dir(&folder).expect("a folder").next().expect("a socket").expect("an entry").file_name();
+    for request in [
+        r#"{"command":"take_over","id":"1-a","store":"x"}"#.to_owned(),
+        format!(r#"{{"command":"take_over","id":{id:?},"store":{:?}}}"#, gateway.folder.state().join("gateway.db")),
+        r#"{"command":"serving"}"#.to_owned(),
+    ] {
+        let mut stream = UnixStream::connect(folder.join(&id)).expect("a socket");
+        writeln!(stream, "{request}").expect("a request");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        assert!(text.contains("\"error\""), "{request}: {text}");
+    }
+    let mut stream = UnixStream::connect(folder.join(&id)).expect("a socket");
+    writeln!(stream, r#"{{"command":"cannot_start","errors":"x"}}"#).expect("a request");
+    gateway.mint();
+    gateway.still_healthy();
 }
