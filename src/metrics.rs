@@ -17,6 +17,7 @@ mod reload;
 mod scrape;
 mod sequence_wait;
 mod servers;
+mod upgraded;
 
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub use self::reload::ReloadState;
 pub use self::scrape::Facts;
 pub use self::sequence_wait::SequenceWait;
 pub use self::servers::{Addresses, ServerMetrics};
+pub use self::upgraded::{UpgradedEnd, UpgradedProtocol};
 
 /// Counts, and shows what it counted.
 pub struct Metrics {
@@ -162,6 +164,12 @@ impl Metrics {
         self.cells.add(SEQUENCE_WAITS + outcome as usize, 1);
     }
 
+    /// A connection has changed its protocol; the guard counts it as open until it is dropped.
+    pub fn upgraded(&self, protocol: UpgradedProtocol) -> Upgraded {
+        self.cells.add(UPGRADED + protocol as usize, 1);
+        Upgraded { cells: self.cells, protocol }
+    }
+
     /// A request was ended in flight: its token no longer held.
     pub fn ended_in_flight(&self, denial: Denial) {
         self.cells.add(ENDED + denial as usize, 1);
@@ -203,6 +211,26 @@ pub struct InFlight(Cells<CELLS>);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.add(IN_FLIGHT, 1u64.wrapping_neg());
+    }
+}
+
+/// A connection that has changed its protocol, counted as open while this lives.
+pub struct Upgraded {
+    cells: Cells<CELLS>,
+    protocol: UpgradedProtocol,
+}
+
+impl Upgraded {
+    /// It has ended, and why.
+    pub fn ended(self, end: UpgradedEnd) {
+        let first = UPGRADED_ENDS + self.protocol as usize * UpgradedEnd::ALL.len();
+        self.cells.add(first + end as usize, 1);
+    }
+}
+
+impl Drop for Upgraded {
+    fn drop(&mut self) {
+        self.cells.add(UPGRADED + self.protocol as usize, 1u64.wrapping_neg());
     }
 }
 

@@ -41,7 +41,8 @@ pub(super) fn front(
         (0..threads).map(|_| Gateway::new(runtime.clone(), shared.clone())).collect();
     let runtimes = gateways.iter().map(|gateway| Arc::clone(&gateway.runtime)).collect();
     let apps = gateways.into_iter().map(|gateway| {
-        let lane = has_lane.then(|| Lane::new(gateway.clone(), threads));
+        let lane = Lane::new(gateway.clone(), threads);
+        let lane = Some(if has_lane { lane } else { lane.for_upgrades() });
         let mut proxy = http_proxy(conf, gateway);
         // A fresh set would lose the engine's bounds on HTTP/2, so only what differs is set; what the limits say is set for each connection.
         proxy.server_options = Some(HttpServerOptions::default());

@@ -11,14 +11,16 @@ mod path;
 mod prefix;
 mod scan;
 mod target;
+mod upgrades;
 mod user_changes;
 
 use std::borrow::Cow;
 
 pub use self::enforced::EnforcedPath;
-pub use self::path::is_canonical;
+pub use self::path::{PathPattern, is_canonical};
 pub use self::prefix::PathPrefix;
 pub use self::target::{ENDPOINT, TargetError};
+pub use self::upgrades::{UpgradeError, UpgradeRoute};
 pub use self::user_changes::{Affected, Ends, UserChange, affected};
 
 /// Proof that the configuration makes a request public; made here alone.
@@ -47,31 +49,6 @@ pub enum Route<'r> {
     Protected,
 }
 
-/// `/exact` or `/prefix/*`, of raw paths.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PathPattern {
-    path: Box<str>,
-    prefix: bool,
-}
-
-impl PathPattern {
-    /// `None` if the pattern could never match, or would match what it does not say: it must be canonical.
-    pub fn new(pattern: &str) -> Option<Self> {
-        let (path, prefix) = match pattern.strip_suffix('*') {
-            Some(path) if path.ends_with('/') => (path, true),
-            Some(_) => return None,
-            None => (pattern, false),
-        };
-        let is_sound = is_canonical(path.as_bytes()) && !path.contains('*');
-        is_sound.then(|| Self { path: path.into(), prefix })
-    }
-
-    /// Is this path, without its query, one of them?
-    pub fn matches(&self, path: &[u8]) -> bool {
-        if self.prefix { path.starts_with(self.path.as_bytes()) } else { path == self.path.as_bytes() }
-    }
-}
-
 /// One entry of `routes.public`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicRoute {
@@ -95,7 +72,7 @@ impl PublicRoute {
 
     /// Does this entry open everything?
     pub fn is_everything(&self) -> bool {
-        self.pattern.prefix && &*self.pattern.path == "/"
+        self.pattern.is_everything()
     }
 
     fn matches(&self, method: &[u8], path: &[u8]) -> bool {
@@ -123,6 +100,8 @@ pub struct Policy {
     pub public: Vec<PublicRoute>,
     /// `routes.lenient`.
     pub lenient: Vec<LenientPrefix>,
+    /// `routes.upgrades`.
+    pub upgrades: Vec<UpgradeRoute>,
     /// `routes.strict_paths`: refuse what is not canonical instead of protecting it.
     pub strict_paths: bool,
 }
@@ -162,6 +141,12 @@ impl Policy {
         let is_public =
             !has_body && self.public.iter().any(|route| route.matches(method, path)) && is_canonical(path);
         Ok(if is_public { Route::Public(PublicPass(())) } else { Route::Protected })
+    }
+
+    /// May a request for this target change to that protocol? Whether it goes on at all is another question.
+    pub fn allows_upgrade(&self, target: &[u8], protocol: &[u8]) -> bool {
+        let (path, _) = split_target(target);
+        self.upgrades.iter().any(|route| route.allows(path, protocol))
     }
 }
 

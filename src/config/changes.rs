@@ -85,9 +85,10 @@ pub fn compare(running: (&Config, &Contents), wanted: (&Config, &Contents)) -> (
     files.state_dir.clone_from(&running.files.state_dir);
     all.keep("cache.entries", &running.cache.entries, &mut cache.entries);
     all.keep("cache.bytes", &running.cache.bytes, &mut cache.bytes);
-    let Policy { public, lenient, strict_paths } = &routes;
+    let Policy { public, lenient, upgrades, strict_paths } = &routes;
     all.note("routes.public", &running.routes.public, public);
     all.note("routes.lenient", &running.routes.lenient, lenient);
+    all.note("routes.upgrades", &running.routes.upgrades, upgrades);
     all.note("routes.strict_paths", &running.routes.strict_paths, strict_paths);
     all.note("routes.mode", &running.observe, observe);
     all.note("routes.request_duration", &running.request_durations, request_durations);
@@ -240,6 +241,7 @@ fn compare_limits(all: &mut Changes, running: &Limits, wanted: &mut Limits) {
         body_timeout,
         body_min_rate,
         request_duration,
+        upgraded_idle_timeout,
         // Follows from the durations.
         has_deadlines: _,
         handshake_timeout,
@@ -263,6 +265,7 @@ fn compare_limits(all: &mut Changes, running: &Limits, wanted: &mut Limits) {
     all.note("limits.body_timeout", &running.body_timeout, body_timeout);
     all.note("limits.body_min_rate", &running.body_min_rate, body_min_rate);
     all.note("limits.request_duration", &running.request_duration, request_duration);
+    all.note("limits.upgraded_idle_timeout", &running.upgraded_idle_timeout, upgraded_idle_timeout);
     all.note("limits.handshake_timeout", &running.handshake_timeout, handshake_timeout);
     all.note("limits.write_timeout", &running.write_timeout, write_timeout);
     all.note("limits.connections", &running.connections, connections);

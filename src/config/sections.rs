@@ -201,6 +201,7 @@ pub(super) fn read_limits(mut section: Section<'_>, threads: usize, durations: &
         body_min_rate: (body_min_rate > 0).then_some(body_min_rate),
         request_duration,
         has_deadlines: request_duration.is_some() || !durations.is_empty(),
+        upgraded_idle_timeout: section.duration("upgraded_idle_timeout", 600),
         handshake_timeout: section.duration("handshake_timeout", 10),
         write_timeout: section.duration("write_timeout", 30),
         connections,

@@ -277,6 +277,8 @@ pub struct Limits {
     pub request_duration: Option<Duration>,
     /// Is there a limit of that kind for any request?
     pub has_deadlines: bool,
+    /// A connection that has changed its protocol and moves no byte either way.
+    pub upgraded_idle_timeout: Duration,
     /// Until a client has made its TLS handshake.
     pub handshake_timeout: Duration,
     /// A client that takes no byte of what waits for it.

@@ -219,7 +219,8 @@ impl<'r> Fields<'r> {
             return Err(Malformed::Host);
         }
         // Every other offer is ignored, as RFC 9110 §7.8 allows, and must be where it comes by HTTP/1.0.
-        if self.is_upgrade && self.offers_websocket && head.version() == Version::HTTP_11 {
+        let is_handshake = self.is_upgrade && self.offers_websocket && head.version() == Version::HTTP_11;
+        if is_handshake && !head.may_upgrade() {
             return Err(Malformed::WebSocket);
         }
         match (framing?, limits.body_bytes) {

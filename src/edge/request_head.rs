@@ -22,6 +22,10 @@ pub trait RequestHead {
     fn has_unannounced_body(&self) -> bool {
         false
     }
+    /// Does whoever carries it change the protocol of its connection, as it asks for?
+    fn may_upgrade(&self) -> bool {
+        false
+    }
     /// Checks what the parser was lenient about.
     fn check_syntax(&self) -> Result<(), Malformed> {
         Ok(())

@@ -91,7 +91,7 @@ where
 pub struct App<A> {
     /// Everything that the lane does not take, and all of HTTP/2.
     pub engine: Arc<A>,
-    /// Plain HTTP/1.1, where there is one.
+    /// Plain requests and those that change the protocol of their connection, where there is one.
     pub lane: Option<Lane>,
     /// What all requests of the worker may take.
     pub budget: Arc<Budget>,
@@ -182,10 +182,12 @@ where
     let connection = Connection::new(peer, is_proxy, is_http2, activity, Arc::clone(&app.budget));
     let engine = ConnectionApp::new(Arc::clone(&app.engine), limits);
     match &app.lane {
-        Some(lane) if !is_http2 => lane.serve(stream, connection, &limits, &engine, stopping).await,
+        Some(lane) if !is_http2 && lane.takes_any() => {
+            lane.serve(stream, connection, &limits, &engine, stopping).await
+        }
         lane => {
             let stream = LimitedStream::new(stream, connection, limits, Arc::clone(&shared.metrics));
-            match lane {
+            match lane.as_ref().filter(|lane| is_http2 && lane.takes_plain()) {
                 Some(lane) => lane.streams(engine).process_new(Box::new(stream), stopping).await,
                 None => engine.process_new(Box::new(stream), stopping).await,
             };

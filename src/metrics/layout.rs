@@ -6,6 +6,7 @@ use super::labels::{
 };
 use super::login_sources::SourceAnswer;
 use super::sequence_wait::SequenceWait;
+use super::upgraded::{UpgradedEnd, UpgradedProtocol};
 use crate::auth::denial::Denial;
 use crate::auth::gate::WouldRefuse;
 use crate::auth::reply::{Overload, PlatformFault};
@@ -39,7 +40,11 @@ pub(super) const SOURCES: usize = LANE + 1 + Declined::ALL.len();
 pub(super) const SEQUENCE_WAITS: usize = SOURCES + SourceName::ALL.len() * SourceAnswer::ALL.len();
 /// Requests that were ended in flight, by why their token no longer held.
 pub(super) const ENDED: usize = SEQUENCE_WAITS + SequenceWait::ALL.len();
-pub(super) const DURATIONS: usize = ENDED + Denial::ALL.len();
+/// Of each protocol, the connections that are open.
+pub(super) const UPGRADED: usize = ENDED + Denial::ALL.len();
+/// Of each protocol, those that have ended, by why.
+pub(super) const UPGRADED_ENDS: usize = UPGRADED + UpgradedProtocol::ALL.len();
+pub(super) const DURATIONS: usize = UPGRADED_ENDS + UpgradedProtocol::ALL.len() * UpgradedEnd::ALL.len();
 /// Of event streams, whatever their route.
 pub(super) const STREAM_DURATIONS: usize = DURATIONS + RouteLabel::ALL.len() * HISTOGRAM;
 pub(super) const LATENCIES: usize = STREAM_DURATIONS + HISTOGRAM;

@@ -19,6 +19,7 @@ use super::login_sources::SourceAnswer;
 use super::reload::ReloadState;
 use super::sequence_wait::SequenceWait;
 use super::servers::{Addresses, ServerMetrics};
+use super::upgraded::{UpgradedEnd, UpgradedProtocol};
 use crate::auth::denial::Denial;
 use crate::auth::gate::{Gate, WouldRefuse};
 use crate::auth::reply::{Overload, PlatformFault};
@@ -114,6 +115,14 @@ pub(super) fn counted(cells: &Cells<CELLS>) -> Vec<MetricFamily> {
         (vec![("route", route.as_str())], observed)
     });
     let durations = durations.chain([(vec![("route", "stream")], observed(cells, STREAM_DURATIONS))]);
+    let upgraded = UpgradedProtocol::ALL
+        .map(|protocol| ("protocol", protocol.as_str(), level(UPGRADED + protocol as usize)));
+    let upgraded_ends = UpgradedProtocol::ALL.into_iter().flat_map(|protocol| {
+        UpgradedEnd::ALL.into_iter().map(move |end| {
+            let cell = UPGRADED_ENDS + protocol as usize * UpgradedEnd::ALL.len() + end as usize;
+            labelled_counter(sum(cell), &[("protocol", protocol.as_str()), ("reason", end.as_str())])
+        })
+    });
     // One counter for each word of a label, in the cell behind `first` that it names.
     let each = |first: usize, label, words: &[(usize, &'static str)]| {
         let counter = |&(cell, word): &(usize, _)| labelled_counter(sum(first + cell), &[(label, word)]);
@@ -170,6 +179,16 @@ pub(super) fn counted(cells: &Cells<CELLS>) -> Vec<MetricFamily> {
             "ds_gateway_requests_ended_total",
             "Requests that were ended in flight because their token no longer held, by reason.",
             each(ENDED, "reason", &Denial::ALL.map(|denial| (denial as usize, denial.as_str()))),
+        ),
+        gauges(
+            "ds_gateway_upgraded_connections",
+            "Open connections that have changed to another protocol, such as WebSocket.",
+            &upgraded,
+        ),
+        counters(
+            "ds_gateway_upgraded_connections_ended_total",
+            "Connections that had changed to another protocol and have ended, by protocol and reason.",
+            upgraded_ends.collect(),
         ),
         counters(
             "ds_gateway_fast_lane_requests_total",

@@ -113,6 +113,7 @@ const ENGINE: (&str, &[&str]) = (
         "src/edge/gateway.rs",
         "src/edge/lane/allocations.rs",
         "src/edge/lane/client.rs",
+        "src/edge/lane/half.rs",
         "src/edge/lane/http2.rs",
         "src/edge/lane/http2/forward.rs",
         "src/edge/lane/http2/stream.rs",
@@ -123,6 +124,7 @@ const ENGINE: (&str, &[&str]) = (
         "src/edge/lane/reply.rs",
         "src/edge/lane/resources.rs",
         "src/edge/lane/response.rs",
+        "src/edge/lane/tunnel.rs",
         "src/edge/local.rs",
         "src/edge/normalize.rs",
         "src/edge/pingora.rs",
@@ -142,11 +144,13 @@ const ENGINE: (&str, &[&str]) = (
 );
 
 /// What a request is and what of it goes on: files of `edge` that know neither the engine nor its runtime.
-const ENGINE_FREE: [&str; 12] = [
+const ENGINE_FREE: [&str; 14] = [
     "src/edge/client.rs",
     "src/edge/decide.rs",
     "src/edge/forward.rs",
     "src/edge/lane/chunks.rs",
+    "src/edge/lane/frames.rs",
+    "src/edge/lane/handshake.rs",
     "src/edge/lane/head.rs",
     "src/edge/lane/outgoing.rs",
     "src/edge/lane/taken.rs",

@@ -152,6 +152,11 @@ impl<S: Read + Write> Client<S> {
         self.wire.inner().write_all(bytes.as_ref())
     }
 
+    /// The stream alone; nothing may have been read beyond the last message.
+    pub fn into_stream(self) -> S {
+        self.wire.into_inner()
+    }
+
     /// Reads the head of the next answer; [`Self::wire`] reads what follows.
     pub fn head(&mut self) -> Result<(u16, Head), Fault> {
         let head = self.wire.head()?;

@@ -141,3 +141,4 @@ mod upkeep;
 mod uploads;
 mod user_changes;
 mod users;
+mod websocket;

@@ -1,8 +1,38 @@
-//! Paths whose raw bytes have a single meaning, and the decoding of one segment.
+//! Paths whose raw bytes have a single meaning, patterns of them, and the decoding of one segment.
 
 use std::borrow::Cow;
 
 use super::escapes::escape;
+
+/// `/exact` or `/prefix/*`, of raw paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathPattern {
+    path: Box<str>,
+    prefix: bool,
+}
+
+impl PathPattern {
+    /// `None` if the pattern could never match, or would match what it does not say: it must be canonical.
+    pub fn new(pattern: &str) -> Option<Self> {
+        let (path, prefix) = match pattern.strip_suffix('*') {
+            Some(path) if path.ends_with('/') => (path, true),
+            Some(_) => return None,
+            None => (pattern, false),
+        };
+        let is_sound = is_canonical(path.as_bytes()) && !path.contains('*');
+        is_sound.then(|| Self { path: path.into(), prefix })
+    }
+
+    /// Is this path, without its query, one of them?
+    pub fn matches(&self, path: &[u8]) -> bool {
+        if self.prefix { path.starts_with(self.path.as_bytes()) } else { path == self.path.as_bytes() }
+    }
+
+    /// Are all paths?
+    pub(super) fn is_everything(&self) -> bool {
+        self.prefix && &*self.path == "/"
+    }
+}
 
 /// Has this raw path one meaning only, whatever server reads it?
 ///

@@ -9,6 +9,7 @@ fn policy() -> Policy {
     Policy {
         public: public.iter().map(|path| PublicRoute::new(path, &[]).unwrap()).collect(),
         lenient: vec![LenientPrefix::new("/raw/*").unwrap()],
+        upgrades: Vec::new(),
         strict_paths: false,
     }
 }

@@ -19,7 +19,8 @@ pub enum Malformed {
     FieldName,
     /// A field that asks for another method than the request has.
     MethodOverride,
-    /// A WebSocket handshake (RFC 6455 §4.1), which cannot be answered as a plain request.
+    /// A WebSocket handshake (RFC 6455 §4.1) that its route does not allow, or that is not exactly one: it cannot be answered as a plain
+    /// request.
     WebSocket,
     /// `X-DS-At-Least` is no sequence, or there are several.
     AtLeast,
@@ -77,7 +78,9 @@ impl Malformed {
             Self::MethodOverride => {
                 "the method cannot be overridden by a header field: send the request with that method"
             }
-            Self::WebSocket => "this gateway does not support WebSocket connections",
+            Self::WebSocket => {
+                "WebSocket connections are not allowed here, or this is not a handshake as RFC 6455 has it: see routes.upgrades"
+            }
             Self::AtLeast => "X-DS-At-Least must be one decimal number of 64 bits",
             Self::Framing => {
                 "the length of the body is ambiguous: use one Content-Length or Transfer-Encoding: chunked"

@@ -35,7 +35,7 @@ keys = [{ kid = "a", algorithm = "HS256", file = "a.key" }, { kid = "b", algorit
 "#;
 
 /// Every setting with another value than it has above, or by default; the part of the text that stands for it where it is not a key of its own.
-const OTHER: [(&str, &str); 73] = [
+const OTHER: [(&str, &str); 75] = [
     ("admin.listen", "127.0.0.1:1"),
     ("audit.keep", "1d"),
     ("audit.max_bytes", "99999999"),
@@ -65,6 +65,7 @@ const OTHER: [(&str, &str); 73] = [
     ("limits.requests", "777"),
     ("limits.requests_per_connection", "7"),
     ("limits.revocations_per_user", "7777"),
+    ("limits.upgraded_idle_timeout", "7s"),
     ("limits.write_timeout", "7s"),
     ("log.access", "false"),
     ("log.format", "text"),
@@ -92,6 +93,7 @@ const OTHER: [(&str, &str); 73] = [
     ("routes.public", "[\"/x\"]"),
     ("routes.request_duration", "[{ path = \"/x\", limit = \"7s\" }]"),
     ("routes.strict_paths", "true"),
+    ("routes.upgrades", "[\"/x\"]"),
     ("server.drain_delay", "7s"),
     ("server.fast_lane", "false"),
     ("server.forwarded_fields", "forwarded"),

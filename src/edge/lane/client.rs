@@ -17,6 +17,7 @@ use super::platform::{Asker, poll_due, poll_read};
 use super::taken::Extent;
 use crate::edge::connection_context::Connection;
 use crate::edge::deadline::Deadline;
+use crate::edge::request_head::RequestHead as _;
 use crate::edge::request_state::RequestState;
 
 /// A client's connection over HTTP/1.1.
@@ -39,6 +40,10 @@ pub(super) struct Client {
     pub(super) lingers: bool,
     /// Nothing more will come.
     pub(super) has_ended: bool,
+    /// The request at work asks for another protocol.
+    pub(super) asks_upgrade: bool,
+    /// It was ended already.
+    pub(super) is_cut: bool,
 }
 
 /// What a wait for bytes came to.
@@ -65,6 +70,8 @@ impl Client {
             is_tls,
             lingers: false,
             has_ended: false,
+            asks_upgrade: false,
+            is_cut: false,
         }
     }
 
@@ -137,6 +144,9 @@ impl Client {
 
     /// Ends the connection.
     pub(super) async fn end(&mut self) {
+        if self.is_cut {
+            return;
+        }
         // An error means that the client is gone already.
         let _ = timeout(LINGER, self.stream.shutdown()).await;
         if self.lingers || !self.input.is_empty() {
@@ -159,7 +169,8 @@ impl Asker for Client {
         let Read::Whole(head) = Head::read(&self.input, &mut fields) else {
             return None;
         };
-        write_head(out, &head, &self.connection, self.is_tls, state)
+        let upgrade = head.values("upgrade").next().filter(|_| self.asks_upgrade);
+        write_head(out, &head, (&self.connection, self.is_tls), state, upgrade)
     }
 
     fn body(&self) -> &[u8] {

@@ -30,6 +30,7 @@ pub(super) struct Ended {
     pub(super) sent: u64,
     /// May the connection go on?
     pub(super) goes_on: bool,
+    /// It lasts as long as somebody listens: a stream of events, or another protocol.
     pub(super) is_event_stream: bool,
     /// It was ended from outside.
     pub(super) cut: Option<Cut>,
@@ -48,14 +49,14 @@ impl Ended {
 /// its connection to the platform with it.
 pub(super) async fn within(
     limit: Option<Duration>,
-    mut watched: Option<Watched>,
+    watched: &mut Option<Watched>,
     mut exchange: Pin<&mut impl Future<Output = ()>>,
 ) -> Option<Cut> {
     let exchange = poll_fn(|cx| {
         if exchange.as_mut().poll(cx).is_ready() {
             return Poll::Ready(None);
         }
-        match &mut watched {
+        match watched {
             Some(watched) => watched.poll_denied(cx).map(|denial| Some(Cut::Denied(denial))),
             None => Poll::Pending,
         }
@@ -110,6 +111,8 @@ pub(super) async fn begin(
 pub(super) enum Came {
     /// An interim one, which another one follows.
     Interim,
+    /// One that changes the protocol of the connection; `work.came` has what follows it.
+    Switched,
     /// The head of the final one, of which `work.came` has no more.
     Head(Answer),
 }
@@ -133,14 +136,17 @@ pub(super) async fn read_head(
     let invalid = |taken: &mut Taken, fault| Err(Failed::Try(fault).noted(taken));
     loop {
         let request_id = taken.state.request_id.as_str();
-        let context = Context { is_head: taken.is_head, request_id, closes: taken.closes, sharing };
+        let handshake = taken.handshake.as_deref();
+        let context =
+            Context { is_head: taken.is_head, request_id, closes: taken.closes, sharing, handshake };
         match response::read(came, context, out) {
+            Read::Switched(length) => {
+                answered(taken, 101);
+                consume(came, length);
+                return Ok(Came::Switched);
+            }
             Read::Whole(Head { length, status, body, keeps, is_event_stream }) => {
-                let state = &mut taken.state;
-                state.answer_begun = true;
-                state.platform_time = state.forwarded.map(|reading| reading.elapsed());
-                let upstream = state.runtime.platforms.get(state.platform);
-                upstream.answered(&mut state.tries, status, state.platform_time);
+                answered(taken, status);
                 platform.is_spent |= !keeps || body == Body::UntilClose;
                 consume(came, length);
                 return Ok(Came::Head(Answer { body, is_event_stream, status }));
@@ -171,6 +177,15 @@ pub(super) fn keep(resources: &Resources, platform: Platform, came: &[u8]) {
         let most = resources.kept(&resources.gateway.runtime.load().limits);
         resources.pool.give(address, stream, times.idle, most);
     }
+}
+
+/// Notes that a server has answered.
+fn answered(taken: &mut Taken, status: u16) {
+    let state = &mut taken.state;
+    state.answer_begun = true;
+    state.platform_time = state.forwarded.map(|reading| reading.elapsed());
+    let upstream = state.runtime.platforms.get(state.platform);
+    upstream.answered(&mut state.tries, status, state.platform_time);
 }
 
 /// Counts a request that failed; what its client is told, if it still is there.

@@ -17,6 +17,7 @@ pub(super) struct Head<'b, 'h> {
     target: &'b [u8],
     version: Version,
     fields: &'h [Header<'b>],
+    may_upgrade: bool,
 }
 
 /// Room for the fields of a head.
@@ -52,7 +53,8 @@ impl<'b, 'h> Head<'b, 'h> {
                     return Read::Unreadable;
                 };
                 let target = target.as_bytes();
-                Read::Whole(Self { bytes, method, target, version, fields: request.headers })
+                let fields = request.headers;
+                Read::Whole(Self { bytes, method, target, version, fields, may_upgrade: false })
             }
             Ok(Status::Partial) => Read::Part,
             Err(_) => Read::Unreadable,
@@ -82,9 +84,10 @@ impl<'b, 'h> Head<'b, 'h> {
     }
 
     /// Its shape; an error says why the lane leaves it to the engine. `length` is known where it is safe to say how long the body is.
-    pub(super) fn shape(&self) -> Shape {
-        let mut shape = Shape { length: Some(0), closes: false, declined: None };
-        let (mut hosts, mut lengths, mut connections) = (0u8, 0u8, 0u8);
+    pub(super) fn shape(&self) -> Shape<'b> {
+        let mut shape = Shape { length: Some(0), closes: false, declined: None, asks: None };
+        let (mut hosts, mut lengths, mut connections, mut upgrades) = (0u8, 0u8, 0u8, 0u8);
+        let (mut offer, mut is_upgrade) = (None, false);
         if self.version != Version::HTTP_11 {
             shape.decline(Declined::Version);
         }
@@ -106,15 +109,18 @@ impl<'b, 'h> Head<'b, 'h> {
                 4 if is(b"host") => hosts = hosts.saturating_add(1),
                 6 if is(b"expect") => shape.decline(Declined::Field),
                 7 if is(b"trailer") => shape.decline(Declined::Field),
-                // An offer that a server may leave alone (RFC 9110 §7.8). Behind any other, another protocol may follow.
-                7 if is(b"upgrade") && !OFFERS.iter().any(|offer| value.eq_ignore_ascii_case(offer)) => {
-                    shape.length = None;
-                    shape.decline(Declined::Field);
+                7 if is(b"upgrade") => {
+                    upgrades = upgrades.saturating_add(1);
+                    // An offer that a server may leave alone (RFC 9110 §7.8).
+                    if !OFFERS.iter().any(|offer| value.eq_ignore_ascii_case(offer)) {
+                        offer = Some(value);
+                    }
                 }
                 10 if is(b"connection") => {
                     connections = connections.saturating_add(1);
                     for option in value.split(|&byte| byte == b',') {
                         let option = option.trim_ascii();
+                        is_upgrade |= option.eq_ignore_ascii_case(b"upgrade");
                         if option.eq_ignore_ascii_case(b"close") {
                             shape.closes = true;
                         } else if !OPTIONS.iter().any(|known| option.eq_ignore_ascii_case(known)) {
@@ -141,22 +147,36 @@ impl<'b, 'h> Head<'b, 'h> {
         if hosts != 1 || connections > 1 {
             shape.decline(Declined::Field);
         }
+        if let Some(protocol) = offer {
+            let is_plain = shape.declined.is_none() && (upgrades, lengths) == (1, 0) && !shape.closes;
+            shape.asks = (is_plain && is_upgrade && self.method == "GET").then_some(protocol);
+            // Behind it another protocol may follow.
+            shape.length = None;
+            shape.decline(Declined::Field);
+        }
         shape
+    }
+
+    /// The same, of a request that is to change the protocol of its connection.
+    pub(super) const fn upgrading(self) -> Self {
+        Self { may_upgrade: true, ..self }
     }
 }
 
 /// What a head says of itself, as far as the lane must know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(super) struct Shape<'b> {
     /// Bytes of its body; `None` where only the engine can say where it ends.
     pub(super) length: Option<u64>,
     /// `Connection: close`.
     pub(super) closes: bool,
     /// Why the lane does not take it.
     pub(super) declined: Option<Declined>,
+    /// What it asks to change its connection to: the value of `Upgrade`, of a request that is plain but for that.
+    pub(super) asks: Option<&'b [u8]>,
 }
 
-impl Shape {
+impl Shape<'_> {
     fn decline(&mut self, reason: Declined) {
         self.declined.get_or_insert(reason);
     }
@@ -181,6 +201,10 @@ impl RequestHead for Head<'_, '_> {
 
     fn field_count(&self) -> usize {
         self.fields.len()
+    }
+
+    fn may_upgrade(&self) -> bool {
+        self.may_upgrade
     }
 
     fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -243,110 +267,4 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 const MOST_FIELDS: usize = 64;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::edge::raw_head::RawHead;
-    use proptest::prelude::any;
-    use proptest::sample::select;
-    use proptest::{prop_assert_eq, proptest};
-
-    fn shape(text: &str) -> Option<Shape> {
-        let mut fields = no_fields();
-        match Head::read(text.as_bytes(), &mut fields) {
-            Read::Whole(head) => Some(head.shape()),
-            Read::Part | Read::Unreadable => None,
-        }
-    }
-
-    #[test]
-    fn only_what_every_reader_reads_alike_is_taken() {
-        let (post, get) = ("POST /a HTTP/1.1\r\nHost: x\r\n", "GET /a HTTP/1.1\r\nHost: x\r\n");
-        for (head, more, length, declined) in [
-            (get, "", Some(0), None),
-            (get, "Connection: close\r\n", Some(0), None),
-            (get, "Connection: Keep-Alive\r\n", Some(0), None),
-            (get, "Cookie: a=b\r\n", Some(0), None),
-            (post, "Content-Length: 5\r\n", Some(5), None),
-            (post, "content-length: 0\r\n", Some(0), None),
-            (post, "Content-Length: +5\r\n", None, Some(Declined::Body)),
-            (post, "Content-Length: 5, 5\r\n", None, Some(Declined::Body)),
-            (post, "Content-Length: 5\r\nContent-Length: 5\r\n", None, Some(Declined::Body)),
-            (post, "Content-Length:\r\n", None, Some(Declined::Body)),
-            (post, "Content-Length: 9999999999999999999\r\n", None, Some(Declined::Body)),
-            (post, "Transfer-Encoding: chunked\r\n", None, Some(Declined::Body)),
-            (post, "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", None, Some(Declined::Body)),
-            (post, "Content-Length: 5\r\nTransfer-Encoding: x\r\n", None, Some(Declined::Body)),
-            (post, "Content-Length: 5\r\nExpect: 100-continue\r\n", Some(5), Some(Declined::Field)),
-            (get, "TE: trailers\r\n", Some(0), Some(Declined::Field)),
-            (get, "Trailer: x\r\n", Some(0), Some(Declined::Field)),
-            (get, "Upgrade: websocket\r\n", None, Some(Declined::Field)),
-            (get, "Connection: Upgrade\r\nUpgrade: h2c, websocket\r\n", None, Some(Declined::Field)),
-            (get, "Connection: Upgrade\r\nUpgrade: TLS/1.2\r\n", Some(0), None),
-            (
-                get,
-                "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n",
-                Some(0),
-                None,
-            ),
-            (get, "Keep-Alive: timeout=5\r\n", Some(0), Some(Declined::Field)),
-            (get, "Proxy-Connection: x\r\n", Some(0), Some(Declined::Field)),
-            (get, "proxy-authorization: x\r\n", Some(0), Some(Declined::Field)),
-            (get, "Connection: upgrade\r\n", Some(0), None),
-            (get, "Connection: x-mine\r\n", Some(0), Some(Declined::Connection)),
-            (get, "Connection: close, x\r\n", Some(0), Some(Declined::Connection)),
-            (get, "Connection:\r\n", Some(0), Some(Declined::Connection)),
-            (get, "Connection: close\r\nConnection: close\r\n", Some(0), Some(Declined::Field)),
-            (get, "Cookie: a\r\nCookie: b\r\n", Some(0), None),
-            (get, "Host: y\r\n", Some(0), Some(Declined::Field)),
-            (get, "A: b\n", None, Some(Declined::Syntax)),
-            ("GET /a HTTP/1.1\r\n", "", Some(0), Some(Declined::Field)),
-            ("GET /a HTTP/1.0\r\nHost: x\r\n", "", Some(0), Some(Declined::Version)),
-            ("get /a HTTP/1.1\r\nHost: x\r\n", "", Some(0), Some(Declined::Method)),
-            ("TRACE /a HTTP/1.1\r\nHost: x\r\n", "", Some(0), Some(Declined::Method)),
-            ("CONNECT a:1 HTTP/1.1\r\nHost: x\r\n", "", Some(0), Some(Declined::Method)),
-            ("GET http://x/a HTTP/1.1\r\nHost: x\r\n", "", Some(0), Some(Declined::Target)),
-            ("OPTIONS * HTTP/1.1\r\nHost: x\r\n", "", Some(0), Some(Declined::Target)),
-            ("GET /a#b HTTP/1.1\r\nHost: x\r\n", "", Some(0), Some(Declined::Target)),
-            ("GET /a?b={c} HTTP/1.1\r\nHost: x\r\n", "", Some(0), Some(Declined::Target)),
-            ("GET /a?b=c%20d&e=[f] HTTP/1.1\r\nHost: x\r\n", "", Some(0), Some(Declined::Target)),
-        ] {
-            let text = format!("{head}{more}\r\n");
-            let found = shape(&text).map(|shape| (shape.length, shape.declined));
-            assert_eq!(found, Some((length, declined)), "{text:?}");
-        }
-        for text in [
-            "\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost : x\r\n\r\n",
-            "GET / HTTP/2.0\r\n\r\n",
-        ] {
-            assert_eq!(shape(text), None, "{text:?}");
-        }
-    }
-
-    /// Bytes out of which a request line, fields and everything that servers differ about can come.
-    const BYTES: &[u8] = b"GEPOST /a?HTTP/1.1\r\n\r\n:; \t\x0b\x00\x7f\xe9Host: x\r\nContent-Length: 5";
-
-    proptest! {
-        /// What the lane takes is read the same by the strict reader.
-        #[test]
-        fn two_readers_agree(
-            start in select(vec!["GET /a HTTP/1.1\r\n", "POST /b?c HTTP/1.1\r\n", "GET / HTTP/1.1\n", "GET  / HTTP/1.1\r\n"]),
-            middle in proptest::collection::vec(select(BYTES.to_vec()), 0..30),
-            host in any::<bool>(),
-        ) {
-            let mut text = start.as_bytes().to_vec();
-            if host { text.extend(b"Host: x\r\n"); }
-            text.extend(&middle);
-            text.extend(b"\r\n\r\n");
-            let mut fields = no_fields();
-            if let Read::Whole(head) = Head::read(&text, &mut fields) && head.shape().declined.is_none() {
-                let strict = RawHead::parse(&text[..head.len()]);
-                prop_assert_eq!(strict.is_ok(), true, "{:?}", String::from_utf8_lossy(&text));
-                let strict = strict.unwrap();
-                prop_assert_eq!((strict.method(), strict.target()), (RequestHead::method(&head), head.target()));
-                let (one, other): (Vec<_>, Vec<_>) = (strict.fields().collect(), head.fields().collect());
-                prop_assert_eq!(one, other);
-            }
-        }
-    }
-}
+mod tests;

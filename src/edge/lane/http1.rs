@@ -4,35 +4,37 @@ use std::sync::Arc;
 
 use super::client::{Came as CameIn, Client};
 use super::exchange::{Answer, Came, Ended, begin, keep, read_head, reply_to};
-use super::platform::Failed;
+use super::platform::{Failed, Platform};
 use super::relay::relay;
 use super::reply::send_reply;
 use super::request::sharing;
 use super::resources::{Resources, Work};
 use super::taken::Taken;
 
-/// Serves it.
+/// Serves it. What is returned is the platform's connection, where it has changed its protocol and the client was told so.
 pub(super) async fn forward(
     resources: &Resources,
     client: &mut Client,
     taken: &mut Taken,
     work: &mut Work,
     ended: &mut Ended,
-) {
-    let Err(failed) = exchange(resources, client, taken, work, ended).await else {
-        return;
+) -> Option<Platform> {
+    let failed = match exchange(resources, client, taken, work, ended).await {
+        Ok(switched) => return switched,
+        Err(failed) => failed,
     };
     let reply = reply_to(resources, taken, &failed);
     // What has begun can only end.
     if let (Some(reply), 0) = (reply, ended.status) {
         ended.status = reply.status;
         // All of the request was read, so that the next one can follow, but for a body that stood still.
-        client.lingers = client.input.len() < client.request.whole;
+        client.lingers |= client.input.len() < client.request.whole;
         taken.closes |= client.lingers || resources.is_stopping();
         let is_sent = send_reply(client, taken, &reply, &mut work.out).await;
         ended.goes_on = is_sent && !taken.closes;
         ended.sent = if taken.is_head { 0 } else { reply.body.len() as u64 };
     }
+    None
 }
 
 async fn exchange(
@@ -41,7 +43,7 @@ async fn exchange(
     taken: &mut Taken,
     work: &mut Work,
     ended: &mut Ended,
-) -> Result<(), Failed> {
+) -> Result<Option<Platform>, Failed> {
     read_body(resources, client, taken).await?;
     let mut platform = begin(resources, client, taken, work).await?;
     let runtime = Arc::clone(&taken.state.runtime);
@@ -51,6 +53,11 @@ async fn exchange(
         let Work { out, came } = &mut *work;
         match read_head(client, taken, &mut platform, came, sharing, out).await? {
             Came::Interim => client.send(&work.out).await.map_err(|_| Failed::Client)?,
+            Came::Switched => {
+                client.send(&work.out).await.map_err(|_| Failed::Client)?;
+                ended.status = 101;
+                return Ok(Some(platform));
+            }
             Came::Head(answer) => break answer,
         }
     };
@@ -58,7 +65,7 @@ async fn exchange(
     relay(resources, client, taken, &mut platform, work, body, &mut ended.sent).await?;
     keep(resources, platform, &work.came);
     ended.goes_on = !taken.closes;
-    Ok(())
+    Ok(None)
 }
 
 /// Reads the body of the request, all of it.

@@ -91,11 +91,11 @@ async fn serve(resources: &Resources, mut session: HttpSession) -> Option<HttpSe
     let deadline = Deadline::after(limits.body_timeout);
     let mut stream = Stream { session, connection, body: Vec::new(), deadline, has_tls };
     let mut work = resources.work();
-    let (limit, watched) = (taken.limit, taken.state.watched.take());
+    let (limit, mut watched) = (taken.limit, taken.state.watched.take());
     let mut ended = Ended::default();
     let cut = {
         let exchange = pin!(forward(resources, &mut stream, &mut taken, &mut work, &mut ended));
-        within(limit, watched, exchange).await
+        within(limit, &mut watched, exchange).await
     };
     ended.cut(cut, resources);
     work.give_back(resources);

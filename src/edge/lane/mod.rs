@@ -8,6 +8,9 @@
 //! session has read it, and `http2` does all of that. Both have the request written (`outgoing`) and sent (`exchange`) on a connection of the
 //! worker's own (`platform`, `pool`), and its answer read (`response`, `chunks`) and relayed (`relay`). Buffers are lent (`buffers`)
 //! while a connection has something to hold.
+//!
+//! It also carries what the engine does not: connections that change their protocol (`handshake`, `tunnel`, `half`, `frames`), on routes
+//! that allow it; with `server.fast_lane = false` these alone. See decision 0057.
 
 #[cfg(test)]
 #[cfg(not(feature = "model"))]
@@ -16,6 +19,9 @@ mod buffers;
 mod chunks;
 mod client;
 mod exchange;
+mod frames;
+mod half;
+mod handshake;
 mod head;
 mod http1;
 mod http2;
@@ -29,8 +35,9 @@ mod request;
 mod resources;
 mod response;
 mod taken;
+mod tunnel;
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,6 +58,7 @@ pub use self::request::forwarded;
 use self::request::{Plan, plan};
 use self::resources::{HEAD_BYTES, Resources};
 use self::taken::Taken;
+use self::tunnel::Bounds;
 use super::connection::LimitedStream;
 use super::connection_context::Connection;
 use super::cut::ConnectionApp;
@@ -63,6 +71,8 @@ use crate::metrics::Declined;
 /// The lane of one worker.
 pub struct Lane {
     resources: Arc<Resources>,
+    /// Does it take plain requests, or only those that change the protocol of their connection?
+    takes_plain: bool,
     /// Told that connections without a request are to end.
     stop: Notify,
 }
@@ -70,7 +80,22 @@ pub struct Lane {
 impl Lane {
     /// The lane beside an engine's proxy for the same gateway, of one of so many workers.
     pub fn new(gateway: Gateway, workers: usize) -> Self {
-        Self { resources: Arc::new(Resources::new(gateway, workers)), stop: Notify::new() }
+        Self { resources: Arc::new(Resources::new(gateway, workers)), takes_plain: true, stop: Notify::new() }
+    }
+
+    /// The same, for requests alone that change the protocol of their connection.
+    pub fn for_upgrades(self) -> Self {
+        Self { takes_plain: false, ..self }
+    }
+
+    /// Does it take plain requests?
+    pub(super) const fn takes_plain(&self) -> bool {
+        self.takes_plain
+    }
+
+    /// Is there any request that it would take?
+    pub(super) fn takes_any(&self) -> bool {
+        self.takes_plain || !self.resources.gateway.runtime.load().policy.upgrades.is_empty()
     }
 
     /// Ends every connection that has no request.
@@ -108,7 +133,9 @@ impl Lane {
             idle = limits.keepalive_timeout;
             let goes_on = match self.plan(&mut client, limits.header_timeout).await {
                 Plan::Detour(reason, length) => {
-                    self.resources.gateway.shared.metrics.lane(Some(reason));
+                    if self.takes_plain {
+                        self.resources.gateway.shared.metrics.lane(Some(reason));
+                    }
                     match self.detour(client, length, limits, engine, stopping).await {
                         Some(back) => client = back,
                         None => return,
@@ -116,7 +143,7 @@ impl Lane {
                     true
                 }
                 Plan::Answer(reply, taken) => self.answer(&mut client, taken, &reply).await,
-                Plan::Forward(taken) => self.forward(&mut client, taken).await,
+                Plan::Forward(taken) => self.forward(&mut client, taken, stop.as_mut()).await,
                 Plan::More => false,
             };
             if !goes_on {
@@ -131,7 +158,7 @@ impl Lane {
         let mut due = Some(client.began + timeout);
         loop {
             let clock = self.resources.gateway.read_clock().await;
-            match plan(&self.resources.gateway, client, clock, HEAD_BYTES) {
+            match plan(&self.resources.gateway, client, clock, self.takes_plain) {
                 Plan::More => {}
                 other => return other,
             }
@@ -177,6 +204,7 @@ impl Lane {
     async fn answer(&self, client: &mut Client, mut taken: Taken, reply: &Reply) -> bool {
         let mut work = self.resources.work();
         client.request = taken.extent;
+        client.lingers |= taken.handshake.is_some();
         taken.closes |= self.resources.is_stopping();
         let goes_on = send_reply(client, &taken, reply, &mut work.out).await && !taken.closes;
         work.give_back(&self.resources);
@@ -186,17 +214,35 @@ impl Lane {
     }
 
     /// Forwards a request; whether the connection goes on.
-    async fn forward(&self, client: &mut Client, mut taken: Taken) -> bool {
+    async fn forward(
+        &self,
+        client: &mut Client,
+        mut taken: Taken,
+        stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> bool {
         let mut work = self.resources.work();
         (client.request, client.half_close) = (taken.extent, taken.state.runtime.half_close);
-        let (limit, watched) = (taken.limit, taken.state.watched.take());
-        let mut ended = Ended::default();
+        client.asks_upgrade = taken.handshake.is_some();
+        client.lingers |= client.asks_upgrade;
+        let (limit, mut watched) = (taken.limit, taken.state.watched.take());
+        let (mut ended, mut switched) = (Ended::default(), None);
         let cut = {
-            let exchange = pin!(http1::forward(&self.resources, client, &mut taken, &mut work, &mut ended));
-            within(limit, watched, exchange).await
+            let exchange = pin!(async {
+                switched = http1::forward(&self.resources, client, &mut taken, &mut work, &mut ended).await;
+            });
+            within(limit, &mut watched, exchange).await
         };
         ended.cut(cut, &self.resources);
-        work.give_back(&self.resources);
+        match switched.filter(|_| cut.is_none()) {
+            None => work.give_back(&self.resources),
+            Some(platform) => {
+                let (stream, bounds) = (platform.stream, Bounds { watched, stop });
+                let served =
+                    tunnel::serve(&self.resources, client, &mut taken, stream, work, bounds, &mut ended);
+                // Seldom, and large: not a part of every connection's task.
+                Box::pin(served).await;
+            }
+        }
         self.done(client, &taken, &ended);
         ended.goes_on
     }

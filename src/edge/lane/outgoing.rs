@@ -10,13 +10,13 @@ use crate::edge::request_head::RequestHead;
 use crate::edge::request_state::RequestState;
 use crate::edge::trace::Trace;
 
-/// Writes the head of a request as the server of its last try is to see it.
+/// Writes the head of a request as the server of its last try is to see it; with `upgrade`, it asks for that protocol.
 pub(super) fn write_head<H: RequestHead>(
     out: &mut Vec<u8>,
     head: &H,
-    connection: &Connection,
-    has_tls: bool,
+    (connection, has_tls): (&Connection, bool),
     state: &RequestState,
+    upgrade: Option<&[u8]>,
 ) -> Option<()> {
     let origin = state.origin.as_deref();
     let told = origin.and_then(|origin| origin.told.as_ref());
@@ -31,7 +31,14 @@ pub(super) fn write_head<H: RequestHead>(
         is_tls: told.and_then(|told| told.is_tls).unwrap_or(has_tls),
         host: host.map(|host| host.value),
     };
-    write(out, head, &state.runtime.rewrite, &context)
+    write(out, head, &state.runtime.rewrite, &context)?;
+    if let Some(protocol) = upgrade {
+        out.truncate(out.len() - b"\r\n".len());
+        out.field(b"Connection", b"Upgrade");
+        out.field(b"Upgrade", protocol);
+        out.end();
+    }
+    Some(())
 }
 
 /// Writes it as `rewrite` has it.

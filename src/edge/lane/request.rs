@@ -3,9 +3,10 @@
 use http::HeaderValue;
 
 use super::client::Client;
+use super::handshake::Handshake;
 use super::head::{Head, Read, no_fields};
 use super::outgoing;
-use super::resources::LONGEST_BODY;
+use super::resources::{HEAD_BYTES, LONGEST_BODY};
 use super::taken::{Extent, Taken};
 use crate::auth::cors::{Cors, Sharing};
 use crate::auth::gate::{ClockReading, Pass};
@@ -31,12 +32,13 @@ pub(super) enum Plan {
     Forward(Taken),
 }
 
-/// Decides on the request that the input begins with. It waits for nothing.
-pub(super) fn plan(gateway: &Gateway, client: &Client, clock: ClockReading, longest_head: usize) -> Plan {
+/// Decides on the request that the input begins with. It waits for nothing. Where it does not take what is plain, there are only those
+/// left that change the protocol of their connection.
+pub(super) fn plan(gateway: &Gateway, client: &Client, clock: ClockReading, takes_plain: bool) -> Plan {
     let mut fields = no_fields();
     let head = match Head::read(&client.input, &mut fields) {
         Read::Whole(head) => head,
-        Read::Part if client.input.len() >= longest_head => {
+        Read::Part if client.input.len() >= HEAD_BYTES => {
             return Plan::Detour(Declined::HeaderBytes, None);
         }
         Read::Part => return Plan::More,
@@ -46,7 +48,11 @@ pub(super) fn plan(gateway: &Gateway, client: &Client, clock: ClockReading, long
     let whole = shape.length.map(|length| head.len() as u64 + length);
     let detour = |reason| Plan::Detour(reason, whole);
     if let Some(reason) = shape.declined {
-        return detour(reason);
+        let upgrade = shape.asks.and_then(|protocol| plan_upgrade(gateway, client, &head, protocol, clock));
+        return upgrade.unwrap_or_else(|| detour(reason));
+    }
+    if !takes_plain {
+        return detour(Declined::Local);
     }
     let body = shape.length.unwrap_or(u64::MAX);
     if body > LONGEST_BODY as u64 {
@@ -85,6 +91,50 @@ pub(super) fn plan(gateway: &Gateway, client: &Client, clock: ClockReading, long
         Decision::Answer(..) | Decision::Endpoint(..) | Decision::Change(..) | Decision::Wait(..) => {
             detour(Declined::Local)
         }
+    }
+}
+
+/// Decides on a request that asks to change its connection to `protocol`; `None` leaves it to the engine, which changes nothing.
+fn plan_upgrade(
+    gateway: &Gateway,
+    client: &Client,
+    head: &Head<'_, '_>,
+    protocol: &[u8],
+    clock: ClockReading,
+) -> Option<Plan> {
+    let mut state = gateway.begin();
+    if !state.runtime.policy.allows_upgrade(head.target(), protocol) {
+        return None;
+    }
+    let handshake = Some(Box::new(Handshake::read(head, protocol)?));
+    let head = head.upgrading();
+    let decision = judge(&head, &client.connection, None, clock, &mut state).ok()?;
+    let extent = Extent { head: head.len(), whole: head.len() };
+    // Unless the protocol changes, the connection ends: what may be behind the handshake is not to be taken for a request.
+    let taken =
+        |state| Taken { closes: true, handshake, ..Taken::new(state, head.method, head.target(), extent) };
+    match decision {
+        Decision::Forward(pass, facts) => {
+            if facts.has_managed && has_unusual_managed(&head, &state.runtime.rewrite) {
+                return None;
+            }
+            state.active = Some(client.connection.active_request());
+            let Err(overload) = gateway.forwards(pass, facts, &head, &mut state) else {
+                return Some(Plan::Forward(taken(state)));
+            };
+            gateway.shared.metrics.overloaded(overload);
+            state.facts.word = overload.as_str();
+            Some(Plan::Answer(Reply::overloaded(overload), taken(state)))
+        }
+        Decision::Answer(reply, facts) => {
+            gateway.answers(facts, &mut state);
+            Some(Plan::Answer(reply, taken(state)))
+        }
+        Decision::Wait(_, facts) => {
+            gateway.answers(facts, &mut state);
+            Some(Plan::Answer(Reply::not_applied(), taken(state)))
+        }
+        Decision::Endpoint(..) | Decision::Change(..) => None,
     }
 }
 

@@ -21,7 +21,8 @@ pub(super) struct Resources {
     workers: usize,
     /// For what clients send.
     pub(super) heads: Buffers,
-    answers: Buffers,
+    /// For what the platform sends.
+    pub(super) answers: Buffers,
     large: Buffers,
 }
 

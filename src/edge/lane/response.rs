@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use httparse::{Header, ParserConfig, Response, Status};
 use pingora::protocols::http::date::get_cached_date;
 
+use super::handshake::Handshake;
 use crate::auth::cors::{EXPOSED, MANAGED, Sharing};
 use crate::auth::fields::SEQUENCE;
 use crate::edge::request_id::REQUEST_ID;
@@ -19,6 +20,8 @@ pub(super) struct Context<'c> {
     /// The connection ends after it.
     pub(super) closes: bool,
     pub(super) sharing: Sharing<'c>,
+    /// The protocol that it may change to.
+    pub(super) handshake: Option<&'c Handshake>,
 }
 
 /// What was read so far.
@@ -29,6 +32,8 @@ pub(super) enum Read {
     /// An interim answer of so many bytes.
     Interim(usize),
     Whole(Head),
+    /// The connection has changed its protocol; the head that says so has so many bytes.
+    Switched(usize),
     /// No answer that everybody would read alike.
     Invalid,
 }
@@ -113,7 +118,11 @@ fn parse<'b>(
     let is_old = response.version != Some(1);
     let (status, reason) = (response.code.unwrap_or(0), response.reason.unwrap_or_default());
     let fields = &*response.headers;
-    let Some((body, is_bare)) = framing(fields, status, context.is_head) else {
+    let has_switched =
+        status == 101 && !is_old && context.handshake.is_some_and(|asked| agrees(fields, asked));
+    let framing =
+        if has_switched { Some((Body::Empty, true)) } else { framing(fields, status, context.is_head) };
+    let Some((body, is_bare)) = framing else {
         return Ok(Read::Invalid);
     };
     let connection = || values(fields, b"connection").flat_map(|value| value.split(|&byte| byte == b','));
@@ -194,8 +203,14 @@ fn parse<'b>(
     if context.closes && !is_interim {
         out.field(b"Connection", b"close");
     }
+    if has_switched {
+        out.field(b"Connection", b"Upgrade");
+        values(fields, b"upgrade").for_each(|protocol| out.field(b"Upgrade", protocol));
+    }
     out.end();
-    Ok(if is_interim {
+    Ok(if has_switched {
+        Read::Switched(length)
+    } else if is_interim {
         Read::Interim(length)
     } else {
         Read::Whole(Head { length, status, body, keeps, is_event_stream })
@@ -215,6 +230,13 @@ pub(super) fn share(out: &mut impl AnswerHead, sharing: Sharing<'_>, varies: boo
         out.field(b"Access-Control-Allow-Origin", origin.as_bytes());
         out.field(b"Access-Control-Expose-Headers", EXPOSED.as_bytes());
     }
+}
+
+/// Does an answer 101 change the connection to what was asked for?
+fn agrees(fields: &[Header<'_>], asked: &Handshake) -> bool {
+    let mut options = values(fields, b"connection").flat_map(|value| value.split(|&byte| byte == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+        && asked.is_agreed(values(fields, b"upgrade"), values(fields, b"sec-websocket-accept"))
 }
 
 /// How the body of an answer ends, and whether it is one that can have none, so that a length would contradict its status. `None`

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::handshake::Handshake;
 use crate::edge::request_state::RequestState;
 
 /// A request that the lane serves.
@@ -17,6 +18,8 @@ pub(super) struct Taken {
     pub(super) closes: bool,
     /// The longest that it may take.
     pub(super) limit: Option<Duration>,
+    /// What it asks to change its connection to.
+    pub(super) handshake: Option<Box<Handshake>>,
 }
 
 impl Taken {
@@ -29,6 +32,7 @@ impl Taken {
             is_head: method == "HEAD",
             is_idempotent: !matches!(method, "POST" | "PATCH"),
             closes: false,
+            handshake: None,
         }
     }
 }

@@ -13,6 +13,7 @@ const LIMITS: Limits = Limits {
     body_min_rate: None,
     request_duration: None,
     has_deadlines: false,
+    upgraded_idle_timeout: Duration::from_secs(1),
     handshake_timeout: Duration::from_secs(1),
     write_timeout: Duration::from_secs(1),
     connections: 1,

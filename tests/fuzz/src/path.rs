@@ -88,6 +88,7 @@ fn policy(strict_paths: bool) -> Policy {
     Policy {
         public: vec![route("/ds-api/", &[]), route("/ds-api/download/*", &[]), route("/ping", &["OPTIONS"])],
         lenient: vec![LenientPrefix::new("/raw/*").expect("a prefix")],
+        upgrades: Vec::new(),
         strict_paths,
     }
 }

@@ -50,7 +50,7 @@ pub(super) struct Stream {
 impl Asker for Stream {
     fn write_request(&self, out: &mut Vec<u8>, state: &RequestState) -> Option<()> {
         let head = OneHost { head: head(&self.session), host: host(&self.session)? };
-        write_head(out, &head, &self.connection, self.has_tls, state)
+        write_head(out, &head, (&self.connection, self.has_tls), state, None)
     }
 
     fn body(&self) -> &[u8] {

@@ -1,6 +1,7 @@
 use super::*;
 
-const PLAIN: Context<'_> = Context { is_head: false, request_id: "id", closes: false, sharing: Sharing::Off };
+const PLAIN: Context<'_> =
+    Context { is_head: false, request_id: "id", closes: false, sharing: Sharing::Off, handshake: None };
 
 fn seen(text: &str, context: Context<'_>) -> (Read, String) {
     let mut out = Vec::new();
