@@ -63,7 +63,10 @@ async fn exchange(
     };
     (ended.status, ended.is_event_stream) = (status, is_event_stream);
     relay(resources, client, taken, &mut platform, work, body, &mut ended.sent).await?;
-    keep(resources, platform, &work.came);
+    // One that was asked for another protocol and did not change to it is not asked again.
+    if taken.handshake.is_none() {
+        keep(resources, platform, &work.came);
+    }
     ended.goes_on = !taken.closes;
     Ok(None)
 }

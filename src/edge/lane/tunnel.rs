@@ -71,16 +71,17 @@ impl Ending {
         })
     }
 
-    /// What a WebSocket is told (RFC 6455 §7.4.1; 1013 is registered for "try again later").
-    fn close_frame(self) -> Vec<u8> {
-        match self {
+    /// What a WebSocket is told that the gateway ends (RFC 6455 §7.4.1; 1013 is registered for "try again later").
+    fn close_frame(self) -> Option<Vec<u8>> {
+        Some(match self {
+            Self::Done { .. } | Self::Lost { .. } => return None,
             Self::Denied(Denial::StateStale) => close_frame(1013, "try again later"),
             Self::Denied(Denial::TokenExpired) => close_frame(1008, "token expired"),
             Self::Denied(_) => close_frame(1008, "token revoked"),
             Self::Overdue => close_frame(1008, "connection open for too long"),
             Self::Idle => close_frame(1001, "idle for too long"),
-            Self::Done { .. } | Self::Lost { .. } | Self::Stopping => close_frame(1001, "gateway stopping"),
-        }
+            Self::Stopping => close_frame(1001, "gateway stopping"),
+        })
     }
 }
 
@@ -125,12 +126,9 @@ pub(super) async fn serve(
     }
     open.ended(ending.label());
     client.is_cut = true;
-    match ending {
-        Ending::Done { .. } | Ending::Lost { is_client: true } => {}
-        _ if is_clean => {
-            let frame = if has_closed { Vec::new() } else { ending.close_frame() };
-            close(client, &frame).await;
-        }
+    match (ending, ending.close_frame()) {
+        (Ending::Done { .. } | Ending::Lost { is_client: true }, _) => {}
+        (_, Some(frame)) if is_clean => close(client, if has_closed { &[] } else { &frame }).await,
         // What was cut must not look complete.
         _ => client.connection.abort(),
     }

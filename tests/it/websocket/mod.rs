@@ -236,6 +236,21 @@ fn within_a_frame_the_connection_is_cut() {
     assert_eq!(ended(&gateway, "token"), 2.0);
 }
 
+/// The gateway says nothing in its name.
+#[test]
+fn a_platform_that_is_lost_is_passed_on_as_a_reset() {
+    let live = Live::start();
+    let gateway = live.options().start();
+    let token = gateway.mint();
+    for is_tls in WAYS {
+        let mut socket = open(&gateway, is_tls, "/ds-api/live/resets", &token);
+        assert_eq!(socket.read().expect("a message"), Message::from("the last tick"));
+        is_cut(&mut socket);
+    }
+    eventually("both ends", || (ended(&gateway, "platform") == 2.0).then_some(()));
+    assert_eq!(line(&gateway, "/ds-api/live/resets")["fault"], "platform connection lost");
+}
+
 /// What is in no frame cannot be told why.
 #[test]
 fn another_protocol_is_cut_with_its_token() {

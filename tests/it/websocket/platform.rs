@@ -4,6 +4,7 @@ use crate::command::eventually;
 use crate::gateway::PASSWORD;
 use crate::options::{Options, User};
 use crate::wire::{Head, Wire};
+use socket2::SockRef;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -113,7 +114,9 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
         };
         shared.open.fetch_sub(1, Ordering::SeqCst);
         // Both handles: the other side sees the end now.
-        drop(wire.inner().shutdown(Shutdown::Both));
+        if kind != "resets" {
+            drop(wire.inner().shutdown(Shutdown::Both));
+        }
         return ended;
     }
     Ok(())
@@ -151,6 +154,12 @@ fn speak(mut stream: TcpStream, kind: &str, answer: &str, shared: &Shared) -> io
                 stream.write_all(&frame)?;
                 shared.written.fetch_add(frame.len(), Ordering::SeqCst);
             }
+        }
+        // After a whole frame, as a server that fails.
+        "resets" => {
+            stream.write_all(&tick(b"the last tick"))?;
+            thread::sleep(Duration::from_millis(100));
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO))
         }
         "closes" => {
             let mut socket = WebSocket::from_raw_socket(stream, Role::Server, None);
