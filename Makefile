@@ -64,7 +64,7 @@ servers: deps ## nginx, Apache, PHP, Tomcat, lighttpd and frameworks of PyPI and
 	@.ci/servers $(SERVERS)
 	REAL_SERVERS=$(SERVERS) $(CARGO) test --locked --test it -- --nocapture servers::
 
-clients: deps ## real clients and balancers in front of the gateway: Java, Apache HttpClient, Python, Node, Go, ApacheBench, curl, nginx, HAProxy, a browser; installed if missing
+clients: deps ## real clients and balancers in front of the gateway: Java, Apache HttpClient, Python, Node, Go, ApacheBench, curl, nginx, HAProxy, a browser, the WebSocket cases of Autobahn; installed if missing
 	@.ci/clients $(CLIENTS)
 	REAL_CLIENTS=$(CLIENTS) $(CARGO) test --locked --test it -- --nocapture clients::
 

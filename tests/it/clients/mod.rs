@@ -4,6 +4,7 @@
 //! With `REAL_CLIENTS=FOLDER`, where `.ci/clients` has installed what comes from PyPI and what is compiled, all of them run (`make clients`), and one
 //! that is missing fails the test. Otherwise only curl and HAProxy do, which every run has.
 
+mod autobahn;
 mod balancers;
 mod browser;
 
