@@ -108,6 +108,7 @@ pub(super) async fn serve(
         platform,
         closing: None,
         moved_at: Instant::now(),
+        is_down_first: false,
         idle,
         due,
         bounds,
@@ -174,6 +175,8 @@ struct Tunnel<'t, S> {
     /// Why it ends once the frame that is on its way has arrived, and until when that may take.
     closing: Option<(Ending, Option<Instant>)>,
     moved_at: Instant,
+    /// Which direction is looked at first this time.
+    is_down_first: bool,
     idle: Duration,
     /// When it has been open for too long.
     due: Option<Instant>,
@@ -230,20 +233,39 @@ impl<S: Future<Output = ()>> Tunnel<'_, S> {
         is_stopping.then_some((Ending::Stopping, None))
     }
 
-    /// Moves what can be moved; whether anything was. Once it is to end, nothing more goes to the platform.
+    /// Moves what can be moved; whether anything was. Once it is to end, nothing more goes to the platform. A direction in which much
+    /// comes may use up the time that a task has, so they take turns in being the first.
     fn poll_halves(&mut self, client: &mut Client, cx: &mut Context<'_>) -> Result<bool, Ending> {
         let is_last = self.closing.is_some();
+        self.is_down_first = !self.is_down_first;
         let mut has_moved = false;
-        if !is_last {
-            let (ends, buffers) = ((&mut client.stream, &mut self.platform), &self.resources.heads);
-            let moved = self.up.poll(ends, buffers, None, false, cx);
-            has_moved = moved.map_err(|failed| Ending::Lost { is_client: failed == Failed::Reading })?;
-            // Whose end came first says who ended it.
-            client.has_ended |= self.up.has_ended() && !self.down.has_ended();
+        for is_down in [self.is_down_first, !self.is_down_first] {
+            if is_down {
+                has_moved |= self.poll_down(client, is_last, cx)?;
+            } else if !is_last {
+                has_moved |= self.poll_up(client, cx)?;
+            }
         }
+        Ok(has_moved)
+    }
+
+    fn poll_up(&mut self, client: &mut Client, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        let (ends, buffers) = ((&mut client.stream, &mut self.platform), &self.resources.heads);
+        let moved = self.up.poll(ends, buffers, None, false, cx);
+        // Whose end came first says who ended it.
+        client.has_ended |= self.up.has_ended() && !self.down.has_ended();
+        moved.map_err(|failed| Ending::Lost { is_client: failed == Failed::Reading })
+    }
+
+    fn poll_down(
+        &mut self,
+        client: &mut Client,
+        is_last: bool,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, Ending> {
         let (ends, buffers) = ((&mut self.platform, &mut client.stream), &self.resources.answers);
         let moved = self.down.poll(ends, buffers, self.frames.as_mut(), is_last, cx);
-        Ok(has_moved | moved.map_err(|failed| Ending::Lost { is_client: failed == Failed::Writing })?)
+        moved.map_err(|failed| Ending::Lost { is_client: failed == Failed::Writing })
     }
 
     /// May a frame of ours follow what was sent to the client?

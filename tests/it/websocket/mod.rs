@@ -236,6 +236,51 @@ fn within_a_frame_the_connection_is_cut() {
     assert_eq!(ended(&gateway, "token"), 2.0);
 }
 
+#[test]
+fn much_in_one_direction_does_not_hold_up_the_other() {
+    let live = Live::start();
+    let gateway = live.options().set("server", "threads", "1").start();
+    let token = gateway.mint();
+    let mut client = gateway.client();
+    let fields = [("user-token", token.as_str()), ("Connection", "upgrade"), ("Upgrade", "raw")];
+    client.send(request("GET", "/ds-api/raw/sink", &fields));
+    assert_eq!(client.head().expect("an answer").0, 101);
+    let mut sender = client.sender();
+    let flood = thread::spawn(move || while sender.write_all(&[7; 256 << 10]).is_ok() {});
+    for _ in 0..200 {
+        assert_eq!(client.wire().sized(4).expect("a tick"), b"tick");
+    }
+    thread::sleep(YOUTH);
+    revoke(&gateway, &token);
+    flood.join().expect("the flood ends with the token");
+    live.has_open(0, "the platform to hear of it");
+}
+
+/// As every request there, without an identity; nothing that has no token can end with one.
+#[test]
+fn on_a_route_that_is_observed_a_websocket_needs_no_token() {
+    let live = Live::start();
+    let until = (chrono::Utc::now() + chrono::Duration::days(3)).format("\"%Y-%m-%d\"").to_string();
+    let gateway = live
+        .options()
+        .set("routes", "mode", "\"observe\"")
+        .set("routes", "observe_until", until)
+        .set("routes", "enforce", "[\"/ds-api/live/enforced/*\", \"/ds-api/user-token\"]")
+        .start();
+    let (mut socket, _) =
+        open_with(&gateway, false, "/ds-api/live/echo", &[("user-token", "x")]).expect("observed");
+    echoes(&mut socket, "here");
+    assert!(live.heads("/ds-api/live/echo")[0].values("x-ds-user").is_empty());
+    let enforced = open_with(&gateway, false, "/ds-api/live/enforced/echo", &[("user-token", "x")]);
+    assert_eq!(enforced.err(), Some(401));
+    let token = gateway.mint();
+    let mut enforced = open(&gateway, false, "/ds-api/live/enforced/echo", &token);
+    thread::sleep(YOUTH);
+    revoke(&gateway, &token);
+    is_closed_with(&mut enforced, 1008, "token revoked");
+    echoes(&mut socket, "still there");
+}
+
 /// The gateway says nothing in its name.
 #[test]
 fn a_platform_that_is_lost_is_passed_on_as_a_reset() {

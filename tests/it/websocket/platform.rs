@@ -183,7 +183,17 @@ fn speak(mut stream: TcpStream, kind: &str, answer: &str, shared: &Shared) -> io
 /// Bytes without a form.
 fn raw(mut stream: TcpStream, kind: &str, answer: &str, shared: &Shared) -> io::Result<()> {
     stream.write_all(answer.as_bytes())?;
-    let mut buffer = [0; 4096];
+    let mut buffer = vec![0; 64 << 10];
+    if kind == "sink" {
+        let mut ticks = stream.try_clone()?;
+        thread::spawn(move || {
+            while ticks.write_all(b"tick").is_ok() {
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        while stream.read(&mut buffer)? > 0 {}
+        return Ok(());
+    }
     loop {
         let count = stream.read(&mut buffer)?;
         shared.raw.lock().expect("a lock").extend_from_slice(&buffer[..count]);
