@@ -89,8 +89,8 @@ impl End {
         self.0.upgrader.iter().for_each(|upgrader| upgrader.stop());
     }
 
-    /// Waits until what there is to do is done, for as long as that may take; says how many requests are left then, and by which setting.
-    async fn drain(&self) -> Option<(u64, &'static str)> {
+    /// Waits until what there is to do is done, for as long as that may take; says how many requests are left then.
+    async fn drain(&self) -> u64 {
         let Inner { settings, ending, metrics, .. } = &*self.0;
         let begun = Instant::now();
         let mut from = begun;
@@ -102,11 +102,14 @@ impl End {
         sleep(ACCEPT_GRACE + POLL).await;
         while ending.is_handed_over() {
             if begun.elapsed() >= settings.upgrade_grace {
-                return (metrics.in_flight() > 0).then(|| (metrics.in_flight(), "server.upgrade_grace"));
+                log::warn!(
+                    "requests or connections are left after server.upgrade_grace: this process stops as by SIGTERM"
+                );
+                ending.stop();
             }
             // A client that keeps its connection may be about to use it.
             if metrics.connections() == 0 {
-                return None;
+                return 0;
             }
             sleep(POLL).await;
             from = Instant::now();
@@ -115,7 +118,7 @@ impl End {
         while metrics.in_flight() > 0 && Instant::now() < deadline {
             sleep(POLL).await;
         }
-        (metrics.in_flight() > 0).then(|| (metrics.in_flight(), "server.grace"))
+        metrics.in_flight()
     }
 
     /// For an end that cannot wait: other gateways and the command line are told, if the store takes it at once.
@@ -255,9 +258,9 @@ impl BackgroundService for Draining {
         let Self(end) = self;
         // An error means that the server is gone, which is an end too.
         let _ = shutdown.changed().await;
-        let is_left = end.drain().await;
-        if let Some((cut, setting)) = is_left {
-            log::warn!("{cut} requests did not finish within {setting} and are cut off");
+        let cut = end.drain().await;
+        if cut > 0 {
+            log::warn!("{cut} requests did not finish within server.grace and are cut off");
         }
         end.0.housekeeping.retry().await;
         // An error was logged by the writer; there is no later.

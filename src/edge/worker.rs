@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pingora::apps::{HttpServerApp, ServerApp};
@@ -114,14 +115,18 @@ impl<A: HttpServerApp + Send + Sync + 'static> Worker<A> {
         stop.send_replace(true);
         // What was accepted last has its request on the way.
         sleep(ACCEPT_GRACE).await;
-        // A client that keeps its connection may be about to use it: only where nobody accepts in our place it ends without an answer.
-        if !self.shared.ending.is_handed_over() {
-            self.app.lane.iter().for_each(Lane::end_idle);
-            self.app.engine.http_cleanup().await;
+        // A client that keeps its connection may be about to use it: where somebody accepts in our place there is time for that.
+        while self.shared.ending.is_handed_over() {
+            sleep(LOOK).await;
         }
+        self.app.lane.iter().for_each(Lane::end_idle);
+        self.app.engine.http_cleanup().await;
         std::future::pending().await
     }
 }
+
+/// How often it is looked whether the end of a process that was replaced is to be sooner.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Serves a connection until it ends.
 async fn serve<A>(accepted: Accepted, app: &App<A>, shared: &Shared, stopping: &ShutdownWatch)

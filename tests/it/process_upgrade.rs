@@ -503,10 +503,14 @@ fn who_was_not_started_by_an_upgrade_takes_nothing_over() {
     let platform = Platform::echo();
     let gateway = Options::new(&platform).start();
     let folder = gateway.folder.state().join("control");
-    let id = fs::read_dir(&folder).expect("a folder").next().expect("a socket").expect("an entry").file_name();
+    let id =
+        fs::read_dir(&folder).expect("a folder").next().expect("a socket").expect("an entry").file_name();
     for request in [
         r#"{"command":"take_over","id":"1-a","store":"x"}"#.to_owned(),
-        format!(r#"{{"command":"take_over","id":{id:?},"store":{:?}}}"#, gateway.folder.state().join("gateway.db")),
+        format!(
+            r#"{{"command":"take_over","id":{id:?},"store":{:?}}}"#,
+            gateway.folder.state().join("gateway.db")
+        ),
         r#"{"command":"serving"}"#.to_owned(),
     ] {
         let mut stream = UnixStream::connect(folder.join(&id)).expect("a socket");

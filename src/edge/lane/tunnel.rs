@@ -31,7 +31,7 @@ pub(super) struct Bounds<'b, S> {
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
+enum TunnelEnd {
     /// Both sides were done, the client first or not.
     Done {
         by_client: bool,
@@ -46,7 +46,7 @@ enum Ending {
     Stopping,
 }
 
-impl Ending {
+impl TunnelEnd {
     const fn label(self) -> UpgradedEnd {
         match self {
             Self::Done { by_client: true } | Self::Lost { is_client: true } => UpgradedEnd::Client,
@@ -122,13 +122,13 @@ pub(super) async fn serve(
     // Before the client hears of it: what it sends from here on reaches nobody.
     drop(tunnel.platform);
     taken.state.fault = ending.fault();
-    if let Ending::Denied(denial) = ending {
+    if let TunnelEnd::Denied(denial) = ending {
         resources.gateway.shared.metrics.ended_in_flight(denial);
     }
     open.ended(ending.label());
     client.is_cut = true;
     match (ending, ending.close_frame()) {
-        (Ending::Done { .. } | Ending::Lost { is_client: true }, _) => {}
+        (TunnelEnd::Done { .. } | TunnelEnd::Lost { is_client: true }, _) => {}
         (_, Some(frame)) if is_clean => close(client, if has_closed { &[] } else { &frame }).await,
         // What was cut must not look complete.
         _ => client.connection.abort(),
@@ -173,7 +173,7 @@ struct Tunnel<'t, S> {
     frames: Option<Frames>,
     platform: Stream,
     /// Why it ends once the frame that is on its way has arrived, and until when that may take.
-    closing: Option<(Ending, Option<Instant>)>,
+    closing: Option<(TunnelEnd, Option<Instant>)>,
     moved_at: Instant,
     /// Which direction is looked at first this time.
     is_down_first: bool,
@@ -184,7 +184,7 @@ struct Tunnel<'t, S> {
 }
 
 impl<S: Future<Output = ()>> Tunnel<'_, S> {
-    fn poll(&mut self, client: &mut Client, cx: &mut Context<'_>) -> Poll<Ending> {
+    fn poll(&mut self, client: &mut Client, cx: &mut Context<'_>) -> Poll<TunnelEnd> {
         loop {
             if self.closing.is_none() {
                 self.closing = self.poll_closing(cx);
@@ -205,7 +205,7 @@ impl<S: Future<Output = ()>> Tunnel<'_, S> {
                 return Poll::Ready(ending);
             }
             if self.up.is_shut() && self.down.is_shut() {
-                return Poll::Ready(Ending::Done { by_client: client.has_ended });
+                return Poll::Ready(TunnelEnd::Done { by_client: client.has_ended });
             }
             let idle_at = self.moved_at + self.idle;
             let limit = self.closing.map_or(self.due, |(_, until)| until);
@@ -216,26 +216,26 @@ impl<S: Future<Output = ()>> Tunnel<'_, S> {
             }
             match self.closing {
                 Some((ending, _)) => return Poll::Ready(ending),
-                None if now >= idle_at => return Poll::Ready(Ending::Idle),
-                None => self.closing = Some((Ending::Overdue, Some(now + PATIENCE))),
+                None if now >= idle_at => return Poll::Ready(TunnelEnd::Idle),
+                None => self.closing = Some((TunnelEnd::Overdue, Some(now + PATIENCE))),
             }
         }
     }
 
     /// Is it to end?
-    fn poll_closing(&mut self, cx: &mut Context<'_>) -> Option<(Ending, Option<Instant>)> {
+    fn poll_closing(&mut self, cx: &mut Context<'_>) -> Option<(TunnelEnd, Option<Instant>)> {
         let Bounds { watched, stop } = &mut self.bounds;
         if let Some(Poll::Ready(denial)) = watched.as_mut().map(|watched| watched.poll_denied(cx)) {
-            return Some((Ending::Denied(denial), Some(Instant::now() + PATIENCE)));
+            return Some((TunnelEnd::Denied(denial), Some(Instant::now() + PATIENCE)));
         }
         // Of another protocol nobody knows where it could end: it has as long as a request in flight.
         let is_stopping = self.frames.is_some() && stop.as_mut().poll(cx).is_ready();
-        is_stopping.then_some((Ending::Stopping, None))
+        is_stopping.then_some((TunnelEnd::Stopping, None))
     }
 
     /// Moves what can be moved; whether anything was. Once it is to end, nothing more goes to the platform. A direction in which much
     /// comes may use up the time that a task has, so they take turns in being the first.
-    fn poll_halves(&mut self, client: &mut Client, cx: &mut Context<'_>) -> Result<bool, Ending> {
+    fn poll_halves(&mut self, client: &mut Client, cx: &mut Context<'_>) -> Result<bool, TunnelEnd> {
         let is_last = self.closing.is_some();
         self.is_down_first = !self.is_down_first;
         let mut has_moved = false;
@@ -249,12 +249,12 @@ impl<S: Future<Output = ()>> Tunnel<'_, S> {
         Ok(has_moved)
     }
 
-    fn poll_up(&mut self, client: &mut Client, cx: &mut Context<'_>) -> Result<bool, Ending> {
+    fn poll_up(&mut self, client: &mut Client, cx: &mut Context<'_>) -> Result<bool, TunnelEnd> {
         let (ends, buffers) = ((&mut client.stream, &mut self.platform), &self.resources.heads);
         let moved = self.up.poll(ends, buffers, None, false, cx);
         // Whose end came first says who ended it.
         client.has_ended |= self.up.has_ended() && !self.down.has_ended();
-        moved.map_err(|failed| Ending::Lost { is_client: failed == Failed::Reading })
+        moved.map_err(|failed| TunnelEnd::Lost { is_client: failed == Failed::Reading })
     }
 
     fn poll_down(
@@ -262,10 +262,10 @@ impl<S: Future<Output = ()>> Tunnel<'_, S> {
         client: &mut Client,
         is_last: bool,
         cx: &mut Context<'_>,
-    ) -> Result<bool, Ending> {
+    ) -> Result<bool, TunnelEnd> {
         let (ends, buffers) = ((&mut self.platform, &mut client.stream), &self.resources.answers);
         let moved = self.down.poll(ends, buffers, self.frames.as_mut(), is_last, cx);
-        moved.map_err(|failed| Ending::Lost { is_client: failed == Failed::Writing })
+        moved.map_err(|failed| TunnelEnd::Lost { is_client: failed == Failed::Writing })
     }
 
     /// May a frame of ours follow what was sent to the client?

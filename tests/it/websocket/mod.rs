@@ -7,7 +7,7 @@ use self::platform::{Live, UPGRADES};
 use crate::client::{Channel, Client, request};
 use crate::command::eventually;
 use crate::contract::ENDPOINT;
-use crate::gateway::{Gateway, PASSWORD, USER};
+use crate::gateway::{Gateway, PASSWORD, USER, is_alive};
 use crate::wire::Wire;
 use serde_json::Value;
 use std::io::{self, Read as _, Write as _};
@@ -503,4 +503,28 @@ fn a_stop_ends_websockets_with_1001_at_once() {
     assert_eq!(raw.sized(10).expect("an echo"), b"still here");
     drop(raw);
     assert_eq!(gateway.ends(), Some(0));
+}
+
+/// The old process goes on with it, and knows what the new one acknowledges.
+#[test]
+fn an_upgrade_of_the_process_leaves_it_open_and_its_token_ends_it_all_the_same() {
+    let live = Live::start();
+    let mut gateway = live.options().set("server", "upgrade_grace", "\"4s\"").start();
+    let (first, second) = (gateway.mint(), gateway.mint());
+    let mut sockets = [&first, &second].map(|token| open(&gateway, false, "/ds-api/live/echo", token));
+    let before = gateway.process();
+    gateway.upgraded();
+    let [revoked, kept] = &mut sockets;
+    for socket in [&mut *revoked, &mut *kept] {
+        echoes(socket, "of the old process");
+    }
+    let mut new = open(&gateway, false, "/ds-api/live/echo", &second);
+    thread::sleep(YOUTH);
+    let began = revoke(&gateway, &first);
+    is_closed_with(revoked, 1008, "token revoked");
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    echoes(kept, "still");
+    is_closed_with(kept, 1001, "gateway stopping");
+    eventually("the old process to end", || (!is_alive(before)).then_some(()));
+    echoes(&mut new, "of the new process");
 }
