@@ -31,7 +31,7 @@ pub(super) struct OtherProcess {
     pub(super) clock: Clock,
     pub(super) sequence_waits: Arc<SequenceWaits>,
     pub(super) logins: Arc<Logins>,
-    /// It has said that it ends, with nothing left to do.
+    /// It has said that it has nothing left to do.
     pub(super) has_said_so: AtomicBool,
     /// This process serves nobody any more.
     pub(super) is_idle: AtomicBool,
@@ -104,9 +104,14 @@ impl OtherProcess {
         }
     }
 
-    /// The other one ends, and has counted so many failed logins.
-    pub(super) fn ended(&self, login_counts: &str) -> Reply {
-        self.has_said_so.store(true, Ordering::Relaxed);
+    /// The other one ends, and has counted so many failed logins. Where it serves nobody any more it has ended, whatever its process still does: its threads that
+    /// hash passwords run in idle time, of which there may be none for many seconds, and without them the system ends no process.
+    pub(super) fn ended(&self, login_counts: &str, is_idle: bool) -> Reply {
+        if is_idle {
+            self.has_said_so.store(true, Ordering::Relaxed);
+            self.peers.unlink();
+            log::info!("the process that was replaced has ended");
+        }
         let counts = STANDARD.decode(login_counts).unwrap_or_default();
         if self.logins.take_over(&counts) {
             Reply::Done
@@ -123,7 +128,7 @@ impl OtherProcess {
     /// Says that this process ends, to the one that serves in its place. Where nobody is served any more there is nothing left to be applied.
     pub(super) fn say_that_it_ends(&self, successor: &str, is_idle: bool) {
         self.is_idle.store(is_idle, Ordering::Relaxed);
-        let request = Request::Ended { login_counts: self.login_counts() };
+        let request = Request::Ended { login_counts: self.login_counts(), is_idle };
         let told =
             Link::connect(&self.state_dir, successor).and_then(|mut link| link.ask(&request, LONGEST_LOOK));
         if !matches!(told, Ok(Reply::Done)) {
@@ -131,9 +136,10 @@ impl OtherProcess {
         }
     }
 
-    /// Has this gateway, and what it was linked by, ended? One that is paused has not.
+    /// Has this gateway ended? One that is paused has not.
     pub(super) fn has_ended(&self, id: &str) -> bool {
-        liveness(&self.state_dir, id) != Liveness::Running
+        self.has_said_so.load(Ordering::Relaxed)
+            || liveness(&self.state_dir, id) != Liveness::Running && !self.peers.is_linked()
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -96,19 +95,12 @@ impl Predecessor {
         }
         let Self { id, link } = self;
         let serving = Link::connect(&other.state_dir, &id).map_err(StartError::refused)?;
-        let ended = {
-            let other = Arc::clone(other);
-            move || {
-                if other.has_said_so.load(Ordering::Relaxed) {
-                    log::info!("the process that was replaced has ended");
-                    return;
-                }
-                log::error!(
-                    "the process that was replaced has ended without a word: what it was at is ended here"
-                );
-                if let Err(error) = block_on(user_changes.end_those_of_before()) {
-                    log::error!("changes of users that it had begun cannot be ended: {error}");
-                }
+        let ended = move || {
+            log::error!(
+                "the process that was replaced has ended without a word: what it was at is ended here"
+            );
+            if let Err(error) = block_on(user_changes.end_those_of_before()) {
+                log::error!("changes of users that it had begun cannot be ended: {error}");
             }
         };
         other.link(&id, link, ended).map_err(StartError::refused)?;

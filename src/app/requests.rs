@@ -31,7 +31,7 @@ impl Requests {
             Request::CannotStart { errors } => self.upgrader.cannot_start(errors),
             Request::Apply => self.other.apply(),
             Request::Hold { record } => self.other.hold(&record),
-            Request::Ended { login_counts } => self.other.ended(&login_counts),
+            Request::Ended { login_counts, is_idle } => self.other.ended(&login_counts, is_idle),
         }
     }
 

@@ -144,7 +144,7 @@ impl Upgrader {
     fn wait_for_predecessor(&self, progress: &Progress<'_>) -> Result<(), String> {
         let Some(id) = &self.predecessor else { return Ok(()) };
         let mut told: Option<Instant> = None;
-        while !self.other.has_ended(id) || self.other.peers.is_linked() {
+        while !self.other.has_ended(id) {
             if *self.stage.lock() == Stage::Stopping {
                 return Err("this process is stopping".into());
             }

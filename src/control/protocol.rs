@@ -48,6 +48,8 @@ pub enum Request {
     Ended {
         /// What it has counted of failed logins, in base64.
         login_counts: String,
+        /// It serves nobody any more: nothing that is acknowledged from now on concerns it.
+        is_idle: bool,
     },
 }
 

@@ -138,6 +138,7 @@ impl ReplicaLoop {
             self.settings.gap.end();
             match caught_up {
                 Ok(requested) => {
+                    self.settings.sequence_waits.look_done(look);
                     heartbeats.settle().await;
                     match self.is_complete(&mut fork).await {
                         Ok(true) => self.gate.note_read(heartbeats.bound(uptime)),
@@ -145,7 +146,6 @@ impl ReplicaLoop {
                         Err(error) => log::warn!("it is not known how far other gateways are: {error}"),
                     }
                     keys.load_if_due(&self).await;
-                    self.settings.sequence_waits.look_done(look);
                     if std::mem::take(&mut is_failing) {
                         log::info!("the store can be read again");
                     }
