@@ -186,8 +186,9 @@ struct Tunnel<'t, S> {
 impl<S: Future<Output = ()>> Tunnel<'_, S> {
     fn poll(&mut self, client: &mut Client, cx: &mut Context<'_>) -> Poll<TunnelEnd> {
         loop {
-            if self.closing.is_none() {
-                self.closing = self.poll_closing(cx);
+            // A stop may wait for a frame for long; a token that ceases to hold meanwhile waits for none.
+            if self.closing.is_none_or(|(ending, _)| ending == TunnelEnd::Stopping) {
+                self.closing = self.poll_closing(cx).or(self.closing);
             }
             if let Some((ending, _)) = self.closing
                 && (self.frames.is_none() || self.down.has_ended())

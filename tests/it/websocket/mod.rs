@@ -528,3 +528,21 @@ fn an_upgrade_of_the_process_leaves_it_open_and_its_token_ends_it_all_the_same()
     eventually("the old process to end", || (!is_alive(before)).then_some(()));
     echoes(&mut new, "of the new process");
 }
+
+/// A frame that never ends holds up the stop, and not the end of the token.
+#[test]
+fn a_revocation_while_the_gateway_stops_cuts_what_waits_for_a_frame() {
+    let live = Live::start();
+    let mut gateway = live.options().set("server", "grace", "\"1h\"").start();
+    let token = gateway.mint();
+    let mut socket = open(&gateway, false, "/ds-api/live/stuck", &token);
+    thread::sleep(YOUTH);
+    gateway.signal("TERM");
+    eventually("a line that says so", || {
+        gateway.log.lines().iter().any(|line| line.contains("\"stopping")).then_some(())
+    });
+    thread::sleep(YOUTH);
+    gateway.folder.cli(&["revoke", "user", USER], "").ok();
+    is_cut(&mut socket);
+    assert_eq!(gateway.ends(), Some(0));
+}
