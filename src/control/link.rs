@@ -41,22 +41,27 @@ impl Link {
         self.owed += 1;
         loop {
             self.read_line(deadline)?;
-            self.owed -= 1;
-            let line = std::mem::take(&mut self.line);
+            let line = self.take_line();
             if self.owed == 0 {
                 return serde_json::from_slice(&line).map_err(io::Error::other);
             }
         }
     }
 
-    /// Has the other side gone? Waits for nothing.
+    /// Has the other side gone? Waits for nothing. Answers that came too late are passed over: its end may be behind them.
     pub fn is_closed(&mut self) -> bool {
-        let wait = Some(Duration::from_millis(1));
-        let read = self.stream.get_ref().set_read_timeout(wait).and_then(|()| self.stream.fill_buf());
-        match read {
-            Ok(bytes) => bytes.is_empty(),
-            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+        loop {
+            match self.read_line(Instant::now()) {
+                Ok(()) => drop(self.take_line()),
+                Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+            }
         }
+    }
+
+    /// One answer less is to come.
+    fn take_line(&mut self) -> Vec<u8> {
+        self.owed = self.owed.saturating_sub(1);
+        std::mem::take(&mut self.line)
     }
 
     fn read_line(&mut self, deadline: Instant) -> io::Result<()> {

@@ -99,19 +99,19 @@ fn answer(stream: &UnixStream, serve: &impl Fn(Request, &Progress<'_>) -> Reply)
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut input = BufReader::new(stream);
     loop {
-        let reply = match read(&mut input) {
+        let (reply, is_understood) = match read(&mut input) {
             // Whoever waits for long sees in the end what came of it.
-            Ok(request) => serve(request, &|text| drop(write(stream, &Reply::Progress(text)))),
+            Ok(request) => (serve(request, &|text| drop(write(stream, &Reply::Progress(text)))), true),
             // Somebody looks whether we are here, or has nothing more to ask.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            Err(error) => Reply::Error(format!("the request is not understood: {error}")),
+            Err(error) => (Reply::Error(format!("the request is not understood: {error}")), false),
         };
         match write(stream, &reply) {
             // Who does not wait for an answer needs none.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             other => other?,
         }
-        if matches!(reply, Reply::Error(_)) {
+        if !is_understood {
             return Ok(());
         }
         // The other process of an upgrade asks when it has something to ask.

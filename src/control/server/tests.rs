@@ -126,10 +126,10 @@ fn a_connection_that_is_kept_has_each_question_answered_by_its_own_answer() {
     assert!(ask(&mut link, hold(300), 50).is_err(), "it is late");
     assert_eq!(ask(&mut link, Request::Apply, 5000).unwrap(), Reply::Done, "and passed over then");
     assert_eq!(ask(&mut link, hold(1), 5000).unwrap(), Reply::Pending(vec!["1".into()]));
-    // After what is not served nothing more is.
+    // One that cannot be served is no end: both processes of an upgrade would be without each other.
     assert!(matches!(ask(&mut link, Request::Serving, 5000).unwrap(), Reply::Error(_)));
-    assert!(link.is_closed());
-    assert!(ask(&mut link, Request::Apply, 5000).is_err());
+    assert!(!link.is_closed());
+    assert_eq!(ask(&mut link, Request::Apply, 5000).unwrap(), Reply::Done);
 }
 
 #[test]
@@ -143,4 +143,26 @@ fn connections_are_as_many_as_there_are_places() {
     drop(silent);
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(ask(folder.path(), &Request::Reload).len(), 1);
+}
+
+/// A process that ends removes its lock: then its closed connection alone says so.
+#[test]
+fn an_answer_that_came_too_late_does_not_hide_the_end_of_the_other_side() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("control")).unwrap();
+    let listener = UnixListener::bind(folder.path().join("control/1-a")).unwrap();
+    let mut link = Link::connect(folder.path(), "1-a").unwrap();
+    let (mut other, _) = listener.accept().unwrap();
+    let late = link.ask(&Request::Apply, Duration::from_millis(20));
+    assert_eq!(late.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    other.write_all(b"\"la").unwrap();
+    assert!(!link.is_closed());
+    other.write_all(b"te\"\n").unwrap();
+    assert!(!link.is_closed());
+    other.write_all(b"\"done\"\n").unwrap();
+    assert_eq!(link.ask(&Request::Apply, Duration::from_secs(5)).unwrap(), Reply::Done);
+    link.ask(&Request::Apply, Duration::from_millis(20)).unwrap_err();
+    other.write_all(b"\"late\"\n").unwrap();
+    drop(other);
+    assert!(link.is_closed());
 }
