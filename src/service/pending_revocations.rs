@@ -69,14 +69,17 @@ impl Pending {
 
     /// One more, unless that token waits already.
     pub fn push(&self, revocation: Revocation) {
-        self.peers.hold(|| Record::of(&revocation).to_line());
+        let record = Record::of(&revocation);
         self.waiting.lock().entry(revocation.id).or_insert(revocation);
+        // Afterwards: another process that comes meanwhile is told by one or the other.
+        self.peers.hold(|| record.to_line());
     }
 
     /// One more change. The store took the note of it a moment ago, so there are few.
     pub fn push_change(&self, change: PendingChange) {
-        self.peers.hold(|| Record::of_change(&change).to_line());
+        let record = Record::of_change(&change);
         self.changes.lock().push(change);
+        self.peers.hold(|| record.to_line());
     }
 
     /// All that wait, each as one line of JSON that [`hold`](Self::hold) takes.
@@ -84,9 +87,11 @@ impl Pending {
         let revocations: Vec<String> =
             self.waiting.lock().values().map(|revocation| Record::of(revocation).to_line()).collect();
         let changes = self.changes.lock();
+        let held = self.held_by_start.lock();
         revocations
             .into_iter()
             .chain(changes.iter().map(|change| Record::of_change(change).to_line()))
+            .chain((!held.is_empty()).then(|| Record::of_held(&held).to_line()))
             .collect()
     }
 
@@ -113,6 +118,15 @@ impl Pending {
                 let end = if is_unknown { ChangeEnd::Unknown } else { ChangeEnd::Made };
                 let command = EndChange { id: ChangeId(id), subjects, end };
                 changes.push(PendingChange { command, actor: Actor::client(user, origin) });
+            }
+            Record::Held { subjects } => {
+                let mut held = self.held_by_start.lock();
+                for subject in subjects.into_iter().map(Whose::subject) {
+                    if !held.contains(&subject) {
+                        gate.apply(|snapshot| snapshot.hold(subject.clone()));
+                        held.push(subject);
+                    }
+                }
             }
         }
         Ok(())
@@ -194,6 +208,10 @@ enum Record {
         user: Box<str>,
         origin: Box<str>,
     },
+    /// Of changes that a start could not end.
+    Held {
+        subjects: Vec<Whose>,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -218,6 +236,10 @@ impl Record {
             user: actor.name.clone(),
             origin: actor.origin.clone(),
         }
+    }
+
+    fn of_held(subjects: &[Subject]) -> Self {
+        Self::Held { subjects: subjects.iter().map(Whose::of).collect() }
     }
 
     fn to_line(&self) -> String {
@@ -328,7 +350,17 @@ mod tests {
             after.hold(line, &gate, Lived(1)).unwrap();
         }
         assert_eq!((after.len(), after.lines()), (3, before.lines()));
-        assert_eq!(is_admitted(&gate, 8), Err(Denial::RevokedEverybody));
+        // By any of those that are held.
+        assert!(matches!(is_admitted(&gate, 8), Err(Denial::RevokedEverybody | Denial::RevokedUser)));
+        // What a start holds is told to one that comes later.
+        let (third, gate) = (Pending::default(), new_gate());
+        let anna = vec![Subject::User("anna".into())];
+        after.set_held_by_start(anna.clone());
+        let lines = after.lines();
+        for line in lines.iter().rev().take(1).chain(&lines) {
+            third.hold(line, &gate, Lived(1)).unwrap();
+        }
+        assert_eq!((third.held_by_start(), third.lines()), (anna, lines));
         assert!(after.hold("{\"other\":{}}", &gate, Lived(1)).is_err());
         assert_eq!(after.len(), 3);
     }
