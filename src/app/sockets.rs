@@ -79,6 +79,12 @@ impl Inherited {
         self.fault.iter().cloned().chain(untaken).collect()
     }
 
+    /// Has the predecessor listened on this port by a socket for IPv4, which nobody has taken?
+    fn is_left_on_ipv4(&self, port: u16) -> bool {
+        let is_it = |address: &SocketAddr| address.is_ipv4() && address.port() == port;
+        self.predecessor.is_some() && self.listeners.iter().any(|(address, _)| is_it(address))
+    }
+
     /// The first that listens where the configuration says; port 0 is any.
     fn take(&mut self, wanted: &SocketAddr) -> Option<TcpListener> {
         let is_it = |address: &SocketAddr| match wanted.port() {
@@ -123,6 +129,18 @@ impl Sockets {
         };
         let traffic = Traffic { https: bind("https", &settings.https), http: bind("http", &settings.http) };
         let admin = bind("admin", admin);
+        // The socket for IPv6 that was handed over leaves IPv4 alone, and cannot be changed.
+        let takes_both = |address: &&SocketAddr| {
+            address.is_ipv6() && address.ip().is_unspecified() && !is_ipv6_only(address, &all)
+        };
+        for address in
+            all.iter().filter(takes_both).filter(|address| inherited.is_left_on_ipv4(address.port()))
+        {
+            let text = format!(
+                "cannot listen on {address} for IPv4 too: the gateway that runs has a socket of its own for that: this needs a restart, or the IPv4 address beside it"
+            );
+            errors.push((*address, io::Error::other(text)));
+        }
         if errors.is_empty() { Ok(Self { traffic, admin }) } else { Err(errors) }
     }
 
