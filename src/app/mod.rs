@@ -83,7 +83,6 @@ use self::housekeeping::{Housekeeping, PendingRetry, Revalidate};
 use self::listeners::{admin_limits, front};
 use self::observing::Observing;
 use self::other_process::OtherProcess;
-use self::predecessor::Predecessor;
 use self::reload::{Adjustable, Reloader, Running, hash, prune, revalidation, shown};
 use self::report::Purpose;
 use self::requests::Requests;
@@ -132,8 +131,7 @@ pub fn run(
         Some(_) => Purpose::Run { opening: Opening::Successor, creation: Creation::IfNew },
         None => Purpose::Run { opening, creation },
     };
-    let reach = |succeeds| Predecessor::reach(succeeds, &config.server.state_dir);
-    let mut predecessor = succeeds.as_ref().map(reach).transpose()?;
+    succeeds.iter().try_for_each(|succeeds| succeeds.check_folder(&config.server.state_dir))?;
     let prepared = report.take(purpose, &config, materials, &services, hooks.inherited);
     report.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     let Some(prepared) = prepared else {
@@ -150,6 +148,7 @@ pub fn run(
     let pending = Arc::new(Pending::new(store.peers().clone()));
     let failures = Arc::<FailedLogins>::default();
     let counts = LoginCounts::new(&settings.state_dir);
+    let mut predecessor = succeeds.clone().map(Succeeds::reach).transpose()?;
     let counted = match &mut predecessor {
         Some(predecessor) => Some(predecessor.login_counts()?),
         None => counts.read(),
@@ -208,7 +207,7 @@ pub fn run(
         clock: clock.clone(),
         sequence_waits: Arc::clone(&sequence_waits),
         logins: Arc::clone(&logins),
-        has_said_so: AtomicBool::new(false),
+        leaves_nothing: AtomicBool::new(false),
         is_idle: AtomicBool::new(false),
     });
 
@@ -376,8 +375,8 @@ fn server_conf(stop: Stop, kept_connections: usize) -> ServerConf {
         upstream_keepalive_pool_size: kept_connections,
         // The engine means tries by this: 0 would never contact the platform.
         max_retries: MAX_TRIES,
-        // Ours ends first (see `stop`).
-        grace_period_seconds: Some(stop.grace.as_secs() + 5),
+        // Ours ends first (see `stop`), whichever it is.
+        grace_period_seconds: Some((stop.upgrade_grace + stop.grace).as_secs() + 60),
         graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()
     }

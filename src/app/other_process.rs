@@ -31,8 +31,8 @@ pub(super) struct OtherProcess {
     pub(super) clock: Clock,
     pub(super) sequence_waits: Arc<SequenceWaits>,
     pub(super) logins: Arc<Logins>,
-    /// It has said that it has nothing left to do.
-    pub(super) has_said_so: AtomicBool,
+    /// It has said that it ends, and leaves no change of users that it has begun.
+    pub(super) leaves_nothing: AtomicBool,
     /// This process serves nobody any more.
     pub(super) is_idle: AtomicBool,
 }
@@ -104,14 +104,9 @@ impl OtherProcess {
         }
     }
 
-    /// The other one ends, and has counted so many failed logins. Where it serves nobody any more it has ended, whatever its process still does: its threads that
-    /// hash passwords run in idle time, of which there may be none for many seconds, and without them the system ends no process.
-    pub(super) fn ended(&self, login_counts: &str, is_idle: bool) -> Reply {
-        if is_idle {
-            self.has_said_so.store(true, Ordering::Relaxed);
-            self.peers.unlink();
-            log::info!("the process that was replaced has ended");
-        }
+    /// The other one ends, and has counted so many failed logins.
+    pub(super) fn ended(&self, login_counts: &str, leaves_changes: bool) -> Reply {
+        self.leaves_nothing.store(!leaves_changes, Ordering::Relaxed);
         let counts = STANDARD.decode(login_counts).unwrap_or_default();
         if self.logins.take_over(&counts) {
             Reply::Done
@@ -125,21 +120,23 @@ impl OtherProcess {
         STANDARD.encode(self.logins.save())
     }
 
-    /// Says that this process ends, to the one that serves in its place. Where nobody is served any more there is nothing left to be applied.
-    pub(super) fn say_that_it_ends(&self, successor: &str, is_idle: bool) {
+    /// Says that this process ends, to the one that serves in its place; whether that one has heard it. Where nobody is served any more there is
+    /// nothing left to be applied.
+    pub(super) fn say_that_it_ends(&self, successor: &str, is_idle: bool, leaves_changes: bool) -> bool {
         self.is_idle.store(is_idle, Ordering::Relaxed);
-        let request = Request::Ended { login_counts: self.login_counts(), is_idle };
+        let request = Request::Ended { login_counts: self.login_counts(), leaves_changes };
         let told =
             Link::connect(&self.state_dir, successor).and_then(|mut link| link.ask(&request, LONGEST_LOOK));
-        if !matches!(told, Ok(Reply::Done)) {
+        let is_told = matches!(told, Ok(Reply::Done));
+        if !is_told {
             log::warn!("the new process has not been told what was counted of failed logins: {told:?}");
         }
+        is_told
     }
 
-    /// Has this gateway ended? One that is paused has not.
+    /// Has this gateway, and what it was linked by, ended? One that is paused has not.
     pub(super) fn has_ended(&self, id: &str) -> bool {
-        self.has_said_so.load(Ordering::Relaxed)
-            || liveness(&self.state_dir, id) != Liveness::Running && !self.peers.is_linked()
+        liveness(&self.state_dir, id) != Liveness::Running
     }
 }
 

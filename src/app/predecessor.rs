@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use parking_lot::Mutex;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
@@ -38,6 +39,31 @@ impl Succeeds {
     }
 }
 
+impl Succeeds {
+    /// A configuration may name the folder otherwise, and not another one.
+    pub(super) fn check_folder(&self, state_dir: &Path) -> Result<(), StartError> {
+        if self.state_dir.canonicalize().ok() == state_dir.canonicalize().ok() {
+            return Ok(());
+        }
+        Err(StartError::refused(format!(
+            "server.state_dir is {}, and that of the gateway that runs is {}: another state folder needs a restart",
+            state_dir.display(),
+            self.state_dir.display()
+        )))
+    }
+
+    /// Reaches it. To be called when there is something to ask: one that connects and then says nothing is not waited for.
+    pub(super) fn reach(self) -> Result<Predecessor, StartError> {
+        let link = Link::connect(&self.state_dir, &self.id).map_err(|error| {
+            StartError::refused(format!(
+                "gateway {}, which this process is to succeed, cannot be asked: {error}",
+                self.id
+            ))
+        })?;
+        Ok(Predecessor { id: self.id, link })
+    }
+}
+
 /// The gateway that this process succeeds, which serves until this one does.
 pub(super) struct Predecessor {
     pub(super) id: String,
@@ -45,25 +71,6 @@ pub(super) struct Predecessor {
 }
 
 impl Predecessor {
-    /// Reaches it.
-    pub(super) fn reach(succeeds: &Succeeds, state_dir: &Path) -> Result<Self, StartError> {
-        let Succeeds { state_dir: its, id } = succeeds;
-        // A configuration may name it otherwise.
-        if its.canonicalize().ok() != state_dir.canonicalize().ok() {
-            return Err(StartError::refused(format!(
-                "server.state_dir is {}, and that of the gateway that runs is {}: another state folder needs a restart",
-                state_dir.display(),
-                its.display()
-            )));
-        }
-        let link = Link::connect(state_dir, id).map_err(|error| {
-            StartError::refused(format!(
-                "gateway {id}, which this process is to succeed, cannot be asked: {error}"
-            ))
-        })?;
-        Ok(Self { id: id.clone(), link })
-    }
-
     /// What it has counted of failed logins.
     pub(super) fn login_counts(&mut self) -> Result<Vec<u8>, StartError> {
         match self.ask(&Request::LoginCounts)? {
@@ -94,17 +101,28 @@ impl Predecessor {
             return Err(StartError::refused("the store could not be read again in time"));
         }
         let Self { id, link } = self;
-        let serving = Link::connect(&other.state_dir, &id).map_err(StartError::refused)?;
-        let ended = move || {
-            log::error!(
-                "the process that was replaced has ended without a word: what it was at is ended here"
-            );
-            if let Err(error) = block_on(user_changes.end_those_of_before()) {
-                log::error!("changes of users that it had begun cannot be ended: {error}");
+        let serving = Serving(Succeeds { state_dir: other.state_dir.clone(), id: id.clone() });
+        let ended = {
+            let other = Arc::clone(other);
+            move || {
+                if other.leaves_nothing.load(Ordering::Relaxed) {
+                    log::info!("the process that was replaced has ended");
+                    return;
+                }
+                log::warn!(
+                    "the process that was replaced has ended in the middle of something: changes of users that it had begun are ended here"
+                );
+                let mut is_told = false;
+                while let Err(error) = block_on(user_changes.end_those_of_before()) {
+                    if !std::mem::replace(&mut is_told, true) {
+                        log::error!("changes of users that it had begun cannot be ended; retrying: {error}");
+                    }
+                    thread::sleep(RETRY);
+                }
             }
         };
         other.link(&id, link, ended).map_err(StartError::refused)?;
-        Ok(Serving(Mutex::new(Some(serving))))
+        Ok(serving)
     }
 
     fn ask(&mut self, request: &Request) -> Result<Reply, StartError> {
@@ -127,13 +145,14 @@ fn unexpected(reply: &Reply) -> StartError {
 }
 
 /// Tells the predecessor, once connections are accepted.
-pub(super) struct Serving(Mutex<Option<Link>>);
+pub(super) struct Serving(Succeeds);
 
 #[async_trait]
 impl BackgroundService for Serving {
     async fn start(&self, _shutdown: ShutdownWatch) {
-        let Some(mut link) = self.0.lock().take() else { return };
-        match link.ask(&Request::Serving, PATIENCE) {
+        let Succeeds { state_dir, id } = &self.0;
+        let told = Link::connect(state_dir, id).and_then(|mut link| link.ask(&Request::Serving, PATIENCE));
+        match told {
             Ok(Reply::Done) => {}
             // It serves on, and has taken this process for one that failed.
             other => {
@@ -147,3 +166,6 @@ impl BackgroundService for Serving {
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is tried to end what a predecessor has begun.
+const RETRY: Duration = Duration::from_secs(1);

@@ -31,7 +31,9 @@ impl Requests {
             Request::CannotStart { errors } => self.upgrader.cannot_start(errors),
             Request::Apply => self.other.apply(),
             Request::Hold { record } => self.other.hold(&record),
-            Request::Ended { login_counts, is_idle } => self.other.ended(&login_counts, is_idle),
+            Request::Ended { login_counts, leaves_changes } => {
+                self.other.ended(&login_counts, leaves_changes)
+            }
         }
     }
 

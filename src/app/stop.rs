@@ -108,7 +108,7 @@ impl End {
                 ending.stop();
             }
             // A client that keeps its connection may be about to use it.
-            if metrics.connections() == 0 {
+            if metrics.connections() == 0 && metrics.in_flight() == 0 {
                 return 0;
             }
             sleep(POLL).await;
@@ -119,6 +119,15 @@ impl End {
             sleep(POLL).await;
         }
         metrics.in_flight()
+    }
+
+    /// If there is one that hears it.
+    fn says_so_to_its_successor(&self) -> bool {
+        let Inner { upgrader, metrics, housekeeping, .. } = &*self.0;
+        let Some(upgrader) = upgrader else { return false };
+        let Some(successor) = upgrader.successor() else { return false };
+        let is_idle = metrics.connections() == 0 && metrics.in_flight() == 0;
+        upgrader.other.say_that_it_ends(&successor, is_idle, housekeeping.user_changes.is_one_open())
     }
 
     /// For an end that cannot wait: other gateways and the command line are told, if the store takes it at once.
@@ -262,14 +271,20 @@ impl BackgroundService for Draining {
         if cut > 0 {
             log::warn!("{cut} requests did not finish within server.grace and are cut off");
         }
+        // A disk may hang, and whoever waits for the end does not wait for that.
+        let late = end.clone();
+        let started = thread::Builder::new().name("end".into()).spawn(move || {
+            thread::sleep(LONGEST_END);
+            late.exit(0)
+        });
+        if let Err(error) = started {
+            log::warn!("the end of this process is not bounded: no thread can be started for it: {error}");
+        }
         end.0.housekeeping.retry().await;
         // An error was logged by the writer; there is no later.
         let _ = end.0.housekeeping.write_failures().await;
-        match end.0.upgrader.as_ref().and_then(|upgrader| upgrader.successor().map(|id| (upgrader, id))) {
-            Some((upgrader, successor)) => {
-                upgrader.other.say_that_it_ends(&successor, end.0.metrics.connections() == 0);
-            }
-            None => end.0.housekeeping.save_login_counts(),
+        if !end.says_so_to_its_successor() {
+            end.0.housekeeping.save_login_counts();
         }
         end.0.housekeeping.deregister().await;
         end.exit(0)
@@ -280,3 +295,6 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// How long an end at once may wait for the store.
 const AT_ONCE: Duration = Duration::from_millis(300);
+
+/// How long the last things may take, once no request is in flight.
+const LONGEST_END: Duration = Duration::from_secs(5);

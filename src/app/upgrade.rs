@@ -110,11 +110,9 @@ impl Upgrader {
     /// Upgrades, and says who serves then. Blocks.
     pub(super) fn upgrade(&self, progress: &Progress<'_>) -> Reply {
         let upgraded = self.begin().and_then(|()| {
-            let upgraded = self.wait_for_predecessor(progress).and_then(|()| self.replace(progress));
-            if upgraded.is_err() {
-                self.give_up();
-            }
-            upgraded
+            self.wait_for_predecessor(progress)
+                .and_then(|()| self.replace(progress))
+                .inspect_err(|_| self.give_up())
         });
         match upgraded {
             Ok(upgraded) => Reply::Upgraded(upgraded),
@@ -134,7 +132,7 @@ impl Upgrader {
         match &*stage {
             Stage::None => *stage = Stage::Waiting,
             Stage::Over(id) => return Err(format!("gateway {id} has taken over already")),
-            Stage::Stopping => return Err("this process is stopping".into()),
+            Stage::Stopping => return Err(STOPPING.into()),
             _ => return Err("an upgrade is under way already".into()),
         }
         Ok(())
@@ -146,7 +144,7 @@ impl Upgrader {
         let mut told: Option<Instant> = None;
         while !self.other.has_ended(id) {
             if *self.stage.lock() == Stage::Stopping {
-                return Err("this process is stopping".into());
+                return Err(STOPPING.into());
             }
             if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
                 told = Some(Instant::now());
@@ -174,6 +172,8 @@ impl Upgrader {
                 // It may be gone already.
                 let _ = child.kill();
                 let _ = child.wait();
+                // It was the only other process: the one before has ended.
+                self.other.peers.unlink();
                 return Err(error);
             }
         };
@@ -202,7 +202,7 @@ impl Upgrader {
             .zip(duplicates)
             .map(|(child_fd, socket)| FdMapping { parent_fd: socket.into(), child_fd })
             .collect::<Vec<_>>();
-        *self.stage.lock() = Stage::Loading;
+        self.begin_to_load()?;
         let mut command = program.command();
         command
             .env("LISTEN_FDS", mappings.len().to_string())
@@ -213,6 +213,16 @@ impl Upgrader {
         command.spawn().map_err(|error| format!("{shown} cannot be started: {error}"))
     }
 
+    /// Unless this process was told to stop while the upgrade waited, for a reload perhaps.
+    fn begin_to_load(&self) -> Result<(), String> {
+        let mut stage = self.stage.lock();
+        if *stage == Stage::Stopping {
+            return Err(STOPPING.into());
+        }
+        *stage = Stage::Loading;
+        Ok(())
+    }
+
     /// Waits until the new process serves; says its name.
     fn wait(&self, child: &mut Child) -> Result<String, String> {
         let deadline = Instant::now() + LONGEST_START;
@@ -221,12 +231,12 @@ impl Upgrader {
             match &*stage {
                 Stage::Serving(id) => return Ok(id.clone()),
                 Stage::Failed(errors) => return Err(format!("the new process cannot start:\n{errors}")),
-                Stage::Stopping => return Err("this process is stopping".into()),
+                Stage::Stopping => return Err(STOPPING.into()),
                 _ => {}
             }
             let _ = self.changed.wait_for(&mut stage, LOOK);
-            // What it has said counts, and not that it ended then.
-            if matches!(&*stage, Stage::Failed(_)) {
+            // What it has said counts, and not that it ended then, or that its time was over.
+            if matches!(&*stage, Stage::Failed(_) | Stage::Serving(_)) {
                 continue;
             }
             drop(stage);
@@ -250,16 +260,15 @@ impl Upgrader {
         if *stage != Stage::Stopping {
             *stage = Stage::None;
         }
-        drop(stage);
-        // One that lives still is the predecessor's.
-        if self.predecessor.as_ref().is_none_or(|id| self.other.has_ended(id)) {
-            self.other.peers.unlink();
-        }
     }
 
-    /// This process stops: there is no upgrade any more, and its sockets are its listeners' alone.
+    /// This process stops: there is no upgrade any more, and its sockets are its listeners' alone. A successor that serves goes on.
     pub(super) fn stop(&self) {
-        *self.stage.lock() = Stage::Stopping;
+        let mut stage = self.stage.lock();
+        if !matches!(*stage, Stage::Serving(_) | Stage::Over(_)) {
+            *stage = Stage::Stopping;
+        }
+        drop(stage);
         self.changed.notify_all();
         self.sockets.lock().clear();
     }
@@ -284,9 +293,18 @@ impl Upgrader {
         if *stage != Stage::Loading {
             return Reply::Error("no successor is expected".into());
         }
-        let linked = Link::connect(&self.other.state_dir, &id).and_then(|link| {
-            self.other.link(&id, link, || log::error!("the process that has taken over has ended"))
-        });
+        let ending = Arc::clone(&self.ending);
+        let on_end = move || {
+            // Before that it is an upgrade that failed.
+            if ending.is_handed_over() {
+                log::error!(
+                    "the process that has taken over has ended; this one ends too, so that its supervisor starts another"
+                );
+                ending.stop();
+            }
+        };
+        let linked =
+            Link::connect(&self.other.state_dir, &id).and_then(|link| self.other.link(&id, link, on_end));
         if let Err(error) = linked {
             return Reply::Error(format!("its control socket cannot be reached: {error}"));
         }
@@ -319,6 +337,9 @@ impl Upgrader {
 fn end_of(status: ExitStatus) -> String {
     format!("the new process ended before it was ready ({status}): the log says why")
 }
+
+/// Why there is no upgrade at the end of a process.
+const STOPPING: &str = "this process is stopping";
 
 /// The number of the first socket that a process is handed (`sd_listen_fds(3)`).
 const FIRST_SOCKET: i32 = 3;

@@ -48,8 +48,8 @@ pub enum Request {
     Ended {
         /// What it has counted of failed logins, in base64.
         login_counts: String,
-        /// It serves nobody any more: nothing that is acknowledged from now on concerns it.
-        is_idle: bool,
+        /// It has begun changes of users that it cannot end any more.
+        leaves_changes: bool,
     },
 }
 

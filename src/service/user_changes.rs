@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::pending_revocations::{Pending, PendingChange};
@@ -23,6 +24,8 @@ pub struct UserChanges {
     gate: Arc<Gate>,
     clock: Clock,
     pending: Arc<Pending>,
+    /// How many have begun, and their end is neither written nor pending.
+    open: Arc<AtomicUsize>,
 }
 
 /// A change that the platform is asked for. Dropped before it has ended, it has ended in a way that nobody knows.
@@ -34,6 +37,23 @@ pub struct Change {
     /// The platform was asked once before, and may have made it then.
     may_be_made: bool,
     has_ended: bool,
+    open: Arc<Open>,
+}
+
+/// One more change that is open, until it is dropped.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn count(open: &Arc<AtomicUsize>) -> Arc<Self> {
+        open.fetch_add(1, Ordering::SeqCst);
+        Arc::new(Self(Arc::clone(open)))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// What becomes of tokens when a change ends.
@@ -49,8 +69,13 @@ pub enum Ended {
 
 impl UserChanges {
     /// Of that store and gate.
-    pub const fn new(store: Store, gate: Arc<Gate>, clock: Clock, pending: Arc<Pending>) -> Self {
-        Self { store, gate, clock, pending }
+    pub fn new(store: Store, gate: Arc<Gate>, clock: Clock, pending: Arc<Pending>) -> Self {
+        Self { store, gate, clock, pending, open: Arc::default() }
+    }
+
+    /// Has one begun whose end is neither written nor pending?
+    pub fn is_one_open(&self) -> bool {
+        self.open.load(Ordering::SeqCst) > 0
     }
 
     /// Notes a change durably; nothing if it ends nobody's tokens. On an error it must not be sent.
@@ -67,9 +92,10 @@ impl UserChanges {
         }
         let name = permit.map_or("unknown", |permit| permit.identity().user.as_str());
         let actor = Actor::client(name, origin);
+        let open = Open::count(&self.open);
         let id = self.store.execute(BeginChange { subjects: subjects.clone() }, actor.clone()).await?;
         let change =
-            Change { changes: self.clone(), id, subjects, actor, may_be_made: false, has_ended: false };
+            Change { changes: self.clone(), id, subjects, actor, may_be_made: false, has_ended: false, open };
         Ok(Some(change))
     }
 
@@ -153,7 +179,12 @@ impl Change {
 
     fn work(&mut self, end: ChangeEnd) -> impl Future<Output = Ended> + use<> {
         let (changes, id, subjects) = (self.changes.clone(), self.id, std::mem::take(&mut self.subjects));
-        end_change(changes, EndChange { id, subjects, end }, self.actor.clone())
+        let (actor, open) = (self.actor.clone(), Arc::clone(&self.open));
+        async move {
+            let ended = end_change(changes, EndChange { id, subjects, end }, actor).await;
+            drop(open);
+            ended
+        }
     }
 }
 

@@ -105,6 +105,7 @@ mod platform_users;
 mod postgres;
 mod prometheus;
 mod process_upgrade;
+mod process_upgrade_faults;
 mod proxies;
 mod race;
 mod reload;
