@@ -47,6 +47,11 @@ impl Program {
         &self.path
     }
 
+    /// The folder that it is started in, if that is not there any more.
+    pub(super) fn gone_folder(&self) -> Option<&Path> {
+        (!self.folder.is_dir()).then_some(&*self.folder)
+    }
+
     /// Is it the binary that this process runs? One that was replaced is another, whatever is in it.
     pub(super) fn is_running(&self) -> bool {
         let of = |path: &Path| {

@@ -267,14 +267,15 @@ impl BackgroundService for Draining {
         let Self(end) = self;
         // An error means that the server is gone, which is an end too.
         let _ = shutdown.changed().await;
+let in_time = Instant::now() + end.0.settings.grace;
         let cut = end.drain().await;
         if cut > 0 {
             log::warn!("{cut} requests did not finish within server.grace and are cut off");
         }
         // A disk may hang, and whoever waits for the end does not wait for that.
-        let late = end.clone();
+        let (late, limit) = (end.clone(), in_time.saturating_duration_since(Instant::now()) + LONGEST_END);
         let started = thread::Builder::new().name("end".into()).spawn(move || {
-            thread::sleep(LONGEST_END);
+            thread::sleep(limit);
             late.exit(0)
         });
         if let Err(error) = started {
@@ -296,5 +297,5 @@ const POLL: Duration = Duration::from_millis(20);
 /// How long an end at once may wait for the store.
 const AT_ONCE: Duration = Duration::from_millis(300);
 
-/// How long the last things may take, once no request is in flight.
+/// How long the last things may take, beyond the time that requests have.
 const LONGEST_END: Duration = Duration::from_secs(5);

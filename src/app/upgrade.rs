@@ -210,7 +210,13 @@ impl Upgrader {
             .env_remove("LISTEN_FDNAMES")
             .env(PREDECESSOR, self.other.state_dir.join(&self.id));
         command.fd_mappings(mappings).map_err(|error| error.to_string())?;
-        command.spawn().map_err(|error| format!("{shown} cannot be started: {error}"))
+        command.spawn().map_err(|error| match program.gone_folder() {
+            Some(folder) => format!(
+                "{shown} cannot be started: the folder {} that this process was started in is gone: make it again, or restart",
+                folder.display()
+            ),
+            None => format!("{shown} cannot be started: {error}"),
+        })
     }
 
     /// Unless this process was told to stop while the upgrade waited, for a reload perhaps.

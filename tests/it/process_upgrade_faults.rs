@@ -42,6 +42,25 @@ fn scripted(options: Options, place: &Path) -> (Gateway, impl Fn(&str) + use<>) 
     (started_as(&place.join("program"), options), write)
 }
 
+#[test]
+fn a_folder_that_is_gone_is_named() {
+    let (platform, place) = (Platform::echo(), TempDir::new().expect("a folder"));
+    let folder = Options::new(&platform).folder();
+    folder.add(&User::new(USER, PASSWORD, EMAIL, ORGANIZATION));
+    let mut command = folder.command(&["run"]);
+    command.current_dir(place.path());
+    let mut gateway = Gateway::start(folder, command);
+    let path = place.path().to_owned();
+    drop(place);
+    let done = gateway.folder.cli(&["upgrade"], "");
+    let named = format!("the folder {} that this process was started in is gone", path.display());
+    assert!(done.code == Some(1) && done.stderr.contains(&named), "{done:?}");
+    fs::create_dir(&path).expect("a folder");
+    gateway.upgraded();
+    gateway.still_healthy();
+    fs::remove_dir(&path).expect("a folder");
+}
+
 /// A change of users that the platform is at, over a process that an upgrade replaces.
 fn begin_change(gateway: &Gateway, platform: &Platform, token: &str) -> Client {
     let target = format!("/ds-api/held/{EMAIL}");
