@@ -231,32 +231,38 @@ impl Upgrader {
 
     /// Waits until the new process serves; says its name.
     fn wait(&self, child: &mut Child) -> Result<String, String> {
-        let deadline = Instant::now() + LONGEST_START;
+        let begun = Instant::now();
+        let (mut deadline, mut is_ready) = (begun + LONGEST_START, false);
+        let mut stage = self.stage.lock();
         loop {
-            let mut stage = self.stage.lock();
             match &*stage {
                 Stage::Serving(id) => return Ok(id.clone()),
                 Stage::Failed(errors) => return Err(format!("the new process cannot start:\n{errors}")),
                 Stage::Stopping => return Err(STOPPING.into()),
+                // From now on nothing is acknowledged without it.
+                Stage::Ready(_) if !is_ready => {
+                    is_ready = true;
+                    deadline = deadline.min(Instant::now() + LONGEST_TAKE_OVER);
+                }
                 _ => {}
             }
             let _ = self.changed.wait_for(&mut stage, LOOK);
             // What it has said counts, and not that it ended then, or that its time was over.
-            if matches!(&*stage, Stage::Failed(_) | Stage::Serving(_)) {
+            if matches!(&*stage, Stage::Failed(_) | Stage::Serving(_) | Stage::Stopping) {
                 continue;
             }
-            drop(stage);
-            match child.try_wait() {
-                Ok(None) if Instant::now() < deadline => {}
+            let error = match child.try_wait() {
+                Ok(None) if Instant::now() < deadline => continue,
                 Ok(None) => {
-                    let limit = LONGEST_START.as_secs();
-                    return Err(format!(
-                        "the new process was not ready within {limit} s: the log says what it did"
-                    ));
+                    let limit = begun.elapsed().as_secs();
+                    format!("the new process was not ready within {limit} s: the log says what it did")
                 }
-                Ok(Some(status)) => return Err(end_of(status)),
-                Err(error) => return Err(format!("it is not known how the new process does: {error}")),
-            }
+                Ok(Some(status)) => end_of(status),
+                Err(error) => format!("it is not known how the new process does: {error}"),
+            };
+            // Whatever it says from here on comes too late.
+            *stage = Stage::Waiting;
+            return Err(error);
         }
     }
 
@@ -352,6 +358,9 @@ const FIRST_SOCKET: i32 = 3;
 
 /// How long the new process may load.
 const LONGEST_START: Duration = Duration::from_secs(60);
+
+/// How long it may take to accept, once it has loaded everything.
+const LONGEST_TAKE_OVER: Duration = Duration::from_secs(10);
 
 /// How long this process may go on accepting, once it is to accept no more.
 const LONGEST_ACCEPT: Duration = Duration::from_secs(5);

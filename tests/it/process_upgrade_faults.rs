@@ -1,7 +1,7 @@
 //! Upgrades in which something goes wrong or comes at a bad moment: a process that loads slowly, stops, or leaves something behind.
 
 use crate::client::{Client, request, request_with};
-use crate::command::{eventually, finish, in_time, started_by, told_of_full_disks};
+use crate::command::{eventually, finish, finish_within, in_time, started_by, told_of_full_disks};
 use crate::contract::ENDPOINT;
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER, is_alive};
 use crate::options::{Key, Options, User};
@@ -10,12 +10,14 @@ use crate::postgres_server::{Stop, TestServer};
 use crate::process_upgrade::{Held, process_in, started_as};
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 fn send(signal: &str, process: u32) {
@@ -40,6 +42,50 @@ fn scripted(options: Options, place: &Path) -> (Gateway, impl Fn(&str) + use<>) 
     };
     write("");
     (started_as(&place.join("program"), options), write)
+}
+
+/// From the moment at which a new process has loaded everything nothing is acknowledged without it.
+#[test]
+fn a_new_process_that_hangs_when_it_takes_over_is_given_up_soon() {
+    let (platform, place) = (Platform::echo(), TempDir::new().expect("a folder"));
+    let (mut gateway, change) = scripted(Options::new(&platform), place.path());
+    change("exec sleep 1000");
+    let tokens = [gateway.mint(), gateway.mint()];
+    let sockets = gateway.folder.state().join("control");
+    let socket = fs::read_dir(&sockets).expect("a folder").flatten().next().expect("a socket").path();
+    let upgrade = gateway.folder.command(&["upgrade"]);
+    let upgrade = thread::spawn(move || finish_within(40, upgrade, ""));
+    eventually("the new process", || {
+        gateway.log.messages("an upgrade has begun: the new process loads").pop()
+    });
+    // In its place: it never answers.
+    let listener = UnixListener::bind(sockets.join("1-a")).expect("a socket");
+    let mut old = BufReader::new(UnixStream::connect(socket).expect("a gateway"));
+    let mut take_over = |store: &str| {
+        let request = format!("{{\"command\":\"take_over\",\"id\":\"1-a\",\"store\":{store:?}}}\n");
+        old.get_mut().write_all(request.as_bytes()).expect("a reader");
+        let mut answer = String::new();
+        old.read_line(&mut answer).expect("an answer");
+        answer
+    };
+    let refused = take_over("another");
+    let (_, rest) = refused.split_once("that of the gateway that runs is ").expect("a store");
+    let (store, _) = rest.split_once(": another store").expect("a store");
+    assert_eq!(take_over(store), "{\"pending\":[]}\n");
+    let began = Instant::now();
+    let delete = |token: &str| gateway.exchange(request("DELETE", ENDPOINT, &[("user-token", token)])).status;
+    assert_eq!(delete(&tokens[0]), 503);
+    let done = upgrade.join().expect("a command");
+    assert!(done.code == Some(1) && done.stderr.contains("was not ready within"), "{done:?}");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert_eq!(delete(&tokens[1]), 204);
+    eventually("what waited", || {
+        (gateway.metric("ds_gateway_revocations_pending", &[]) == 0.0).then_some(())
+    });
+    drop(listener);
+    change("");
+    gateway.upgraded();
+    gateway.still_healthy();
 }
 
 #[test]
