@@ -63,7 +63,7 @@ pub enum Ended {
     Unchanged,
     /// They are revoked, and that is durable. The sequence is that of the cutoffs.
     Durable(u64),
-    /// They are revoked here, and the store has not taken it yet.
+    /// They are revoked here, and the store has not taken it yet, or the other process of an upgrade has not said that it has it.
     Pending,
 }
 
@@ -209,12 +209,21 @@ impl Drop for Change {
 
 async fn end_change(changes: UserChanges, command: EndChange, actor: Actor) -> Ended {
     let is_refused = command.end == ChangeEnd::Refused;
-    match changes.store.execute_everywhere(command.clone(), actor.clone()).await {
+    match changes.store.execute(command.clone(), actor.clone()).await {
         Ok(cutoffs) => {
             changes.gate.apply_cutoffs(&cutoffs);
-            let sequence = cutoffs.iter().map(|(_, cutoff)| cutoff.sequence).max();
             // Without a cutoff nothing was revoked.
-            sequence.map_or(Ended::Unchanged, Ended::Durable)
+            let Some(sequence) = cutoffs.iter().map(|(_, cutoff)| cutoff.sequence).max() else {
+                return Ended::Unchanged;
+            };
+            match changes.store.peers().applied().await {
+                Ok(()) => Ended::Durable(sequence),
+                // Once more would be one more cutoff, of tokens that came since.
+                Err(error) => {
+                    log::error!("a change of users on the platform has ended tokens here: {error}");
+                    Ended::Pending
+                }
+            }
         }
         // It stays noted, and ends tokens later that need not have ended.
         Err(error) if is_refused => {

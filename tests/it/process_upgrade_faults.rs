@@ -163,6 +163,40 @@ fn changes_of_users_that_the_old_process_cannot_end_are_ended_by_the_new_one() {
     }
 }
 
+#[test]
+fn a_change_of_users_that_the_other_process_does_not_apply_in_time_is_made_once() {
+    let (_held, platform) = Held::start();
+    let changes = "[{ methods = [\"PUT\"], path = \"/ds-api/users/{email}\", ends = \"{email}\" }]";
+    let options = Options::new(&platform)
+        .user(User::new("other", PASSWORD, "other@example.com", ORGANIZATION))
+        .set("platform", "user_changes", changes);
+    let mut gateway = options.start();
+    let [token, other] = [USER, "other"].map(|name| gateway.login(name, PASSWORD).expect("a token"));
+    let mut kept = gateway.client();
+    assert_eq!(kept.exchange(get(&token)).status, 200);
+    let mut slow = gateway.client();
+    slow.send(request("GET", "/ds-api/held", &[("user-token", &other)]));
+    platform.waits_for("/ds-api/held");
+    let before = gateway.process();
+    gateway.upgraded();
+    send("STOP", before);
+    let target = format!("/ds-api/users/{EMAIL}");
+    let answer = gateway.exchange(request_with("PUT", &target, &[("user-token", &other)], b"{}"));
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.values("x-ds-gateway-warning").len(), 1, "{answer:?}");
+    assert_eq!(gateway.status(&token), 401);
+    thread::sleep(Duration::from_secs(4));
+    send("CONT", before);
+    // Its next look comes within store.poll_interval.
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(kept.exchange(get(&token)).status, 401);
+    let again = gateway.mint();
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(gateway.status(&again), 200, "a token that came afterwards");
+    let trail = gateway.folder.cli(&["audit", "list"], "").ok();
+    assert_eq!(trail.matches("platform_change").count(), 1, "{trail}");
+}
+
 /// The client has gone, and the platform is still at it.
 #[test]
 fn the_old_process_waits_for_changes_whose_clients_have_gone() {
