@@ -209,6 +209,7 @@ pub fn run(
         logins: Arc::clone(&logins),
         leaves_nothing: AtomicBool::new(false),
         is_idle: AtomicBool::new(false),
+        idle: Mutex::new(None),
     });
 
     let kept = Kept::new(&limits, settings.threads, settings.fast_lane).engine;

@@ -1,7 +1,7 @@
 //! The other process of an upgrade, as either sees it: for as long as both live, neither acknowledges what the other has not applied.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::auth::gate::Gate;
@@ -35,6 +36,9 @@ pub(super) struct OtherProcess {
     pub(super) leaves_nothing: AtomicBool,
     /// This process serves nobody any more.
     pub(super) is_idle: AtomicBool,
+    /// A gateway that has said so of itself. It has ended, whatever its process still does: its threads that hash passwords run in idle time, of which there may be
+    /// none for many seconds, and without them the system ends no process.
+    pub(super) idle: Mutex<Option<String>>,
 }
 
 impl OtherProcess {
@@ -65,7 +69,7 @@ impl OtherProcess {
             match asked.recv_timeout(LOOK) {
                 Ok(first) => {
                     let asks = std::iter::once(first).chain(asked.try_iter());
-                    let is_ended = |link: &mut Link| has_ended(&self.state_dir, id, link);
+                    let is_ended = |link: &mut Link| self.is_over(id, link);
                     if let Err(waiting) = ask(&mut link, asks, is_ended) {
                         // In this order: who is not answered sees by it that nobody is left to be asked.
                         self.peers.unlink();
@@ -76,10 +80,24 @@ impl OtherProcess {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return false,
             }
-            if has_ended(&self.state_dir, id, &mut link) {
+            if self.is_over(id, &mut link) {
                 return true;
             }
         }
+    }
+
+    /// Its lock says so, or it has said so itself; where it has no lock, the end of its connection does.
+    fn is_over(&self, id: &str, link: &mut Link) -> bool {
+        self.is_idle_there(id)
+            || match liveness(&self.state_dir, id) {
+                Liveness::Running => false,
+                Liveness::Ended => true,
+                Liveness::Unknown => link.is_closed(),
+            }
+    }
+
+    fn is_idle_there(&self, id: &str) -> bool {
+        self.idle.lock().as_deref() == Some(id)
     }
 
     /// Applies all that is committed now.
@@ -104,9 +122,12 @@ impl OtherProcess {
         }
     }
 
-    /// The other one ends, and has counted so many failed logins.
-    pub(super) fn ended(&self, login_counts: &str, leaves_changes: bool) -> Reply {
+    /// The other one ends, and has counted so many failed logins. `idle` is its name where it serves nobody any more.
+    pub(super) fn ended(&self, idle: Option<String>, login_counts: &str, leaves_changes: bool) -> Reply {
         self.leaves_nothing.store(!leaves_changes, Ordering::Relaxed);
+        if idle.is_some() {
+            *self.idle.lock() = idle;
+        }
         let counts = STANDARD.decode(login_counts).unwrap_or_default();
         if self.logins.take_over(&counts) {
             Reply::Done
@@ -122,9 +143,15 @@ impl OtherProcess {
 
     /// Says that this process ends, to the one that serves in its place; whether that one has heard it. Where nobody is served any more there is
     /// nothing left to be applied.
-    pub(super) fn say_that_it_ends(&self, successor: &str, is_idle: bool, leaves_changes: bool) -> bool {
+    pub(super) fn say_that_it_ends(
+        &self,
+        (id, successor): (&str, &str),
+        is_idle: bool,
+        leaves_changes: bool,
+    ) -> bool {
         self.is_idle.store(is_idle, Ordering::Relaxed);
-        let request = Request::Ended { login_counts: self.login_counts(), leaves_changes };
+        let (id, login_counts) = (id.to_owned(), self.login_counts());
+        let request = Request::Ended { id, is_idle, login_counts, leaves_changes };
         let told =
             Link::connect(&self.state_dir, successor).and_then(|mut link| link.ask(&request, LONGEST_LOOK));
         let is_told = matches!(told, Ok(Reply::Done));
@@ -136,7 +163,7 @@ impl OtherProcess {
 
     /// Has this gateway, and what it was linked by, ended? One that is paused has not.
     pub(super) fn has_ended(&self, id: &str) -> bool {
-        liveness(&self.state_dir, id) != Liveness::Running
+        self.is_idle_there(id) || liveness(&self.state_dir, id) != Liveness::Running
     }
 }
 
@@ -180,15 +207,6 @@ fn ask(
         let _ = waits.send(is_applied);
     }
     Ok(())
-}
-
-/// Its lock says so; where it has none, the end of its connection does.
-fn has_ended(state_dir: &Path, id: &str, link: &mut Link) -> bool {
-    match liveness(state_dir, id) {
-        Liveness::Running => false,
-        Liveness::Ended => true,
-        Liveness::Unknown => link.is_closed(),
-    }
 }
 
 /// How often it is looked whether the other process lives.

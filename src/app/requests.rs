@@ -31,8 +31,8 @@ impl Requests {
             Request::CannotStart { errors } => self.upgrader.cannot_start(errors),
             Request::Apply => self.other.apply(),
             Request::Hold { record } => self.other.hold(&record),
-            Request::Ended { login_counts, leaves_changes } => {
-                self.other.ended(&login_counts, leaves_changes)
+            Request::Ended { id, is_idle, login_counts, leaves_changes } => {
+                self.other.ended(is_idle.then_some(id), &login_counts, leaves_changes)
             }
         }
     }

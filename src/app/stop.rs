@@ -127,7 +127,11 @@ impl End {
         let Some(upgrader) = upgrader else { return false };
         let Some(successor) = upgrader.successor() else { return false };
         let is_idle = metrics.connections() == 0 && metrics.in_flight() == 0;
-        upgrader.other.say_that_it_ends(&successor, is_idle, housekeeping.user_changes.is_one_open())
+        upgrader.other.say_that_it_ends(
+            (&upgrader.id, &successor),
+            is_idle,
+            housekeeping.user_changes.is_one_open(),
+        )
     }
 
     /// For an end that cannot wait: other gateways and the command line are told, if the store takes it at once.
@@ -267,7 +271,7 @@ impl BackgroundService for Draining {
         let Self(end) = self;
         // An error means that the server is gone, which is an end too.
         let _ = shutdown.changed().await;
-let in_time = Instant::now() + end.0.settings.grace;
+        let in_time = Instant::now() + end.0.settings.grace;
         let cut = end.drain().await;
         if cut > 0 {
             log::warn!("{cut} requests did not finish within server.grace and are cut off");

@@ -46,6 +46,10 @@ pub enum Request {
     },
     /// From a predecessor that ends.
     Ended {
+        /// The predecessor.
+        id: String,
+        /// It serves nobody any more: nothing that is acknowledged from now on concerns it.
+        is_idle: bool,
         /// What it has counted of failed logins, in base64.
         login_counts: String,
         /// It has begun changes of users that it cannot end any more.
