@@ -204,10 +204,11 @@ fn is_observed(runtime: &Runtime, target: Option<&[u8]>, reading: ClockReading) 
 const GRACE: Duration = Duration::from_millis(500);
 
 /// How often a worker that has requests in flight looks whether it must ask about them.
-const PERIOD: Duration = Duration::from_millis(50);
+const PERIOD: Duration = Duration::from_millis(20);
 
-/// Requests that are asked about at once: a fraction of a millisecond.
-const AT_ONCE: usize = 256;
+/// Requests that are asked about at once, about half a millisecond. If all of them end, others wait some ten milliseconds; fewer at once, and the frames
+/// by which streams of one connection end are written one by one.
+const AT_ONCE: usize = 1024;
 
 /// The buffer of a longer token is let go.
 const LONG_TOKEN: usize = 1024;
@@ -258,11 +259,12 @@ mod tests {
             is_denied.enumerate().filter(|(_, is)| *is).map(|(at, _)| at).collect::<Vec<_>>()
         };
         let expected: Vec<usize> = (0..count).filter(|number| *number as u8 == 1).collect();
-        assert_eq!(expected.len(), 3);
+        assert!(expected.len() > 2);
         assert_eq!(denied(&mut all, &mut cx), expected);
-        assert_eq!(woken.0.load(Ordering::Relaxed), 3);
+        let woken = || woken.0.load(Ordering::Relaxed) as usize;
+        assert_eq!(woken(), expected.len());
         deny(1);
-        assert_eq!(woken.0.load(Ordering::Relaxed), 3, "a second time");
+        assert_eq!(woken(), expected.len(), "a second time");
         // A place that is free says nothing of the next request in it.
         drop(all.remove(1));
         let mut next = ongoing.watch(&permit, b"next", None, long_ago);
