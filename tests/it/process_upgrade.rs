@@ -10,7 +10,7 @@ use crate::options::{Options, User};
 use crate::platform::{Behaviour, Platform};
 use command_fds::{CommandFdExt as _, FdMapping};
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -516,7 +516,7 @@ fn who_was_not_started_by_an_upgrade_takes_nothing_over() {
         let mut stream = UnixStream::connect(folder.join(&id)).expect("a socket");
         writeln!(stream, "{request}").expect("a request");
         let mut text = String::new();
-        stream.read_to_string(&mut text).expect("an answer");
+        BufReader::new(stream).read_line(&mut text).expect("an answer");
         assert!(text.contains("\"error\""), "{request}: {text}");
     }
     let mut stream = UnixStream::connect(folder.join(&id)).expect("a socket");
