@@ -58,13 +58,13 @@ pub fn started_as(program: &Path, options: Options) -> Gateway {
     Gateway::start(folder, command)
 }
 
-fn send(signal: &str, process: u32) {
+pub fn send(signal: &str, process: u32) {
     let mut command = Command::new("bash");
     command.args(["-c", &format!("kill -s {signal} {process}")]);
     finish(command, "").ok();
 }
 
-fn get(token: &str) -> Vec<u8> {
+pub fn get(token: &str) -> Vec<u8> {
     request("GET", "/ds-api/x", &[("user-token", token)])
 }
 

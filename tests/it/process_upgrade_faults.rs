@@ -7,7 +7,7 @@ use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER, is_alive};
 use crate::options::{Key, Options, User};
 use crate::platform::{Behaviour, Platform};
 use crate::postgres_server::{Stop, TestServer};
-use crate::process_upgrade::{Held, process_in, started_as};
+use crate::process_upgrade::{Held, get, process_in, send, started_as};
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -19,16 +19,6 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-
-fn send(signal: &str, process: u32) {
-    let mut command = Command::new("bash");
-    command.args(["-c", &format!("kill -s {signal} {process}")]);
-    finish(command, "").ok();
-}
-
-fn get(token: &str) -> Vec<u8> {
-    request("GET", "/ds-api/x", &[("user-token", token)])
-}
 
 /// A gateway whose program, from the second start on, is what the script says that `change` is given.
 fn scripted(options: Options, place: &Path) -> (Gateway, impl Fn(&str) + use<>) {
