@@ -6,13 +6,8 @@ use crate::configuration::options;
 use crate::gateway::Gateway;
 use crate::options::Options;
 use crate::platform::Platform;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-
-/// A port that is free on both families.
-fn free_port() -> u16 {
-    let six = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("IPv6");
-    six.local_addr().expect("an address").port()
-}
+use crate::postgres_server::free_port;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 #[track_caller]
 fn answers(gateway: &Gateway, address: SocketAddr) {

@@ -7,12 +7,13 @@ use crate::file_access::{as_kubelet, mode, owned};
 use crate::gateway::{EMAIL, Gateway, ORGANIZATION, PASSWORD, USER};
 use crate::options::Options;
 use crate::platform::Platform;
+use crate::postgres_server::free_port;
 use crate::proxies::{LIES, lied_to};
 use nix::unistd::geteuid;
 use serde_yaml::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -38,10 +39,6 @@ fn text(value: &Value) -> &str {
 
 fn list(value: &Value) -> &[Value] {
     value.as_sequence().unwrap_or_else(|| panic!("not a list: {value:?}"))
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("0.0.0.0:0").expect("a port").local_addr().expect("an address").port()
 }
 
 /// What is in `conf/kubernetes`, by kind and name.

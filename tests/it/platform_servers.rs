@@ -9,6 +9,7 @@ use crate::http2::token_field;
 use crate::options::Options;
 use crate::platform::{Behaviour, Platform};
 use crate::platform_side::get;
+use crate::proxies::free_address;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -418,7 +419,7 @@ fn a_server_that_answers_with_errors_is_left_out_where_they_count() {
 /// All of them dead: half are still asked, and no request is sent more often than three times.
 #[test]
 fn servers_that_are_all_dead_are_asked_within_the_budget() {
-    let ports: Vec<SocketAddr> = (0..4).map(|_| closed_port()).collect();
+    let ports: Vec<SocketAddr> = (0..4).map(|_| free_address()).collect();
     let urls: Vec<String> = ports.iter().map(|address| format!("http://{address}")).collect();
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
     let gateway = Options::servers(&urls).start();
@@ -437,11 +438,6 @@ fn servers_that_are_all_dead_are_asked_within_the_budget() {
     drop(platform);
 }
 
-fn closed_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address")
-}
-
 /// The one access line of an answer.
 fn access(gateway: &Gateway, answer: &Answer) -> Value {
     let id = answer.value("x-request-id");
@@ -452,7 +448,7 @@ fn access(gateway: &Gateway, answer: &Answer) -> Value {
 
 #[test]
 fn the_access_line_says_which_server_how_many_tries_and_why() {
-    let (dead, platform) = (closed_port(), Platform::echo());
+    let (dead, platform) = (free_address(), Platform::echo());
     let gateway = Options::servers(&[&format!("http://{dead}"), &platform.url()])
         .set("server", "threads", "1")
         .set("platform", "read_timeout", "\"1s\"")

@@ -8,8 +8,9 @@ use crate::gateway::{Gateway, PASSWORD, USER};
 use crate::http2::token_field;
 use crate::options::Options;
 use crate::platform::{Platform, Seen};
+use crate::postgres_server::free_port;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
@@ -301,10 +302,9 @@ impl Drop for HaProxy {
     }
 }
 
-/// A port that is free now.
+/// An address that is free, also while whoever has it is stopped.
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address")
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 #[test]

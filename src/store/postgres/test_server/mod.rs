@@ -11,7 +11,7 @@ mod certificates;
 mod folder;
 mod process;
 
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
@@ -289,9 +289,21 @@ impl Drop for TestServer {
     }
 }
 
-/// One that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
+/// A port that is free on both families, and stays so while whoever has it is stopped: it is below those that the system gives to connections and to
+/// listeners on port 0, and this process gives it to nobody else.
+pub(crate) fn free_port() -> u16 {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // Other test processes begin elsewhere.
+    let begin = std::process::id().wrapping_mul(7919);
+    let mut ports = std::iter::repeat_with(|| GIVEN.fetch_add(1, Ordering::Relaxed).wrapping_add(begin))
+        .map(|number| 10_000 + (number % 22_000) as u16)
+        .take(22_000);
+    let is_free = |address: IpAddr, port: u16| match TcpListener::bind((address, port)) {
+        Ok(_) => true,
+        Err(error) => error.kind() != std::io::ErrorKind::AddrInUse,
+    };
+    let both = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
+    ports.find(|port| both.into_iter().all(|address| is_free(address, *port))).expect("a port")
 }
 
 fn succeed(mut command: Command) {
