@@ -331,8 +331,7 @@ pub fn run(
 
 /// Lets the command line ask for a reload, and a successor for what it needs. A gateway that cannot be asked serves all the same.
 fn listen_for_requests(upgrader: &Arc<Upgrader>) {
-    let (reloader, other) = (Arc::clone(&upgrader.reloader), Arc::clone(&upgrader.other));
-    let requests = Requests { reloader, upgrader: Arc::clone(upgrader), other };
+    let requests = Requests(Arc::clone(upgrader));
     let state_dir = &upgrader.other.state_dir;
     let serve = move |request, progress: &Progress<'_>| requests.serve(request, progress);
     match control::Server::start(state_dir, &upgrader.id, serve) {

@@ -152,8 +152,7 @@ impl OtherProcess {
         self.is_idle.store(is_idle, Ordering::Relaxed);
         let (id, login_counts) = (id.to_owned(), self.login_counts());
         let request = Request::Ended { id, is_idle, login_counts, leaves_changes };
-        let told =
-            Link::connect(&self.state_dir, successor).and_then(|mut link| link.ask(&request, LONGEST_LOOK));
+        let told = Link::ask_once(&self.state_dir, successor, &request, LONGEST_LOOK);
         let is_told = matches!(told, Ok(Reply::Done));
         if !is_told {
             log::warn!("the new process has not been told what was counted of failed logins: {told:?}");

@@ -34,12 +34,9 @@ impl Succeeds {
 
     /// Tells the predecessor why there will be no successor. It is told by the end of this process, too.
     pub fn cannot_start(&self, errors: String) {
-        let linked = Link::connect(&self.state_dir, &self.id);
-        let _ = linked.and_then(|mut link| link.ask(&Request::CannotStart { errors }, PATIENCE));
+        let _ = Link::ask_once(&self.state_dir, &self.id, &Request::CannotStart { errors }, PATIENCE);
     }
-}
 
-impl Succeeds {
     /// A configuration may name the folder otherwise, and not another one.
     pub(super) fn check_folder(&self, state_dir: &Path) -> Result<(), StartError> {
         if self.state_dir.canonicalize().ok() == state_dir.canonicalize().ok() {
@@ -151,8 +148,7 @@ pub(super) struct Serving(Succeeds);
 impl BackgroundService for Serving {
     async fn start(&self, _shutdown: ShutdownWatch) {
         let Succeeds { state_dir, id } = &self.0;
-        let told = Link::connect(state_dir, id).and_then(|mut link| link.ask(&Request::Serving, PATIENCE));
-        match told {
+        match Link::ask_once(state_dir, id, &Request::Serving, PATIENCE) {
             Ok(Reply::Done) => {}
             // It serves on, and has taken this process for one that failed.
             other => {

@@ -29,6 +29,15 @@ impl Link {
         Ok(Self { stream: BufReader::new(stream), line: Vec::new(), owed: 0 })
     }
 
+    /// Asks that gateway once, on a connection for that alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect) and [`ask`](Self::ask).
+    pub fn ask_once(state_dir: &Path, id: &str, request: &Request, limit: Duration) -> io::Result<Reply> {
+        Self::connect(state_dir, id)?.ask(request, limit)
+    }
+
     /// Asks, and waits so long for the answer. One that comes later is passed over, so that the next question gets its own.
     ///
     /// # Errors
